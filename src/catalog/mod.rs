@@ -1,0 +1,64 @@
+//! Catalogs: what names mean.
+//!
+//! ```text
+//!  CatalogManager ── current catalog and database, temporary objects
+//!    ├── default_catalog   MemoryCatalog      databases → tables, views
+//!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg)
+//! ```
+
+mod table;
+
+pub use table::{
+    CatalogObject, ColumnDef, ColumnKind, ExternalTable, MetadataColumn, ObjectPath, PrimaryKey,
+    ResolvedTable, SqlExpr, TableDef, ViewDef, WatermarkDef,
+};
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+
+/// A catalog: databases that hold tables and views.
+#[async_trait]
+pub trait Catalog: Send + Sync + Debug {
+    /// The `type` option: `generic_in_memory`, `iceberg`.
+    fn kind(&self) -> &'static str;
+
+    /// The options it was created with. May hold secrets: print through `connectors::options::redact`.
+    fn options(&self) -> &BTreeMap<String, String>;
+
+    /// Names of the databases, sorted.
+    async fn list_databases(&self) -> Result<Vec<String>>;
+
+    /// Creates a database; an existing one is an error unless `if_not_exists`.
+    async fn create_database(
+        &self,
+        name: &str,
+        comment: Option<&str>,
+        options: BTreeMap<String, String>,
+        if_not_exists: bool,
+    ) -> Result<()>;
+
+    /// Drops a database; a non-empty one only with `cascade`.
+    async fn drop_database(&self, name: &str, if_exists: bool, cascade: bool) -> Result<()>;
+
+    /// Names of tables and views of a database, sorted, with `true` for views.
+    async fn list_objects(&self, database: &str) -> Result<Vec<(String, bool)>>;
+
+    /// Looks a table or view up.
+    async fn get(&self, database: &str, name: &str) -> Result<Option<CatalogObject>>;
+
+    /// Creates a table; `def.path` says where.
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()>;
+
+    /// Creates a view.
+    async fn create_view(&self, def: ViewDef, if_not_exists: bool) -> Result<()>;
+
+    /// Drops a table.
+    async fn drop_table(&self, database: &str, name: &str, if_exists: bool) -> Result<()>;
+
+    /// Drops a view.
+    async fn drop_view(&self, database: &str, name: &str, if_exists: bool) -> Result<()>;
+}

@@ -1,0 +1,242 @@
+//! Definitions of tables and views.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::sql::sqlparser::ast;
+
+use crate::connectors::{Sink, Source};
+use crate::error::{Error, Location, Result};
+use crate::types::LogicalType;
+
+/// `catalog.database.object`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectPath {
+    /// Catalog name.
+    pub catalog: String,
+    /// Database name.
+    pub database: String,
+    /// Table, view or function name.
+    pub object: String,
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.catalog, self.database, self.object)
+    }
+}
+
+/// An expression of a table definition: the tree and its source text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqlExpr {
+    /// Parsed.
+    pub expr: ast::Expr,
+    /// As written, for SHOW CREATE TABLE and DESCRIBE.
+    pub text: String,
+    /// Where it stands in its script.
+    pub location: Location,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnKind {
+    /// Stored by the connector.
+    Physical,
+    /// `METADATA [FROM 'key'] [VIRTUAL]`.
+    Metadata {
+        /// The metadata key; the column's own name unless `FROM` says otherwise.
+        key: String,
+        /// VIRTUAL: read only, not part of the sink schema.
+        read_only: bool,
+    },
+    /// `name AS expr`: computed at the source, not part of the sink schema.
+    Computed(SqlExpr),
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnDef {
+    /// Name, case kept.
+    pub name: String,
+    /// Declared type. `None` for computed columns: inferred when the table is used.
+    pub ty: Option<LogicalType>,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// `COMMENT '…'`.
+    pub comment: Option<String>,
+}
+
+/// `WATERMARK FOR column AS expr`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatermarkDef {
+    /// The row-time column.
+    pub column: String,
+    /// Its watermark.
+    pub expr: SqlExpr,
+}
+
+/// `PRIMARY KEY (…) NOT ENFORCED`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrimaryKey {
+    /// `CONSTRAINT name`.
+    pub name: Option<String>,
+    /// Key columns; made NOT NULL.
+    pub columns: Vec<String>,
+}
+
+/// A table as declared.
+#[derive(Debug, Clone)]
+pub struct TableDef {
+    /// Full name.
+    pub path: ObjectPath,
+    /// Columns in order.
+    pub columns: Vec<ColumnDef>,
+    /// Event time.
+    pub watermark: Option<WatermarkDef>,
+    /// Unenforced key.
+    pub primary_key: Option<PrimaryKey>,
+    /// `PARTITIONED BY`: column names, or for Iceberg transforms such as `days(ts)`, `bucket(16, id)`.
+    pub partitioned_by: Vec<SqlExpr>,
+    /// `COMMENT '…'`.
+    pub comment: Option<String>,
+    /// `WITH (…)`. May hold secrets.
+    pub options: BTreeMap<String, String>,
+    /// `TEMPORARY`.
+    pub temporary: bool,
+    /// Where the CREATE statement stands.
+    pub location: Location,
+    /// A table that lives in an external catalog brings its own source and sink.
+    pub external: Option<Arc<dyn ExternalTable>>,
+}
+
+/// A view as declared.
+#[derive(Debug, Clone)]
+pub struct ViewDef {
+    /// Full name.
+    pub path: ObjectPath,
+    /// Column names, when given.
+    pub columns: Vec<String>,
+    /// The query with its hints and its text.
+    pub query: crate::sql::ast::Query,
+    /// `COMMENT '…'`.
+    pub comment: Option<String>,
+    /// `TEMPORARY`.
+    pub temporary: bool,
+    /// Catalog and database that unqualified names of the query mean.
+    pub resolve_in: (String, String),
+}
+
+/// A table or a view.
+#[derive(Debug, Clone)]
+pub enum CatalogObject {
+    /// A table.
+    Table(Arc<TableDef>),
+    /// A view.
+    View(Arc<ViewDef>),
+}
+
+/// Source and sink of a table that lives in an external catalog.
+pub trait ExternalTable: Send + Sync + fmt::Debug {
+    /// A reader of the table, with the options of `table` (which includes `/*+ OPTIONS */`) applied.
+    ///
+    /// # Errors
+    /// For bad options, or if the catalog fails.
+    fn source(&self, table: &ResolvedTable, env: &crate::connectors::ConnectorEnv)
+    -> Result<Arc<dyn Source>>;
+
+    /// A writer.
+    ///
+    /// # Errors
+    /// As [`ExternalTable::source`].
+    fn sink(&self, table: &ResolvedTable, env: &crate::connectors::ConnectorEnv) -> Result<Arc<dyn Sink>>;
+}
+
+/// A table definition with the options in force (hints merged) and its Arrow schemas: what a connector gets.
+#[derive(Debug, Clone)]
+pub struct ResolvedTable {
+    /// The definition.
+    pub def: Arc<TableDef>,
+    /// `WITH` options with `/*+ OPTIONS */` merged over them.
+    pub options: BTreeMap<String, String>,
+    /// Physical columns in declared order.
+    pub physical: SchemaRef,
+    /// Metadata columns in declared order.
+    pub metadata: Vec<MetadataColumn>,
+}
+
+/// A metadata column as a connector sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetadataColumn {
+    /// Metadata key, e.g. `offset`, `timestamp`, `value.source.timestamp`.
+    pub key: String,
+    /// Column name and *declared* type; the connector casts from its own type.
+    pub field: Field,
+    /// VIRTUAL: not part of the sink schema.
+    pub read_only: bool,
+}
+
+impl ResolvedTable {
+    /// Resolves a definition with hint options merged over its own.
+    ///
+    /// # Errors
+    /// Validation if a physical or metadata column has no type.
+    pub fn new(def: Arc<TableDef>, hint_options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut options = def.options.clone();
+        options.extend(hint_options.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let mut physical = Vec::new();
+        let mut metadata = Vec::new();
+        for column in &def.columns {
+            let typed = || {
+                column.ty.as_ref().ok_or_else(|| {
+                    Error::validation(format!("column `{}` of {} has no type", column.name, def.path))
+                })
+            };
+            match &column.kind {
+                ColumnKind::Physical => {
+                    let mut field = typed()?.to_field(&column.name);
+                    if def.primary_key.as_ref().is_some_and(|k| k.columns.contains(&column.name)) {
+                        field.set_nullable(false);
+                    }
+                    physical.push(field);
+                }
+                ColumnKind::Metadata { key, read_only } => metadata.push(MetadataColumn {
+                    key: key.clone(),
+                    field: typed()?.to_field(&column.name),
+                    read_only: *read_only,
+                }),
+                ColumnKind::Computed(_) => {}
+            }
+        }
+        Ok(ResolvedTable { def, options, physical: Arc::new(Schema::new(physical)), metadata })
+    }
+
+    /// What its source yields: physical columns, then metadata columns.
+    pub fn scan_schema(&self) -> SchemaRef {
+        let mut fields: Vec<_> = self.physical.fields().iter().cloned().collect();
+        fields.extend(self.metadata.iter().map(|m| Arc::new(m.field.clone())));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// What its sink takes, in *declared* order: physical columns and metadata columns that are not VIRTUAL.
+    pub fn sink_schema(&self) -> SchemaRef {
+        let mut fields = Vec::new();
+        for column in &self.def.columns {
+            match &column.kind {
+                ColumnKind::Physical => {
+                    if let Ok(field) = self.physical.field_with_name(&column.name) {
+                        fields.push(field.clone());
+                    }
+                }
+                ColumnKind::Metadata { read_only: false, .. } => {
+                    if let Some(m) = self.metadata.iter().find(|m| m.field.name() == &column.name) {
+                        fields.push(m.field.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Arc::new(Schema::new(fields))
+    }
+}

@@ -1,0 +1,232 @@
+//! What travels between operators: change batches and in-band control messages.
+
+use std::fmt;
+
+use arrow::array::{RecordBatch, UInt8Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::SchemaRef;
+
+/// Event or processing time in milliseconds since the epoch (a wall clock counts as UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// Before everything: no watermark yet.
+    pub const MIN: Timestamp = Timestamp(i64::MIN);
+    /// The watermark at the end of the input.
+    pub const MAX: Timestamp = Timestamp(i64::MAX);
+}
+
+/// Number of a checkpoint, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a row does to the table the stream stands for. The codes are Flink's; `code & 1` marks a retraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RowKind {
+    /// `+I`
+    Insert = 0,
+    /// `-U`
+    UpdateBefore = 1,
+    /// `+U`
+    UpdateAfter = 2,
+    /// `-D`
+    Delete = 3,
+}
+
+impl RowKind {
+    /// The kind of a code, `None` above 3.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => RowKind::Insert,
+            1 => RowKind::UpdateBefore,
+            2 => RowKind::UpdateAfter,
+            3 => RowKind::Delete,
+            _ => return None,
+        })
+    }
+
+    /// `+I`, `-U`, `+U` or `-D`.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            RowKind::Insert => "+I",
+            RowKind::UpdateBefore => "-U",
+            RowKind::UpdateAfter => "+U",
+            RowKind::Delete => "-D",
+        }
+    }
+
+    /// Whether the row is taken away.
+    pub fn is_retraction(self) -> bool {
+        self as u8 & 1 == 1
+    }
+}
+
+/// One kind code per row, beside the batch so that column indices stay those of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowKinds(ScalarBuffer<u8>);
+
+impl RowKinds {
+    /// From codes 0 to 3.
+    pub fn new(codes: Vec<u8>) -> Self {
+        debug_assert!(codes.iter().all(|c| *c <= 3));
+        RowKinds(codes.into())
+    }
+
+    /// The codes.
+    pub fn codes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Kind of row `i`.
+    pub fn get(&self, i: usize) -> RowKind {
+        RowKind::from_code(self.0.get(i).copied().unwrap_or(0)).unwrap_or(RowKind::Insert)
+    }
+
+    /// Zero-copy slice.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        RowKinds(self.0.slice(offset, length))
+    }
+
+    /// As an Arrow array, for `take`, `filter`, state files.
+    pub fn to_array(&self) -> UInt8Array {
+        UInt8Array::new(self.0.clone(), None)
+    }
+
+    /// From an Arrow array without nulls.
+    pub fn from_array(array: &UInt8Array) -> Self {
+        RowKinds(array.values().clone())
+    }
+
+    /// Whether every row is `+I`.
+    pub fn all_insert(&self) -> bool {
+        self.0.iter().all(|c| *c == 0)
+    }
+}
+
+/// Rows of user columns with their kinds. `kinds: None` means every row is `+I` and costs nothing.
+///
+/// Invariant: a `-U` stands directly before the `+U` of the same key in the same batch. Whoever splits such a pair
+/// (exchange, filter, key-changing projection) turns the halves into `-D` and `+I`: [`ChangeBatch::heal_pairs`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeBatch {
+    /// User columns only.
+    pub rows: RecordBatch,
+    /// One kind per row, or `None` when all are `+I`.
+    pub kinds: Option<RowKinds>,
+}
+
+impl ChangeBatch {
+    /// All rows `+I`.
+    pub fn insert_only(rows: RecordBatch) -> Self {
+        ChangeBatch { rows, kinds: None }
+    }
+
+    /// Rows with kinds; all-insert kinds are dropped.
+    pub fn with_kinds(rows: RecordBatch, kinds: RowKinds) -> Self {
+        debug_assert_eq!(rows.num_rows(), kinds.codes().len());
+        let kinds = if kinds.all_insert() { None } else { Some(kinds) };
+        ChangeBatch { rows, kinds }
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Schema of the user columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    /// Kind of row `i`.
+    pub fn kind(&self, i: usize) -> RowKind {
+        self.kinds.as_ref().map_or(RowKind::Insert, |k| k.get(i))
+    }
+
+    /// Zero-copy slice.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        ChangeBatch {
+            rows: self.rows.slice(offset, length),
+            kinds: self.kinds.as_ref().map(|k| k.slice(offset, length)),
+        }
+    }
+
+    /// Bytes held by the columns, for channel bounds.
+    pub fn memory_size(&self) -> usize {
+        self.rows.get_array_memory_size()
+    }
+
+    /// Turns halves of update pairs into `-D` and `+I`, given the kinds of rows that stayed together after a split.
+    ///
+    /// A `-U` not directly followed by a `+U` becomes `-D`; a `+U` not directly preceded by a `-U` becomes `+I`.
+    /// Right only where the producer sends both halves (a retract stream); never call it on an upsert stream.
+    pub fn heal_pairs(codes: &mut [u8]) {
+        let mut i = 0;
+        while i < codes.len() {
+            match codes[i] {
+                1 if codes.get(i + 1) == Some(&2) => i += 2,
+                1 => {
+                    codes[i] = 3;
+                    i += 1;
+                }
+                2 => {
+                    codes[i] = 0;
+                    i += 1;
+                }
+                _ => i += 1,
+            }
+        }
+    }
+}
+
+/// Whether an input may still hold the watermark back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Rows may come.
+    Active,
+    /// Nothing came for the idle timeout; ignored in the watermark minimum.
+    Idle,
+}
+
+/// Why a barrier was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarrierKind {
+    /// Periodic.
+    Checkpoint,
+    /// The job ends after it (Ctrl-C, or end of bounded input).
+    Final,
+}
+
+/// Cuts the stream into before and after epoch `epoch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its cause.
+    pub kind: BarrierKind,
+}
+
+/// One in-band message of a channel.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// Rows.
+    Batch(ChangeBatch),
+    /// No row at or below this time will follow (apart from late ones).
+    Watermark(Timestamp),
+    /// The sender became idle or active.
+    Activity(Activity),
+    /// A checkpoint barrier.
+    Barrier(Barrier),
+    /// Nothing follows. Counts as watermark [`Timestamp::MAX`] and as aligned.
+    EndOfInput,
+}

@@ -1,0 +1,24 @@
+//! The streaming runtime.
+//!
+//! ```text
+//!  StreamGraph ─► chains ─► tasks (one per chain and subtask)
+//!
+//!   source task                     keyed task
+//!  ┌──────────────────────────┐    ┌──────────────────────────┐
+//!  │ SourceReader ─► op ─► op │══► │ align ─► op ─► op ─► sink│     ══► exchange: 128 key groups, bounded channels
+//!  └──────────────────────────┘    └──────────────────────────┘      ─► direct call, no channel
+//! ```
+//!
+//! Messages travel in band: batches, watermarks, idleness, barriers, end of input ([`message`]). Operators are
+//! synchronous and know none of this machinery ([`operator`]); the task driver alone knows channels, alignment, the
+//! watermark minimum, timers and cancellation.
+
+pub mod message;
+pub mod operator;
+pub mod snapshot;
+
+pub use message::{
+    Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, RowKind, RowKinds, Timestamp,
+};
+pub use operator::{Operator, Output, Progress};
+pub use snapshot::{KeyGroup, KeyGroupRange, SnapshotReader, SnapshotWriter};

@@ -1,0 +1,162 @@
+//! The operator contract: synchronous, push-based, without clock, randomness, files or network.
+//!
+//! An operator gets batches, watermarks, timers and the end from the task driver and appends what it produces to an
+//! [`Output`]. One input batch can mean thousands of output batches; such an operator stops early with
+//! [`Progress::More`] and goes on in [`Operator::resume`], so that the driver can flush channels in between.
+
+use crate::error::Result;
+use crate::runtime::message::{ChangeBatch, Epoch, Timestamp};
+use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+
+/// Rows per batch that operators aim for.
+pub const BATCH_ROWS: usize = 8192;
+
+/// Whether a call has done all its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All done.
+    Done,
+    /// More output is waiting: the driver calls [`Operator::resume`] after flushing.
+    More,
+}
+
+/// Where an operator puts what it produces; the driver hands it to the next operator of the chain.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<ChangeBatch>,
+}
+
+impl Output {
+    /// An empty output.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a batch; empty ones are dropped.
+    pub fn emit(&mut self, batch: ChangeBatch) {
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+    }
+
+    /// Takes what was produced so far, in order.
+    pub fn take(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.batches)
+    }
+
+    /// Takes what was produced into `into`, keeping the allocation.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, ChangeBatch> {
+        self.batches.drain(..)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Rows waiting, to decide when to return [`Progress::More`].
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(ChangeBatch::num_rows).sum()
+    }
+}
+
+/// Counters an operator shows; the driver adds rows in and out by itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct OperatorMetrics {
+    /// Rows dropped because the watermark had passed them.
+    pub late_rows_dropped: u64,
+    /// Live keys (or groups, or rows) in state.
+    pub state_entries: u64,
+    /// Bytes of state in memory.
+    pub state_bytes: u64,
+}
+
+/// One subtask's instance of an operator.
+pub trait Operator: Send {
+    /// Short name for plans, metrics and errors, e.g. `GroupAggregate`.
+    fn name(&self) -> &'static str;
+
+    /// Takes one batch from input `port` (0 for one-input operators).
+    ///
+    /// # Errors
+    /// Typed, naming the culprit; an operator never panics on data.
+    fn process(&mut self, port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress>;
+
+    /// Goes on after [`Progress::More`].
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn resume(&mut self, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// The combined watermark of all active inputs rose to `watermark`. The driver forwards it after the output
+    /// of this call (and of its resumes).
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn on_watermark(&mut self, _watermark: Timestamp, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Processing time has reached `now`; called before batches and on a timer when [`Operator::next_timer`] is due.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn on_timer(&mut self, _now: Timestamp, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Earliest processing time at which [`Operator::on_timer`] has to be called.
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// All inputs have ended; called once, after [`Operator::on_watermark`] with [`Timestamp::MAX`].
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn on_end(&mut self, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Emits what is held back for batching (mini-batch bundles, local pre-aggregates). The driver calls it when its
+    /// inputs are empty, before a watermark, a barrier and the end.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn flush(&mut self, _out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Writes its state as typed columns. Cheap: no IO happens here.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn snapshot(&mut self, _writer: &mut SnapshotWriter) -> Result<()> {
+        Ok(())
+    }
+
+    /// Loads the part of a snapshot that belongs to its key groups, possibly written at another parallelism.
+    /// Called once, before anything else.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn restore(&mut self, _reader: &SnapshotReader) -> Result<()> {
+        Ok(())
+    }
+
+    /// Epoch `epoch` is complete everywhere.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn on_commit(&mut self, _epoch: Epoch) -> Result<()> {
+        Ok(())
+    }
+
+    /// Its counters.
+    fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics::default()
+    }
+}

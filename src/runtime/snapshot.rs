@@ -1,0 +1,154 @@
+//! Snapshots of operator state: named tables of typed Arrow columns, split by key group.
+//!
+//! ```text
+//! operator uid → table name → [ part ]      part = RecordBatch + the key group of each row (or none: broadcast)
+//! ```
+//!
+//! Only typed columns are written, never hash layouts or row encodings, so that a snapshot outlives the code that
+//! wrote it and can be read at another parallelism: each subtask keeps the rows of its own key groups.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{BooleanArray, RecordBatch, UInt8Array};
+use arrow::compute::filter_record_batch;
+
+use crate::error::{Error, Result};
+
+/// Number of key groups, fixed for ever: it is part of the state format.
+pub const KEY_GROUPS: u16 = 128;
+
+/// One of the 128 partitions of the key space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyGroup(pub u8);
+
+impl KeyGroup {
+    /// The group of a stable 64-bit key hash: its top 7 bits.
+    pub fn of_hash(hash: u64) -> Self {
+        KeyGroup((hash >> 57) as u8)
+    }
+}
+
+/// A half-open range of key groups owned by one subtask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyGroupRange {
+    /// First group.
+    pub start: u16,
+    /// One past the last group.
+    pub end: u16,
+}
+
+impl KeyGroupRange {
+    /// All groups.
+    pub const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: KEY_GROUPS };
+
+    /// The range of `subtask` out of `parallelism`.
+    pub fn of_subtask(subtask: usize, parallelism: usize) -> Self {
+        let n = KEY_GROUPS as usize;
+        KeyGroupRange {
+            start: (subtask * n).div_ceil(parallelism) as u16,
+            end: ((subtask + 1) * n).div_ceil(parallelism) as u16,
+        }
+    }
+
+    /// Whether `group` belongs to it.
+    pub fn contains(&self, group: KeyGroup) -> bool {
+        (self.start..self.end).contains(&u16::from(group.0))
+    }
+}
+
+/// The subtask out of `parallelism` that owns `group`.
+pub fn subtask_of(group: KeyGroup, parallelism: usize) -> usize {
+    // Inverse of `KeyGroupRange::of_subtask`.
+    (group.0 as usize * parallelism) / KEY_GROUPS as usize
+}
+
+/// Rows of one state table.
+#[derive(Debug, Clone)]
+pub struct TablePart {
+    /// Typed columns.
+    pub rows: RecordBatch,
+    /// Key group of each row; `None` for rows that every subtask reads.
+    pub key_groups: Option<UInt8Array>,
+}
+
+/// State of one operator (all subtasks), by table name.
+pub type OperatorSnapshot = BTreeMap<String, Vec<TablePart>>;
+
+/// Collects the state of one operator instance.
+#[derive(Debug, Default)]
+pub struct SnapshotWriter {
+    tables: OperatorSnapshot,
+}
+
+impl SnapshotWriter {
+    /// An empty writer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds rows of keyed state with the key group of each row.
+    ///
+    /// # Errors
+    /// Internal if the lengths differ.
+    pub fn keyed(&mut self, table: &str, rows: RecordBatch, key_groups: UInt8Array) -> Result<()> {
+        if rows.num_rows() != key_groups.len() {
+            return Err(Error::internal(format!("state table {table}: a key group per row is needed")));
+        }
+        self.push(table, TablePart { rows, key_groups: Some(key_groups) });
+        Ok(())
+    }
+
+    /// Adds rows that every subtask reads at restore (watermarks, counters).
+    pub fn broadcast(&mut self, table: &str, rows: RecordBatch) {
+        self.push(table, TablePart { rows, key_groups: None });
+    }
+
+    fn push(&mut self, table: &str, part: TablePart) {
+        self.tables.entry(table.to_owned()).or_default().push(part);
+    }
+
+    /// What was written.
+    pub fn finish(self) -> OperatorSnapshot {
+        self.tables
+    }
+}
+
+/// Reads the rows of an operator's snapshot that belong to a key-group range.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    tables: OperatorSnapshot,
+    range: KeyGroupRange,
+}
+
+impl SnapshotReader {
+    /// A view of `tables` restricted to `range`.
+    pub fn new(tables: OperatorSnapshot, range: KeyGroupRange) -> Self {
+        SnapshotReader { tables, range }
+    }
+
+    /// The owned key groups.
+    pub fn range(&self) -> KeyGroupRange {
+        self.range
+    }
+
+    /// Batches of a table in the order they were written, keyed rows filtered to the owned groups.
+    ///
+    /// # Errors
+    /// From Arrow's filter kernel.
+    pub fn table(&self, table: &str) -> Result<Vec<RecordBatch>> {
+        let mut found = Vec::new();
+        for part in self.tables.get(table).into_iter().flatten() {
+            let Some(groups) = &part.key_groups else {
+                found.push(part.rows.clone());
+                continue;
+            };
+            let mask: BooleanArray =
+                groups.values().iter().map(|g| Some(self.range.contains(KeyGroup(*g)))).collect();
+            let rows = filter_record_batch(&part.rows, &mask)?;
+            if rows.num_rows() > 0 {
+                found.push(rows);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,297 @@
+//! tidelake's statements. Queries and expressions are sqlparser's trees, with three conventions:
+//!
+//! - **Table hints.** `t /*+ OPTIONS('k' = 'v') */` becomes a table factor whose last name part is
+//!   `t` + [`HINT_MARK`] + the index into [`Query::table_hints`], with the alias `t` unless it has one of its own.
+//! - **Tables as arguments.** `TABLE a.b` inside a function's arguments becomes a call of [`TABLE_ARGUMENT`] with
+//!   the (compound) identifier as its argument; `DESCRIPTOR(ts)` is an ordinary call.
+//! - **Window table functions.** `TABLE(TUMBLE(…))` is `TableFactor::TableFunction`, `FROM TUMBLE(…)` a
+//!   `TableFactor::Table` with `args`; named arguments are `FunctionArg::Named`.
+
+use std::collections::BTreeMap;
+
+use datafusion::sql::sqlparser::ast as sqlast;
+
+use crate::catalog::{ColumnDef, PrimaryKey, SqlExpr, WatermarkDef};
+use crate::error::Location;
+
+/// Separates a table name from the number of its hint.
+pub const HINT_MARK: char = '\u{1}';
+
+/// Name of the call that stands for `TABLE t` as an argument.
+pub const TABLE_ARGUMENT: &str = "__table";
+
+/// A statement of a script.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParsedStatement {
+    /// The statement.
+    pub statement: Statement,
+    /// Where its first token stands.
+    pub location: Location,
+    /// Its text without the closing semicolon.
+    pub text: String,
+}
+
+/// A name of up to three parts, resolved against the current catalog and database later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The parts, case kept.
+    pub parts: Vec<String>,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A query with its hints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// The tree.
+    pub query: Box<sqlast::Query>,
+    /// Options of `/*+ OPTIONS(…) */`, by hint number.
+    pub table_hints: Vec<BTreeMap<String, String>>,
+    /// The text, for views and job names.
+    pub text: String,
+    /// Where it begins.
+    pub location: Location,
+}
+
+/// Every statement tidelake understands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// A query.
+    Query(Query),
+    /// `INSERT INTO|OVERWRITE`.
+    Insert(Insert),
+    /// `EXECUTE STATEMENT SET BEGIN … END`, `BEGIN STATEMENT SET; … END`.
+    StatementSet(Vec<Insert>),
+    /// `EXPLAIN [PLAN FOR | details] …`.
+    Explain {
+        /// What to print beside the plan.
+        details: Vec<ExplainDetail>,
+        /// Query, insert or statement set.
+        target: Box<Statement>,
+    },
+    /// `CREATE TABLE`.
+    CreateTable(Box<CreateTable>),
+    /// `CREATE VIEW`.
+    CreateView(CreateView),
+    /// `CREATE CATALOG`.
+    CreateCatalog {
+        /// Name.
+        name: String,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+        /// `COMMENT`.
+        comment: Option<String>,
+        /// `WITH`.
+        options: BTreeMap<String, String>,
+        /// Where the name stands.
+        location: Location,
+    },
+    /// `CREATE DATABASE`.
+    CreateDatabase {
+        /// Name of one or two parts.
+        name: Name,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+        /// `COMMENT`.
+        comment: Option<String>,
+        /// `WITH`.
+        options: BTreeMap<String, String>,
+    },
+    /// `DROP …`.
+    Drop {
+        /// What.
+        kind: DropKind,
+        /// Name.
+        name: Name,
+        /// `IF EXISTS`.
+        if_exists: bool,
+        /// `TEMPORARY`.
+        temporary: bool,
+        /// `CASCADE` (databases).
+        cascade: bool,
+    },
+    /// `USE CATALOG c`.
+    UseCatalog(Name),
+    /// `USE [c.]d`.
+    UseDatabase(Name),
+    /// `SHOW …`.
+    Show(Show),
+    /// `DESCRIBE [TABLE] t`, `DESC t`.
+    DescribeTable(Name),
+    /// `DESCRIBE CATALOG c`.
+    DescribeCatalog(Name),
+    /// `DESCRIBE DATABASE d`.
+    DescribeDatabase(Name),
+    /// `SET`, `SET 'k' = 'v'`.
+    Set(Option<(String, String)>),
+    /// `RESET`, `RESET 'k'`.
+    Reset(Option<String>),
+}
+
+/// `INSERT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insert {
+    /// Target.
+    pub table: Name,
+    /// `/*+ OPTIONS(…) */` on the target.
+    pub options: BTreeMap<String, String>,
+    /// `OVERWRITE`.
+    pub overwrite: bool,
+    /// `PARTITION (p = 'v', …)`.
+    pub partition: Vec<(String, SqlExpr)>,
+    /// Column list; empty for all.
+    pub columns: Vec<(String, Location)>,
+    /// Rows.
+    pub query: Query,
+}
+
+/// What EXPLAIN shows in addition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExplainDetail {
+    /// `ESTIMATED_COST`.
+    EstimatedCost,
+    /// `CHANGELOG_MODE`.
+    ChangelogMode,
+    /// `JSON_EXECUTION_PLAN`.
+    JsonExecutionPlan,
+    /// `PLAN_ADVICE`.
+    PlanAdvice,
+}
+
+/// `CREATE [TEMPORARY] TABLE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTable {
+    /// Name.
+    pub name: Name,
+    /// `TEMPORARY`.
+    pub temporary: bool,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Columns in order. With `AS`, an entry of unknown type only reorders: see `column_names_only`.
+    pub columns: Vec<ColumnDef>,
+    /// Bare names of a CTAS column list (`CREATE TABLE t (b, a) WITH … AS …`).
+    pub column_names_only: Vec<String>,
+    /// `WATERMARK FOR`.
+    pub watermark: Option<WatermarkDef>,
+    /// `PRIMARY KEY`.
+    pub primary_key: Option<PrimaryKey>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `PARTITIONED BY`.
+    pub partitioned_by: Vec<SqlExpr>,
+    /// `WITH`.
+    pub options: BTreeMap<String, String>,
+    /// `LIKE`.
+    pub like: Option<Like>,
+    /// `AS`.
+    pub query: Option<Query>,
+}
+
+/// `LIKE source (…)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Like {
+    /// Source table.
+    pub source: Name,
+    /// Options in the order written.
+    pub options: Vec<(LikeAction, LikeFeature)>,
+}
+
+/// INCLUDING, EXCLUDING, OVERWRITING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeAction {
+    /// Take; a duplicate is an error.
+    Including,
+    /// Leave out.
+    Excluding,
+    /// Take; the new table's own wins.
+    Overwriting,
+}
+
+/// Feature of a LIKE option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeFeature {
+    /// Everything.
+    All,
+    /// Primary key.
+    Constraints,
+    /// `DISTRIBUTED`.
+    Distribution,
+    /// `PARTITIONED BY`.
+    Partitions,
+    /// Computed columns.
+    Generated,
+    /// `WITH`.
+    Options,
+    /// Watermark.
+    Watermarks,
+    /// Metadata columns.
+    Metadata,
+}
+
+/// `CREATE [TEMPORARY] VIEW`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateView {
+    /// Name.
+    pub name: Name,
+    /// `TEMPORARY`.
+    pub temporary: bool,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Column names.
+    pub columns: Vec<String>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// The query. Table hints inside views are kept with it.
+    pub query: Query,
+}
+
+/// What DROP drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropKind {
+    /// Table.
+    Table,
+    /// View.
+    View,
+    /// Database.
+    Database,
+    /// Catalog.
+    Catalog,
+}
+
+/// `SHOW …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// `SHOW CATALOGS [LIKE]`.
+    Catalogs(Option<NamePattern>),
+    /// `SHOW CURRENT CATALOG`.
+    CurrentCatalog,
+    /// `SHOW DATABASES [FROM c] [LIKE]`.
+    Databases(Option<Name>, Option<NamePattern>),
+    /// `SHOW CURRENT DATABASE`.
+    CurrentDatabase,
+    /// `SHOW TABLES [FROM d] [LIKE]`; lists views too.
+    Tables(Option<Name>, Option<NamePattern>),
+    /// `SHOW VIEWS [FROM d] [LIKE]`.
+    Views(Option<Name>, Option<NamePattern>),
+    /// `SHOW COLUMNS FROM t [LIKE]`.
+    Columns(Name, Option<NamePattern>),
+    /// `SHOW [USER] FUNCTIONS [LIKE]`.
+    Functions(Option<NamePattern>),
+    /// `SHOW CREATE TABLE t`.
+    CreateTable(Name),
+    /// `SHOW CREATE VIEW v`.
+    CreateView(Name),
+    /// `SHOW CREATE CATALOG c`.
+    CreateCatalog(Name),
+}
+
+/// `[NOT] LIKE|ILIKE 'pattern'` of SHOW.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern {
+    /// `NOT`.
+    pub negated: bool,
+    /// `ILIKE`.
+    pub case_insensitive: bool,
+    /// SQL pattern; `\%` and `\_` are literal.
+    pub pattern: String,
+}
