@@ -1,0 +1,185 @@
+//! A job as its user holds it: progress, graceful stop, the end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::connectors::SourceMetrics;
+use crate::error::Result;
+use crate::runtime::message::Timestamp;
+
+/// Counters of one job; shared by its tasks, read by the progress line.
+#[derive(Debug, Default)]
+pub struct JobMetrics {
+    /// Rows read by all sources.
+    pub rows_in: AtomicU64,
+    /// Rows handed to all sinks.
+    pub rows_out: AtomicU64,
+    /// Bytes written by all sinks.
+    pub bytes_out: AtomicU64,
+    /// Rows dropped because they came behind the watermark.
+    pub late_rows_dropped: AtomicU64,
+    /// Lowest watermark of the sources in milliseconds; `i64::MIN` before the first.
+    pub watermark: AtomicI64,
+    /// Completed checkpoints.
+    pub checkpoints: AtomicU64,
+    /// Counters of each source.
+    pub sources: std::sync::Mutex<Vec<Arc<SourceMetrics>>>,
+}
+
+impl JobMetrics {
+    /// All zero, no watermark.
+    pub fn new() -> Arc<Self> {
+        Arc::new(JobMetrics { watermark: AtomicI64::new(i64::MIN), ..Default::default() })
+    }
+
+    /// Counters for a new source.
+    pub fn add_source(&self) -> Arc<SourceMetrics> {
+        let metrics = Arc::new(SourceMetrics { lag: AtomicI64::new(-1), ..Default::default() });
+        if let Ok(mut all) = self.sources.lock() {
+            all.push(metrics.clone());
+        }
+        metrics
+    }
+
+    /// A consistent enough copy.
+    pub fn progress(&self) -> JobProgress {
+        let mut p = JobProgress {
+            rows_in: self.rows_in.load(Ordering::Relaxed),
+            rows_out: self.rows_out.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            late_rows_dropped: self.late_rows_dropped.load(Ordering::Relaxed),
+            ..JobProgress::default()
+        };
+        let wm = self.watermark.load(Ordering::Relaxed);
+        p.watermark = (wm != i64::MIN && wm != i64::MAX).then_some(Timestamp(wm));
+        for s in self.sources.lock().iter().flat_map(|all| all.iter()) {
+            p.bytes_in += s.bytes.load(Ordering::Relaxed);
+            p.skipped_records += s.skipped.load(Ordering::Relaxed);
+            let total = s.total_bytes.load(Ordering::Relaxed);
+            if total > 0 {
+                p.total_bytes = Some(p.total_bytes.unwrap_or(0) + total);
+            }
+            if let Ok(lag) = u64::try_from(s.lag.load(Ordering::Relaxed)) {
+                p.lag = Some(p.lag.unwrap_or(0) + lag);
+            }
+        }
+        p
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobProgress {
+    /// Rows read by all sources.
+    pub rows_in: u64,
+    /// Rows handed to all sinks (or to the reader of a query).
+    pub rows_out: u64,
+    /// Bytes read, as stored.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Bytes to read in all, when known.
+    pub total_bytes: Option<u64>,
+    /// Lowest watermark of the sources, once there is one and before the end.
+    pub watermark: Option<Timestamp>,
+    /// Records behind the newest, when a source knows.
+    pub lag: Option<u64>,
+    /// Rows dropped because they came behind the watermark.
+    pub late_rows_dropped: u64,
+    /// Records skipped by `ignore-parse-errors`.
+    pub skipped_records: u64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobSummary {
+    /// Counters at the end.
+    pub progress: JobProgress,
+    /// Ended because somebody called [`RunningJob::stop`].
+    pub stopped: bool,
+}
+
+/// Asks a job to stop gracefully.
+#[derive(Debug, Clone)]
+pub struct StopHandle(watch::Sender<bool>);
+
+impl StopHandle {
+    /// A handle that nobody has used yet.
+    pub fn new() -> Self {
+        StopHandle(watch::Sender::new(false))
+    }
+
+    /// Asks for a final checkpoint and the end. Idempotent.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_stopped(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves when a stop is asked for.
+    pub async fn stopped(&self) {
+        let mut receiver = self.0.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = receiver.wait_for(|s| *s).await;
+    }
+}
+
+impl Default for StopHandle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A job that runs: INSERT, statement set or query.
+pub struct RunningJob {
+    metrics: Arc<JobMetrics>,
+    stop: StopHandle,
+    done: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+}
+
+impl RunningJob {
+    /// A job whose end is `done`.
+    pub fn new(
+        metrics: Arc<JobMetrics>,
+        stop: StopHandle,
+        done: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Self {
+        RunningJob { metrics, stop, done: Box::pin(done) }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> JobProgress {
+        self.metrics.progress()
+    }
+
+    /// Its counters, to be read while [`RunningJob::wait`] runs.
+    pub fn metrics(&self) -> Arc<JobMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Asks for a graceful end: final checkpoint, commit, exit. Idempotent.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// A handle for stopping it while [`RunningJob::wait`] runs.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Waits for the end. A query's rows have to be read meanwhile.
+    ///
+    /// # Errors
+    /// The first failure of any task.
+    pub async fn wait(self) -> Result<JobSummary> {
+        self.done.await?;
+        Ok(JobSummary { progress: self.metrics.progress(), stopped: self.stop.is_stopped() })
+    }
+}
