@@ -13,10 +13,18 @@
 //! synchronous and know none of this machinery ([`operator`]); the task driver alone knows channels, alignment, the
 //! watermark minimum, timers and cancellation.
 
+pub mod chain;
+pub mod channel;
+pub mod coordinator;
+pub mod exchange;
+pub mod graph;
 pub mod job;
 pub mod message;
 pub mod operator;
 pub mod snapshot;
+pub mod source;
+pub mod task;
+pub mod watermark;
 
 pub use message::{
     Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, RowKind, RowKinds, Timestamp,

@@ -1,0 +1,278 @@
+//! A chain of operators called directly, one after the other, and what stands at its end.
+//!
+//! ```text
+//!  batch, watermark, … ─► op 0 ─► op 1 ─► … ─► Tail (exchanges to the next tasks, or a sink writer)
+//! ```
+//!
+//! Work is kept on an explicit stack, deepest first: what operator *i* produced is carried to the tail before operator
+//! *i* goes on with [`Operator::resume`], so that a batch that explodes into thousands never piles up in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::connectors::{Committable, SinkWriter};
+use crate::error::{Result, ResultExt};
+use crate::runtime::channel::Cancellation;
+use crate::runtime::exchange::ExchangeOutput;
+use crate::runtime::job::JobMetrics;
+use crate::runtime::message::{Activity, Barrier, ChangeBatch, Epoch, Message, Timestamp};
+use crate::runtime::operator::{Operator, Output, Progress};
+use crate::runtime::snapshot::{OperatorSnapshot, SnapshotWriter};
+
+/// What stands at the end of a chain.
+pub enum Tail {
+    /// Edges to other tasks; each gets everything.
+    Exchanges(Vec<ExchangeOutput>),
+    /// A sink.
+    Sink(Box<dyn SinkWriter>),
+}
+
+enum Work {
+    Batch(usize, usize, ChangeBatch),
+    Resume(usize),
+    Watermark(usize, Timestamp),
+    Timer(usize, Timestamp),
+    Flush(usize),
+    End(usize),
+}
+
+/// Operators with their uids, the tail, and the stack of work under way.
+pub struct Chain {
+    operators: Vec<(String, Box<dyn Operator>)>,
+    tail: Tail,
+    stack: Vec<Work>,
+    output: Output,
+    metrics: Arc<JobMetrics>,
+    cancellation: Cancellation,
+    bytes_written: u64,
+    late_rows: u64,
+}
+
+impl Chain {
+    /// A chain of `(uid, operator)`.
+    pub fn new(
+        operators: Vec<(String, Box<dyn Operator>)>,
+        tail: Tail,
+        metrics: Arc<JobMetrics>,
+        cancellation: Cancellation,
+    ) -> Self {
+        Chain {
+            operators,
+            tail,
+            stack: Vec::new(),
+            output: Output::new(),
+            metrics,
+            cancellation,
+            bytes_written: 0,
+            late_rows: 0,
+        }
+    }
+
+    /// Takes a batch into the head at `port`.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn batch(&mut self, port: usize, batch: ChangeBatch) -> Result<()> {
+        self.run(Work::Batch(0, port, batch)).await
+    }
+
+    /// The watermark of the head's inputs rose. Everything held back is emitted first.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.run(Work::Watermark(0, watermark)).await?;
+        self.count_late_rows();
+        self.control(&Message::Watermark(watermark)).await
+    }
+
+    /// Processing time is `now`.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn timer(&mut self, now: Timestamp) -> Result<()> {
+        self.run(Work::Timer(0, now)).await
+    }
+
+    /// Earliest processing-time timer of the operators.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.operators.iter().filter_map(|(_, o)| o.next_timer()).min()
+    }
+
+    /// The inputs are empty for now: emits what is held back, pushes the sink's buffer out.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.run(Work::Flush(0)).await?;
+        if let Tail::Sink(writer) = &mut self.tail {
+            self.cancellation.run(writer.flush()).await?;
+            self.count_bytes();
+        }
+        Ok(())
+    }
+
+    /// Forwards idleness.
+    ///
+    /// # Errors
+    /// Cancelled.
+    pub async fn activity(&mut self, activity: Activity) -> Result<()> {
+        self.control(&Message::Activity(activity)).await
+    }
+
+    /// A barrier has been aligned: flushes, snapshots every operator, forwards the barrier or prepares the sink.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn barrier(
+        &mut self,
+        barrier: Barrier,
+    ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
+        self.run(Work::Flush(0)).await?;
+        let mut snapshots = Vec::with_capacity(self.operators.len());
+        for (uid, operator) in &mut self.operators {
+            let mut writer = SnapshotWriter::new();
+            operator.snapshot(&mut writer).context(|| format!("snapshot of {}", operator.name()))?;
+            snapshots.push((uid.clone(), writer.finish()));
+        }
+        self.control(&Message::Barrier(barrier)).await?;
+        let committable = self.prepare(barrier.epoch).await?;
+        Ok((snapshots, committable))
+    }
+
+    /// All inputs have ended: the end of time, then the end of every operator, then the tail.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn end(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
+        self.run(Work::Watermark(0, Timestamp::MAX)).await?;
+        self.run(Work::End(0)).await?;
+        self.count_late_rows();
+        self.control(&Message::Watermark(Timestamp::MAX)).await?;
+        self.control(&Message::EndOfInput).await?;
+        self.prepare(epoch).await
+    }
+
+    /// Epoch `epoch` is complete everywhere.
+    ///
+    /// # Errors
+    /// Of the operators.
+    pub fn on_commit(&mut self, epoch: Epoch) -> Result<()> {
+        for (_, operator) in &mut self.operators {
+            operator.on_commit(epoch)?;
+        }
+        Ok(())
+    }
+
+    /// The job failed: removes what the sink has written.
+    pub async fn abort(&mut self) {
+        if let Tail::Sink(writer) = &mut self.tail {
+            writer.abort().await;
+        }
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
+        let Tail::Sink(writer) = &mut self.tail else { return Ok(None) };
+        let committable = self.cancellation.run(writer.prepare(epoch)).await?;
+        self.count_bytes();
+        Ok(committable)
+    }
+
+    async fn control(&mut self, message: &Message) -> Result<()> {
+        if let Tail::Exchanges(outputs) = &mut self.tail {
+            for output in outputs {
+                output.broadcast(message, &self.cancellation).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_bytes(&mut self) {
+        if let Tail::Sink(writer) = &self.tail {
+            let written = writer.bytes_written();
+            self.metrics.bytes_out.fetch_add(written.saturating_sub(self.bytes_written), Ordering::Relaxed);
+            self.bytes_written = written;
+        }
+    }
+
+    fn count_late_rows(&mut self) {
+        let late: u64 = self.operators.iter().map(|(_, o)| o.metrics().late_rows_dropped).sum();
+        self.metrics.late_rows_dropped.fetch_add(late.saturating_sub(self.late_rows), Ordering::Relaxed);
+        self.late_rows = late;
+    }
+
+    async fn run(&mut self, work: Work) -> Result<()> {
+        self.stack.push(work);
+        while let Some(work) = self.stack.pop() {
+            self.step(work).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, work: Work) -> Result<()> {
+        let depth = self.operators.len();
+        let (i, progress) = match work {
+            Work::Batch(i, _, batch) if i >= depth => return self.deliver(batch).await,
+            Work::Watermark(i, _) | Work::Timer(i, _) | Work::Flush(i) | Work::End(i) | Work::Resume(i)
+                if i >= depth =>
+            {
+                return Ok(());
+            }
+            Work::Batch(i, port, batch) => (i, self.operators[i].1.process(port, batch, &mut self.output)),
+            Work::Resume(i) => (i, self.operators[i].1.resume(&mut self.output)),
+            Work::Timer(i, now) => {
+                self.stack.push(Work::Timer(i + 1, now));
+                (i, self.operators[i].1.on_timer(now, &mut self.output))
+            }
+            Work::Flush(i) => {
+                self.stack.push(Work::Flush(i + 1));
+                (i, self.operators[i].1.flush(&mut self.output))
+            }
+            Work::End(i) => {
+                self.stack.push(Work::End(i + 1));
+                (i, self.operators[i].1.on_end(&mut self.output))
+            }
+            Work::Watermark(i, watermark) => {
+                self.stack.push(Work::Watermark(i + 1, watermark));
+                // Held-back rows belong before the watermark.
+                let operator = &mut self.operators[i].1;
+                let mut progress = operator.flush(&mut self.output);
+                if matches!(progress, Ok(Progress::Done)) {
+                    progress = operator.on_watermark(watermark, &mut self.output);
+                } else if matches!(progress, Ok(Progress::More)) {
+                    // Come back for the watermark once the flush is through.
+                    self.stack.pop();
+                    self.stack.push(Work::Watermark(i, watermark));
+                }
+                (i, progress)
+            }
+        };
+        let progress = progress.context(|| self.operators[i].1.name())?;
+        if progress == Progress::More {
+            self.stack.push(Work::Resume(i));
+        }
+        // Reversed, as the stack gives the last one first.
+        for batch in self.output.drain().rev() {
+            self.stack.push(Work::Batch(i + 1, 0, batch));
+        }
+        Ok(())
+    }
+
+    async fn deliver(&mut self, batch: ChangeBatch) -> Result<()> {
+        match &mut self.tail {
+            Tail::Exchanges(outputs) => {
+                let Some((last, others)) = outputs.split_last_mut() else { return Ok(()) };
+                for output in others {
+                    output.send(batch.clone(), &self.cancellation).await?;
+                }
+                last.send(batch, &self.cancellation).await
+            }
+            Tail::Sink(writer) => {
+                self.metrics.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                self.cancellation.run(writer.write(batch)).await?;
+                self.count_bytes();
+                Ok(())
+            }
+        }
+    }
+}

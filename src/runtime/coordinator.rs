@@ -1,0 +1,446 @@
+//! Runs a stream graph: opens sources and sinks, starts the tasks, injects barriers, commits epochs, ends the job.
+//!
+//! ```text
+//!  interval / stop ─► barrier N ─► sources … sinks ─► all tasks have passed N ─► committers commit N ─► tasks told
+//!  end of bounded input ─► all tasks finished ─► committers commit the rest
+//!  first failure ─► every task is cancelled, writers abort, prepared committables are aborted
+//! ```
+//!
+//! At most one barrier is under way. A task that has finished counts as having passed every later barrier; what it
+//! handed over is committed with the next epoch that completes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::connectors::{Committable, SinkCommitter, SplitState};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::runtime::chain::{Chain, Tail};
+use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
+use crate::runtime::exchange::{ExchangeOutput, Partitioning};
+use crate::runtime::graph::{NodeId, NodeKind, StreamGraph, SubtaskContext};
+use crate::runtime::job::{JobMetrics, StopHandle};
+use crate::runtime::message::{Barrier, BarrierKind, Epoch};
+use crate::runtime::operator::Operator;
+use crate::runtime::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotReader};
+use crate::runtime::source::SourceHead;
+use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, run_channels, run_source};
+
+/// State of a whole job at one epoch, by operator uid.
+#[derive(Debug, Clone, Default)]
+pub struct JobSnapshot {
+    /// State of operators.
+    pub operators: BTreeMap<String, OperatorSnapshot>,
+    /// Positions of sources.
+    pub sources: BTreeMap<String, Vec<SplitState>>,
+}
+
+/// Receives the snapshot of each completed epoch.
+pub type SnapshotHook = Arc<dyn Fn(Epoch, &JobSnapshot) + Send + Sync>;
+
+/// How to run a job.
+#[derive(Clone, Default)]
+pub struct JobOptions {
+    /// `execution.checkpointing.interval`; `None` commits at the end only.
+    pub checkpoint_interval: Option<Duration>,
+    /// State to begin with.
+    pub restore: Option<Arc<JobSnapshot>>,
+    /// Called with each complete snapshot.
+    pub on_snapshot: Option<SnapshotHook>,
+}
+
+struct TaskInfo {
+    /// Uid of the source at its head.
+    source: Option<String>,
+    /// Index of the sink at its end.
+    sink: Option<usize>,
+    finished: bool,
+}
+
+struct Pending {
+    epoch: Epoch,
+    kind: BarrierKind,
+    waiting: BTreeSet<usize>,
+    snapshot: JobSnapshot,
+}
+
+struct Coordinator {
+    tasks: Vec<TaskInfo>,
+    committers: Vec<Box<dyn SinkCommitter>>,
+    /// Handed over and not committed yet, per sink.
+    prepared: Vec<Vec<Committable>>,
+    pending: Option<Pending>,
+    barriers: watch::Sender<Option<Barrier>>,
+    committed: watch::Sender<u64>,
+    epoch: u64,
+    options: JobOptions,
+    metrics: Arc<JobMetrics>,
+}
+
+/// Runs a graph to its end.
+///
+/// # Errors
+/// The first failure of any task, sink or committer.
+pub async fn run_graph(
+    graph: StreamGraph,
+    options: JobOptions,
+    metrics: Arc<JobMetrics>,
+    stop: StopHandle,
+) -> Result<()> {
+    let cancellation = Cancellation::new();
+    let (events_sender, mut events) = mpsc::unbounded_channel();
+    let (barriers, barriers_receiver) = watch::channel(None);
+    let (committed, committed_receiver) = watch::channel(0);
+    let mut coordinator = Coordinator {
+        tasks: Vec::new(),
+        committers: Vec::new(),
+        prepared: Vec::new(),
+        pending: None,
+        barriers,
+        committed,
+        epoch: 0,
+        options,
+        metrics: metrics.clone(),
+    };
+    let context = TaskContext {
+        task: 0,
+        events: events_sender,
+        barriers: barriers_receiver,
+        committed: committed_receiver,
+        cancellation: cancellation.clone(),
+        metrics,
+    };
+    let mut set = JoinSet::new();
+    let mut outcome = coordinator.start(graph, &context, &mut set).await;
+    drop(context);
+    if outcome.is_ok() {
+        outcome = coordinator.run(&mut set, &mut events, &stop).await;
+    }
+    if outcome.is_err() {
+        cancellation.cancel();
+        // Tasks see the cancellation at their next await and abort their writers.
+        while let Some(ended) = set.join_next().await {
+            outcome = prefer(outcome, flatten(ended));
+        }
+        while let Ok(event) = events.try_recv() {
+            coordinator.keep_committable(event);
+        }
+        for (committer, prepared) in coordinator.committers.iter_mut().zip(coordinator.prepared) {
+            committer.abort(prepared).await;
+        }
+    }
+    outcome
+}
+
+fn flatten(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    ended.map_err(Error::from).and_then(|r| r)
+}
+
+/// The error that tells more: a cancellation is only the echo of another failure.
+fn prefer(a: Result<()>, b: Result<()>) -> Result<()> {
+    match (&a, &b) {
+        (Err(x), Err(y)) if x.kind() == ErrorKind::Cancelled && y.kind() != ErrorKind::Cancelled => b,
+        (Ok(()), Err(_)) => b,
+        _ => a,
+    }
+}
+
+impl Coordinator {
+    /// Opens sources and sinks and starts all tasks.
+    async fn start(
+        &mut self,
+        mut graph: StreamGraph,
+        context: &TaskContext,
+        set: &mut JoinSet<Result<()>>,
+    ) -> Result<()> {
+        let chains = graph.chains();
+        let mut chain_of: Vec<usize> = vec![0; graph.nodes.len()];
+        for (c, nodes) in chains.iter().enumerate() {
+            for n in nodes {
+                chain_of[*n] = c;
+            }
+        }
+        // Channels: for each chain that does not begin with a source, one mailbox per subtask.
+        let mut receivers: Vec<Vec<(Receiver, Vec<usize>)>> = Vec::new();
+        // Outgoing edges per chain: (partitioning, senders per [upstream subtask][target]).
+        let mut outputs: Vec<Vec<(Partitioning, Vec<Vec<Sender>>)>> =
+            (0..chains.len()).map(|_| Vec::new()).collect();
+        for nodes in &chains {
+            let head = &graph.nodes[nodes[0]];
+            let mut mailboxes = Vec::new();
+            if !head.inputs.is_empty() {
+                let mut ports = Vec::new();
+                for edge in &head.inputs {
+                    let upstream = match edge.partitioning {
+                        Partitioning::Forward => 1,
+                        _ => graph.nodes[edge.from].parallelism,
+                    };
+                    ports.extend(std::iter::repeat_n(edge.port, upstream));
+                }
+                let mut senders: Vec<Vec<Sender>> = Vec::new();
+                for _ in 0..head.parallelism {
+                    let (tx, rx) = mailbox(ports.len());
+                    senders.push(tx);
+                    mailboxes.push((rx, ports.clone()));
+                }
+                let mut first_queue = 0;
+                for edge in &head.inputs {
+                    let upstream = graph.nodes[edge.from].parallelism;
+                    let forward = edge.partitioning == Partitioning::Forward;
+                    let per_subtask = (0..upstream)
+                        .map(|u| {
+                            if forward {
+                                vec![senders[u][first_queue].clone()]
+                            } else {
+                                senders.iter().map(|s| s[first_queue + u].clone()).collect()
+                            }
+                        })
+                        .collect();
+                    outputs[chain_of[edge.from]].push((edge.partitioning.clone(), per_subtask));
+                    first_queue += if forward { 1 } else { upstream };
+                }
+            }
+            receivers.push(mailboxes);
+        }
+
+        let restore = self.options.restore.clone();
+        let mut specs = Vec::new();
+        for (c, nodes) in chains.iter().enumerate() {
+            specs.push(
+                self.build_chain(&mut graph, nodes, std::mem::take(&mut outputs[c]), &restore, context)
+                    .await?,
+            );
+        }
+        for (spec, mailboxes) in specs.into_iter().zip(receivers) {
+            let ChainSpec { source, sink, tasks } = spec;
+            let mut mailboxes = mailboxes.into_iter();
+            for (chain, head) in tasks {
+                let mut context = context.clone();
+                context.task = self.tasks.len();
+                self.tasks.push(TaskInfo { source: source.clone(), sink, finished: false });
+                match head {
+                    Some((reader, head)) => set.spawn(run_source(reader, head, chain, context)),
+                    None => {
+                        let (receiver, ports) = mailboxes
+                            .next()
+                            .ok_or_else(|| Error::internal("a task has neither source nor channels"))?;
+                        set.spawn(run_channels(receiver, ports, chain, context))
+                    }
+                };
+            }
+        }
+        Ok(())
+    }
+
+    async fn build_chain(
+        &mut self,
+        graph: &mut StreamGraph,
+        nodes: &[NodeId],
+        outputs: Vec<(Partitioning, Vec<Vec<Sender>>)>,
+        restore: &Option<Arc<JobSnapshot>>,
+        context: &TaskContext,
+    ) -> Result<ChainSpec> {
+        let parallelism = graph.nodes[nodes[0]].parallelism;
+        let mut heads = Vec::new();
+        let mut source_uid = None;
+        let mut operators: Vec<Vec<(String, Box<dyn Operator>)>> =
+            (0..parallelism).map(|_| Vec::new()).collect();
+        let mut writers = None;
+        let mut sink_index = None;
+        for id in nodes {
+            let node = &graph.nodes[*id];
+            match &node.kind {
+                NodeKind::Source { source, scan, spec } => {
+                    let restored = restore.as_ref().and_then(|r| r.sources.get(&node.uid)).cloned();
+                    let readers = source
+                        .readers(scan.clone(), parallelism, restored)
+                        .await
+                        .context(|| node.detail.clone())?;
+                    if readers.len() != parallelism {
+                        return Err(Error::internal(format!("{}: {} readers", node.detail, readers.len())));
+                    }
+                    heads = readers.into_iter().map(|r| (r, SourceHead::new(spec.clone()))).collect();
+                    source_uid = Some(node.uid.clone());
+                }
+                NodeKind::Operator(factory) => {
+                    for (subtask, chain) in operators.iter_mut().enumerate() {
+                        let key_groups = KeyGroupRange::of_subtask(subtask, parallelism);
+                        let mut operator = factory(SubtaskContext { subtask, parallelism, key_groups })?;
+                        if let Some(tables) = restore.as_ref().and_then(|r| r.operators.get(&node.uid)) {
+                            let reader = SnapshotReader::new(tables.clone(), key_groups);
+                            operator.restore(&reader).context(|| format!("restoring {}", node.name))?;
+                        }
+                        chain.push((node.uid.clone(), operator));
+                    }
+                }
+                NodeKind::Sink { sink, mode } => {
+                    let opened = sink.open(*mode, parallelism).await.context(|| node.detail.clone())?;
+                    sink_index = Some(self.committers.len());
+                    self.committers.push(opened.committer);
+                    self.prepared.push(Vec::new());
+                    writers = Some(opened.writers);
+                }
+            }
+        }
+        let tails: Vec<Tail> = match writers {
+            Some(writers) => writers.into_iter().map(Tail::Sink).collect(),
+            None => (0..parallelism)
+                .map(|subtask| {
+                    Tail::Exchanges(
+                        outputs
+                            .iter()
+                            .map(|(p, per_subtask)| {
+                                ExchangeOutput::new(p.clone(), per_subtask[subtask].clone(), subtask)
+                            })
+                            .collect(),
+                    )
+                })
+                .collect(),
+        };
+        if tails.len() != parallelism {
+            return Err(Error::internal(format!(
+                "a sink opened {} writers for {parallelism} subtasks",
+                tails.len()
+            )));
+        }
+        let mut heads = heads.into_iter();
+        let tasks = operators
+            .into_iter()
+            .zip(tails)
+            .map(|(operators, tail)| {
+                let chain =
+                    Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone());
+                (chain, heads.next())
+            })
+            .collect();
+        Ok(ChainSpec { source: source_uid, sink: sink_index, tasks })
+    }
+
+    async fn run(
+        &mut self,
+        set: &mut JoinSet<Result<()>>,
+        events: &mut mpsc::UnboundedReceiver<TaskEvent>,
+        stop: &StopHandle,
+    ) -> Result<()> {
+        let mut ticks = self.options.checkpoint_interval.map(|interval| {
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        });
+        let mut stopping = false;
+        loop {
+            let tick = async {
+                match &mut ticks {
+                    Some(t) => {
+                        t.tick().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.on_event(event).await?,
+                ended = set.join_next() => match ended {
+                    Some(ended) => flatten(ended)?,
+                    None => {
+                        while let Ok(event) = events.try_recv() {
+                            self.on_event(event).await?;
+                        }
+                        return self.commit(FINAL_EPOCH).await;
+                    }
+                },
+                () = stop.stopped(), if !stopping && self.pending.is_none() => {
+                    stopping = true;
+                    self.trigger(BarrierKind::Final);
+                }
+                () = tick, if !stopping && self.pending.is_none() => self.trigger(BarrierKind::Checkpoint),
+            }
+        }
+    }
+
+    fn trigger(&mut self, kind: BarrierKind) {
+        let waiting: BTreeSet<usize> =
+            self.tasks.iter().enumerate().filter(|(_, t)| !t.finished).map(|(i, _)| i).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.pending = Some(Pending { epoch, kind, waiting, snapshot: JobSnapshot::default() });
+        self.barriers.send_replace(Some(Barrier { epoch, kind }));
+    }
+
+    fn keep_committable(&mut self, event: TaskEvent) {
+        let (TaskEvent::Snapshot { task, committable, .. } | TaskEvent::Finished { task, committable }) =
+            event;
+        if let (Some(committable), Some(sink)) = (committable, self.tasks.get(task).and_then(|t| t.sink)) {
+            self.prepared[sink].push(committable);
+        }
+    }
+
+    async fn on_event(&mut self, event: TaskEvent) -> Result<()> {
+        match event {
+            TaskEvent::Finished { task, .. } => {
+                self.tasks[task].finished = true;
+                self.keep_committable(event);
+                if let Some(pending) = &mut self.pending {
+                    pending.waiting.remove(&task);
+                }
+            }
+            TaskEvent::Snapshot { task, epoch, operators, splits, committable } => {
+                if let Some(pending) = self.pending.as_mut().filter(|p| p.epoch == epoch) {
+                    pending.waiting.remove(&task);
+                    for (uid, tables) in operators {
+                        let all = pending.snapshot.operators.entry(uid).or_default();
+                        for (table, parts) in tables {
+                            all.entry(table).or_default().extend(parts);
+                        }
+                    }
+                    if let Some(uid) = &self.tasks[task].source {
+                        pending.snapshot.sources.entry(uid.clone()).or_default().extend(splits);
+                    }
+                }
+                if self.pending.as_ref().is_some_and(|p| p.kind == BarrierKind::Final) {
+                    self.tasks[task].finished = true;
+                }
+                if let (Some(committable), Some(sink)) = (committable, self.tasks[task].sink) {
+                    self.prepared[sink].push(committable);
+                }
+            }
+        }
+        if self.pending.as_ref().is_some_and(|p| p.waiting.is_empty())
+            && let Some(pending) = self.pending.take()
+        {
+            if let Some(hook) = &self.options.on_snapshot {
+                hook(pending.epoch, &pending.snapshot);
+            }
+            self.commit(pending.epoch).await?;
+            self.metrics.checkpoints.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.committed.send_replace(pending.epoch.0);
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, epoch: Epoch) -> Result<()> {
+        let last = epoch == FINAL_EPOCH;
+        let epoch = if last { Epoch(self.epoch + 1) } else { epoch };
+        for (committer, prepared) in self.committers.iter_mut().zip(&mut self.prepared) {
+            // Without any earlier epoch the committer is called even for nothing: an OVERWRITE by no rows is one.
+            if last && prepared.is_empty() && self.epoch > 0 {
+                continue;
+            }
+            committer.commit(epoch, std::mem::take(prepared)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A chain ready to start: per subtask its operators and, for a source, its head.
+struct ChainSpec {
+    source: Option<String>,
+    sink: Option<usize>,
+    tasks: Vec<(Chain, Option<(Box<dyn crate::connectors::SourceReader>, SourceHead)>)>,
+}

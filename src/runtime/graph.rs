@@ -1,0 +1,198 @@
+//! The stream graph: sources, operators and sinks with their exchanges, and its cut into chains.
+
+use std::sync::Arc;
+
+use crate::connectors::{ScanRequest, Sink, Source, WriteMode};
+use crate::error::Result;
+use crate::runtime::exchange::Partitioning;
+use crate::runtime::operator::Operator;
+use crate::runtime::snapshot::KeyGroupRange;
+use crate::runtime::source::SourceSpec;
+
+/// Index of a node in its graph.
+pub type NodeId = usize;
+
+/// What an operator instance may know of its place.
+#[derive(Debug, Clone, Copy)]
+pub struct SubtaskContext {
+    /// From 0.
+    pub subtask: usize,
+    /// Number of subtasks.
+    pub parallelism: usize,
+    /// Key groups it owns.
+    pub key_groups: KeyGroupRange,
+}
+
+/// Makes one instance of an operator per subtask.
+pub type OperatorFactory = Arc<dyn Fn(SubtaskContext) -> Result<Box<dyn Operator>> + Send + Sync>;
+
+/// What kinds of changes flow out of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangelogMode {
+    /// `+I` only.
+    AppendOnly,
+    /// `+I`, `-U`, `+U`, `-D`.
+    Retract,
+}
+
+impl ChangelogMode {
+    /// Flink's notation, as users read it in plans.
+    pub fn notation(self) -> &'static str {
+        match self {
+            ChangelogMode::AppendOnly => "[I]",
+            ChangelogMode::Retract => "[I,UB,UA,D]",
+        }
+    }
+}
+
+/// What a node does.
+pub enum NodeKind {
+    /// Reads.
+    Source {
+        /// The table.
+        source: Arc<dyn Source>,
+        /// What to read of it.
+        scan: ScanRequest,
+        /// Computed columns and watermark.
+        spec: SourceSpec,
+    },
+    /// Transforms.
+    Operator(OperatorFactory),
+    /// Writes.
+    Sink {
+        /// The table.
+        sink: Arc<dyn Sink>,
+        /// Append or overwrite.
+        mode: WriteMode,
+    },
+}
+
+/// An input of a node.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// Where rows come from.
+    pub from: NodeId,
+    /// Input port of the receiving operator.
+    pub port: usize,
+    /// How they find their subtask.
+    pub partitioning: Partitioning,
+}
+
+/// A node of the graph.
+pub struct Node {
+    /// Stable name of its state, derived from the structure of the plan.
+    pub uid: String,
+    /// Operator name, as in Flink's plans.
+    pub name: &'static str,
+    /// Its arguments, for EXPLAIN.
+    pub detail: String,
+    /// Number of subtasks.
+    pub parallelism: usize,
+    /// Inputs in port order.
+    pub inputs: Vec<Edge>,
+    /// Kinds of changes it sends on.
+    pub changelog: ChangelogMode,
+    /// What it does.
+    pub kind: NodeKind,
+}
+
+/// Nodes in topological order: inputs stand before their consumers.
+#[derive(Default)]
+pub struct StreamGraph {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+impl StreamGraph {
+    /// Adds a node and gives its id.
+    pub fn add(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// Whether an edge needs no channel: forward, or between two single subtasks.
+    fn is_direct(&self, edge: &Edge, to: &Node) -> bool {
+        let from = &self.nodes[edge.from];
+        from.parallelism == to.parallelism
+            && (edge.partitioning == Partitioning::Forward || from.parallelism == 1)
+    }
+
+    /// Number of edges that leave each node.
+    fn consumers(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        for edge in self.nodes.iter().flat_map(|n| &n.inputs) {
+            counts[edge.from] += 1;
+        }
+        counts
+    }
+
+    /// Cuts the graph into chains: lists of nodes where each takes its only input directly from the one before, which
+    /// has no other consumer.
+    pub fn chains(&self) -> Vec<Vec<NodeId>> {
+        let consumers = self.consumers();
+        let mut chain_of: Vec<usize> = Vec::with_capacity(self.nodes.len());
+        let mut chains: Vec<Vec<NodeId>> = Vec::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let chained = match node.inputs.as_slice() {
+                [edge] if self.is_direct(edge, node) && consumers[edge.from] == 1 => {
+                    Some(chain_of[edge.from])
+                }
+                _ => None,
+            };
+            let chain = chained.unwrap_or_else(|| {
+                chains.push(Vec::new());
+                chains.len() - 1
+            });
+            chains[chain].push(id);
+            chain_of.push(chain);
+        }
+        chains
+    }
+
+    /// The graph as text, sinks first, inputs indented: EXPLAIN's execution plan.
+    pub fn explain(&self, changelog_mode: bool) -> String {
+        let consumers = self.consumers();
+        let mut text = String::new();
+        for (id, _) in self.nodes.iter().enumerate().rev() {
+            if consumers[id] == 0 {
+                self.explain_node(id, 0, changelog_mode, &mut text);
+            }
+        }
+        text
+    }
+
+    fn explain_node(&self, id: NodeId, depth: usize, changelog_mode: bool, text: &mut String) {
+        use std::fmt::Write;
+        let node = &self.nodes[id];
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{}", "  ".repeat(depth), node.name);
+        let mut arguments = node.detail.clone();
+        if changelog_mode && !matches!(node.kind, NodeKind::Sink { .. }) {
+            if !arguments.is_empty() {
+                arguments.push_str(", ");
+            }
+            let _ = write!(arguments, "changelogMode={}", node.changelog.notation());
+        }
+        let _ = writeln!(text, "({arguments}) parallelism={} uid={}", node.parallelism, node.uid);
+        for edge in &node.inputs {
+            let depth = match &edge.partitioning {
+                Partitioning::Forward => depth + 1,
+                other => {
+                    let how = match other {
+                        Partitioning::Hash(columns) => {
+                            format!(
+                                "hash[{}]",
+                                columns.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+                            )
+                        }
+                        Partitioning::Rebalance => "rebalance".to_owned(),
+                        _ => "single".to_owned(),
+                    };
+                    let _ = writeln!(text, "{}Exchange({how})", "  ".repeat(depth + 1));
+                    depth + 2
+                }
+            };
+            self.explain_node(edge.from, depth, changelog_mode, text);
+        }
+    }
+}

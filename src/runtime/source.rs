@@ -1,0 +1,207 @@
+//! The head of a source task: computed columns, watermarks per split, idleness.
+//!
+//! ```text
+//!  SourceReader ─► batch of split s ─► computed columns ─► watermark of s = max(expr) ─► minimum over active splits
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, max};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::connectors::SplitId;
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::message::{Activity, ChangeBatch, Timestamp};
+use crate::runtime::watermark::{Change, WatermarkTracker};
+
+/// How the watermark follows from a batch.
+#[derive(Debug, Clone)]
+pub enum WatermarkExpr {
+    /// `column - delay`: the maximum of the column is enough.
+    Delay {
+        /// Row-time column.
+        column: usize,
+        /// Milliseconds; may be negative.
+        delay_ms: i64,
+    },
+    /// Any other expression, evaluated for every row.
+    Any {
+        /// Row-time column.
+        column: usize,
+        /// The watermark, a timestamp.
+        expr: Arc<dyn PhysicalExpr>,
+    },
+}
+
+/// What a source task does to the rows of its reader.
+#[derive(Debug, Clone, Default)]
+pub struct SourceSpec {
+    /// The columns to make of the reader's, with their schema; `None` to take them as they are.
+    pub projection: Option<(Vec<Arc<dyn PhysicalExpr>>, SchemaRef)>,
+    /// Its watermark, over the columns made.
+    pub watermark: Option<WatermarkExpr>,
+    /// A split without rows for so long no longer holds the watermark back.
+    pub idle_timeout: Option<Duration>,
+}
+
+struct Split {
+    input: usize,
+    last_row: Instant,
+    idle: bool,
+}
+
+/// Applies a [`SourceSpec`] batch by batch.
+pub struct SourceHead {
+    spec: SourceSpec,
+    tracker: WatermarkTracker,
+    splits: HashMap<SplitId, Split>,
+    /// Holds the watermark between the end of one split and the start of the next.
+    running: usize,
+}
+
+impl SourceHead {
+    /// A head without splits.
+    pub fn new(spec: SourceSpec) -> Self {
+        let mut tracker = WatermarkTracker::default();
+        let running = tracker.add();
+        SourceHead { spec, tracker, splits: HashMap::new(), running }
+    }
+
+    /// The watermark so far.
+    pub fn watermark(&self) -> Timestamp {
+        self.tracker.current()
+    }
+
+    /// The reader has begun to read a split.
+    pub fn start_split(&mut self, split: SplitId, now: Instant) -> Change {
+        if self.splits.contains_key(&split) {
+            return Change::default();
+        }
+        let input = self.tracker.add();
+        self.splits.insert(split, Split { input, last_row: now, idle: false });
+        // From now on the splits decide.
+        self.tracker.on_activity(self.running, Activity::Idle)
+    }
+
+    /// A split has ended. While none is left the watermark stays where it is.
+    pub fn finish_split(&mut self, split: SplitId) -> Change {
+        let Some(split) = self.splits.remove(&split) else { return Change::default() };
+        if self.splits.is_empty() {
+            let reached = self.tracker.current();
+            self.tracker.on_watermark(self.running, reached);
+            self.tracker.on_activity(self.running, Activity::Active);
+        }
+        self.tracker.on_end(split.input)
+    }
+
+    /// Rows of a split: gives the rows to send on, and what they do to the watermark (to be sent after them).
+    ///
+    /// # Errors
+    /// Data for a NULL row time or a failing expression.
+    pub fn batch(
+        &mut self,
+        split: SplitId,
+        batch: ChangeBatch,
+        now: Instant,
+    ) -> Result<(ChangeBatch, Change)> {
+        let mut change = self.start_split(split, now);
+        let batch = match &self.spec.projection {
+            None => batch,
+            Some((exprs, schema)) => {
+                ChangeBatch { rows: project(&batch.rows, exprs, schema)?, kinds: batch.kinds }
+            }
+        };
+        if batch.num_rows() == 0 {
+            return Ok((batch, change));
+        }
+        let watermark = match &self.spec.watermark {
+            Some(expr) => watermark_of(expr, &batch.rows)?,
+            None => None,
+        };
+        if let Some(s) = self.splits.get_mut(&split) {
+            s.last_row = now;
+            if s.idle {
+                s.idle = false;
+                merge(&mut change, self.tracker.on_activity(s.input, Activity::Active));
+            }
+            if let Some(watermark) = watermark {
+                merge(&mut change, self.tracker.on_watermark(s.input, watermark));
+            }
+        }
+        Ok((batch, change))
+    }
+
+    /// When the next split may become idle.
+    pub fn next_idle_check(&self) -> Option<Instant> {
+        let timeout = self.spec.idle_timeout?;
+        self.splits.values().filter(|s| !s.idle).map(|s| s.last_row + timeout).min()
+    }
+
+    /// Marks splits idle that had no rows for the timeout.
+    pub fn check_idle(&mut self, now: Instant) -> Change {
+        let mut change = Change::default();
+        let Some(timeout) = self.spec.idle_timeout else { return change };
+        for split in self.splits.values_mut() {
+            if !split.idle && now >= split.last_row + timeout {
+                split.idle = true;
+                merge(&mut change, self.tracker.on_activity(split.input, Activity::Idle));
+            }
+        }
+        change
+    }
+}
+
+fn merge(change: &mut Change, later: Change) {
+    change.watermark = later.watermark.or(change.watermark);
+    change.activity = later.activity.or(change.activity);
+}
+
+/// Evaluates expressions over a batch.
+///
+/// # Errors
+/// Of the expressions, and if a NULL or a wrong type meets `schema`.
+pub fn project(
+    rows: &RecordBatch,
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let n = rows.num_rows();
+    let columns =
+        exprs.iter().map(|e| Ok(e.evaluate(rows)?.into_array(n)?)).collect::<Result<Vec<ArrayRef>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(n));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+fn watermark_of(expr: &WatermarkExpr, rows: &RecordBatch) -> Result<Option<Timestamp>> {
+    let (column, values, delay_ms) = match expr {
+        WatermarkExpr::Delay { column, delay_ms } => (*column, rows.column(*column).clone(), *delay_ms),
+        WatermarkExpr::Any { column, expr } => {
+            (*column, expr.evaluate(rows)?.into_array(rows.num_rows())?, 0)
+        }
+    };
+    if rows.column(column).null_count() > 0 {
+        let name = rows.schema_ref().field(column).name().clone();
+        return Err(Error::data(format!("the row time column `{name}` is NULL in a row")).hint(
+            "filter such rows in a computed column, e.g. ts AS COALESCE(t, TIMESTAMP '1970-01-01 00:00:00')",
+        ));
+    }
+    Ok(max_millis(&values).context(|| "watermark")?.map(|ms| Timestamp(ms.saturating_sub(delay_ms))))
+}
+
+/// Greatest value of a timestamp array in milliseconds, rounded down; `None` if there is none.
+fn max_millis(values: &ArrayRef) -> Result<Option<i64>> {
+    let DataType::Timestamp(unit, _) = values.data_type() else {
+        return Err(Error::internal(format!("a watermark has type {}", values.data_type())));
+    };
+    let raw = cast(values, &DataType::Int64)?;
+    Ok(max(raw.as_primitive::<Int64Type>()).map(|v| match unit {
+        TimeUnit::Second => v.saturating_mul(1000),
+        TimeUnit::Millisecond => v,
+        TimeUnit::Microsecond => v.div_euclid(1000),
+        TimeUnit::Nanosecond => v.div_euclid(1_000_000),
+    }))
+}
