@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Compares the expectations of .slt files with what Apache Flink answers, or writes them from there.
+
+usage: FLINK_ORACLE=PROGRAM sql-tests/oracle/oracle.py [--update] [--mode batch|stream|both] [FILE.slt…]
+
+PROGRAM runs SQL files on a real Flink, all in one JVM:
+
+    PROGRAM -o DIR -m batch|stream FILE.sql…
+
+and leaves DIR/NAME.batch.out or DIR/NAME.stream.out, JSON lines: per query one
+{"columns": [{"name": …, "type": …}…]} and per row {"op": "+I", "row": […]}, per failed statement
+{"error": …, "statement": …}. LTZ timestamps are written in UTC, floating point as Java prints it.
+
+Batch answers are the expectations. In streaming mode the changelog is applied first, and the rows left must be
+the same. Comments right above a record steer it:
+
+    # oracle: skip REASON          the record is not run on Flink (an extension of tidelake, or the environment)
+    # oracle: unchecked REASON     the record is run and its answer ignored
+    # oracle: instead SQL          Flink runs this SQL instead of the record's
+
+`onlyif batch` and `onlyif streaming` are honoured. `$__TEST_DIR__` is a fresh folder for every file and mode.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Record:
+    """One statement or query with the lines of the file it came from."""
+
+    def __init__(self, start):
+        self.start = start  # index of the `statement` or `query` line
+        self.kind = ""  # ok, error, query, query-error
+        self.sort = "rowsort"
+        self.sql = []
+        self.result_lines = None  # (first, last + 1) of the expected rows
+        self.expected = []
+        self.skip = False
+        self.unchecked = False
+        self.instead = None
+        self.only = None
+
+
+def parse(text):
+    """Records of a file. Understands what the files of this project use."""
+    lines = text.split("\n")
+    records = []
+    pragma, only, i = [], None, 0
+    while i < len(lines):
+        line = lines[i]
+        if line.startswith("# oracle:"):
+            pragma.append(line[len("# oracle:") :].strip())
+        elif line.startswith("onlyif "):
+            only = line.split()[1]
+        elif re.match(r"(statement|query)\b", line):
+            r = Record(i)
+            words = line.split()
+            if words[0] == "statement":
+                r.kind = words[1]
+            else:
+                r.kind = "query-error" if words[1:2] == ["error"] else "query"
+                if "nosort" in words:
+                    r.sort = "nosort"
+            i += 1
+            while i < len(lines) and lines[i] not in ("", "----"):
+                r.sql.append(lines[i])
+                i += 1
+            if i < len(lines) and lines[i] == "----":
+                i += 1
+                first = i
+                while i < len(lines) and lines[i] != "":
+                    r.expected.append(lines[i])
+                    i += 1
+                r.result_lines = (first, i)
+            for p in pragma:
+                word, _, rest = p.partition(" ")
+                if word == "skip":
+                    r.skip = True
+                elif word == "unchecked":
+                    r.unchecked = True
+                elif word == "instead":
+                    r.instead = rest
+                else:
+                    raise SystemExit(f"line {r.start + 1}: unknown pragma '{p}'")
+            r.only = only
+            records.append(r)
+            pragma, only = [], None
+        elif line and not line.startswith("#"):
+            known = ("control ", "subtest ", "halt")
+            if not line.startswith(known):
+                raise SystemExit(f"line {i + 1}: not understood: {line}")
+        i += 1
+    return lines, records
+
+
+class Number(str):
+    """A JSON number with a fraction or an exponent, as written."""
+
+
+def load(line):
+    return json.loads(line, parse_float=Number, object_pairs_hook=lambda pairs: ("pairs", pairs))
+
+
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+$")
+
+
+def fraction(text):
+    """Fraction omitted when zero, otherwise 3, 6 or 9 digits."""
+    head, _, digits = text.partition(".")
+    digits = digits.rstrip("0")
+    if not digits:
+        return head
+    return head + "." + digits.ljust(-(-len(digits) // 3) * 3, "0")
+
+
+def zoned(text, zone):
+    if zone == "UTC":
+        return text
+    head, dot, digits = text.partition(".")
+    t = datetime.strptime(head, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc).astimezone(ZoneInfo(zone))
+    return t.strftime("%Y-%m-%d %H:%M:%S") + dot + digits
+
+
+def value(v, kind, zone, top=True):
+    if v is None:
+        return "NULL"
+    if v is True or v is False:
+        return "TRUE" if v else "FALSE"
+    if isinstance(v, (Number, int)):
+        return str(v)
+    if isinstance(v, str):
+        if kind.startswith("TIMESTAMP_LTZ"):
+            return fraction(zoned(v, zone))
+        if kind.startswith("TIMESTAMP") or (kind.startswith("TIME(") and "." in v):
+            return fraction(v)
+        if not top and TIMESTAMP.match(v):
+            return fraction(v)
+        return v if v or not top else "(empty)"
+    if isinstance(v, list):
+        return "[" + ", ".join(value(x, "", zone, False) for x in v) + "]"
+    _, pairs = v
+    if kind.startswith(("MAP", "MULTISET")):
+        return "{" + ", ".join(f"{k}={value(x, '', zone, False)}" for k, x in pairs) + "}"
+    return "(" + ", ".join(value(x, "", zone, False) for _, x in pairs) + ")"
+
+
+def flink_sql(records, mode, folder):
+    """The script for Flink: a statement that always fails, with a number, closes each record."""
+    out = []
+    for n, r in enumerate(records):
+        if not r.skip and (r.only is None or r.only == {"stream": "streaming"}.get(mode, mode)):
+            sql = r.instead if r.instead is not None else "\n".join(r.sql)
+            out.append(sql.replace("$__TEST_DIR__", folder) + ";")
+        out.append(f"DROP TABLE oracle_mark_{n};")
+    return "\n".join(out) + "\n"
+
+
+def answers(path, records):
+    """Per record: {"columns": …, "rows": …} or {"error": …} or None."""
+    out, n, current = [], 0, None
+    for line in open(path, encoding="utf-8"):
+        item = dict(load(line)[1])
+        if "error" in item:
+            if item.get("statement") == f"DROP TABLE oracle_mark_{n}":
+                out.append(current)
+                current, n = None, n + 1
+            else:
+                current = {"error": item["error"]}
+        elif "columns" in item:
+            current = {"columns": [dict(c[1])["type"] for c in item["columns"]], "rows": []}
+        else:
+            current["rows"].append((item["op"], item["row"]))
+    if n != len(records):
+        raise SystemExit(f"{path}: {n} of {len(records)} records answered")
+    return out
+
+
+def materialize(rows):
+    """Applies a changelog of rendered rows."""
+    left = []
+    for op, row in rows:
+        if op in ("+I", "+U"):
+            left.append(row)
+        elif row in left:
+            left.remove(row)
+        else:
+            raise SystemExit(f"retraction of a row that is not there: {row}")
+    return left
+
+
+def normal(rows):
+    return [" ".join(r.split()) for r in rows]
+
+
+def main():
+    args = sys.argv[1:]
+    update = "--update" in args
+    mode = "batch"
+    if "--mode" in args:
+        at = args.index("--mode")
+        mode = args[at + 1]
+        del args[at : at + 2]
+    files = [os.path.abspath(a) for a in args if not a.startswith("--")]
+    program = os.environ.get("FLINK_ORACLE")
+    if not program:
+        raise SystemExit(__doc__)
+    os.chdir(ROOT)
+    if not files:
+        files = sorted(os.path.join("sql-tests", f) for f in os.listdir("sql-tests") if f.endswith(".slt"))
+    bad = checked = 0
+    work = tempfile.mkdtemp(prefix="oracle-")
+    try:
+        for m in ("batch", "stream") if mode == "both" else (mode,):
+            parsed = {}
+            scripts = []
+            for f in files:
+                name = os.path.splitext(os.path.basename(f))[0]
+                lines, records = parse(open(f, encoding="utf-8").read())
+                parsed[f] = (name, lines, records)
+                folder = os.path.join(work, m, name)
+                os.makedirs(folder)
+                script = os.path.join(work, m, name + ".sql")
+                with open(script, "w", encoding="utf-8") as out:
+                    out.write(flink_sql(records, m, folder))
+                scripts.append(script)
+            results = os.path.join(work, m + "-out")
+            subprocess.run([program, "-o", results, "-m", m, *scripts], check=True)
+            for f in files:
+                name, lines, records = parsed[f]
+                b, c = compare(f, lines, records, answers(os.path.join(results, f"{name}.{m}.out"), records), m, update)
+                bad, checked = bad + b, checked + c
+    finally:
+        shutil.rmtree(work)
+    print(f"{checked} answers checked, {bad} differ or fail")
+    sys.exit(1 if bad else 0)
+
+
+def compare(path, lines, records, got, mode, update):
+    zone, bad, checked, edits = "UTC", 0, 0, []
+    for r, a in zip(records, got):
+        sql = "\n".join(r.sql)
+        m = re.match(r"SET\s+'table.local-time-zone'\s*=\s*'([^']+)'", sql)
+        if m:
+            zone = m.group(1)
+        if r.skip or r.unchecked or (r.only and r.only != {"stream": "streaming"}.get(mode, mode)):
+            continue
+        where = f"{os.path.relpath(path)}:{r.start + 1}"
+
+        def complain(text):
+            nonlocal bad
+            bad += 1
+            print(f"{where} [{mode}]: {text}\n    " + sql.replace("\n", "\n    "))
+
+        failed = a is not None and "error" in a
+        if r.kind in ("error", "query-error"):
+            if not failed:
+                complain("Flink accepts it")
+            elif "-v" in sys.argv or os.environ.get("VERBOSE"):
+                print(f"{where} [{mode}]: Flink: {a['error'][:300]}")
+            checked += 1
+        elif failed:
+            complain("Flink: " + a["error"][:1500])
+        elif r.kind == "query":
+            checked += 1
+            if a is None:
+                complain("Flink returned no rows result")
+                continue
+            rendered = [(op, [value(v, t, zone) for v, t in zip(row, a["columns"])]) for op, row in a["rows"]]
+            rows = materialize(rendered)
+            if r.sort == "rowsort":
+                rows.sort()
+            rows = [" ".join(row) for row in rows]
+            if any("\n" in row or row == "" for row in rows):
+                complain("a value with a line break cannot be written down")
+                continue
+            if update and mode == "batch":
+                edits.append((r, rows, len(a["columns"])))
+            elif normal(rows) != normal(r.expected):
+                complain("answers differ\n  Flink:\n    " + "\n    ".join(rows[:40]) + "\n  file:\n    " + "\n    ".join(r.expected[:40]) + "\n  query:")
+    for r, rows, columns in reversed(edits):
+        lines[r.start] = re.sub(r"^query \S+", "query " + "T" * columns, lines[r.start])
+        if r.result_lines:
+            lines[r.result_lines[0] : r.result_lines[1]] = rows
+        else:
+            end = r.start + 1 + len(r.sql)
+            lines[end:end] = ["----", *rows]
+    if edits:
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("\n".join(lines))
+    return bad, checked
+
+
+if __name__ == "__main__":
+    main()
