@@ -1,15 +1,40 @@
 //! Formats: bytes to rows and back.
 //!
+//! ```text
+//!  options "json.…" ─► record_format ─► RecordFormat ─► RecordDecoder   Kafka keys and values: pushed records → batches
+//!                                            │     └──► RowDecoder      files: cuts records out of bytes, rows → batches
+//!                                            └────────► RecordEncoder   rows → records
+//! ```
+//!
 //! | format | records (Kafka values) | files |
 //! |---|---|---|
 //! | json | yes | one object a line |
 //! | csv | yes | one record a line |
 //! | raw | yes | one line a row |
 //! | parquet | no | yes |
+//!
+//! Options and results are those of Flink's formats of the same names.
+
+mod base64;
+mod bytes;
+mod column;
+pub mod csv;
+mod datetime;
+pub mod json;
+mod number;
+pub mod raw;
+mod record;
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
+use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+
+pub use record::{Frame, RowDecoder};
 
 /// A record that could not be decoded.
 #[derive(Debug)]
@@ -53,4 +78,68 @@ pub trait RecordEncoder: Send {
     /// # Errors
     /// Data for values the format cannot hold.
     fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()>;
+}
+
+/// A format of self-contained records with its options, for one schema.
+pub trait RecordFormat: Send + Sync + Debug {
+    /// The columns it reads and writes.
+    fn schema(&self) -> &SchemaRef;
+
+    /// A decoder that yields the columns `projection` (indices into the schema, in that order), for files.
+    ///
+    /// # Errors
+    /// Unsupported for column types that the format cannot read.
+    fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>>;
+
+    /// An encoder of rows with the whole schema.
+    ///
+    /// # Errors
+    /// Unsupported for column types that the format cannot write.
+    fn encoder(&self) -> Result<Box<dyn RecordEncoder>>;
+
+    /// What stands between the records of a file.
+    fn separator(&self) -> &'static [u8] {
+        b"\n"
+    }
+
+    /// Whether a file can be entered after any line break: no record holds one.
+    fn splittable(&self) -> bool {
+        true
+    }
+
+    /// Whether the first record of every file is a header to skip.
+    fn skips_first_line(&self) -> bool {
+        false
+    }
+
+    /// A decoder of pushed records that yields the columns `projection`.
+    ///
+    /// # Errors
+    /// As [`RecordFormat::row_decoder`].
+    fn record_decoder(&self, projection: &[usize]) -> Result<Box<dyn RecordDecoder>> {
+        Ok(Box::new(record::BufferedRecords::new(self.row_decoder(projection)?)))
+    }
+}
+
+/// Names that [`record_format`] knows.
+pub const RECORD_FORMATS: &[&str] = &["json", "csv", "raw"];
+
+/// The format `name` for rows of `schema`, with its options taken from `options` under `prefix`: `json.`, or
+/// `value.json.`, `key.csv.` where a connector has several formats.
+///
+/// # Errors
+/// Validation for an unknown format or a bad option; Unsupported for columns that the format cannot hold.
+pub fn record_format(
+    name: &str,
+    options: &Options,
+    prefix: &str,
+    schema: SchemaRef,
+) -> Result<Arc<dyn RecordFormat>> {
+    match name {
+        "json" => Ok(Arc::new(json::JsonFormat::new(options, prefix, schema)?)),
+        "csv" => Ok(Arc::new(csv::CsvFormat::new(options, prefix, schema)?)),
+        "raw" => Ok(Arc::new(raw::RawFormat::new(options, prefix, schema)?)),
+        other => Err(Error::validation(format!("there is no format '{other}' for records"))
+            .hint(format!("supported formats: {}", RECORD_FORMATS.join(", ")))),
+    }
 }

@@ -1,0 +1,339 @@
+//! Dates and times as text, in the patterns of Flink's formats.
+//!
+//! Parsing works on bytes and gives plain integers; nothing is allocated. Rules taken from Flink (java.time):
+//! fractions have up to nine digits, years beyond 9999 carry a sign, a timestamp's `24:00:00` is the next midnight and
+//! its day of month is cut to the last day of the month, while a plain date has to exist.
+
+use std::fmt::Write;
+
+use arrow::datatypes::TimeUnit;
+
+/// Milliseconds of a day.
+const DAY_MILLIS: i64 = 86_400_000;
+/// Nanoseconds of a day.
+const DAY_NANOS: i64 = 86_400_000_000_000;
+
+/// How timestamps are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimestampFormat {
+    /// `2020-01-01 00:00:00.123`, with a trailing `Z` for TIMESTAMP_LTZ.
+    Sql,
+    /// `2020-01-01T00:00:00.123`, with a trailing `Z` for TIMESTAMP_LTZ.
+    Iso8601,
+}
+
+impl TimestampFormat {
+    fn separator(self) -> u8 {
+        match self {
+            TimestampFormat::Sql => b' ',
+            TimestampFormat::Iso8601 => b'T',
+        }
+    }
+}
+
+/// Days since 1970-01-01 of a proleptic Gregorian date (Howard Hinnant's algorithm).
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    era * 146_097 + doe - 719_468
+}
+
+/// Year, month and day of days since 1970-01-01.
+pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn digits(b: &[u8]) -> Option<i64> {
+    let mut n = 0i64;
+    for c in b {
+        let d = c.wrapping_sub(b'0');
+        if d > 9 {
+            return None;
+        }
+        n = n * 10 + i64::from(d);
+    }
+    Some(n)
+}
+
+/// Splits a date off the front: `yyyy-MM-dd`, or `+yyyyy-MM-dd` with up to six digits. Day 1 to 31.
+fn date_parts(b: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
+    let (negative, signed, rest) = match b.first()? {
+        b'+' => (false, true, b.get(1..)?),
+        b'-' => (true, true, b.get(1..)?),
+        _ => (false, false, b),
+    };
+    let n = rest.iter().position(|c| *c == b'-')?;
+    if !(n == 4 || (signed && (5..=6).contains(&n))) || (signed && !negative && n == 4) {
+        return None;
+    }
+    let year = digits(rest.get(..n)?)? * if negative { -1 } else { 1 };
+    let b = rest.get(n..)?;
+    if *b.get(3)? != b'-' {
+        return None;
+    }
+    let month = digits(b.get(1..3)?)?;
+    let day = digits(b.get(4..6)?)?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    Some((year, month, day, b.get(6..)?))
+}
+
+/// Nanoseconds of the day of `HH:mm:ss[.fffffffff]` and what follows. `24:00:00` gives a full day.
+fn time_parts(b: &[u8], seconds_optional: bool) -> Option<(i64, &[u8])> {
+    let hour = digits(b.get(..2)?)?;
+    if *b.get(2)? != b':' {
+        return None;
+    }
+    let minute = digits(b.get(3..5)?)?;
+    let (second, mut rest) = match b.get(5) {
+        Some(b':') => (digits(b.get(6..8)?)?, b.get(8..)?),
+        _ if seconds_optional => (0, b.get(5..)?),
+        _ => return None,
+    };
+    let mut nanos = 0;
+    if b.get(5) == Some(&b':') && rest.first() == Some(&b'.') {
+        let fraction = rest.get(1..)?;
+        let n = fraction.iter().position(|c| !c.is_ascii_digit()).unwrap_or(fraction.len());
+        if n == 0 || n > 9 {
+            return None;
+        }
+        nanos = digits(fraction.get(..n)?)?;
+        for _ in n..9 {
+            nanos *= 10;
+        }
+        rest = fraction.get(n..)?;
+    }
+    if minute > 59 || second > 59 || hour > 24 || (hour == 24 && (minute, second, nanos) != (0, 0, 0)) {
+        return None;
+    }
+    Some((((hour * 60 + minute) * 60 + second) * 1_000_000_000 + nanos, rest))
+}
+
+/// `yyyy-MM-dd`; the day has to exist.
+pub(crate) fn parse_date(text: &str) -> Option<i32> {
+    match date_parts(text.as_bytes())? {
+        (y, m, d, []) if d <= days_in_month(y, m) => i32::try_from(days_from_civil(y, m, d)).ok(),
+        _ => None,
+    }
+}
+
+/// `java.sql.Date.valueOf`, which Flink's csv uses: `yyyy-[m]m-[d]d`, days up to 31 roll over into the next month.
+pub(crate) fn parse_date_lenient(text: &str) -> Option<i32> {
+    let mut parts = text.split('-');
+    let (y, m, d) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || y.len() != 4 || !(1..=2).contains(&m.len()) || !(1..=2).contains(&d.len()) {
+        return None;
+    }
+    let (y, m, d) = (digits(y.as_bytes())?, digits(m.as_bytes())?, digits(d.as_bytes())?);
+    if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
+        return None;
+    }
+    i32::try_from(days_from_civil(y, m, d)).ok()
+}
+
+/// Milliseconds of the day. With `midnight_24` the text `24:00:00` means 0, without it is refused; with
+/// `seconds_optional` `HH:mm` is enough.
+pub(crate) fn parse_time(text: &str, midnight_24: bool, seconds_optional: bool) -> Option<i32> {
+    match time_parts(text.as_bytes(), seconds_optional)? {
+        (DAY_NANOS, []) if !midnight_24 => None,
+        (nanos, []) => i32::try_from((nanos % DAY_NANOS) / 1_000_000).ok(),
+        _ => None,
+    }
+}
+
+/// A timestamp in `unit`; `zoned` expects the trailing `Z` of TIMESTAMP_LTZ. Digits finer than `unit` are cut.
+pub(crate) fn parse_timestamp(
+    text: &str,
+    format: TimestampFormat,
+    zoned: bool,
+    unit: TimeUnit,
+) -> Option<i64> {
+    let (y, m, d, rest) = date_parts(text.as_bytes())?;
+    let separator = *rest.first()?;
+    if separator != format.separator() && !(format == TimestampFormat::Iso8601 && separator == b't') {
+        return None;
+    }
+    let seconds_optional = format == TimestampFormat::Iso8601 && !zoned;
+    let (nanos, rest) = time_parts(rest.get(1..)?, seconds_optional)?;
+    if !(if zoned { matches!(rest, b"Z") } else { rest.is_empty() }) {
+        return None;
+    }
+    let days = days_from_civil(y, m, d.min(days_in_month(y, m)));
+    to_unit(days, nanos, unit)
+}
+
+fn to_unit(days: i64, nanos: i64, unit: TimeUnit) -> Option<i64> {
+    let per_second: i64 = units_per_second(unit);
+    days.checked_mul(86_400 * per_second)?.checked_add(nanos / (1_000_000_000 / per_second))
+}
+
+/// How many of `unit` make a second.
+pub(crate) fn units_per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// Appends `yyyy-MM-dd`.
+pub(crate) fn write_date(out: &mut Vec<u8>, days: i64) {
+    let (y, m, d) = civil_from_days(days);
+    if (0..=9999).contains(&y) {
+        pad(out, y, 4);
+    } else {
+        let mut text = String::new();
+        let _ = write!(text, "{}{:04}", if y < 0 { '-' } else { '+' }, y.abs());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'-');
+    pad(out, m, 2);
+    out.push(b'-');
+    pad(out, d, 2);
+}
+
+/// Appends `HH:mm:ss`, then the fraction without trailing zeros.
+pub(crate) fn write_time(out: &mut Vec<u8>, millis: i64) {
+    write_time_nanos(out, millis.rem_euclid(DAY_MILLIS) * 1_000_000);
+}
+
+fn write_time_nanos(out: &mut Vec<u8>, nanos: i64) {
+    let seconds = nanos / 1_000_000_000;
+    pad(out, seconds / 3600, 2);
+    out.push(b':');
+    pad(out, seconds / 60 % 60, 2);
+    out.push(b':');
+    pad(out, seconds % 60, 2);
+    let mut fraction = nanos % 1_000_000_000;
+    if fraction != 0 {
+        let mut width = 9;
+        while fraction % 10 == 0 {
+            fraction /= 10;
+            width -= 1;
+        }
+        out.push(b'.');
+        pad(out, fraction, width);
+    }
+}
+
+/// Appends a timestamp given in `unit`.
+pub(crate) fn write_timestamp(
+    out: &mut Vec<u8>,
+    value: i64,
+    unit: TimeUnit,
+    format: TimestampFormat,
+    zoned: bool,
+) {
+    let per_day = 86_400 * units_per_second(unit);
+    write_date(out, value.div_euclid(per_day));
+    out.push(format.separator());
+    write_time_nanos(out, value.rem_euclid(per_day) * (1_000_000_000 / units_per_second(unit)));
+    if zoned {
+        out.push(b'Z');
+    }
+}
+
+fn pad(out: &mut Vec<u8>, value: i64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut v = value;
+    let mut i = digits.len();
+    while v > 0 || digits.len() - i < width {
+        i -= 1;
+        if let Some(d) = digits.get_mut(i) {
+            *d = b'0' + (v % 10) as u8;
+        }
+        v /= 10;
+    }
+    out.extend_from_slice(digits.get(i..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn civil_days_round_trip() {
+        for days in (-800_000..3_000_000).step_by(61) {
+            let (y, m, d) = civil_from_days(days);
+            assert_eq!(days_from_civil(y, m, d), days);
+        }
+        assert_eq!(days_from_civil(1970, 1, 1), 0);
+        assert_eq!(days_from_civil(2000, 3, 1), 11_017);
+    }
+
+    #[test]
+    fn timestamps() {
+        use TimestampFormat::{Iso8601, Sql};
+        let ms = |s: &str| parse_timestamp(s, Sql, false, TimeUnit::Millisecond);
+        assert_eq!(ms("1970-01-02 00:00:00"), Some(86_400_000));
+        assert_eq!(ms("1970-01-01 00:00:00.1239"), Some(123));
+        assert_eq!(ms("1969-12-31 23:59:59.999"), Some(-1));
+        assert_eq!(ms("2020-02-30 10:00:00"), ms("2020-02-29 10:00:00"));
+        assert_eq!(ms("2020-01-01 24:00:00"), ms("2020-01-02 00:00:00"));
+        for bad in [
+            "",
+            "2020-01-01",
+            "2020-01-01T00:00:00",
+            "2020-01-01 00:00",
+            "2020-01-01 00:00:00Z",
+            "2020-1-01 00:00:00",
+            "2020-01-01 00:00:00.",
+            "2020-01-01 00:00:00.1234567890",
+            " 2020-01-01 00:00:00",
+            "10000-01-01 00:00:00",
+            "2020-13-01 00:00:00",
+            "2020-01-01 24:00:01",
+            "2020-01-01 0é:00:00",
+        ] {
+            assert_eq!(ms(bad), None, "{bad}");
+        }
+        assert_eq!(
+            parse_timestamp("2020-01-01T00:00:00.5Z", Iso8601, true, TimeUnit::Nanosecond),
+            Some(1_577_836_800_500_000_000)
+        );
+        assert_eq!(parse_timestamp("9999-01-01 00:00:00", Sql, false, TimeUnit::Nanosecond), None);
+        let mut out = Vec::new();
+        write_timestamp(&mut out, -1, TimeUnit::Microsecond, Sql, true);
+        assert_eq!(out, b"1969-12-31 23:59:59.999999Z");
+    }
+
+    #[test]
+    fn dates_and_times() {
+        assert_eq!(parse_date("2020-02-29"), Some(18_321));
+        assert_eq!(parse_date("2021-02-29"), None);
+        assert_eq!(parse_date("+10000-01-01"), Some(2_932_897));
+        assert_eq!(parse_date_lenient("2020-2-30"), parse_date("2020-03-01"));
+        assert_eq!(parse_date_lenient("2020-0-1"), None);
+        assert_eq!(parse_time("10:11:12.345", true, false), Some(36_672_345));
+        assert_eq!(parse_time("24:00:00", true, false), Some(0));
+        assert_eq!(parse_time("24:00:00", false, false), None);
+        assert_eq!(parse_time("10:11", false, true), Some(36_660_000));
+        assert_eq!(parse_time("10:11", false, false), None);
+        let mut out = Vec::new();
+        write_date(&mut out, 2_932_897);
+        write_time(&mut out, 36_672_340);
+        assert_eq!(out, b"+10000-01-0110:11:12.34");
+    }
+}

@@ -1,0 +1,245 @@
+//! Columns to JSON text, as Flink's Jackson writes it.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, SchemaRef, Time32MillisecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+
+use super::JsonOptions;
+use crate::error::{Error, Result};
+use crate::formats::datetime::{write_date, write_time, write_timestamp};
+use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32, write_f64};
+use crate::formats::{RecordEncoder, base64};
+
+/// Encoder of JSON records.
+pub(super) struct JsonEncoder {
+    schema: SchemaRef,
+    /// `"name":` of every column.
+    names: Vec<Vec<u8>>,
+    options: JsonOptions,
+}
+
+impl JsonEncoder {
+    pub(super) fn new(schema: SchemaRef, options: JsonOptions) -> Self {
+        let names = schema.fields().iter().map(|f| quoted_name(f.name())).collect();
+        JsonEncoder { schema, names, options }
+    }
+}
+
+fn quoted_name(name: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len() + 3);
+    write_string(&mut out, name);
+    out.push(b':');
+    out
+}
+
+impl RecordEncoder for JsonEncoder {
+    fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()> {
+        if rows.num_columns() != self.schema.fields().len() {
+            return Err(Error::internal("rows to encode have other columns than the format"));
+        }
+        let columns: Vec<&dyn Array> = rows.columns().iter().map(|c| &**c).collect();
+        for row in 0..rows.num_rows() {
+            self.object(buffer, &self.names, &columns, row)?;
+            ends.push(buffer.len());
+        }
+        Ok(())
+    }
+}
+
+impl JsonEncoder {
+    fn object(&self, out: &mut Vec<u8>, names: &[Vec<u8>], columns: &[&dyn Array], row: usize) -> Result<()> {
+        out.push(b'{');
+        let mut first = true;
+        for (name, column) in names.iter().zip(columns) {
+            let null = column.is_null(row);
+            if null && self.options.ignore_null_fields {
+                continue;
+            }
+            if !first {
+                out.push(b',');
+            }
+            first = false;
+            out.extend_from_slice(name);
+            if null {
+                out.extend_from_slice(b"null");
+            } else {
+                self.value(out, *column, row)?;
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn value_or_null(&self, out: &mut Vec<u8>, array: &dyn Array, row: usize) -> Result<()> {
+        if array.is_null(row) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        self.value(out, array, row)
+    }
+
+    fn value(&self, out: &mut Vec<u8>, array: &dyn Array, row: usize) -> Result<()> {
+        match array.data_type() {
+            DataType::Boolean => {
+                out.extend_from_slice(if array.as_boolean().value(row) { b"true" } else { b"false" });
+            }
+            DataType::Int8 => write_int(out, array.as_primitive::<Int8Type>().value(row).into()),
+            DataType::Int16 => write_int(out, array.as_primitive::<Int16Type>().value(row).into()),
+            DataType::Int32 => write_int(out, array.as_primitive::<Int32Type>().value(row).into()),
+            DataType::Int64 => write_int(out, array.as_primitive::<Int64Type>().value(row)),
+            DataType::Float32 => {
+                let v = array.as_primitive::<Float32Type>().value(row);
+                quoted_unless(out, v.is_finite(), |out| write_f32(out, v));
+            }
+            DataType::Float64 => {
+                let v = array.as_primitive::<Float64Type>().value(row);
+                quoted_unless(out, v.is_finite(), |out| write_f64(out, v));
+            }
+            DataType::Decimal128(_, scale) => {
+                let (mut v, mut scale) =
+                    (array.as_primitive::<Decimal128Type>().value(row), u8::try_from(*scale).unwrap_or(0));
+                if self.options.decimal_as_plain_number {
+                    while scale > 0 && v % 10 == 0 {
+                        v /= 10;
+                        scale -= 1;
+                    }
+                    write_decimal(out, v, scale);
+                } else {
+                    write_decimal_scientific(out, v, scale);
+                }
+            }
+            DataType::Date32 => {
+                let v = array.as_primitive::<Date32Type>().value(row);
+                quoted_unless(out, false, |out| write_date(out, v.into()));
+            }
+            DataType::Time32(TimeUnit::Millisecond) => {
+                let v = array.as_primitive::<Time32MillisecondType>().value(row);
+                quoted_unless(out, false, |out| write_time(out, v.into()));
+            }
+            DataType::Timestamp(unit, zone) => {
+                let v = timestamp_value(array, *unit, row);
+                quoted_unless(out, false, |out| {
+                    write_timestamp(out, v, *unit, self.options.timestamp_format, zone.is_some());
+                });
+            }
+            DataType::Utf8 => write_string(out, array.as_string::<i32>().value(row)),
+            DataType::Binary => {
+                let v = array.as_binary::<i32>().value(row);
+                quoted_unless(out, false, |out| base64::encode(v, out));
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                let (start, end) = range(list.value_offsets(), row);
+                out.push(b'[');
+                for i in start..end {
+                    if i > start {
+                        out.push(b',');
+                    }
+                    self.value_or_null(out, &**list.values(), i)?;
+                }
+                out.push(b']');
+            }
+            DataType::Map(..) => {
+                let map = array.as_map();
+                let (start, end) = range(map.value_offsets(), row);
+                let Some(keys) = map.keys().as_string_opt::<i32>() else {
+                    return Err(Error::unsupported("json does not support maps with keys other than STRING"));
+                };
+                out.push(b'{');
+                for i in start..end {
+                    if i > start {
+                        out.push(b',');
+                    }
+                    write_string(out, keys.value(i));
+                    out.push(b':');
+                    self.value_or_null(out, &**map.values(), i)?;
+                }
+                out.push(b'}');
+            }
+            DataType::Struct(fields) => {
+                let row_array = array.as_struct();
+                let names: Vec<Vec<u8>> = fields.iter().map(|f| quoted_name(f.name())).collect();
+                let columns: Vec<&dyn Array> = row_array.columns().iter().map(|c| &**c).collect();
+                self.object(out, &names, &columns, row)?;
+            }
+            DataType::Null => out.extend_from_slice(b"null"),
+            other => return Err(Error::unsupported(format!("json does not support the Arrow type {other}"))),
+        }
+        Ok(())
+    }
+}
+
+/// Start and end of the items of a list.
+pub(crate) fn range(offsets: &[i32], row: usize) -> (usize, usize) {
+    let at = |i: usize| offsets.get(i).map_or(0, |o| usize::try_from(*o).unwrap_or(0));
+    (at(row), at(row + 1))
+}
+
+/// A timestamp in its own unit.
+pub(crate) fn timestamp_value(array: &dyn Array, unit: TimeUnit, row: usize) -> i64 {
+    match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row),
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row),
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
+        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().value(row),
+    }
+}
+
+/// Appends an integer.
+pub(crate) fn write_int(out: &mut Vec<u8>, v: i64) {
+    let mut digits = [0u8; 20];
+    let mut i = digits.len();
+    let mut rest = v.unsigned_abs();
+    loop {
+        i -= 1;
+        if let Some(d) = digits.get_mut(i) {
+            *d = b'0' + (rest % 10) as u8;
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if v < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(digits.get(i..).unwrap_or_default());
+}
+
+fn quoted_unless(out: &mut Vec<u8>, bare: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    if bare {
+        return write(out);
+    }
+    out.push(b'"');
+    write(out);
+    out.push(b'"');
+}
+
+/// Appends a string in quotes; escapes what JSON demands and nothing more.
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (i, b) in bytes.iter().enumerate() {
+        if *b >= 0x20 && *b != b'"' && *b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(start..i).unwrap_or_default());
+        start = i + 1;
+        match b {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            8 => out.extend_from_slice(b"\\b"),
+            12 => out.extend_from_slice(b"\\f"),
+            _ => out.extend_from_slice(format!("\\u{b:04X}").as_bytes()),
+        }
+    }
+    out.extend_from_slice(bytes.get(start..).unwrap_or_default());
+    out.push(b'"');
+}

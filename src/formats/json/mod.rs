@@ -1,0 +1,125 @@
+//! The format `json`: one object a record.
+//!
+//! ```text
+//!  record ─► Scanner ─► RowShape (fields found by position, then by name) ─► column builders ─► batch
+//!  batch  ─► JsonEncoder ─► records
+//! ```
+//!
+//! Rules, all as in Flink: fields match by exact case and a missing one is NULL; numeric texts are accepted for numbers;
+//! anything but a string read into STRING keeps its JSON text; BYTES are Base64; a top-level array is one row per
+//! element; an empty record gives no row. With `ignore-parse-errors` a field of the wrong type becomes NULL and a record
+//! that is no JSON is skipped.
+//!
+//! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
+//! parse errors are ignored.
+
+mod decode;
+mod encode;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+
+pub(crate) use encode::{range, timestamp_value, write_int};
+
+use super::datetime::TimestampFormat;
+use super::{RecordEncoder, RecordFormat, RowDecoder};
+use crate::connectors::options::Options;
+use crate::error::{Error, Result};
+
+/// Options of the format `json`.
+#[derive(Debug, Clone, Copy)]
+struct JsonOptions {
+    fail_on_missing_field: bool,
+    ignore_parse_errors: bool,
+    timestamp_format: TimestampFormat,
+    decimal_as_plain_number: bool,
+    ignore_null_fields: bool,
+}
+
+/// The format `json` with its options.
+#[derive(Debug)]
+pub struct JsonFormat {
+    schema: SchemaRef,
+    options: JsonOptions,
+}
+
+impl JsonFormat {
+    /// Takes the options that begin with `prefix`.
+    ///
+    /// # Errors
+    /// Validation for bad options, Unsupported for column types that JSON cannot hold.
+    pub fn new(options: &Options, prefix: &str, schema: SchemaRef) -> Result<Self> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let fail_on_missing_field = options.bool(&key("fail-on-missing-field"), false)?;
+        let ignore_parse_errors = options.bool(&key("ignore-parse-errors"), false)?;
+        if fail_on_missing_field && ignore_parse_errors {
+            return Err(Error::validation(format!(
+                "{} and {} shouldn't both be true.",
+                key("fail-on-missing-field"),
+                key("ignore-parse-errors")
+            )));
+        }
+        let timestamp_format =
+            match options.one_of(&key("timestamp-format.standard"), &["SQL", "ISO-8601"])? {
+                Some("ISO-8601") => TimestampFormat::Iso8601,
+                _ => TimestampFormat::Sql,
+            };
+        // Arrow's maps have no NULL keys, so there is nothing that these could act on.
+        options.one_of(&key("map-null-key.mode"), &["FAIL", "DROP", "LITERAL"])?;
+        options.take(&key("map-null-key.literal"));
+        // Flink's choice between two parsers with one meaning.
+        options.bool(&key("decode.json-parser.enabled"), true)?;
+        let options = JsonOptions {
+            fail_on_missing_field,
+            ignore_parse_errors,
+            timestamp_format,
+            decimal_as_plain_number: options.bool(&key("encode.decimal-as-plain-number"), false)?,
+            ignore_null_fields: options.bool(&key("encode.ignore-null-fields"), false)?,
+        };
+        for field in schema.fields() {
+            check_type(field.data_type()).map_err(|e| e.context(format!("column `{}`", field.name())))?;
+        }
+        Ok(JsonFormat { schema, options })
+    }
+}
+
+fn check_type(ty: &DataType) -> Result<()> {
+    match ty {
+        DataType::List(item) => check_type(item.data_type()),
+        DataType::Struct(fields) => fields.iter().try_for_each(|f| check_type(f.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(kv) if kv.len() == 2 => {
+                if kv.first().is_some_and(|k| k.data_type() != &DataType::Utf8) {
+                    return Err(Error::unsupported(format!(
+                        "JSON format doesn't support non-string as key type of map. The type is: {}",
+                        crate::types::LogicalType::from_arrow(ty, true)
+                            .map_or_else(|_| ty.to_string(), |t| t.to_string())
+                    )));
+                }
+                kv.iter().try_for_each(|f| check_type(f.data_type()))
+            }
+            _ => Err(Error::unsupported(format!("json does not support the type {ty}"))),
+        },
+        DataType::Interval(_) => Err(Error::unsupported("json does not support interval types")),
+        _ => super::column::Column::new(ty).map(|_| ()),
+    }
+}
+
+impl RecordFormat for JsonFormat {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
+        let schema = Arc::new(self.schema.project(projection)?);
+        Ok(Box::new(decode::JsonDecoder::new(schema, self.options)?))
+    }
+
+    fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {
+        Ok(Box::new(encode::JsonEncoder::new(self.schema.clone(), self.options)))
+    }
+}

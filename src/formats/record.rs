@@ -1,0 +1,115 @@
+//! Decoding record by record, for files and for pushed records alike.
+
+use std::io::BufRead;
+
+use arrow::array::RecordBatch;
+
+use super::{BadRecord, Decoded, RecordDecoder};
+use crate::error::Result;
+
+/// Where a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Length of the record itself.
+    pub record: usize,
+    /// Length with its terminator.
+    pub total: usize,
+}
+
+/// Decodes records one after the other into a batch. A record adds all its rows or none.
+pub trait RowDecoder: Send {
+    /// The first record of `data`; `None` if it does not end within `data` and more may follow. `end`: nothing follows,
+    /// so the last record needs no terminator. `data` is not empty.
+    fn frame(&mut self, data: &[u8], end: bool) -> Option<Frame> {
+        frame_line(data, end)
+    }
+
+    /// Decodes one record.
+    ///
+    /// # Errors
+    /// Data, unless parse errors are ignored. The batch is as before then.
+    fn decode(&mut self, record: &[u8]) -> Result<()>;
+
+    /// Rows of the batch so far.
+    fn rows(&self) -> usize;
+
+    /// Records or fields given up since the last call, because parse errors are ignored.
+    fn take_skipped(&mut self) -> u64;
+
+    /// The batch so far; the next one is empty.
+    ///
+    /// # Errors
+    /// Data if a column is too large.
+    fn finish(&mut self) -> Result<RecordBatch>;
+}
+
+/// A line ends at `\n`; a `\r` before it is not part of it.
+pub(crate) fn frame_line(data: &[u8], end: bool) -> Option<Frame> {
+    let mut rest = data;
+    // `skip_until` is the standard library's way to a vectorized search for one byte.
+    let total = rest.skip_until(b'\n').unwrap_or(data.len());
+    let line = data.get(..total).unwrap_or(data);
+    match line.strip_suffix(b"\n") {
+        Some(line) => Some(Frame { record: line.strip_suffix(b"\r").unwrap_or(line).len(), total }),
+        None if end => Some(Frame { record: line.strip_suffix(b"\r").unwrap_or(line).len(), total }),
+        None => None,
+    }
+}
+
+/// [`RecordDecoder`] over a [`RowDecoder`]: keeps the pushed bytes until the flush.
+pub(crate) struct BufferedRecords {
+    decoder: Box<dyn RowDecoder>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl BufferedRecords {
+    pub(crate) fn new(decoder: Box<dyn RowDecoder>) -> Self {
+        BufferedRecords { decoder, bytes: Vec::new(), ends: Vec::new() }
+    }
+}
+
+impl RecordDecoder for BufferedRecords {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn pending(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn flush(&mut self) -> Result<Decoded, BadRecord> {
+        let decoded = decode_all(&mut *self.decoder, &self.bytes, &self.ends);
+        self.bytes.clear();
+        self.ends.clear();
+        if decoded.is_err() {
+            // Rows of the records before the bad one are of no use to the caller.
+            self.decoder.finish().ok();
+        }
+        decoded
+    }
+}
+
+fn decode_all(decoder: &mut dyn RowDecoder, bytes: &[u8], ends: &[usize]) -> Result<Decoded, BadRecord> {
+    let mut start = 0;
+    let mut rows = 0;
+    // Filled from the first record on that does not give exactly one row.
+    let mut records: Option<Vec<u32>> = None;
+    for (record, end) in ends.iter().enumerate() {
+        let data = bytes.get(start..*end).unwrap_or_default();
+        start = *end;
+        decoder.decode(data).map_err(|error| BadRecord { record, error })?;
+        let now = decoder.rows();
+        if records.is_none() && now != rows + 1 {
+            records = Some((0..rows as u32).collect());
+        }
+        if let Some(records) = &mut records {
+            records.resize(now, record as u32);
+        }
+        rows = now;
+    }
+    let last = ends.len().saturating_sub(1);
+    let rows = decoder.finish().map_err(|error| BadRecord { record: last, error })?;
+    Ok(Decoded { rows, records, skipped: decoder.take_skipped() })
+}
