@@ -6,6 +6,12 @@
 //!   the (compound) identifier as its argument; `DESCRIPTOR(ts)` is an ordinary call.
 //! - **Window table functions.** `TABLE(TUMBLE(…))` is `TableFactor::TableFunction`, `FROM TUMBLE(…)` a
 //!   `TableFactor::Table` with `args`; named arguments are `FunctionArg::Named`.
+//!   `LATERAL TABLE(f(x))` is a `TableFactor::Function` named `TABLE` whose one argument is the call.
+//! - **Types in casts.** Every `CAST(x AS …)` and `TRY_CAST` has `DataType::Custom` with one name part: the canonical
+//!   text of the Flink type. [`super::cast_type`] gives its [`crate::types::LogicalType`].
+//! - **Maps.** `MAP[k, v, …]` is a call of [`MAP_CONSTRUCTOR`] with keys and values in turn.
+//! - `FETCH FIRST n ROWS ONLY` is a limit, the query `TABLE t` a `SELECT * FROM t`, and strings (`U&'…'`, `E'…'`,
+//!   continued ones) are `Value::SingleQuotedString` with all escapes undone.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +25,9 @@ pub const HINT_MARK: char = '\u{1}';
 
 /// Name of the call that stands for `TABLE t` as an argument.
 pub const TABLE_ARGUMENT: &str = "__table";
+
+/// Name of the call that stands for `MAP[…]`; DataFusion plans it by this name.
+pub const MAP_CONSTRUCTOR: &str = "make_map";
 
 /// A statement of a script.
 #[derive(Debug, Clone, PartialEq)]

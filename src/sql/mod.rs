@@ -1,10 +1,88 @@
 //! The SQL front end: text to statements.
 //!
 //! ```text
-//!  script text ─► split into statements (spans kept) ─► Flink statement parser ─► ast::Statement
-//!                                                        └─ queries: token fix-ups ─► sqlparser with FlinkDialect
+//!  script text ─► lexer ─► split ─► parser ─► ast::Statement
+//!                                     └─ query: fix-ups ─► sqlparser with FlinkDialect ─► validate
+//!  errors ──────► report: `error: FILE:LINE:COL: what, and what to do`, the source line, an underline
 //! ```
 //!
 //! Every token is consumed or refused: what is not understood is an error with line, column and what is supported.
+//! All places are places in the whole script.
 
 pub mod ast;
+mod cursor;
+mod dialect;
+mod hints;
+mod keywords;
+mod lexer;
+mod literals;
+mod parser;
+mod query;
+mod report;
+mod split;
+mod types;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use dialect::FlinkDialect;
+pub use keywords::quote_ident;
+pub use report::render_error;
+pub use types::cast_type;
+
+use ast::{ParsedStatement, Query};
+use cursor::Cursor;
+
+use crate::catalog::SqlExpr;
+use crate::error::Result;
+use crate::types::LogicalType;
+
+/// Parses every statement of a script.
+///
+/// # Errors
+/// Syntax, Validation and Unsupported, with the place in the script.
+pub fn parse_script(text: &str) -> Result<Vec<ParsedStatement>> {
+    let tokens = lexer::tokenize(text)?;
+    let mut statements = Vec::new();
+    for tokens in split::statements(&tokens)? {
+        let mut c = Cursor::new(text, tokens);
+        let location = c.location();
+        let statement = parser::statement(&mut c)?;
+        statements.push(ParsedStatement { statement, location, text: c.source(0, tokens.len()).to_owned() });
+    }
+    Ok(statements)
+}
+
+/// Parses a text that is one query.
+///
+/// # Errors
+/// As [`parse_script`].
+pub fn parse_query(text: &str) -> Result<Query> {
+    let tokens = lexer::tokenize(text)?;
+    query::parse_query(&mut Cursor::new(text, &tokens))
+}
+
+/// Parses a text that is one expression.
+///
+/// # Errors
+/// As [`parse_script`].
+pub fn parse_expr(text: &str) -> Result<SqlExpr> {
+    let tokens = lexer::tokenize(text)?;
+    let mut c = Cursor::new(text, &tokens);
+    let expr = query::parse_expr(&mut c, |_| false)?;
+    c.expect_end()?;
+    Ok(expr)
+}
+
+/// Parses a text that is one type, such as `ROW<a INT NOT NULL, b ARRAY<STRING>>`.
+///
+/// # Errors
+/// As [`parse_script`].
+pub fn parse_type(text: &str) -> Result<LogicalType> {
+    let tokens = lexer::tokenize(text)?;
+    let mut c = Cursor::new(text, &tokens);
+    let ty = types::data_type(&mut c)?;
+    c.expect_end()?;
+    Ok(ty)
+}

@@ -1,0 +1,139 @@
+//! Flink's dialect for sqlparser, for queries and expressions.
+//!
+//! Tokens come from [`super::lexer`], so nothing about characters is decided here. What Flink has and sqlparser's
+//! default does not, flag by flag:
+//!
+//! | hook | why |
+//! |---|---|
+//! | `dialect` answers Generic | opens `UNNEST(…)` as a table and other doors that ask for a known dialect |
+//! | `supports_filter_during_aggregation` | `SUM(x) FILTER (WHERE …)` |
+//! | `supports_group_by_expr` | `GROUPING SETS`, `CUBE`, `ROLLUP` |
+//! | `supports_window_clause_named_window_reference` | `WINDOW w AS (…)`, `OVER w` |
+//! | `supports_window_function_null_treatment_arg` | `LAG(x) IGNORE NULLS` inside the parentheses |
+//! | `supports_left_associative_joins_without_parens` | `a JOIN b JOIN c` nests to the left |
+//! | `supports_parens_around_table_factor` | `FROM (t)` |
+//! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
+//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]` |
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Word};
+
+use super::ast::{MAP_CONSTRUCTOR, TABLE_ARGUMENT};
+use super::keywords;
+
+/// Flink's SQL for sqlparser.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FlinkDialect;
+
+impl Dialect for FlinkDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<GenericDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('`')
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        keywords::is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        keywords::is_identifier_part(ch)
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        true
+    }
+
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
+    fn require_interval_qualifier(&self) -> bool {
+        true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let Token::Word(Word { value, quote_style: None, keyword }) = &parser.peek_token_ref().token else {
+            return None;
+        };
+        if *keyword == Keyword::TABLE {
+            let name = matches!(parser.peek_nth_token_ref(1).token, Token::Word(_));
+            return name.then(|| table_argument(parser));
+        }
+        let map = value.eq_ignore_ascii_case("MAP") && parser.peek_nth_token_ref(1).token == Token::LBracket;
+        map.then(|| map_constructor(parser))
+    }
+}
+
+fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let keyword = parser.next_token();
+    let name = parser.parse_object_name(false)?;
+    let idents: Vec<Ident> = name.0.into_iter().filter_map(|p| p.as_ident().cloned()).collect();
+    let arg = match <[Ident; 1]>::try_from(idents) {
+        Ok([one]) => Expr::Identifier(one),
+        Err(many) => Expr::CompoundIdentifier(many),
+    };
+    Ok(call(Ident::with_span(keyword.span, TABLE_ARGUMENT), vec![arg]))
+}
+
+fn map_constructor(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let keyword = parser.next_token();
+    parser.expect_token(&Token::LBracket)?;
+    let args = if parser.peek_token_ref().token == Token::RBracket {
+        Vec::new()
+    } else {
+        parser.parse_comma_separated(Parser::parse_expr)?
+    };
+    let found = parser.peek_token();
+    parser.expect_token(&Token::RBracket)?;
+    if args.len() % 2 != 0 {
+        return parser.expected("a value for every key of MAP[key, value, …]", found);
+    }
+    Ok(call(Ident::with_span(keyword.span, MAP_CONSTRUCTOR), args))
+}
+
+fn call(name: Ident, args: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![name]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}

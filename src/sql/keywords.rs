@@ -1,0 +1,567 @@
+//! Which words are keywords, and which may not be names.
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+
+/// The keyword if Flink's query grammar has it; `NoKeyword` otherwise, so that keywords of other dialects are names.
+pub(crate) fn filter(keyword: Keyword) -> Keyword {
+    use Keyword as K;
+    match keyword {
+        K::ABSENT
+        | K::ALL
+        | K::AND
+        | K::ANY
+        | K::ARRAY
+        | K::AS
+        | K::ASC
+        | K::AT
+        | K::BETWEEN
+        | K::BOTH
+        | K::BY
+        | K::CASE
+        | K::CAST
+        | K::CEIL
+        | K::CENTURY
+        | K::CROSS
+        | K::CUBE
+        | K::CURRENT
+        | K::CURRENT_DATE
+        | K::CURRENT_TIME
+        | K::CURRENT_TIMESTAMP
+        | K::DATE
+        | K::DAY
+        | K::DAYS
+        | K::DECADE
+        | K::DELETE
+        | K::DESC
+        | K::DISTINCT
+        | K::DOW
+        | K::DOY
+        | K::ELSE
+        | K::END
+        | K::EPOCH
+        | K::ESCAPE
+        | K::EXCEPT
+        | K::EXISTS
+        | K::EXTRACT
+        | K::FALSE
+        | K::FETCH
+        | K::FILTER
+        | K::FIRST
+        | K::FLOOR
+        | K::FOLLOWING
+        | K::FOR
+        | K::FROM
+        | K::FULL
+        | K::GROUP
+        | K::GROUPING
+        | K::GROUPS
+        | K::HAVING
+        | K::HOUR
+        | K::HOURS
+        | K::IGNORE
+        | K::IN
+        | K::INNER
+        | K::INSERT
+        | K::INTERSECT
+        | K::INTERVAL
+        | K::INTO
+        | K::IS
+        | K::ISODOW
+        | K::ISOYEAR
+        | K::JOIN
+        | K::LAST
+        | K::LATERAL
+        | K::LEADING
+        | K::LEFT
+        | K::LIKE
+        | K::LIMIT
+        | K::LOCALTIME
+        | K::LOCALTIMESTAMP
+        | K::MATCH_RECOGNIZE
+        | K::MERGE
+        | K::MICROSECOND
+        | K::MICROSECONDS
+        | K::MILLENNIUM
+        | K::MILLISECOND
+        | K::MILLISECONDS
+        | K::MINUTE
+        | K::MINUTES
+        | K::MONTH
+        | K::MONTHS
+        | K::NANOSECOND
+        | K::NANOSECONDS
+        | K::NATURAL
+        | K::NEXT
+        | K::NOT
+        | K::NULL
+        | K::NULLS
+        | K::OF
+        | K::OFFSET
+        | K::ON
+        | K::ONLY
+        | K::OR
+        | K::ORDER
+        | K::ORDINALITY
+        | K::OUTER
+        | K::OVER
+        | K::OVERLAY
+        | K::PARTITION
+        | K::PERCENT
+        | K::PLACING
+        | K::POSITION
+        | K::PRECEDING
+        | K::QUALIFY
+        | K::QUARTER
+        | K::RANGE
+        | K::RECURSIVE
+        | K::RESPECT
+        | K::RETURNING
+        | K::RIGHT
+        | K::ROLLUP
+        | K::ROW
+        | K::ROWS
+        | K::SECOND
+        | K::SECONDS
+        | K::SELECT
+        | K::SET
+        | K::SETS
+        | K::SIMILAR
+        | K::SOME
+        | K::SUBSTRING
+        | K::SYMMETRIC
+        | K::SYSTEM_TIME
+        | K::TABLE
+        | K::TABLESAMPLE
+        | K::THEN
+        | K::TIES
+        | K::TIME
+        | K::TIMESTAMP
+        | K::TO
+        | K::TRAILING
+        | K::TRIM
+        | K::TRUE
+        | K::TRY_CAST
+        | K::UNBOUNDED
+        | K::UNION
+        | K::UNKNOWN
+        | K::UNNEST
+        | K::UPDATE
+        | K::USING
+        | K::VALUE
+        | K::VALUES
+        | K::WEEK
+        | K::WEEKS
+        | K::WHEN
+        | K::WHERE
+        | K::WINDOW
+        | K::WITH
+        | K::WITHIN
+        | K::WITHOUT
+        | K::YEAR
+        | K::YEARS
+        | K::ZONE => keyword,
+        _ => K::NoKeyword,
+    }
+}
+
+/// Words that Flink takes as names only between backticks, sorted.
+const RESERVED: &[&str] = &[
+    "ABS",
+    "ALL",
+    "ALLOCATE",
+    "ALLOW",
+    "ALTER",
+    "AND",
+    "ANY",
+    "ARE",
+    "ARRAY",
+    "AS",
+    "ASENSITIVE",
+    "ASYMMETRIC",
+    "AT",
+    "ATOMIC",
+    "AUTHORIZATION",
+    "AVG",
+    "BEGIN",
+    "BETWEEN",
+    "BIGINT",
+    "BINARY",
+    "BIT",
+    "BITMAP",
+    "BLOB",
+    "BOOLEAN",
+    "BOTH",
+    "BUCKETS",
+    "BY",
+    "BYTES",
+    "CALL",
+    "CALLED",
+    "CARDINALITY",
+    "CASCADED",
+    "CASE",
+    "CAST",
+    "CATALOGS",
+    "CEIL",
+    "CEILING",
+    "CHAR",
+    "CHARACTER",
+    "CHARACTER_LENGTH",
+    "CHAR_LENGTH",
+    "CHECK",
+    "CLOB",
+    "CLOSE",
+    "COALESCE",
+    "COLLATE",
+    "COLLECT",
+    "COLUMN",
+    "COMMENT",
+    "COMMIT",
+    "CONDITION",
+    "CONNECT",
+    "CONNECTIONS",
+    "CONSTRAINT",
+    "CONTAINS",
+    "CONTINUOUS",
+    "CONVERT",
+    "CORR",
+    "CORRESPONDING",
+    "COUNT",
+    "COVAR_POP",
+    "COVAR_SAMP",
+    "CREATE",
+    "CROSS",
+    "CUBE",
+    "CUME_DIST",
+    "CURRENT",
+    "CURRENT_CATALOG",
+    "CURRENT_DATE",
+    "CURRENT_DEFAULT_TRANSFORM_GROUP",
+    "CURRENT_PATH",
+    "CURRENT_ROLE",
+    "CURRENT_ROW",
+    "CURRENT_SCHEMA",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_TRANSFORM_GROUP_FOR_TYPE",
+    "CURRENT_USER",
+    "CURSOR",
+    "CYCLE",
+    "DATABASES",
+    "DATE",
+    "DAY",
+    "DEALLOCATE",
+    "DEC",
+    "DECIMAL",
+    "DECLARE",
+    "DEFAULT",
+    "DELETE",
+    "DENSE_RANK",
+    "DEREF",
+    "DESCRIBE",
+    "DETERMINISTIC",
+    "DISALLOW",
+    "DISCONNECT",
+    "DISTINCT",
+    "DISTRIBUTED",
+    "DISTRIBUTION",
+    "DOUBLE",
+    "DROP",
+    "DYNAMIC",
+    "EACH",
+    "ELEMENT",
+    "ELSE",
+    "END",
+    "EQUALS",
+    "ESCAPE",
+    "EVERY",
+    "EXCEPT",
+    "EXEC",
+    "EXECUTE",
+    "EXISTS",
+    "EXP",
+    "EXPLAIN",
+    "EXTEND",
+    "EXTENDED",
+    "EXTERNAL",
+    "EXTRACT",
+    "FALSE",
+    "FETCH",
+    "FILTER",
+    "FIRST_VALUE",
+    "FLOAT",
+    "FLOOR",
+    "FOR",
+    "FOREIGN",
+    "FREE",
+    "FRESHNESS",
+    "FROM",
+    "FULL",
+    "FUNCTION",
+    "FUNCTIONS",
+    "FUSION",
+    "GET",
+    "GLOBAL",
+    "GRANT",
+    "GROUP",
+    "GROUPING",
+    "HASH",
+    "HAVING",
+    "HOLD",
+    "HOUR",
+    "IDENTITY",
+    "IMPORT",
+    "IN",
+    "INDICATOR",
+    "INNER",
+    "INOUT",
+    "INSENSITIVE",
+    "INSERT",
+    "INT",
+    "INTEGER",
+    "INTERSECT",
+    "INTERSECTION",
+    "INTERVAL",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LANGUAGE",
+    "LARGE",
+    "LAST_VALUE",
+    "LATERAL",
+    "LEADING",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "LN",
+    "LOCAL",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "LOWER",
+    "MATCH",
+    "MATERIALIZED",
+    "MAX",
+    "MEMBER",
+    "MERGE",
+    "METHOD",
+    "MIN",
+    "MINUTE",
+    "MOD",
+    "MODELS",
+    "MODIFIES",
+    "MODIFY",
+    "MODULE",
+    "MODULES",
+    "MONTH",
+    "MULTISET",
+    "NATIONAL",
+    "NATURAL",
+    "NCHAR",
+    "NCLOB",
+    "NEW",
+    "NEXT",
+    "NO",
+    "NONE",
+    "NORMALIZE",
+    "NOT",
+    "NULL",
+    "NULLIF",
+    "NUMERIC",
+    "OCTET_LENGTH",
+    "OF",
+    "OFFSET",
+    "OLD",
+    "ON",
+    "ONLY",
+    "OPEN",
+    "OR",
+    "ORDER",
+    "OUT",
+    "OUTER",
+    "OVER",
+    "OVERLAPS",
+    "OVERLAY",
+    "PARAMETER",
+    "PARTITION",
+    "PERCENTILE_CONT",
+    "PERCENTILE_DISC",
+    "PERCENT_RANK",
+    "POSITION",
+    "POWER",
+    "PRECISION",
+    "PREPARE",
+    "PRIMARY",
+    "PROCEDURE",
+    "PROCEDURES",
+    "RANGE",
+    "RANK",
+    "RAW",
+    "READS",
+    "REAL",
+    "RECURSIVE",
+    "REF",
+    "REFERENCES",
+    "REFERENCING",
+    "REFRESH",
+    "REFRESH_MODE",
+    "REGR_AVGX",
+    "REGR_AVGY",
+    "REGR_COUNT",
+    "REGR_INTERCEPT",
+    "REGR_R2",
+    "REGR_SLOPE",
+    "REGR_SXX",
+    "REGR_SXY",
+    "REGR_SYY",
+    "RELEASE",
+    "RENAME",
+    "RESET",
+    "RESULT",
+    "RESUME",
+    "RETURN",
+    "RETURNS",
+    "REVOKE",
+    "RIGHT",
+    "ROLLBACK",
+    "ROLLUP",
+    "ROW",
+    "ROWS",
+    "ROW_NUMBER",
+    "SAVEPOINT",
+    "SCALA",
+    "SCOPE",
+    "SCROLL",
+    "SEARCH",
+    "SECOND",
+    "SELECT",
+    "SENSITIVE",
+    "SESSION_USER",
+    "SET",
+    "SIMILAR",
+    "SMALLINT",
+    "SOME",
+    "SPECIFIC",
+    "SPECIFICTYPE",
+    "SQL",
+    "SQLEXCEPTION",
+    "SQLSTATE",
+    "SQLWARNING",
+    "SQRT",
+    "START",
+    "STATEMENT",
+    "STATIC",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "STREAM",
+    "STRING",
+    "STRUCTURED",
+    "SUBMULTISET",
+    "SUBSTRING",
+    "SUM",
+    "SUSPEND",
+    "SYMMETRIC",
+    "SYSTEM",
+    "SYSTEM_USER",
+    "TABLE",
+    "TABLES",
+    "TABLESAMPLE",
+    "THEN",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "TIMEZONE_HOUR",
+    "TIMEZONE_MINUTE",
+    "TINYINT",
+    "TO",
+    "TRAILING",
+    "TRANSLATE",
+    "TRANSLATION",
+    "TREAT",
+    "TRIGGER",
+    "TRIM",
+    "TRUE",
+    "UESCAPE",
+    "UNION",
+    "UNIQUE",
+    "UNKNOWN",
+    "UNNEST",
+    "UPDATE",
+    "UPPER",
+    "UPSERT",
+    "USE",
+    "USER",
+    "USING",
+    "VALUE",
+    "VALUES",
+    "VARBINARY",
+    "VARCHAR",
+    "VARYING",
+    "VAR_POP",
+    "VAR_SAMP",
+    "VIEWS",
+    "WATERMARK",
+    "WATERMARKS",
+    "WHEN",
+    "WHENEVER",
+    "WHERE",
+    "WIDTH_BUCKET",
+    "WINDOW",
+    "WITH",
+    "WITHIN",
+    "WITHOUT",
+    "YEAR",
+];
+
+/// Whether Flink refuses `word` as a name unless it is quoted.
+pub(crate) fn is_reserved(word: &str) -> bool {
+    RESERVED.binary_search(&word.to_ascii_uppercase().as_str()).is_ok()
+}
+
+/// Whether a name may begin with `c`.
+pub(crate) fn is_identifier_start(c: char) -> bool {
+    c.is_alphabetic() || c == '_' || c == '$'
+}
+
+/// Whether a name may go on with `c`.
+pub(crate) fn is_identifier_part(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$'
+}
+
+/// A name as it is written in SQL: always between backticks, as Flink prints names.
+pub fn quote_ident(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// The one of `candidates` that `word` was probably meant to be.
+pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let word: Vec<char> = word.to_uppercase().chars().take(40).collect();
+    let limit = match word.len() {
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
+    };
+    candidates
+        .iter()
+        .map(|c| (distance(&word, &c.chars().collect::<Vec<_>>()), *c))
+        .filter(|(d, _)| *d <= limit && *d > 0)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
+}
+
+/// Edit distance that counts swapped neighbours as one.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |r: &[usize], k: usize| r.get(k).copied().unwrap_or(usize::MAX / 2);
+            let mut d = (at(&row, j) + usize::from(x != y)).min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            if i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x) {
+                d = d.min(at(&before, j - 1) + 1);
+            }
+            next.push(d);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,166 @@
+//! `INSERT`, statement sets, `EXPLAIN`.
+
+use std::collections::BTreeMap;
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::is_query;
+use crate::error::{Error, Result};
+use crate::sql::ast::{ExplainDetail, Insert, Statement};
+use crate::sql::cursor::Cursor;
+use crate::sql::lexer::Lexeme;
+use crate::sql::{hints, keywords, query};
+
+pub(super) fn insert(c: &mut Cursor) -> Result<Insert> {
+    c.expect_keyword("INSERT")?;
+    let overwrite = match c.eat_one_of(&["INTO", "OVERWRITE"]) {
+        Some("INTO") => false,
+        Some(_) => true,
+        None => return Err(c.expected_keyword(&["INTO", "OVERWRITE"])),
+    };
+    c.eat_keyword("TABLE");
+    let table = c.name("a table name", 3)?;
+    let hinted = c.peek().is_some_and(Lexeme::is_hint_open);
+    let options = if hinted { hints::table_options(c)? } else { BTreeMap::new() };
+    let mut partition: Vec<(String, crate::catalog::SqlExpr)> = Vec::new();
+    if c.eat_keyword("PARTITION") {
+        partition = c.parenthesized(|c| {
+            let (column, _) = c.identifier("a partition column")?;
+            c.expect(&Token::Eq)?;
+            Ok((column, query::parse_expr(c, |l| l.token == Token::Comma)?))
+        })?;
+    }
+    let mut columns: Vec<(String, crate::error::Location)> = Vec::new();
+    if column_list_ahead(c) {
+        c.parenthesized(|c| {
+            let (column, at) = c.identifier("a column name")?;
+            if columns.iter().any(|(name, _)| *name == column) {
+                return Err(Error::validation(format!(
+                    "the column {} appears twice",
+                    keywords::quote_ident(&column)
+                ))
+                .at(at));
+            }
+            columns.push((column, at));
+            Ok(())
+        })?;
+    }
+    if !is_query(c) {
+        return Err(c.expected("a query or VALUES"));
+    }
+    refuse_on_conflict(c)?;
+    let query = query::parse_query(c)?;
+    Ok(Insert { table, options, overwrite, partition, columns, query })
+}
+
+/// Whether `(` begins a column list and not a query.
+fn column_list_ahead(c: &Cursor) -> bool {
+    c.at(&Token::LParen)
+        && !["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|k| c.nth_is_keyword(1, k))
+        && c.nth(1).is_some_and(|l| l.token != Token::LParen)
+}
+
+fn refuse_on_conflict(c: &Cursor) -> Result<()> {
+    let mut ahead = c.clone();
+    ahead.take_until(|l| l.is_keyword("CONFLICT"));
+    if ahead.at_keyword("CONFLICT") {
+        return Err(Error::unsupported("ON CONFLICT is not supported").at(ahead.location()));
+    }
+    Ok(())
+}
+
+/// `EXECUTE INSERT …`, `EXECUTE STATEMENT SET BEGIN … END`, `BEGIN STATEMENT SET; … END`.
+pub(super) fn execute(c: &mut Cursor) -> Result<Statement> {
+    if c.eat_keyword("BEGIN") {
+        c.expect_keywords(&["STATEMENT", "SET"])?;
+        c.expect(&Token::SemiColon)?;
+        return set_body(c);
+    }
+    c.expect_keyword("EXECUTE")?;
+    if c.at_keyword("INSERT") {
+        return Ok(Statement::Insert(insert(c)?));
+    }
+    if c.at_keyword("PLAN") {
+        return Err(Error::unsupported("EXECUTE PLAN is not supported")
+            .at(c.location())
+            .hint("run the statement itself"));
+    }
+    if is_query(c) {
+        return Ok(Statement::Query(query::parse_query(c)?));
+    }
+    statement_set(c)
+}
+
+/// `STATEMENT SET BEGIN … END`.
+fn statement_set(c: &mut Cursor) -> Result<Statement> {
+    c.expect_keywords(&["STATEMENT", "SET", "BEGIN"])?;
+    set_body(c)
+}
+
+fn set_body(c: &mut Cursor) -> Result<Statement> {
+    let mut inserts = Vec::new();
+    loop {
+        if c.at_keyword("END") && c.nth(1).is_none_or(|l| l.token == Token::SemiColon) {
+            break;
+        }
+        let tokens = c.take_until(|l| l.token == Token::SemiColon);
+        let mut inner = Cursor::new(c.text, tokens);
+        inner.eat_keyword("EXECUTE");
+        if !inner.at_keyword("INSERT") {
+            let e =
+                if tokens.is_empty() { c.expected("INSERT or END") } else { inner.expected("INSERT or END") };
+            return Err(e.hint("a statement set holds INSERT statements, each ended by a semicolon"));
+        }
+        inserts.push(insert(&mut inner)?);
+        inner.expect_end()?;
+        c.expect(&Token::SemiColon)?;
+    }
+    if inserts.is_empty() {
+        return Err(c.expected("INSERT").hint("a statement set holds at least one INSERT"));
+    }
+    c.expect_keyword("END")?;
+    Ok(Statement::StatementSet(inserts))
+}
+
+const DETAILS: [&str; 4] = ["ESTIMATED_COST", "CHANGELOG_MODE", "JSON_EXECUTION_PLAN", "PLAN_ADVICE"];
+
+pub(super) fn explain(c: &mut Cursor) -> Result<Statement> {
+    c.bump();
+    let mut details: Vec<ExplainDetail> = Vec::new();
+    if c.at_keywords(&["PLAN", "FOR"]) {
+        c.expect_keywords(&["PLAN", "FOR"])?;
+    } else {
+        while let Some(word) = c.eat_one_of(&DETAILS) {
+            let detail = match word {
+                "ESTIMATED_COST" => ExplainDetail::EstimatedCost,
+                "CHANGELOG_MODE" => ExplainDetail::ChangelogMode,
+                "JSON_EXECUTION_PLAN" => ExplainDetail::JsonExecutionPlan,
+                _ => ExplainDetail::PlanAdvice,
+            };
+            if !details.contains(&detail) {
+                details.push(detail);
+            }
+            if !c.eat(&Token::Comma) {
+                break;
+            }
+            if !DETAILS.iter().any(|d| c.at_keyword(d)) {
+                return Err(c.expected_keyword(&DETAILS));
+            }
+        }
+    }
+    let target = if is_query(c) {
+        Statement::Query(query::parse_query(c)?)
+    } else if c.at_keyword("INSERT") {
+        Statement::Insert(insert(c)?)
+    } else if c.at_keyword("EXECUTE") || c.at_keyword("BEGIN") {
+        execute(c)?
+    } else if c.at_keyword("STATEMENT") {
+        statement_set(c)?
+    } else {
+        let mut words = vec!["SELECT", "INSERT", "STATEMENT SET"];
+        words.extend(["PLAN FOR"]);
+        words.extend(DETAILS);
+        return Err(c.expected_keyword(&words));
+    };
+    Ok(Statement::Explain { details, target: Box::new(target) })
+}

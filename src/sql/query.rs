@@ -1,0 +1,320 @@
+//! Queries and expressions: token fix-ups, then sqlparser, then a check of what it made.
+//!
+//! ```text
+//!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query
+//!             CAST(x AS <any Flink type>) → one word                 aliases for hinted tables,
+//!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
+//!             MATCH_RECOGNIZE, FOR SYSTEM_TIME, …  → refused here, where the place is known
+//! ```
+
+use std::collections::BTreeMap;
+
+use datafusion::sql::sqlparser::ast::{self, Ident};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+
+use super::ast::{HINT_MARK, Query};
+use super::cursor::{self, Cursor};
+use super::dialect::FlinkDialect;
+use super::lexer::{Lexeme, span, word};
+use super::{hints, keywords, types, validate};
+use crate::catalog::SqlExpr;
+use crate::error::{Error, Location, Result};
+
+/// How deep expressions and sub-queries may nest.
+const RECURSION_LIMIT: usize = 100;
+
+/// Everything that is left at the cursor, as a query.
+///
+/// # Errors
+/// Syntax and Unsupported, with the place.
+pub(crate) fn parse_query(c: &mut Cursor) -> Result<Query> {
+    let location = c.location();
+    let from = c.pos();
+    let tokens = c.rest();
+    let to = from + tokens.len();
+    if tokens.is_empty() {
+        return Err(c.expected("a query"));
+    }
+    let fixed = fix_up(c.text, tokens)?;
+    let mut query = run(c, tokens, &fixed.tokens, |p| p.parse_query())?;
+    validate::query(&mut query, &fixed.hint_places)?;
+    c.seek(to);
+    Ok(Query { query, table_hints: fixed.hints, text: c.source(from, to).to_owned(), location })
+}
+
+/// The tokens up to `stop` as an expression.
+///
+/// # Errors
+/// As [`parse_query`].
+pub(crate) fn parse_expr(c: &mut Cursor, stop: impl Fn(&Lexeme) -> bool) -> Result<SqlExpr> {
+    let location = c.location();
+    let from = c.pos();
+    let tokens = c.take_until(stop);
+    if tokens.is_empty() {
+        return Err(c.expected("an expression"));
+    }
+    let fixed = fix_up(c.text, tokens)?;
+    let mut expr = run(c, tokens, &fixed.tokens, |p| p.parse_expr())?;
+    validate::expr(&mut expr, &fixed.hint_places)?;
+    Ok(SqlExpr { expr, text: c.source(from, c.pos()).to_owned(), location })
+}
+
+/// Tokens for sqlparser and the hints taken out of them.
+struct Fixed {
+    tokens: Vec<TokenWithSpan>,
+    hints: Vec<BTreeMap<String, String>>,
+    hint_places: Vec<Location>,
+}
+
+fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
+    let mut c = Cursor::new(text, lexemes);
+    let mut out =
+        Fixed { tokens: Vec::with_capacity(lexemes.len()), hints: Vec::new(), hint_places: Vec::new() };
+    let mut depth = 0usize;
+    // Depths at which an AS ends the operand of a cast.
+    let mut casts: Vec<usize> = Vec::new();
+    while let Some(l) = c.peek() {
+        refuse(&c)?;
+        match &l.token {
+            _ if l.is_hint_open() => {
+                hint(&mut c, &mut out)?;
+                continue;
+            }
+            Token::LParen => {
+                depth += 1;
+                let cast = c.pos() > 0
+                    && lexemes
+                        .get(c.pos() - 1)
+                        .is_some_and(|p| p.is_keyword("CAST") || p.is_keyword("TRY_CAST"));
+                if cast {
+                    casts.push(depth);
+                }
+            }
+            Token::RParen => {
+                if casts.last() == Some(&depth) {
+                    casts.pop();
+                }
+                depth = depth.saturating_sub(1);
+            }
+            _ if l.is_keyword("AS") && casts.last() == Some(&depth) => {
+                casts.pop();
+                out.tokens.push(l.to_sqlparser());
+                c.bump();
+                let (start, from) = (c.location(), c.pos());
+                let ty = types::data_type(&mut c)?;
+                if !c.at(&Token::RParen) {
+                    return Err(c.expected("`)` after the type"));
+                }
+                let end = lexemes.get(from..c.pos()).and_then(<[_]>::last).map_or(start, |l| l.end);
+                out.tokens
+                    .push(TokenWithSpan { token: word(ty.to_string(), Some('`')), span: span(start, end) });
+                continue;
+            }
+            _ => {}
+        }
+        out.tokens.push(l.to_sqlparser());
+        c.bump();
+    }
+    Ok(out)
+}
+
+/// `/*+ … */` inside a query: OPTIONS belongs to the table name before it.
+fn hint(c: &mut Cursor, out: &mut Fixed) -> Result<()> {
+    let at = c.location();
+    let after_select = matches!(out.tokens.last().map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("SELECT"));
+    if after_select {
+        return Err(hints::refuse_query_hint(c));
+    }
+    let options = hints::table_options(c)?;
+    let number = out.hints.len();
+    match out.tokens.last_mut() {
+        Some(TokenWithSpan { token: Token::Word(w), .. })
+            if w.quote_style.is_some() || !keywords::is_reserved(&w.value) =>
+        {
+            let marked = format!("{}{HINT_MARK}{number}", w.value);
+            *w = Word {
+                value: marked,
+                quote_style: Some('`'),
+                keyword: datafusion::sql::sqlparser::keywords::Keyword::NoKeyword,
+            };
+        }
+        _ => return Err(hints::misplaced(at)),
+    }
+    out.hints.push(options);
+    out.hint_places.push(at);
+    Ok(())
+}
+
+/// Constructs of Flink that are not supported, refused where they stand.
+fn refuse(c: &Cursor) -> Result<()> {
+    let unsupported =
+        |what: &str| Err(Error::unsupported(format!("{what} is not supported")).at(c.location()));
+    let Some(word) = c.peek().and_then(Lexeme::bare_word) else { return Ok(()) };
+    // Only at the few words below is more looked at.
+    match word.to_ascii_uppercase().as_str() {
+        "MATCH_RECOGNIZE" if c.nth(1).is_some_and(|l| l.token == Token::LParen) => {
+            unsupported("MATCH_RECOGNIZE")
+        }
+        "FOR" if c.at_keywords(&["FOR", "SYSTEM_TIME"]) => {
+            unsupported("FOR SYSTEM_TIME AS OF (temporal and lookup joins, time travel)")
+        }
+        "TABLESAMPLE" => unsupported("TABLESAMPLE"),
+        "WITH" if c.nth_is_keyword(1, "RECURSIVE") => unsupported("WITH RECURSIVE"),
+        "TABLE" if matches!(c.nth(1).map(|l| &l.token), Some(Token::Word(_))) => {
+            let mut ahead = c.clone();
+            ahead.bump();
+            while matches!(ahead.peek().map(|l| &l.token), Some(Token::Word(_))) {
+                ahead.bump();
+                if !ahead.eat(&Token::Period) {
+                    break;
+                }
+            }
+            if ahead.at_keyword("PARTITION") {
+                return Err(Error::unsupported("PARTITION BY of a table argument is not supported")
+                    .at(ahead.location())
+                    .hint("window functions TUMBLE, HOP and CUMULATE partition through GROUP BY"));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs sqlparser over all of `fixed`.
+fn run<T>(
+    c: &Cursor,
+    lexemes: &[Lexeme],
+    fixed: &[TokenWithSpan],
+    parse: impl Fn(&mut Parser) -> Result<T, ParserError>,
+) -> Result<T> {
+    let attempt = |tokens: &[TokenWithSpan]| {
+        let mut parser = Parser::new(&FlinkDialect)
+            .with_recursion_limit(RECURSION_LIMIT)
+            .with_tokens_with_locations(tokens.to_vec());
+        let tree = parse(&mut parser)?;
+        match parser.peek_token() {
+            TokenWithSpan { token: Token::EOF, .. } => Ok(tree),
+            found => parser.expected("the end of the statement", found),
+        }
+    };
+    attempt(fixed).map_err(|e| {
+        // sqlparser tries alternatives and reports the last one: look whether a sub-query is the true culprit.
+        let end = lexemes.last().map_or(c.location(), |l| l.end);
+        let culprit = innermost_failure(fixed).unwrap_or((e, end));
+        explain(c.text, lexemes, culprit.0, culprit.1)
+    })
+}
+
+/// The error of the first innermost parenthesized query that does not parse by itself, with the place of its end.
+fn innermost_failure(tokens: &[TokenWithSpan]) -> Option<(ParserError, Location)> {
+    let mut open: Vec<usize> = Vec::new();
+    for (i, t) in tokens.iter().enumerate() {
+        match t.token {
+            Token::LParen => open.push(i),
+            Token::RParen => {
+                let from = open.pop()? + 1;
+                let inner = tokens.get(from..i)?;
+                let is_query = matches!(inner.first().map(|t| &t.token), Some(Token::Word(w))
+                    if w.quote_style.is_none() && (w.value.eq_ignore_ascii_case("SELECT") || w.value.eq_ignore_ascii_case("WITH")));
+                if !is_query {
+                    continue;
+                }
+                let mut parser = Parser::new(&FlinkDialect)
+                    .with_recursion_limit(RECURSION_LIMIT)
+                    .with_tokens_with_locations(inner.to_vec());
+                let end = Location { line: t.span.start.line, column: t.span.start.column };
+                match parser.parse_query().map(|_| parser.peek_token()) {
+                    Ok(TokenWithSpan { token: Token::EOF, .. }) => {}
+                    Ok(found) => return parser.expected::<()>("`)`", found).err().map(|e| (e, end)),
+                    Err(e) => return Some((e, end)),
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// sqlparser's error in our words, at its place.
+fn explain(text: &str, lexemes: &[Lexeme], e: ParserError, end: Location) -> Error {
+    let message = match e {
+        ParserError::ParserError(m) | ParserError::TokenizerError(m) => m,
+        ParserError::RecursionLimitExceeded => {
+            let at = lexemes.first().map_or(end, |l| l.start);
+            return Error::syntax(format!("nested more than {RECURSION_LIMIT} levels deep")).at(at);
+        }
+    };
+    let (message, at) = split_location(&message);
+    let at = at.unwrap_or(end);
+    let lexeme = lexemes.iter().find(|l| l.start == at);
+    let message = match message.split_once(", found: ") {
+        Some((expected, _)) => {
+            let expected = expected.strip_prefix("Expected: ").unwrap_or(expected);
+            let found = match lexeme {
+                Some(l) => cursor::found(text, Some(l)),
+                None if lexemes.last().is_some_and(|l| l.end == at) => "the end of the statement".into(),
+                None => "`)`".into(),
+            };
+            format!("expected {}, found {found}", tidy(expected))
+        }
+        None => message.to_owned(),
+    };
+    let error = Error::syntax(message).at(at);
+    match lexeme.and_then(advice) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Splits `… at Line: 3, Column: 5` off.
+fn split_location(message: &str) -> (&str, Option<Location>) {
+    let parse = || {
+        let (head, tail) = message.rsplit_once(" at Line: ")?;
+        let (line, column) = tail.split_once(", Column: ")?;
+        Some((head, Some(Location { line: line.parse().ok()?, column: column.trim().parse().ok()? })))
+    };
+    parse().unwrap_or((message, None))
+}
+
+/// Punctuation as code, the rest as sqlparser says it.
+fn tidy(expected: &str) -> String {
+    match expected {
+        ":" | "," | "(" | ")" | "]" | "[" => format!("`{expected}`"),
+        ", or ) " | "), found" | ",, or )" => "`,` or `)`".into(),
+        "an expression:" => "an expression".into(),
+        "end of statement" => "the end of the statement".into(),
+        other => other.trim_end_matches(':').to_owned(),
+    }
+}
+
+/// What to write instead of a word that other systems have.
+fn advice(l: &Lexeme) -> Option<String> {
+    let word = l.bare_word()?;
+    Some(match word.to_ascii_uppercase().as_str() {
+        "ILIKE" => "write LOWER(x) LIKE LOWER(pattern)".into(),
+        "RLIKE" | "REGEXP" => "write REGEXP(x, pattern)".into(),
+        "TOP" => "write … LIMIT n at the end".into(),
+        "MINUS" => "write EXCEPT".into(),
+        "EMIT" => "results are emitted by the planner; window functions (TUMBLE, HOP, CUMULATE) emit at the window's end".into(),
+        upper if keywords::is_reserved(upper) => {
+            format!("{upper} is a reserved word; as a name it is written between backticks: {}", keywords::quote_ident(word))
+        }
+        _ => return None,
+    })
+}
+
+/// The place of a name.
+pub(crate) fn ident_location(i: &Ident) -> Location {
+    span_location(i.span)
+}
+
+/// The place where a part of a tree begins; none for parts built by hand.
+pub(crate) fn location_of(node: &impl ast::Spanned) -> Location {
+    span_location(node.span())
+}
+
+/// The beginning of a span.
+pub(crate) fn span_location(span: Span) -> Location {
+    Location { line: span.start.line, column: span.start.column }
+}

@@ -1,0 +1,178 @@
+use datafusion::sql::sqlparser::ast::{Expr, SetExpr, TableFactor};
+
+use super::{one, refused};
+use crate::error::ErrorKind::{Syntax, Unsupported};
+use crate::sql::ast::{Query, Statement};
+use crate::sql::{cast_type, parse_expr, parse_query};
+
+fn query(sql: &str) -> Query {
+    match one(sql) {
+        Statement::Query(q) => q,
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+#[test]
+fn queries_of_flink_pass() {
+    for sql in [
+        "SELECT 1",
+        "SELECT * FROM t",
+        "SELECT DISTINCT a, b AS c FROM d.t AS x WHERE a <> 1 AND NOT b LIKE 'x!_%' ESCAPE '!'",
+        "SELECT a, COUNT(*), SUM(DISTINCT b) FILTER (WHERE c > 1) FROM t GROUP BY a HAVING COUNT(*) > 1 ORDER BY 2 DESC LIMIT 3",
+        "SELECT a, b, COUNT(*) FROM t GROUP BY GROUPING SETS ((a), (a, b), ())",
+        "SELECT a, COUNT(*) FROM t GROUP BY CUBE (a, b)",
+        "SELECT a, COUNT(*) FROM t GROUP BY ROLLUP (a, b)",
+        "WITH x AS (SELECT 1 AS a), y (b) AS (SELECT a FROM x) SELECT * FROM x JOIN y ON x.a = y.b",
+        "SELECT * FROM a LEFT JOIN b USING (id) RIGHT JOIN c ON a.id = c.id FULL OUTER JOIN d ON TRUE CROSS JOIN e",
+        "SELECT * FROM a NATURAL JOIN b",
+        "SELECT * FROM a, b WHERE a.id = b.id",
+        "SELECT a FROM t UNION ALL SELECT b FROM u EXCEPT SELECT c FROM v INTERSECT SELECT 1",
+        "(SELECT a FROM t) UNION (SELECT b FROM u) ORDER BY 1",
+        "VALUES (1, 'a'), (2, 'b')",
+        "SELECT * FROM (VALUES (1, 'a')) AS t(x, y)",
+        "SELECT x FROM (SELECT a AS x FROM t) WHERE x IN (SELECT y FROM u) AND EXISTS (SELECT 1 FROM v)",
+        "SELECT (SELECT MAX(a) FROM t)",
+        "SELECT ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC NULLS LAST) FROM t",
+        "SELECT SUM(a) OVER w FROM t WINDOW w AS (PARTITION BY b ORDER BY c ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
+        "SELECT LAG(a, 1) OVER (ORDER BY ts RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) FROM t",
+        "SELECT CASE a WHEN 1 THEN 'x' ELSE 'y' END, CASE WHEN a IS NULL THEN 1 END FROM t",
+        "SELECT EXTRACT(YEAR FROM ts), FLOOR(ts TO HOUR), CEIL(x), TIMESTAMPDIFF(DAY, a, b), TIMESTAMPADD(MINUTE, 5, a) FROM t",
+        "SELECT SUBSTRING(s FROM 2 FOR 3), SUBSTRING(s, 2), TRIM(BOTH ' ' FROM s), OVERLAY(s PLACING 'x' FROM 1 FOR 2), POSITION('a' IN s) FROM t",
+        "SELECT DATE '2024-01-01', TIME '10:00:00', TIMESTAMP '2024-01-01 00:00:00', INTERVAL '1 10:00' DAY TO MINUTE, INTERVAL '10' MINUTES",
+        "SELECT INTERVAL -'5' SECOND, ts - INTERVAL '5' SECOND(3) FROM t",
+        "SELECT CURRENT_TIMESTAMP, LOCALTIME, CURRENT_DATE, NOW(), PROCTIME()",
+        "SELECT ARRAY[1, 2][1], MAP['a', 1, 'b', 2]['a'], ROW(1, 'x'), (1, 2), a.b.c, arr[1].f FROM t",
+        "SELECT a IS NOT DISTINCT FROM b, a BETWEEN 1 AND 2, a NOT IN (1, 2), s SIMILAR TO 'x%' FROM t",
+        "SELECT LISTAGG(a, ',') WITHIN GROUP (ORDER BY b), JSON_VALUE(j, '$.a'), FIRST_VALUE(a) IGNORE NULLS OVER (ORDER BY b) FROM t",
+        "SELECT * FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+        "SELECT * FROM TABLE(HOP(DATA => TABLE c.d.t, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '1' MINUTE, SIZE => INTERVAL '5' MINUTE)) AS w",
+        "SELECT * FROM CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '5' MINUTE, INTERVAL '10' SECOND)",
+        "SELECT window_start, window_end, COUNT(*) FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTES) GROUP BY window_start, window_end",
+        "SELECT a, TUMBLE_START(ts, INTERVAL '1' HOUR) FROM t GROUP BY a, TUMBLE(ts, INTERVAL '1' HOUR)",
+        "SELECT * FROM t CROSS JOIN UNNEST(arr) AS u (e)",
+        "SELECT * FROM t LEFT JOIN UNNEST(arr) AS u (e) ON TRUE",
+        "SELECT * FROM t CROSS JOIN UNNEST(arr) WITH ORDINALITY AS u (e, n)",
+        "SELECT * FROM t, LATERAL TABLE(f(a)) AS x(c)",
+        "SELECT * FROM t LEFT JOIN LATERAL TABLE(f(a)) AS x(c) ON TRUE",
+        "SELECT a FROM t OFFSET 3 ROWS FETCH FIRST 2 ROWS ONLY",
+        "SELECT a FROM t LIMIT ALL",
+        "TABLE t",
+        // Keywords of other dialects are names here.
+        "SELECT top, sample, format, settings, source, `value` FROM asof prewhere WHERE type = key",
+        "SELECT a ilike, b div FROM t semi",
+        "SELECT `select`, `a``b` FROM `weird.name`",
+        "SELECT `LEFT`(s, 2), LEFT(s, 2), YEAR(ts) FROM t",
+        "SELECT t.*, u.a FROM t, u",
+        "SELECT CAST((SELECT a AS b FROM t) AS INT)",
+        "SELECT LOG10(x), x % 2, -x, +x, 'a' || 'b', .5, 1., 1e10, 1.5E-3 FROM t",
+        "SELECT user_id$x, EXPR$0 FROM t",
+        "SELECT größe, 名前 FROM straße",
+    ] {
+        query(sql);
+    }
+}
+
+#[test]
+fn casts_carry_canonical_types() {
+    for (written, canonical) in [
+        ("int", "INT"),
+        ("ROW<a INT, b ROW<c ARRAY<STRING>>>", "ROW<`a` INT, `b` ROW<`c` ARRAY<STRING>>>"),
+        ("MAP<STRING, ARRAY<INT NOT NULL>>", "MAP<STRING, ARRAY<INT NOT NULL>>"),
+        ("TIMESTAMP_LTZ(3)", "TIMESTAMP_LTZ(3)"),
+        ("TIMESTAMP(3) WITH LOCAL TIME ZONE", "TIMESTAMP_LTZ(3)"),
+        ("STRING", "STRING"),
+        ("BYTES", "BYTES"),
+        ("DECIMAL(10, 2)", "DECIMAL(10, 2)"),
+        ("INT ARRAY", "ARRAY<INT>"),
+    ] {
+        for cast in ["CAST", "TRY_CAST", "try_cast"] {
+            let e = parse_expr(&format!("{cast}(f(x, (y)) AS {written})")).unwrap();
+            let Expr::Cast { data_type, .. } = &e.expr else { panic!("{e:?}") };
+            assert_eq!(cast_type(data_type).unwrap().unwrap().to_string(), canonical);
+            assert_eq!(e.text, format!("{cast}(f(x, (y)) AS {written})"));
+        }
+    }
+    // Casts inside casts, and a type at the very end.
+    let e = parse_expr("CAST(CAST(a AS ROW<x INT>) AS STRING) || CAST(b AS MAP<INT, INT>)").unwrap();
+    assert!(matches!(e.expr, Expr::BinaryOp { .. }));
+}
+
+#[test]
+fn table_hints_become_marks_with_an_alias() {
+    let q = query(
+        "SELECT * FROM a.t /*+ OPTIONS('x' = '1', 'y'='2') */ JOIN u /*+ OPTIONS('z'='3') */ AS v ON t.id = v.id",
+    );
+    assert_eq!(q.table_hints.len(), 2);
+    assert_eq!(q.table_hints[0].get("y").map(String::as_str), Some("2"));
+    let SetExpr::Select(s) = &*q.query.body else { panic!() };
+    let table = |f: &TableFactor| match f {
+        TableFactor::Table { name, alias, .. } => (
+            name.0.last().unwrap().as_ident().unwrap().value.clone(),
+            alias.as_ref().unwrap().name.value.clone(),
+        ),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(table(&s.from[0].relation), ("t\u{1}0".into(), "t".into()));
+    assert_eq!(table(&s.from[0].joins[0].relation), ("u\u{1}1".into(), "v".into()));
+
+    let q = query(
+        "SELECT * FROM TABLE(TUMBLE(TABLE d.t /*+ OPTIONS('x'='1') */, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+    );
+    assert_eq!(q.table_hints.len(), 1);
+    assert!(format!("{:?}", q.query).contains("t\\u{1}0"));
+}
+
+#[test]
+fn misplaced_and_foreign_hints_are_refused() {
+    refused(Unsupported, "1:12", "SELECT /*+ STATE_TTL('a'='1d') */ * FROM t", &["STATE_TTL", "OPTIONS"]);
+    refused(Unsupported, "1:21", "SELECT * FROM t /*+ LOOKUP('a'='b') */", &["LOOKUP", "OPTIONS"]);
+    refused(Syntax, "1:12", "SELECT /*+ OPTIONS('a'='b') */ a FROM t", &["table name"]);
+    refused(Syntax, "1:10", "SELECT a /*+ OPTIONS('a'='b') */ FROM t", &["does not follow a table name"]);
+    refused(
+        Syntax,
+        "1:26",
+        "SELECT * FROM (SELECT 1) /*+ OPTIONS('a'='b') */",
+        &["does not follow a table name"],
+    );
+    refused(Syntax, "1:17", "SELECT * FROM t /*+ OPTIONS('a'='b')", &["does not end"]);
+    refused(Syntax, "1:29", "SELECT * FROM t /*+ OPTIONS(a='b') */", &["single quotes"]);
+    refused(
+        Unsupported,
+        "1:39",
+        "SELECT * FROM t /*+ OPTIONS('a'='b'), STATE_TTL('a'='b') */",
+        &["STATE_TTL"],
+    );
+}
+
+#[test]
+fn what_flink_or_tidelake_has_not_is_refused_in_its_place() {
+    for (at, sql, parts) in [
+        ("1:23", "SELECT * FROM o JOIN r FOR SYSTEM_TIME AS OF o.ts ON TRUE", &["FOR SYSTEM_TIME AS OF"][..]),
+        ("1:17", "SELECT * FROM t TABLESAMPLE BERNOULLI (10)", &["TABLESAMPLE"]),
+        ("1:17", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A))", &["MATCH_RECOGNIZE"]),
+        ("1:1", "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x", &["WITH RECURSIVE"]),
+        ("1:60", "SELECT * FROM t WHERE a = 1 QUALIFY ROW_NUMBER() OVER (ORDER BY a) = 1", &["QUALIFY"]),
+        (
+            "1:36",
+            "SELECT * FROM TABLE(SESSION(TABLE t PARTITION BY a, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+            &["PARTITION BY"],
+        ),
+        ("1:8", "SELECT a AT TIME ZONE 'UTC' FROM t", &["AT TIME ZONE"]),
+    ] {
+        let _ = (at, parts);
+        let e = super::fails(sql);
+        assert_eq!(e.kind(), Unsupported, "{sql}: {e}");
+        for p in parts {
+            assert!(e.to_string().contains(p), "{e}");
+        }
+        println!("{} {at} {e}", e.location().map(|l| l.to_string()).unwrap_or_default());
+    }
+}
+
+#[test]
+fn single_parsers() {
+    assert!(parse_query("SELECT 1;").is_err());
+    assert!(parse_expr("a b").is_err());
+    assert!(parse_expr("").is_err());
+    assert_eq!(parse_query(" SELECT 1 ").unwrap().text, "SELECT 1");
+}
