@@ -6,6 +6,9 @@
 //!                                            └──► directory: hash + key ──► dense slot ──► typed state vectors
 //! ```
 
+pub mod directory;
 pub mod key;
+pub mod ordinal;
 
+pub use directory::{GroupDirectory, NO_SLOT};
 pub use key::{hash_columns, key_groups_of};

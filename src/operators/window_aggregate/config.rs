@@ -132,7 +132,7 @@ impl WindowAggregateConfig {
         Ok(())
     }
 
-    fn output_type(&self, column: WindowOutput) -> Result<DataType> {
+    pub(super) fn output_type(&self, column: WindowOutput) -> Result<DataType> {
         let made = match column {
             WindowOutput::Key(i) => self.keys.get(i).map(|k| k.data_type(&self.input_schema)).transpose()?,
             WindowOutput::Start | WindowOutput::End => Some(DataType::Timestamp(TimeUnit::Millisecond, None)),

@@ -1,7 +1,361 @@
-//! Event-time window aggregates: `GROUP BY window_start, window_end` over TUMBLE, HOP and CUMULATE.
+//! Event-time window aggregates: `GROUP BY window_start, window_end [, keys]` over TUMBLE, HOP and CUMULATE.
+//!
+//! ```text
+//!  Single:  rows ─► slices ─► watermark ≥ window end − 1 ms ─► one row per key and window
+//!
+//!  Local:   rows ─► slices of this bundle ─► flush: keys, slice end, state columns
+//!  Global:         exchange by key ─► slices ─► watermark ─► one row per key and window
+//! ```
+//!
+//! | state | dropped |
+//! |---|---|
+//! | slice end, key → partial aggregates | when the last window with the slice has fired |
+//! | watermark up to which windows have fired | never |
+//!
+//! Input: append-only ; output: append-only, in order of window ends. A
+//! row is late, dropped and counted when the last window that holds it has fired; before that it still counts into
+//! the windows that have not. Rows without a time are dropped and counted as well. At a barrier the slices are frozen
+//! into typed columns (`slices`: keys, slice end, states; `watermark`); at the end of input the last watermark has
+//! fired everything.
 
+mod assign;
 mod config;
+mod partial;
+mod slices;
 mod window;
 
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+    UInt32Array,
+};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use crate::error::{Error, Result};
+use crate::operators::group_aggregate::evaluate_all;
+use crate::runtime::message::{ChangeBatch, Timestamp};
+use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::snapshot::{KeyGroupRange, SnapshotReader, SnapshotWriter};
+use crate::state::key::key_groups;
+use assign::{Assigner, Assignment, by_slice_end, to_millis};
 pub use config::{SLICE_END, WindowAggregateConfig, WindowOutput, WindowPhase};
+use partial::{Columns, Shape};
+use slices::{Fired, Slices};
 pub use window::{WallClock, WindowKind, WindowSpec};
+
+/// Groups a local phase gathers before it emits without being asked, so that it stays in the processor's caches.
+const LOCAL_GROUPS: usize = 65_536;
+
+/// Rows of output after which firing pauses.
+const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
+
+/// State table of partial aggregates.
+const SLICES: &str = "slices";
+/// State table of the watermark.
+const WATERMARK: &str = "watermark";
+
+/// The operator; see the module.
+pub struct WindowAggregateOperator {
+    config: WindowAggregateConfig,
+    shape: Arc<Shape>,
+    assigner: Assigner,
+    slices: Slices,
+    partial_schema: SchemaRef,
+    late_rows_dropped: u64,
+}
+
+impl std::fmt::Debug for WindowAggregateOperator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowAggregateOperator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl WindowAggregateOperator {
+    /// An instance that owns the key groups `_range`.
+    ///
+    /// # Errors
+    /// What [`WindowAggregateConfig::validate`] finds.
+    pub fn new(config: WindowAggregateConfig, _range: KeyGroupRange) -> Result<Self> {
+        config.validate()?;
+        if config.input_retracts {
+            return Err(Error::unsupported("a window aggregate over updating input is not supported"));
+        }
+        let shape =
+            Arc::new(Shape::new(config.aggregates.clone(), config.key_fields()?, config.state_fields()?)?);
+        let partial_schema = config.partial_schema()?;
+        Ok(WindowAggregateOperator {
+            assigner: Assigner::new(config.window),
+            slices: Slices::new(config.window, Arc::clone(&shape)),
+            shape,
+            partial_schema,
+            config,
+            late_rows_dropped: 0,
+        })
+    }
+
+    fn column<'a>(&self, rows: &'a RecordBatch, index: usize) -> Result<&'a ArrayRef> {
+        rows.columns()
+            .get(index)
+            .ok_or_else(|| Error::internal("window aggregate: the input has no such column"))
+    }
+
+    /// Input rows into slices.
+    fn add_rows(&mut self, rows: &RecordBatch) -> Result<()> {
+        let assignment = match self.config.window.kind {
+            WindowKind::Attached { end_column, .. } => {
+                self.assigner.assign(self.column(rows, end_column)?.as_ref())?
+            }
+            _ => self.assigner.assign(self.column(rows, self.config.time_column)?.as_ref())?,
+        };
+        self.late_rows_dropped += assignment.without_time;
+        let live = self.without_late(assignment);
+        if live.is_empty() {
+            return Ok(());
+        }
+        let calls = &self.config.aggregates;
+        let columns = Columns {
+            keys: evaluate_all(&self.config.keys, rows)?,
+            args: calls.iter().map(|c| c.evaluate_args(rows)).collect::<Result<_>>()?,
+            filters: calls.iter().map(|c| c.evaluate_filter(rows)).collect::<Result<_>>()?,
+            rows: rows.num_rows(),
+        };
+        for (slice_end, indices) in live {
+            let start = match (self.config.window.kind, indices.first()) {
+                (WindowKind::Attached { start_column, .. }, Some(first)) => {
+                    let mut starts = Vec::new();
+                    let column = self.column(rows, start_column)?.slice(*first as usize, 1);
+                    to_millis(&column, &mut starts)?;
+                    starts.first().copied()
+                }
+                _ => None,
+            };
+            if indices.len() == rows.num_rows() {
+                self.slices.update(slice_end, start, &columns)?;
+            } else {
+                self.slices.update(slice_end, start, &columns.take(&UInt32Array::from(indices))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Partial results into slices.
+    fn add_partials(&mut self, rows: &RecordBatch) -> Result<()> {
+        let at = self.shape.key_count();
+        let ends = self.column(rows, at)?.as_primitive_opt::<Int64Type>();
+        let ends = ends.ok_or_else(|| Error::internal("window aggregate: the input has no slice end"))?;
+        let live = self.without_late(by_slice_end(ends, ends.values()));
+        let mut columns = rows.columns().to_vec();
+        columns.remove(at);
+        for (slice_end, indices) in live {
+            if indices.len() == rows.num_rows() {
+                self.slices.merge(slice_end, &columns, indices.len())?;
+            } else {
+                let indices = UInt32Array::from(indices);
+                let own: Vec<ArrayRef> =
+                    columns.iter().map(|c| Ok(take(c, &indices, None)?)).collect::<Result<_>>()?;
+                self.slices.merge(slice_end, &own, indices.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops and counts the slices that came too late. A local phase leaves that to the global one.
+    fn without_late(&mut self, assignment: Assignment) -> Vec<(i64, Vec<u32>)> {
+        let (late, live): (Vec<_>, Vec<_>) =
+            assignment.slices.into_iter().partition(|(end, _)| self.slices.is_late(*end));
+        self.late_rows_dropped += late.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+        live
+    }
+
+    fn fire(&mut self, out: &mut Output) -> Result<Progress> {
+        while out.rows() < PAUSE_ROWS {
+            match self.slices.fire()? {
+                Some(fired) => self.emit(&fired, out)?,
+                None => return Ok(Progress::Done),
+            }
+        }
+        Ok(if self.slices.has_due() { Progress::More } else { Progress::Done })
+    }
+
+    fn emit(&self, fired: &Fired, out: &mut Output) -> Result<()> {
+        let constant =
+            |value: i64| Arc::new(TimestampMillisecondArray::from_value(value, fired.rows)) as ArrayRef;
+        let mut columns = Vec::with_capacity(self.config.output.len());
+        for column in &self.config.output {
+            columns.push(match *column {
+                WindowOutput::Key(i) => Arc::clone(&fired.keys[i]),
+                WindowOutput::Start => constant(fired.start),
+                WindowOutput::End => constant(fired.end),
+                WindowOutput::Time => {
+                    let time = TimestampMillisecondArray::from_value(
+                        self.config.window.window_time(fired.end),
+                        fired.rows,
+                    );
+                    Arc::new(time.with_timezone_opt(self.config.window.zone.map(|_| "UTC")))
+                }
+                WindowOutput::Aggregate(i) => Arc::clone(&fired.results[i]),
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(fired.rows));
+        let rows =
+            RecordBatch::try_new_with_options(Arc::clone(&self.config.output_schema), columns, &options)?;
+        emit_in_pieces(rows, out);
+        Ok(())
+    }
+
+    /// Emits the slices of a local phase.
+    fn emit_partials(&mut self, out: &mut Output) -> Result<()> {
+        let mut batches = Vec::new();
+        for (end, batch) in self.slices.drain()? {
+            batches.push(self.with_slice_end(&batch, end)?);
+        }
+        if !batches.is_empty() {
+            emit_in_pieces(concat_batches(&self.partial_schema, &batches)?, out);
+        }
+        Ok(())
+    }
+
+    fn with_slice_end(&self, partial: &RecordBatch, end: i64) -> Result<RecordBatch> {
+        let mut columns = partial.columns().to_vec();
+        columns.insert(self.shape.key_count(), Arc::new(Int64Array::from_value(end, partial.num_rows())));
+        Ok(RecordBatch::try_new(Arc::clone(&self.partial_schema), columns)?)
+    }
+}
+
+fn emit_in_pieces(rows: RecordBatch, out: &mut Output) {
+    let mut from = 0;
+    while from < rows.num_rows() {
+        let length = BATCH_ROWS.min(rows.num_rows() - from);
+        out.emit(ChangeBatch::insert_only(rows.slice(from, length)));
+        from += length;
+    }
+}
+
+impl Operator for WindowAggregateOperator {
+    fn name(&self) -> &'static str {
+        match self.config.phase {
+            WindowPhase::Single => "WindowAggregate",
+            WindowPhase::Local => "LocalWindowAggregate",
+            WindowPhase::Global => "GlobalWindowAggregate",
+        }
+    }
+
+    fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        if batch.kinds.is_some() {
+            return Err(Error::internal(format!("{}: updates in append-only input", self.name())));
+        }
+        match self.config.phase {
+            WindowPhase::Single => self.add_rows(&batch.rows)?,
+            WindowPhase::Global => self.add_partials(&batch.rows)?,
+            WindowPhase::Local => {
+                self.add_rows(&batch.rows)?;
+                if self.slices.entries() > LOCAL_GROUPS {
+                    self.emit_partials(out)?;
+                }
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        self.fire(out)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        if self.config.phase == WindowPhase::Local {
+            return self.flush(out);
+        }
+        self.slices.advance(watermark.0);
+        self.fire(out)
+    }
+
+    fn on_end(&mut self, out: &mut Output) -> Result<Progress> {
+        self.flush(out)
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<Progress> {
+        if self.config.phase == WindowPhase::Local {
+            self.emit_partials(out)?;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        if self.config.phase == WindowPhase::Local {
+            if self.slices.entries() > 0 {
+                return Err(Error::internal("a local window aggregate was not flushed before a barrier"));
+            }
+            return Ok(());
+        }
+        let keys = self.shape.key_count();
+        for (end, start, batch) in self.slices.freeze()? {
+            let groups = key_groups(&batch.columns()[..keys], batch.num_rows())?;
+            let rows = self.with_slice_end(&batch, end)?;
+            writer.keyed(SLICES, with_start(rows, start)?, groups)?;
+        }
+        let schema = Arc::new(Schema::new(vec![Field::new("watermark", DataType::Int64, false)]));
+        let value: ArrayRef = Arc::new(Int64Array::from(vec![self.slices.fired_up_to()]));
+        writer.broadcast(WATERMARK, RecordBatch::try_new(schema, vec![value])?);
+        Ok(())
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
+        // Subtasks may differ in what they had fired; the least of it drops no row that is not late.
+        let mut watermark = None;
+        for batch in reader.table(WATERMARK)? {
+            let column = self.column(&batch, 0)?.as_primitive_opt::<Int64Type>();
+            for value in column.into_iter().flatten().flatten() {
+                watermark = Some(watermark.map_or(value, |w: i64| w.min(value)));
+            }
+        }
+        self.slices.advance(watermark.unwrap_or(i64::MIN));
+        let at = self.shape.key_count();
+        for batch in reader.table(SLICES)? {
+            let ends = self.column(&batch, at)?.as_primitive_opt::<Int64Type>();
+            let ends = ends.ok_or_else(|| Error::internal("state of a window aggregate has no slice end"))?;
+            let start = batch.column_by_name(WINDOW_START).and_then(|c| c.as_primitive_opt::<Int64Type>());
+            // Every written batch is of one slice.
+            let Some(end) = ends.values().first() else { continue };
+            let mut columns = batch.columns()[..self.partial_schema.fields().len()].to_vec();
+            columns.remove(at);
+            let fields: Vec<_> = self
+                .partial_schema
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != at)
+                .map(|(_, f)| Arc::clone(f))
+                .collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let partial =
+                RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+            self.slices.thaw(*end, start.and_then(|s| s.values().first().copied()), partial);
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics {
+            late_rows_dropped: self.late_rows_dropped,
+            state_entries: self.slices.entries() as u64,
+            state_bytes: self.slices.size() as u64,
+        }
+    }
+}
+
+/// Name of the state column with the start of an attached window.
+const WINDOW_START: &str = "__window_start";
+
+fn with_start(rows: RecordBatch, start: Option<i64>) -> Result<RecordBatch> {
+    let Some(start) = start else { return Ok(rows) };
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(WINDOW_START, DataType::Int64, false)));
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(start, rows.num_rows())));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+#[cfg(test)]
+mod tests;
