@@ -29,6 +29,11 @@ pub trait Catalog: Send + Sync + Debug {
     /// The options it was created with. May hold secrets: print through `connectors::options::redact`.
     fn options(&self) -> &BTreeMap<String, String>;
 
+    /// The database that `USE CATALOG` makes current; `None` if the catalog has no such notion.
+    fn default_database(&self) -> Option<&str> {
+        None
+    }
+
     /// Names of the databases, sorted.
     async fn list_databases(&self) -> Result<Vec<String>>;
 

@@ -8,6 +8,7 @@
 //! A bounded source serves both engines: the streaming runtime polls its readers, batch wraps them as a DataFusion
 //! table (or uses the source's own provider where that can push more down).
 
+pub mod iceberg;
 pub mod options;
 
 use std::collections::BTreeMap;

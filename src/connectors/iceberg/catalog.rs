@@ -1,0 +1,374 @@
+//! An Iceberg catalog as a catalog of the session: databases are namespaces, tables are read live.
+//!
+//! ```text
+//!  CREATE TABLE lake.db.t (…) PARTITIONED BY (days(ts)) ─► schema, partition spec, properties ─► Iceberg catalog
+//!  SELECT … FROM lake.db.t ─► get: TableDef from the table's current schema + IcebergTableHandle (source and sink)
+//! ```
+//!
+//! State: the open client. Nothing is cached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataRef};
+use iceberg::{ErrorKind, TableCreation, TableIdent};
+
+use super::config::is_connection_key;
+use super::connection::Connection;
+use super::lake::{Lake, namespace, table_ident};
+use super::scan::Version;
+use super::sink::{IcebergSink, WriteOptions};
+use super::source::IcebergSource;
+use super::{partition, types};
+use crate::catalog::{Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef};
+use crate::connectors::options::{Options, is_secret};
+use crate::connectors::{ConnectorEnv, Sink, Source};
+use crate::error::{Error, Location, Result};
+
+/// `CREATE CATALOG … WITH ('type' = 'iceberg', …)`.
+#[derive(Debug)]
+pub struct IcebergCatalog {
+    /// The name in the session.
+    name: String,
+    options: BTreeMap<String, String>,
+    lake: Arc<Lake>,
+}
+
+impl IcebergCatalog {
+    /// A catalog over an open client.
+    pub(super) fn new(name: &str, options: BTreeMap<String, String>, lake: Arc<Lake>) -> Self {
+        IcebergCatalog { name: name.to_owned(), options, lake }
+    }
+
+    /// Creates the default database if it is missing. A REST catalog may forbid that, which is no reason not to read it.
+    pub(super) async fn ensure_default_database(&self, must: bool) -> Result<()> {
+        let default = self.lake.config.default_database.clone();
+        let ident = namespace(&default)?;
+        let client = self.lake.client();
+        match client.namespace_exists(&ident).await {
+            Ok(true) => Ok(()),
+            Ok(false) => match client.create_namespace(&ident, HashMap::new()).await {
+                Err(e) if must && e.kind() != ErrorKind::NamespaceAlreadyExists => {
+                    Err(self.failed(&default, &e))
+                }
+                _ => Ok(()),
+            },
+            Err(e) => Err(self.lake.error(format!("catalog `{}`", self.name), &e)),
+        }
+    }
+
+    fn failed(&self, database: &str, e: &iceberg::Error) -> Error {
+        self.lake.error(format!("catalog `{}`, database `{database}`", self.name), e)
+    }
+
+    fn no_views(&self) -> Error {
+        Error::unsupported(format!("the Iceberg catalog `{}` cannot hold views", self.name))
+            .hint("CREATE TEMPORARY VIEW, or create it in default_catalog")
+    }
+
+    fn definition(
+        &self,
+        path: ObjectPath,
+        ident: TableIdent,
+        metadata: TableMetadataRef,
+    ) -> Result<TableDef> {
+        let schema = metadata.current_schema();
+        let mut options = self.lake.config.to_options();
+        options.insert("catalog-database".into(), path.database.clone());
+        options.insert("catalog-table".into(), path.object.clone());
+        let properties = metadata.properties();
+        options.extend(
+            properties
+                .iter()
+                .filter(|(k, _)| *k != "comment" && !is_connection_key(k))
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
+        options.insert("format-version".into(), (metadata.format_version() as u8).to_string());
+        Ok(TableDef {
+            columns: types::to_columns(schema)?,
+            watermark: None,
+            primary_key: types::to_primary_key(schema),
+            partitioned_by: partition::to_exprs(metadata.default_partition_spec(), schema)?,
+            comment: properties.get("comment").cloned(),
+            options,
+            temporary: false,
+            location: Location::default(),
+            external: Some(Arc::new(IcebergTableHandle {
+                connection: Connection::opened(Arc::clone(&self.lake)),
+                ident,
+                metadata,
+            })),
+            path,
+        })
+    }
+}
+
+/// The table properties of a `WITH` clause.
+fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, String>, FormatVersion)> {
+    let liked = match def.options.get("connector").map(String::as_str) {
+        None => false,
+        // CREATE TABLE … LIKE a table of an Iceberg catalog copies how that one is reached.
+        Some("iceberg") if def.options.contains_key("catalog-table") => true,
+        Some(other) => {
+            return Err(Error::validation(format!(
+                "a table of an Iceberg catalog has no 'connector' option (it is '{other}')"
+            ))
+            .hint("leave it out, use LIKE … (EXCLUDING OPTIONS), or create the table in default_catalog"));
+        }
+    };
+    let mut properties = HashMap::new();
+    let mut version = FormatVersion::V2;
+    for (key, value) in &def.options {
+        if key == "format-version" {
+            version = match value.trim() {
+                "1" => FormatVersion::V1,
+                "2" => FormatVersion::V2,
+                "3" => FormatVersion::V3,
+                _ => {
+                    return Err(Error::validation(format!(
+                        "invalid value '{value}' for option 'format-version'"
+                    ))
+                    .hint("expected 1, 2 or 3"));
+                }
+            };
+        } else if is_connection_key(key) {
+            if !liked {
+                return Err(Error::validation(format!(
+                    "the option '{key}' belongs to the catalog, not to a table in it"
+                ))
+                .hint(format!("give it in CREATE CATALOG {}", lake.config.name)));
+            }
+        } else if is_secret(key) {
+            return Err(Error::validation(format!(
+                "the option '{key}' looks like a secret, and table properties can be read by everybody"
+            )));
+        } else {
+            properties.insert(key.clone(), value.clone());
+        }
+    }
+    if let Some(comment) = &def.comment {
+        properties.insert("comment".into(), comment.clone());
+    }
+    Ok((properties, version))
+}
+
+#[async_trait]
+impl Catalog for IcebergCatalog {
+    fn kind(&self) -> &'static str {
+        "iceberg"
+    }
+
+    fn options(&self) -> &BTreeMap<String, String> {
+        &self.options
+    }
+
+    fn default_database(&self) -> Option<&str> {
+        Some(&self.lake.config.default_database)
+    }
+
+    async fn list_databases(&self) -> Result<Vec<String>> {
+        let found = self.lake.client().list_namespaces(None).await;
+        let found = found.map_err(|e| self.lake.error(format!("catalog `{}`", self.name), &e))?;
+        let mut names: Vec<String> = found.iter().map(|n| n.join(".")).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn create_database(
+        &self,
+        name: &str,
+        comment: Option<&str>,
+        options: BTreeMap<String, String>,
+        if_not_exists: bool,
+    ) -> Result<()> {
+        let mut properties: HashMap<String, String> = options.into_iter().collect();
+        if let Some(c) = comment {
+            properties.insert("comment".into(), c.to_owned());
+        }
+        let client = self.lake.client();
+        let ident = namespace(name)?;
+        match client.create_namespace(&ident, properties).await {
+            Ok(_) => {}
+            Err(e) if if_not_exists && e.kind() == ErrorKind::NamespaceAlreadyExists => return Ok(()),
+            Err(e) => return Err(self.failed(name, &e)),
+        }
+        // The SQL catalog does not notice when its COMMIT fails.
+        match client.namespace_exists(&ident).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::external(format!(
+                "catalog `{}`: the database `{name}` was not stored by the catalog",
+                self.name
+            ))),
+            Err(e) => Err(self.failed(name, &e)),
+        }
+    }
+
+    async fn drop_database(&self, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        let ident = namespace(name)?;
+        let client = self.lake.client();
+        match client.namespace_exists(&ident).await {
+            Ok(true) => {}
+            Ok(false) if if_exists => return Ok(()),
+            Ok(false) => {
+                return Err(Error::validation(format!("catalog `{}` has no database `{name}`", self.name)));
+            }
+            Err(e) => return Err(self.failed(name, &e)),
+        }
+        let tables = client.list_tables(&ident).await.map_err(|e| self.failed(name, &e))?;
+        if !tables.is_empty() && !cascade {
+            return Err(Error::validation(format!(
+                "the database `{}`.`{name}` has {} table(s)",
+                self.name,
+                tables.len()
+            ))
+            .hint("drop them first, or DROP DATABASE … CASCADE"));
+        }
+        for table in tables {
+            client.drop_table(&table).await.map_err(|e| self.lake.error(self.lake.shown(&table), &e))?;
+        }
+        client.drop_namespace(&ident).await.map_err(|e| self.failed(name, &e))
+    }
+
+    async fn list_objects(&self, database: &str) -> Result<Vec<(String, bool)>> {
+        let tables = self.lake.client().list_tables(&namespace(database)?).await;
+        let mut names: Vec<(String, bool)> = tables
+            .map_err(|e| self.failed(database, &e))?
+            .into_iter()
+            .map(|t| (t.name().to_owned(), false))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn get(&self, database: &str, name: &str) -> Result<Option<CatalogObject>> {
+        let ident = table_ident(database, name)?;
+        let Some(table) = self.lake.find(&ident).await? else { return Ok(None) };
+        let path =
+            ObjectPath { catalog: self.name.clone(), database: database.to_owned(), object: name.to_owned() };
+        let def = self
+            .definition(path, ident.clone(), table.metadata_ref())
+            .map_err(|e| e.context(self.lake.shown(&ident)))?;
+        Ok(Some(CatalogObject::Table(Arc::new(def))))
+    }
+
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()> {
+        let ident = table_ident(&def.path.database, &def.path.object)?;
+        let shown = self.lake.shown(&ident);
+        let prepare = || {
+            let (properties, version) = table_properties(&self.lake, &def)?;
+            let schema = types::to_schema(&def)?;
+            let spec = partition::to_spec(&def.partitioned_by, &schema)?;
+            Ok::<_, Error>((schema, spec, properties, version))
+        };
+        let (schema, spec, properties, version) =
+            prepare().map_err(|e| e.context(shown.clone()).at(def.location))?;
+        let creation = TableCreation::builder()
+            .name(ident.name().to_owned())
+            .schema(schema)
+            .partition_spec_opt(spec)
+            .properties(properties)
+            .format_version(version)
+            .build();
+        let client = self.lake.client();
+        match client.create_table(ident.namespace(), creation).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::TableAlreadyExists => {
+                return if if_not_exists {
+                    Ok(())
+                } else {
+                    Err(Error::validation(format!("{shown} exists already"))
+                        .hint("CREATE TABLE IF NOT EXISTS keeps it")
+                        .at(def.location))
+                };
+            }
+            Err(e) => return Err(self.lake.error(shown, &e).at(def.location)),
+        }
+        // The SQL catalog does not notice when its COMMIT fails.
+        match self.lake.find(&ident).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::external(format!("{shown} was not stored by the catalog"))),
+        }
+    }
+
+    async fn create_view(&self, _def: ViewDef, _if_not_exists: bool) -> Result<()> {
+        Err(self.no_views())
+    }
+
+    /// Removes the table from the catalog. Its files stay, as in other Iceberg catalogs, so that a table dropped by
+    /// mistake can be registered again.
+    async fn drop_table(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {
+        let ident = table_ident(database, name)?;
+        match self.lake.client().drop_table(&ident).await {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::TableNotFound | ErrorKind::NamespaceNotFound) => {
+                return if if_exists {
+                    Ok(())
+                } else {
+                    Err(Error::validation(format!("{} does not exist", self.lake.shown(&ident))))
+                };
+            }
+            Err(e) => return Err(self.lake.error(self.lake.shown(&ident), &e)),
+        }
+        match self.lake.client().table_exists(&ident).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                Err(Error::external(format!("{} was not dropped by the catalog", self.lake.shown(&ident))))
+            }
+            Err(e) => Err(self.lake.error(self.lake.shown(&ident), &e)),
+        }
+    }
+
+    async fn drop_view(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {
+        if if_exists {
+            return Ok(());
+        }
+        Err(Error::validation(format!("there is no view {}.{database}.{name}", self.name)))
+    }
+}
+
+/// Source and sink of a table found in a catalog.
+#[derive(Debug)]
+struct IcebergTableHandle {
+    connection: Connection,
+    ident: TableIdent,
+    metadata: Arc<TableMetadata>,
+}
+
+/// The options of the statement: what hints added to or changed in the definition.
+fn statement_options(table: &ResolvedTable) -> Options {
+    let hints: BTreeMap<String, String> = table
+        .options
+        .iter()
+        .filter(|(k, v)| table.def.options.get(*k) != Some(v))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    Options::new(&table.def.path, "iceberg", &hints)
+}
+
+impl ExternalTable for IcebergTableHandle {
+    fn source(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
+        let options = statement_options(table);
+        let version = Version::parse(&options)?;
+        options.finish()?;
+        Ok(Arc::new(IcebergSource::new(
+            self.connection.clone(),
+            self.ident.clone(),
+            version,
+            table.scan_schema(),
+        )))
+    }
+
+    fn sink(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
+        let options = statement_options(table);
+        let write = WriteOptions::parse(&options)?;
+        options.finish()?;
+        Ok(Arc::new(IcebergSink::new(
+            self.connection.clone(),
+            self.ident.clone(),
+            table.sink_schema(),
+            write,
+            Some(&self.metadata),
+        )))
+    }
+}

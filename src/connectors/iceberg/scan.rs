@@ -1,0 +1,369 @@
+//! What a read of a table reads: a snapshot, its files, their rows in the declared types.
+//!
+//! ```text
+//!  table + ReadOptions ─► Scan ── plan(filters) ─► FileScanTask …      manifests, partitions and file statistics prune
+//!                           └──── read(task) ────► batches             field ids, deletes, declared types
+//! ```
+//!
+//! Columns are found by name in the *current* schema and by field id in the files, so that a table whose schema has
+//! changed since the snapshot reads right. State: the pinned snapshot; delete files already read.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::logical_expr::Expr;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use iceberg::TableIdent;
+use iceberg::scan::FileScanTask;
+use iceberg::spec::{DataFileFormat, PrimitiveType, Type};
+use iceberg::table::Table;
+
+use super::convert::conform_batch;
+use super::deletes::{self, DeleteFiles};
+use super::lake::Lake;
+use super::predicate::to_predicate;
+use crate::connectors::SourceMetrics;
+use crate::connectors::options::Options;
+use crate::error::{Error, Result, ResultExt};
+use crate::types::LogicalType;
+
+/// Which state of the table is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Version {
+    /// The newest when the read begins.
+    Current,
+    /// `snapshot-id`.
+    Snapshot(i64),
+    /// `as-of-timestamp`: the snapshot that was current at that time (milliseconds since the epoch).
+    AsOf(i64),
+    /// `branch` or `tag`.
+    Reference(String),
+}
+
+/// Options of streaming reads: known, and refused as long as they would have no effect.
+const STREAMING_OPTIONS: &[&str] = &[
+    "monitor-interval",
+    "starting-strategy",
+    "start-snapshot-id",
+    "end-snapshot-id",
+    "start-snapshot-timestamp",
+    "start-tag",
+    "end-tag",
+    "watermark-column",
+    "watermark-column-time-unit",
+    "max-planning-snapshot-count",
+];
+
+impl Version {
+    /// Takes the read options.
+    ///
+    /// # Errors
+    /// Validation for contradictions, Unsupported for streaming reads.
+    pub fn parse(options: &Options) -> Result<Self> {
+        if options.bool("streaming", false)? {
+            return Err(streaming("streaming' = 'true"));
+        }
+        for key in STREAMING_OPTIONS {
+            if options.take(key).is_some() {
+                return Err(streaming(key));
+            }
+        }
+        let mut chosen = Vec::new();
+        if let Some(id) = options.parse("snapshot-id", "a snapshot id")? {
+            chosen.push(Version::Snapshot(id));
+        }
+        if let Some(ms) = options.parse("as-of-timestamp", "milliseconds since 1970-01-01 00:00:00 UTC")? {
+            chosen.push(Version::AsOf(ms));
+        }
+        for key in ["branch", "tag"] {
+            if let Some(name) = options.take(key) {
+                chosen.push(Version::Reference(name));
+            }
+        }
+        if chosen.len() > 1 {
+            return Err(Error::validation(
+                "only one of 'snapshot-id', 'as-of-timestamp', 'branch' and 'tag' can be given",
+            ));
+        }
+        Ok(chosen.pop().unwrap_or(Version::Current))
+    }
+
+    fn resolve(&self, table: &Table) -> Result<Option<i64>> {
+        let metadata = table.metadata();
+        match self {
+            Version::Current => Ok(metadata.current_snapshot_id()),
+            Version::Snapshot(id) => match metadata.snapshot_by_id(*id) {
+                Some(s) => Ok(Some(s.snapshot_id())),
+                None => Err(Error::validation(format!("there is no snapshot {id}"))
+                    .hint(format!("snapshots of the table: {}", known_snapshots(table)))),
+            },
+            Version::AsOf(ms) => {
+                match metadata.history().iter().rev().find(|log| log.timestamp_ms() <= *ms) {
+                    Some(log) => Ok(Some(log.snapshot_id)),
+                    None => Err(Error::validation(format!("the table has no snapshot as old as {ms} ms"))
+                        .hint(format!("snapshots of the table: {}", known_snapshots(table)))),
+                }
+            }
+            Version::Reference(name) => match metadata.snapshot_for_ref(name) {
+                Some(s) => Ok(Some(s.snapshot_id())),
+                None => Err(Error::validation(format!("there is no branch or tag '{name}'"))),
+            },
+        }
+    }
+}
+
+fn streaming(key: &str) -> Error {
+    Error::unsupported(format!("the option '{key}' of Iceberg streaming reads is not supported"))
+        .hint("a read ends at the snapshot that was current when it began; leave the option out")
+}
+
+fn known_snapshots(table: &Table) -> String {
+    let log = table.metadata().history();
+    let shown: Vec<String> =
+        log.iter().rev().take(5).map(|l| format!("{} (at {} ms)", l.snapshot_id, l.timestamp_ms())).collect();
+    if shown.is_empty() { "none yet".to_owned() } else { shown.join(", ") }
+}
+
+/// A column to read.
+#[derive(Debug)]
+struct Column {
+    id: i32,
+    /// Its Iceberg type when the declared type reads it without conversion: only then may filters be pushed down.
+    exact: Option<PrimitiveType>,
+}
+
+/// A pinned read of a table.
+pub(super) struct Scan {
+    table: Table,
+    shown: String,
+    snapshot: Option<i64>,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// What to read when only the number of rows matters.
+    cheapest: i32,
+    /// Row groups are pruned and rows filtered by the reader: not where old files hold other types.
+    filter_rows: bool,
+    delete_files: DeleteFiles,
+}
+
+impl Scan {
+    /// Loads the table and resolves `version` and the declared columns.
+    ///
+    /// # Errors
+    /// External, or Validation if the table lacks a column.
+    pub async fn new(
+        lake: &Lake,
+        ident: &TableIdent,
+        version: &Version,
+        schema: SchemaRef,
+    ) -> Result<Arc<Scan>> {
+        let shown = lake.shown(ident);
+        let table = lake.load(ident).await?;
+        let snapshot = version.resolve(&table).context(|| shown.clone())?;
+        let current = table.metadata().current_schema();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| {
+                let found =
+                    current.as_struct().fields().iter().find(|i| i.name == *f.name()).ok_or_else(|| {
+                        let names: Vec<&str> =
+                            current.as_struct().fields().iter().map(|i| i.name.as_str()).collect();
+                        Error::validation(format!("{shown}: there is no column `{}`", f.name()))
+                            .hint(format!("its columns: {}", names.join(", ")))
+                    })?;
+                let own = super::types::to_logical(found)?;
+                let declared = LogicalType::from_field(f)?;
+                if !readable(&own, &declared) {
+                    return Err(Error::validation(format!(
+                        "{shown}: column `{}` is {own} and cannot be read as {declared}",
+                        f.name()
+                    )));
+                }
+                let exact = match found.field_type.as_ref() {
+                    Type::Primitive(p) if own.to_arrow() == *f.data_type() => Some(p.clone()),
+                    _ => None,
+                };
+                Ok(Column { id: found.id, exact })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let fields = current.as_struct().fields();
+        let cheapest = fields
+            .iter()
+            .find(|f| {
+                use PrimitiveType as P;
+                matches!(f.field_type.as_ref(), Type::Primitive(P::Boolean | P::Int | P::Date | P::Long))
+            })
+            .or_else(|| fields.first())
+            .map_or(1, |f| f.id);
+        let filter_rows = table.metadata().schemas_iter().len() == 1;
+        let delete_files = DeleteFiles::default();
+        Ok(Arc::new(Scan { table, shown, snapshot, schema, columns, cheapest, filter_rows, delete_files }))
+    }
+
+    /// The declared schema.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The table in messages.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The pinned snapshot; `None` for a table without any.
+    pub fn snapshot(&self) -> Option<i64> {
+        self.snapshot
+    }
+
+    /// The files that may hold rows for which all `filters` are true, sorted by path.
+    ///
+    /// # Errors
+    /// External, or Unsupported for files that cannot be read.
+    pub async fn plan(&self, filters: &[Expr]) -> Result<Vec<FileScanTask>> {
+        let Some(snapshot) = self.snapshot else { return Ok(Vec::new()) };
+        let wrap = |e: iceberg::Error| Error::external(e.message().to_owned()).context(self.shown.clone());
+        let metadata = self.table.metadata();
+        // The planner binds names in the schema of the snapshot, which may be older than the current one.
+        let then = metadata.snapshot_by_id(snapshot).and_then(|s| s.schema(metadata).ok());
+        let lookup = |name: &str| {
+            let column = self.columns.get(self.schema.index_of(name).ok()?)?;
+            let field = then.as_ref()?.field_by_id(column.id)?;
+            let ty = column.exact.clone()?;
+            let unchanged = matches!(field.field_type.as_ref(), Type::Primitive(p) if *p == ty);
+            unchanged.then(|| (field.name.clone(), ty))
+        };
+        let mut builder = self.table.scan().snapshot_id(snapshot).select_empty();
+        if let Some(p) = to_predicate(filters, &lookup) {
+            builder = builder.with_filter(p);
+        }
+        let stream = builder.build().map_err(wrap)?.plan_files().await.map_err(wrap)?;
+        let mut tasks: Vec<FileScanTask> = stream.try_collect().await.map_err(wrap)?;
+        for task in &mut tasks {
+            if task.data_file_format != DataFileFormat::Parquet {
+                return Err(Error::unsupported(format!(
+                    "{}: the data file {} is {}, and only Parquet can be read",
+                    self.shown, task.data_file_path, task.data_file_format
+                )));
+            }
+            deletes::check(task).context(|| self.shown.clone())?;
+            // Positions count the rows of the whole file, so nothing may filter before deletes are applied.
+            if !task.deletes.is_empty() || !self.filter_rows {
+                task.predicate = None;
+            }
+        }
+        tasks.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
+        Ok(tasks)
+    }
+
+    /// The rows of a file, in its order, with the columns of `projection`.
+    pub fn read(
+        self: &Arc<Self>,
+        task: FileScanTask,
+        projection: &[usize],
+        batch_rows: usize,
+        metrics: Option<Arc<SourceMetrics>>,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let scan = Arc::clone(self);
+        let projection = projection.to_vec();
+        let culprit = format!("{}: data file {}", self.shown, task.data_file_path);
+        let opened = async move { scan.open(task, &projection, batch_rows, metrics).await };
+        futures::stream::once(opened)
+            .try_flatten()
+            .map(move |batch| batch.context(|| culprit.clone()))
+            .boxed()
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        mut task: FileScanTask,
+        projection: &[usize],
+        batch_rows: usize,
+        metrics: Option<Arc<SourceMetrics>>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        task.schema = Arc::clone(self.table.metadata().current_schema());
+        let mut ids: Vec<i32> =
+            projection.iter().filter_map(|i| self.columns.get(*i)).map(|c| c.id).collect();
+        let wanted = ids.len();
+        let mut deletions = None;
+        if !task.deletes.is_empty() {
+            deletions = Some(self.delete_files.load(&self.table, &task).await?);
+            for id in deletes::key_ids(&task) {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            task.deletes.clear();
+        }
+        if ids.is_empty() {
+            ids.push(self.cheapest);
+        }
+        task.project_field_ids = ids.clone();
+        let external = |e: iceberg::Error| {
+            let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();
+            Error::external(format!("{}{cause}", e.message()))
+        };
+        let result = self
+            .table
+            .reader_builder()
+            .with_data_file_concurrency_limit(1)
+            .with_batch_size(batch_rows.max(1))
+            .build()
+            .read(futures::stream::once(async { Ok(task) }).boxed())
+            .map_err(external)?;
+        let counter = result.metrics().clone();
+        let schema: SchemaRef = Arc::new(self.schema.project(projection)?);
+        let mut counted = 0;
+        Ok(result
+            .stream()
+            .map(move |batch| {
+                let mut batch = batch.map_err(external)?;
+                if let Some(m) = &metrics {
+                    let now = counter.bytes_read();
+                    m.bytes.fetch_add(now.saturating_sub(counted), std::sync::atomic::Ordering::Relaxed);
+                    counted = now;
+                }
+                if let Some(d) = &mut deletions {
+                    let column = |id: i32| {
+                        ids.iter().position(|i| *i == id).and_then(|i| batch.columns().get(i)).cloned()
+                    };
+                    let keep = d.keep(&batch, &column)?;
+                    if keep.true_count() < batch.num_rows() {
+                        batch = filter_record_batch(&batch, &keep)?;
+                    }
+                }
+                let columns = batch.columns().get(..wanted).unwrap_or_default();
+                conform_batch(columns, batch.num_rows(), &schema)
+            })
+            .boxed())
+    }
+}
+
+/// Whether values of one type can be read as another without losing their meaning.
+fn readable(own: &LogicalType, declared: &LogicalType) -> bool {
+    use arrow::datatypes::DataType as D;
+    fn compatible(from: &D, to: &D) -> bool {
+        match (from, to) {
+            (D::Struct(a), D::Struct(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(x, y)| compatible(x.data_type(), y.data_type()))
+            }
+            (D::List(a), D::List(b)) | (D::Map(a, _), D::Map(b, _)) => {
+                compatible(a.data_type(), b.data_type())
+            }
+            (D::Timestamp(_, a), D::Timestamp(_, b)) => a.is_some() == b.is_some(),
+            (D::Decimal128(_, a), D::Decimal128(_, b)) => a == b,
+            (a, b) if a.is_integer() => b.is_integer(),
+            (D::Float32 | D::Float64, D::Float32 | D::Float64) => true,
+            (a, b) => a == b,
+        }
+    }
+    compatible(&own.to_arrow(), &declared.to_arrow())
+}
+
+/// An empty schema's worth of columns is still a projection.
+pub(super) fn all_columns(schema: &Schema) -> Vec<usize> {
+    (0..schema.fields().len()).collect()
+}

@@ -1,0 +1,257 @@
+//! Writing a table: append, from batch and from a stream.
+//!
+//! ```text
+//!  rows ─► IcebergWriter (per subtask) ─► at each barrier: closed data files ─► IcebergCommitter: one snapshot per epoch
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use iceberg::TableIdent;
+use iceberg::spec::{TableMetadata, Transform};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use uuid::Uuid;
+
+use super::commit::IcebergCommitter;
+use super::connection::Connection;
+use super::writer::{IcebergWriter, WriteSetup};
+use crate::connectors::options::{Options, parse_bytes};
+use crate::connectors::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
+use crate::error::{Error, Result, ResultExt};
+
+const TARGET_FILE_SIZE: u64 = 512 << 20;
+const ROW_GROUP_SIZE: u64 = 128 << 20;
+
+/// Write options of a statement or table; they win over the properties of the Iceberg table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteOptions {
+    target_file_size: Option<u64>,
+    compression: Option<String>,
+    distribution: Option<&'static str>,
+}
+
+impl WriteOptions {
+    /// Takes the write options.
+    ///
+    /// # Errors
+    /// Validation, or Unsupported for what this sink cannot do.
+    pub fn parse(options: &Options) -> Result<Self> {
+        if options.bool("upsert-enabled", false)? || options.bool("write.upsert.enabled", false)? {
+            return Err(no_upsert());
+        }
+        if options.bool("overwrite-enabled", false)? {
+            return Err(no_overwrite());
+        }
+        options.one_of("write-format", &["parquet"])?;
+        if let Some(branch) = options.take("branch").filter(|b| b != "main") {
+            return Err(Error::unsupported(format!("writing to the branch '{branch}' is not supported"))
+                .hint("write to main, or create the branch afterwards with another tool"));
+        }
+        Ok(WriteOptions {
+            target_file_size: options.bytes("target-file-size-bytes")?,
+            compression: options.take("compression-codec"),
+            distribution: options.one_of("distribution-mode", &["none", "hash"])?,
+        })
+    }
+}
+
+fn no_upsert() -> Error {
+    Error::unsupported("upserts into Iceberg tables are not supported: rows are only appended").hint(
+        "set 'write.upsert.enabled' = 'false', or aggregate in windows so that the result is append-only",
+    )
+}
+
+fn no_overwrite() -> Error {
+    Error::unsupported("INSERT OVERWRITE into an Iceberg table is not supported")
+        .hint("INSERT INTO a new table (CREATE TABLE … AS SELECT …) and drop the old one")
+}
+
+/// An Iceberg table as a sink.
+#[derive(Debug)]
+pub(super) struct IcebergSink {
+    connection: Connection,
+    ident: TableIdent,
+    schema: SchemaRef,
+    options: WriteOptions,
+    /// Known when the table was found in its catalog; a declared table is looked up only when it is opened.
+    distribute_by: Option<Vec<usize>>,
+}
+
+impl IcebergSink {
+    /// A sink for rows of `schema`.
+    pub fn new(
+        connection: Connection,
+        ident: TableIdent,
+        schema: SchemaRef,
+        options: WriteOptions,
+        metadata: Option<&TableMetadata>,
+    ) -> Self {
+        let distribute_by = metadata.and_then(|m| distribution(m, &schema, options.distribution));
+        IcebergSink { connection, ident, schema, options, distribute_by }
+    }
+}
+
+/// Rows of one identity partition go to one writer, so that few partitions make few files. Not for other transforms:
+/// distributing by `ts` would not bring the rows of one `days(ts)` together.
+fn distribution(metadata: &TableMetadata, schema: &SchemaRef, option: Option<&str>) -> Option<Vec<usize>> {
+    let mode = option.or_else(|| metadata.properties().get("write.distribution-mode").map(String::as_str));
+    let spec = metadata.default_partition_spec();
+    if mode == Some("none") || spec.is_unpartitioned() {
+        return None;
+    }
+    spec.fields()
+        .iter()
+        .map(|f| {
+            let name = metadata.current_schema().name_by_field_id(f.source_id)?;
+            if f.transform == Transform::Identity { schema.index_of(name).ok() } else { None }
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Sink for IcebergSink {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn changelog(&self) -> SinkChangelog {
+        SinkChangelog::AppendOnly
+    }
+
+    fn distribute_by(&self) -> Option<Vec<usize>> {
+        self.distribute_by.clone()
+    }
+
+    async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
+        let lake = self.connection.open().await?;
+        let shown = lake.shown(&self.ident);
+        if mode == WriteMode::Overwrite {
+            return Err(no_overwrite().context(shown));
+        }
+        let table = lake.load(&self.ident).await?;
+        let metadata = table.metadata();
+        let (properties, target_file_size) =
+            writer_properties(&self.options, metadata.properties()).context(|| shown.clone())?;
+        let mapping = map_columns(metadata, &self.schema).context(|| shown.clone())?;
+        let pipeline = Uuid::now_v7();
+        let setup = Arc::new(WriteSetup {
+            lake: Arc::clone(&lake),
+            table,
+            pipeline,
+            properties,
+            target_file_size,
+            mapping,
+        });
+        let writers = (0..parallelism.max(1))
+            .map(|i| Ok(Box::new(IcebergWriter::new(Arc::clone(&setup), i)?) as Box<dyn SinkWriter>))
+            .collect::<Result<Vec<_>>>()?;
+        let committer = IcebergCommitter::new(lake, self.ident.clone(), pipeline);
+        Ok(OpenedSink { writers, committer: Box::new(committer) })
+    }
+}
+
+/// For each column of the table the index of the declared column.
+fn map_columns(metadata: &TableMetadata, schema: &SchemaRef) -> Result<Vec<Option<usize>>> {
+    let fields = metadata.current_schema().as_struct().fields();
+    for declared in schema.fields() {
+        if !fields.iter().any(|f| f.name == *declared.name()) {
+            let names: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+            return Err(Error::validation(format!("there is no column `{}`", declared.name()))
+                .hint(format!("its columns: {}", names.join(", "))));
+        }
+    }
+    fields
+        .iter()
+        .map(|f| match schema.index_of(&f.name) {
+            Ok(i) => Ok(Some(i)),
+            Err(_) if !f.required => Ok(None),
+            Err(_) => Err(Error::validation(format!(
+                "the column `{}` is required in the Iceberg table and is not declared here",
+                f.name
+            ))),
+        })
+        .collect()
+}
+
+/// Parquet settings from the statement's options and the table's `write.*` properties, and the target file size.
+fn writer_properties(
+    options: &WriteOptions,
+    properties: &HashMap<String, String>,
+) -> Result<(WriterProperties, usize)> {
+    let size = |key: &str, default: u64| match properties.get(key) {
+        None => Ok(default),
+        Some(v) => parse_bytes(v).filter(|n| *n > 0).ok_or_else(|| bad_property(key, v, "a number of bytes")),
+    };
+    if let Some(format) = properties.get("write.format.default")
+        && !format.eq_ignore_ascii_case("parquet")
+    {
+        return Err(Error::unsupported(format!(
+            "the table is written as {format}, and only Parquet is supported"
+        ))
+        .hint("set its property 'write.format.default' = 'parquet'"));
+    }
+    if properties.get("write.upsert.enabled").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+        return Err(no_upsert());
+    }
+    let level = properties.get("write.parquet.compression-level");
+    let codec = options
+        .compression
+        .clone()
+        .or_else(|| properties.get("write.parquet.compression-codec").cloned())
+        .unwrap_or_else(|| "zstd".to_owned());
+    let compression = compression(&codec, level.map(String::as_str))?;
+    let row_group = size("write.parquet.row-group-size-bytes", ROW_GROUP_SIZE)?;
+    let target = match options.target_file_size {
+        Some(n) => n,
+        None => size("write.target-file-size-bytes", TARGET_FILE_SIZE)?,
+    };
+    let built = WriterProperties::builder()
+        .set_created_by(format!("tidelake {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(compression)
+        .set_max_row_group_bytes(usize::try_from(row_group).ok())
+        .set_data_page_size_limit(
+            usize::try_from(size("write.parquet.page-size-bytes", 1 << 20)?).unwrap_or(1 << 20),
+        )
+        .set_dictionary_page_size_limit(
+            usize::try_from(size("write.parquet.dict-size-bytes", 2 << 20)?).unwrap_or(2 << 20),
+        )
+        .build();
+    Ok((built, usize::try_from(target).unwrap_or(usize::MAX)))
+}
+
+fn compression(codec: &str, level: Option<&str>) -> Result<Compression> {
+    let key = "write.parquet.compression-level";
+    let number = |default: i32| match level {
+        None => Ok(default),
+        Some(l) => l.trim().parse::<i32>().map_err(|_| bad_property(key, l, "a number")),
+    };
+    let range =
+        |e: parquet::errors::ParquetError| bad_property(key, level.unwrap_or_default(), &e.to_string());
+    Ok(match codec.trim().to_ascii_lowercase().as_str() {
+        // The level parquet-rs takes by default: writing is bound by the CPU.
+        "zstd" => Compression::ZSTD(ZstdLevel::try_new(number(1)?).map_err(range)?),
+        "snappy" => Compression::SNAPPY,
+        "gzip" => {
+            let n = u32::try_from(number(6)?)
+                .map_err(|_| bad_property(key, level.unwrap_or_default(), "0 to 9"))?;
+            Compression::GZIP(GzipLevel::try_new(n).map_err(range)?)
+        }
+        "lz4" | "lz4_raw" => Compression::LZ4_RAW,
+        "uncompressed" | "none" => Compression::UNCOMPRESSED,
+        other => {
+            return Err(bad_property(
+                "write.parquet.compression-codec",
+                other,
+                "one of zstd, snappy, gzip, lz4, uncompressed",
+            ));
+        }
+    })
+}
+
+fn bad_property(key: &str, value: &str, expected: &str) -> Error {
+    Error::validation(format!("invalid value '{value}' for the table property '{key}'"))
+        .hint(format!("expected {expected}"))
+}

@@ -1,0 +1,350 @@
+//! Rows into Parquet data files, one open file per partition.
+//!
+//! ```text
+//!  batch ─► conform to the table's schema ─► partition values (vectorized transforms) ─► groups of equal partitions
+//!        ─► one rolling Parquet writer per partition ─► at a barrier: close all, hand the data files over
+//! ```
+//!
+//! State: the open files since the last barrier, and the paths of all files that nobody has taken over yet, which
+//! [`SinkWriter::abort`] deletes. Nothing is visible to readers before the committer adds the files to a snapshot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use async_trait::async_trait;
+use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal, schema_to_arrow_schema};
+use iceberg::spec::{DataFile, DataFileFormat, Literal, PartitionKey, PartitionSpecRef, Struct};
+use iceberg::table::Table;
+use iceberg::writer::base_writer::data_file_writer::{DataFileWriter, DataFileWriterBuilder};
+use iceberg::writer::file_writer::ParquetWriterBuilder;
+use iceberg::writer::file_writer::location_generator::{
+    DefaultFileNameGenerator, DefaultLocationGenerator, LocationGenerator,
+};
+use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
+use iceberg::writer::{CurrentFileStatus, IcebergWriter as _, IcebergWriterBuilder as _};
+use parquet::file::properties::WriterProperties;
+use uuid::Uuid;
+
+use super::commit::Prepared;
+use super::convert::conform_batch;
+use super::lake::Lake;
+use crate::connectors::{Committable, SinkWriter};
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::{ChangeBatch, Epoch};
+
+/// Open files per writer. Above it the one unused for longest is closed, so that memory stays bounded when rows come
+/// in no order over very many partitions.
+const MAX_OPEN_FILES: usize = 200;
+
+/// What all writers of a sink share.
+pub(super) struct WriteSetup {
+    pub lake: Arc<Lake>,
+    pub table: Table,
+    /// One per job: part of file names and of the commit marker.
+    pub pipeline: Uuid,
+    pub properties: WriterProperties,
+    pub target_file_size: usize,
+    /// For each column of the table the column of the incoming rows, `None` where rows have none (null is written).
+    pub mapping: Vec<Option<usize>>,
+}
+
+/// Remembers where files were begun, so that they can be removed.
+#[derive(Clone)]
+struct TrackedLocations {
+    inner: DefaultLocationGenerator,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+impl LocationGenerator for TrackedLocations {
+    fn generate_location(&self, partition_key: Option<&PartitionKey>, file_name: &str) -> String {
+        let path = self.inner.generate_location(partition_key, file_name);
+        if let Ok(mut paths) = self.paths.lock() {
+            paths.push(path.clone());
+        }
+        path
+    }
+}
+
+type FileWriter = DataFileWriter<ParquetWriterBuilder, TrackedLocations, DefaultFileNameGenerator>;
+type FileWriterBuilder =
+    DataFileWriterBuilder<ParquetWriterBuilder, TrackedLocations, DefaultFileNameGenerator>;
+
+struct OpenFile {
+    writer: FileWriter,
+    size: u64,
+    last_used: u64,
+}
+
+/// Writes the rows of one subtask.
+pub(super) struct IcebergWriter {
+    setup: Arc<WriteSetup>,
+    shown: String,
+    schema: SchemaRef,
+    builder: FileWriterBuilder,
+    partitions: Option<Partitioner>,
+    open: HashMap<Box<[u8]>, OpenFile>,
+    closed: Vec<DataFile>,
+    paths: Arc<Mutex<Vec<String>>>,
+    clock: u64,
+    bytes_done: u64,
+}
+
+impl IcebergWriter {
+    /// The writer of subtask `subtask`.
+    ///
+    /// # Errors
+    /// From the Iceberg crate.
+    pub fn new(setup: Arc<WriteSetup>, subtask: usize) -> Result<Self> {
+        let metadata = setup.table.metadata();
+        let shown = setup.lake.shown(setup.table.identifier());
+        let error = |e: &iceberg::Error| setup.lake.error(shown.clone(), e);
+        let iceberg_schema = metadata.current_schema();
+        let schema = Arc::new(schema_to_arrow_schema(iceberg_schema).map_err(|e| error(&e))?);
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let locations = TrackedLocations {
+            inner: DefaultLocationGenerator::new(metadata).map_err(|e| error(&e))?,
+            paths: Arc::clone(&paths),
+        };
+        let names = DefaultFileNameGenerator::new(
+            format!("{subtask:05}"),
+            Some(setup.pipeline.to_string()),
+            DataFileFormat::Parquet,
+        );
+        let parquet = ParquetWriterBuilder::new(setup.properties.clone(), Arc::clone(iceberg_schema));
+        let rolling = RollingFileWriterBuilder::new(
+            parquet,
+            setup.target_file_size,
+            setup.table.file_io().clone(),
+            locations,
+            names,
+        );
+        let spec = metadata.default_partition_spec();
+        let partitions = if spec.is_unpartitioned() {
+            None
+        } else {
+            Some(Partitioner::new(spec, &setup.table).context(|| shown.clone())?)
+        };
+        Ok(IcebergWriter {
+            builder: DataFileWriterBuilder::new(rolling),
+            shown,
+            schema,
+            partitions,
+            open: HashMap::new(),
+            closed: Vec::new(),
+            paths,
+            clock: 0,
+            bytes_done: 0,
+            setup,
+        })
+    }
+
+    fn error(&self, e: &iceberg::Error) -> Error {
+        self.setup.lake.error(self.shown.clone(), e)
+    }
+
+    fn partition_key(&self, values: Struct) -> PartitionKey {
+        let metadata = self.setup.table.metadata();
+        PartitionKey::new(
+            metadata.default_partition_spec().as_ref().clone(),
+            Arc::clone(metadata.current_schema()),
+            values,
+        )
+    }
+
+    async fn write_group(&mut self, group: Group) -> Result<()> {
+        let Group { key, values, rows } = group;
+        self.clock += 1;
+        let clock = self.clock;
+        if !self.open.contains_key(&key) {
+            if self.open.len() >= MAX_OPEN_FILES {
+                self.close_oldest().await?;
+            }
+            let partition = self.partition_key(values.take()?);
+            let writer = self.builder.build(Some(partition)).await.map_err(|e| self.error(&e))?;
+            self.open.insert(key.clone(), OpenFile { writer, size: 0, last_used: clock });
+        }
+        let Some(file) = self.open.get_mut(&key) else {
+            return Err(Error::internal("a partition without its file"));
+        };
+        file.last_used = clock;
+        match file.writer.write(rows).await {
+            // The crate panics when asked for the size of a writer that has not begun a file.
+            Ok(()) => file.size = file.writer.current_written_size() as u64,
+            Err(e) => return Err(self.error(&e)),
+        }
+        Ok(())
+    }
+
+    async fn close_oldest(&mut self) -> Result<()> {
+        let oldest = self.open.iter().min_by_key(|(_, f)| f.last_used).map(|(k, _)| k.clone());
+        if let Some(file) = oldest.and_then(|k| self.open.remove(&k)) {
+            self.close(file).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, mut file: OpenFile) -> Result<()> {
+        let files = file.writer.close().await.map_err(|e| self.error(&e))?;
+        self.bytes_done += files.iter().map(DataFile::file_size_in_bytes).sum::<u64>();
+        self.closed.extend(files);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SinkWriter for IcebergWriter {
+    async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        if batch.kinds.is_some() {
+            return Err(Error::unsupported(format!("{}: updates and deletes cannot be written", self.shown))
+                .hint("only INSERTs of append-only results are supported"));
+        }
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let columns = self
+            .setup
+            .mapping
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(from, field)| match from.and_then(|i| batch.rows.columns().get(i)) {
+                Some(c) => Arc::clone(c),
+                None => new_null_array(field.data_type(), rows),
+            })
+            .collect::<Vec<ArrayRef>>();
+        let rows = conform_batch(&columns, rows, &self.schema).context(|| self.shown.clone())?;
+        let groups = match &mut self.partitions {
+            None => vec![Group { key: Box::default(), values: Values::None, rows }],
+            Some(p) => p.split(rows).context(|| self.shown.clone())?,
+        };
+        for group in groups {
+            self.write_group(group).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
+        let open: Vec<OpenFile> = self.open.drain().map(|(_, f)| f).collect();
+        for file in open {
+            self.close(file).await?;
+        }
+        if self.closed.is_empty() {
+            return Ok(None);
+        }
+        let prepared = Prepared::new(&self.setup.table, self.setup.pipeline, epoch, &self.closed)
+            .context(|| self.shown.clone())?;
+        let committable = prepared.to_bytes()?;
+        // From here on the committer answers for the files.
+        self.closed.clear();
+        if let Ok(mut paths) = self.paths.lock() {
+            paths.clear();
+        }
+        Ok(Some(committable))
+    }
+
+    async fn abort(&mut self) {
+        self.open.clear();
+        self.closed.clear();
+        let paths = self.paths.lock().map(|mut p| std::mem::take(&mut *p)).unwrap_or_default();
+        for path in paths {
+            // Best effort: what stays is invisible to every reader, since no snapshot names it.
+            let _ = self.setup.table.file_io().delete(path).await;
+        }
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.bytes_done + self.open.values().map(|f| f.size).sum::<u64>()
+    }
+}
+
+/// Partition values of a group: made only when a file is opened for them.
+enum Values {
+    None,
+    Row { values: ArrayRef, types: iceberg::spec::StructType },
+}
+
+impl Values {
+    fn take(self) -> Result<Struct> {
+        match self {
+            Values::None => Ok(Struct::empty()),
+            Values::Row { values, types } => {
+                let literals = arrow_struct_to_literal(&values, &types)
+                    .map_err(|e| Error::data(format!("partition value: {}", e.message())))?;
+                match literals.into_iter().next() {
+                    Some(Some(Literal::Struct(s))) => Ok(s),
+                    _ => Err(Error::internal("a partition value that is not a struct")),
+                }
+            }
+        }
+    }
+}
+
+/// Rows of one partition.
+struct Group {
+    key: Box<[u8]>,
+    values: Values,
+    rows: RecordBatch,
+}
+
+/// Splits batches by partition. (The crate's own splitter makes a literal per row.)
+struct Partitioner {
+    calculator: PartitionValueCalculator,
+    converter: RowConverter,
+}
+
+impl Partitioner {
+    fn new(spec: &PartitionSpecRef, table: &Table) -> Result<Self> {
+        let wrap = |e: iceberg::Error| Error::unsupported(e.message().to_owned());
+        let schema = table.metadata().current_schema();
+        let calculator = PartitionValueCalculator::try_new(spec, schema).map_err(wrap)?;
+        let arrow::datatypes::DataType::Struct(fields) = calculator.partition_arrow_type() else {
+            return Err(Error::internal("the partition type is not a struct"));
+        };
+        let converter =
+            RowConverter::new(fields.iter().map(|f| SortField::new(f.data_type().clone())).collect())?;
+        Ok(Partitioner { calculator, converter })
+    }
+
+    fn split(&mut self, batch: RecordBatch) -> Result<Vec<Group>> {
+        let values = self
+            .calculator
+            .calculate(&batch)
+            .map_err(|e| Error::data(format!("partition value: {}", e.message())))?;
+        let encoded = self.converter.convert_columns(values.as_struct().columns())?;
+        // Row numbers by partition; runs of equal partitions, the common case, cost one comparison a row.
+        let mut by_key: HashMap<&[u8], usize> = HashMap::new();
+        let mut groups: Vec<(&[u8], Vec<u32>)> = Vec::new();
+        let mut last: Option<usize> = None;
+        let keys: Vec<arrow::row::Row<'_>> = encoded.iter().collect();
+        for (row, key) in (0u32..).zip(&keys) {
+            let key: &[u8] = key.as_ref();
+            let index = match last.filter(|i| groups.get(*i).is_some_and(|(k, _)| *k == key)) {
+                Some(i) => i,
+                None => *by_key.entry(key).or_insert_with(|| {
+                    groups.push((key, Vec::new()));
+                    groups.len() - 1
+                }),
+            };
+            if let Some((_, rows)) = groups.get_mut(index) {
+                rows.push(row);
+            }
+            last = Some(index);
+        }
+        let single = groups.len() == 1;
+        groups
+            .into_iter()
+            .map(|(key, rows)| {
+                let first = rows.first().copied().unwrap_or(0) as usize;
+                let types = self.calculator.partition_type().clone();
+                let values = Values::Row { values: values.slice(first, 1), types };
+                let rows =
+                    if single { batch.clone() } else { take_record_batch(&batch, &UInt32Array::from(rows))? };
+                Ok(Group { key: key.into(), values, rows })
+            })
+            .collect()
+    }
+}
