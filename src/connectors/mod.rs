@@ -9,6 +9,7 @@
 //! table (or uses the source's own provider where that can push more down).
 
 pub mod iceberg;
+pub mod kafka;
 pub mod options;
 
 use std::collections::BTreeMap;

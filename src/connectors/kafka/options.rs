@@ -1,0 +1,392 @@
+//! The options of a `kafka` table, judged before anything connects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
+use regex::Regex;
+
+use super::embedded;
+use super::partitioner::Partitioner;
+use super::properties::Properties;
+use crate::catalog::ResolvedTable;
+use crate::connectors::options::Options;
+use crate::error::{Error, Result, ResultExt};
+use crate::formats::{RecordFormat, record_format};
+
+/// Which topics.
+#[derive(Debug, Clone)]
+pub(super) enum Topics {
+    /// `topic`.
+    List(Vec<String>),
+    /// `topic-pattern`, matching whole names.
+    Pattern(Regex),
+}
+
+impl Topics {
+    /// Whether a name is among them.
+    pub(super) fn contains(&self, topic: &str) -> bool {
+        match self {
+            Topics::List(list) => list.iter().any(|t| t == topic),
+            Topics::Pattern(pattern) => pattern.is_match(topic),
+        }
+    }
+
+    /// The one topic, when there is exactly one.
+    pub(super) fn single(&self) -> Option<&str> {
+        match self {
+            Topics::List(list) => match list.as_slice() {
+                [one] => Some(one),
+                _ => None,
+            },
+            Topics::Pattern(_) => None,
+        }
+    }
+}
+
+/// Offsets by partition number.
+pub(super) type Offsets = BTreeMap<i32, i64>;
+
+/// `scan.startup.mode`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Startup {
+    /// Where the group committed.
+    Group,
+    /// The oldest record.
+    Earliest,
+    /// The records to come.
+    Latest,
+    /// The first record at or after that many milliseconds.
+    Timestamp(i64),
+    /// As listed.
+    Specific(Offsets),
+}
+
+/// `scan.bounded.mode`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bounded {
+    /// Never ends.
+    Unbounded,
+    /// What is there at the start.
+    Latest,
+    /// Where the group committed.
+    Group,
+    /// Before the first record at or after that many milliseconds.
+    Timestamp(i64),
+    /// As listed.
+    Specific(Offsets),
+}
+
+/// The key or the value of the records.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// The format of its columns, as the format names them (a key prefix taken off).
+    pub(super) format: Arc<dyn RecordFormat>,
+    /// Positions of its columns among the physical columns.
+    pub(super) columns: Vec<usize>,
+    /// Whether a record without bytes is a row of NULLs, and the other way round: `raw` only.
+    pub(super) null_is_row: bool,
+}
+
+impl Part {
+    /// Its columns out of a batch, under the names the format knows. `at` tells where they are.
+    pub(super) fn select(&self, rows: &RecordBatch, at: &[usize]) -> Result<RecordBatch> {
+        let columns = rows.project(at)?.columns().to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(self.format.schema()), columns, &options)?)
+    }
+}
+
+/// Everything a table says.
+#[derive(Debug)]
+pub(super) struct TableOptions {
+    /// Name of the table, for messages.
+    pub(super) table: String,
+    pub(super) topics: Topics,
+    pub(super) properties: Properties,
+    pub(super) startup: Startup,
+    pub(super) bounded: Bounded,
+    /// How often to look for new partitions.
+    pub(super) discovery: Option<Duration>,
+    pub(super) partitioner: Partitioner,
+    pub(super) key: Option<Part>,
+    pub(super) value: Part,
+    /// `embedded.partitions`.
+    pub(super) embedded_partitions: Option<u32>,
+    /// librdkafka's own log lines to stderr (`properties.debug`).
+    pub(super) debug: bool,
+}
+
+impl TableOptions {
+    /// Reads and checks the options of a table.
+    pub(super) fn parse(table: &ResolvedTable) -> Result<Self> {
+        let name = table.def.path.to_string();
+        let options = Options::new(&name, "kafka", &table.options);
+        let fail = |text: String| Error::validation(format!("table {name}: {text}"));
+
+        let topics = topics(&options, &name)?;
+        let given = options.prefix("properties.");
+        let debug = given.contains_key("debug");
+        let properties = Properties::parse(&name, given)?;
+        let startup = startup(&options, &topics, &name)?;
+        let bounded = bounded(&options, &topics, &properties, &name)?;
+        let discovery =
+            options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(Duration::from_secs(300));
+        // Parallelism is the planner's; what is said here is only checked.
+        for key in ["scan.parallelism", "sink.parallelism"] {
+            if let Some(0) = options.parse::<u32>(key, "a number above 0")? {
+                return Err(options.invalid(key, "0", "a number above 0"));
+            }
+        }
+        let partitioner = Partitioner::parse(options.take("sink.partitioner"))
+            .map_err(|e| e.context(format!("table {name}")))?;
+        let guarantee =
+            options.one_of("sink.delivery-guarantee", &["at-least-once", "none", "exactly-once"])?;
+        let prefix = options.take("sink.transactional-id-prefix");
+        if guarantee == Some("exactly-once") {
+            return Err(Error::unsupported(format!(
+                "table {name}: 'sink.delivery-guarantee' = 'exactly-once' is not supported"
+            ))
+            .hint("use 'at-least-once': retries neither duplicate nor reorder records, a job started again after a failure may repeat some"));
+        }
+        if prefix.is_some() {
+            return Err(fail(
+                "'sink.transactional-id-prefix' is for 'sink.delivery-guarantee' = 'exactly-once', which is not supported".to_owned(),
+            ));
+        }
+        let embedded_partitions = options.parse::<u32>("embedded.partitions", "a number above 0")?;
+        if embedded_partitions.is_some() && embedded::name_of(&properties.servers).is_none() {
+            return Err(fail(
+                "'embedded.partitions' is for 'properties.bootstrap.servers' = 'embedded'".to_owned(),
+            )
+            .hint("a real Kafka decides the partitions when the topic is created"));
+        }
+
+        let (key, value, value_format) = parts(&options, table, &name)?;
+        if partitioner == Partitioner::RoundRobin && key.is_some() {
+            return Err(fail(
+                "Currently 'round-robin' partitioner only works when option 'key.fields' is not specified."
+                    .to_owned(),
+            ));
+        }
+        if let Some(pk) = &table.def.primary_key {
+            return Err(fail(format!(
+                "The Kafka table with '{value_format}' format doesn't support defining PRIMARY KEY constraint on the table, because it can't guarantee the semantic of primary key."
+            ))
+            .hint(format!("remove PRIMARY KEY ({})", pk.columns.join(", "))));
+        }
+        options.finish()?;
+        Ok(TableOptions {
+            table: name,
+            topics,
+            properties,
+            startup,
+            bounded,
+            discovery: (!discovery.is_zero()).then_some(discovery),
+            partitioner,
+            key,
+            value,
+            embedded_partitions,
+            debug,
+        })
+    }
+}
+
+fn topics(options: &Options, table: &str) -> Result<Topics> {
+    match (options.take("topic"), options.take("topic-pattern")) {
+        (Some(_), Some(_)) => Err(Error::validation(format!(
+            "table {table}: Option 'topic' and 'topic-pattern' shouldn't be set together."
+        ))),
+        (None, None) => {
+            Err(Error::validation(format!("table {table}: Either 'topic' or 'topic-pattern' must be set.")))
+        }
+        (Some(list), None) => {
+            let names: Vec<String> =
+                list.split(';').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect();
+            for name in &names {
+                let legal = name.len() <= 249
+                    && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+                    && name != "."
+                    && name != "..";
+                if !legal {
+                    return Err(options.invalid(
+                        "topic",
+                        name,
+                        "topic names of letters, digits, '.', '_' and '-', at most 249 long",
+                    ));
+                }
+            }
+            let distinct: BTreeSet<&String> = names.iter().collect();
+            if names.is_empty() || distinct.len() != names.len() {
+                return Err(options.invalid("topic", &list, "topic names separated by ';', each once"));
+            }
+            Ok(Topics::List(names))
+        }
+        (None, Some(pattern)) => Regex::new(&format!("^(?:{pattern})$"))
+            .map(Topics::Pattern)
+            .map_err(|e| options.invalid("topic-pattern", &pattern, &format!("a regular expression ({e})"))),
+    }
+}
+
+fn startup(options: &Options, topics: &Topics, table: &str) -> Result<Startup> {
+    let mode = options.one_of(
+        "scan.startup.mode",
+        &["group-offsets", "earliest-offset", "latest-offset", "timestamp", "specific-offsets"],
+    )?;
+    let millis = options.parse::<i64>("scan.startup.timestamp-millis", "milliseconds since 1970")?;
+    let offsets = options.take("scan.startup.specific-offsets");
+    Ok(match mode {
+        None | Some("group-offsets") => Startup::Group,
+        Some("earliest-offset") => Startup::Earliest,
+        Some("latest-offset") => Startup::Latest,
+        Some("timestamp") => Startup::Timestamp(needed(table, "scan.startup", "timestamp-millis", millis)?),
+        Some(_) => Startup::Specific(specific(options, topics, table, "scan.startup", offsets)?),
+    })
+}
+
+fn bounded(options: &Options, topics: &Topics, properties: &Properties, table: &str) -> Result<Bounded> {
+    let mode = options.one_of(
+        "scan.bounded.mode",
+        &["unbounded", "latest-offset", "group-offsets", "timestamp", "specific-offsets"],
+    )?;
+    let millis = options.parse::<i64>("scan.bounded.timestamp-millis", "milliseconds since 1970")?;
+    let offsets = options.take("scan.bounded.specific-offsets");
+    Ok(match mode {
+        None | Some("unbounded") => Bounded::Unbounded,
+        Some("latest-offset") => Bounded::Latest,
+        Some("group-offsets") if properties.group_id.is_none() => {
+            return Err(Error::validation(format!(
+                "table {table}: 'scan.bounded.mode' = 'group-offsets' needs 'properties.group.id'"
+            )));
+        }
+        Some("group-offsets") => Bounded::Group,
+        Some("timestamp") => Bounded::Timestamp(needed(table, "scan.bounded", "timestamp-millis", millis)?),
+        Some(_) => Bounded::Specific(specific(options, topics, table, "scan.bounded", offsets)?),
+    })
+}
+
+fn needed<T>(table: &str, side: &str, key: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        Error::validation(format!("table {table}: '{side}.{key}' is required by '{side}.mode' but missing."))
+    })
+}
+
+/// `partition:0,offset:42;partition:1,offset:300`.
+fn specific(
+    options: &Options,
+    topics: &Topics,
+    table: &str,
+    side: &str,
+    text: Option<String>,
+) -> Result<Offsets> {
+    let text = needed(table, side, "specific-offsets", text)?;
+    if topics.single().is_none() {
+        return Err(Error::validation(format!(
+            "table {table}: '{side}.mode' = 'specific-offsets' works with exactly one topic"
+        )));
+    }
+    let key = format!("{side}.specific-offsets");
+    let bad = || options.invalid(&key, &text, "partition:0,offset:42;partition:1,offset:300");
+    let mut offsets = Offsets::new();
+    for pair in text.split(';').map(str::trim).filter(|p| !p.is_empty()) {
+        let (mut partition, mut offset) = (None, None);
+        for item in pair.split(',') {
+            match item.split_once(':').map(|(k, v)| (k.trim(), v.trim())) {
+                Some(("partition", v)) => partition = v.parse::<i32>().ok().filter(|p| *p >= 0),
+                Some(("offset", v)) => offset = v.parse::<i64>().ok().filter(|o| *o >= 0),
+                _ => return Err(bad()),
+            }
+        }
+        let (Some(partition), Some(offset)) = (partition, offset) else { return Err(bad()) };
+        if offsets.insert(partition, offset).is_some() {
+            return Err(bad());
+        }
+    }
+    if offsets.is_empty() { Err(bad()) } else { Ok(offsets) }
+}
+
+/// Formats and columns of key and value.
+fn parts(options: &Options, table: &ResolvedTable, name: &str) -> Result<(Option<Part>, Part, String)> {
+    let fail = |text: &str| Error::validation(format!("table {name}: {text}"));
+    // The options of a format stand under the key that chose it: `json.…`, `value.json.…`, `key.json.…`.
+    let (value_format, value_prefix) = match (options.take("format"), options.take("value.format")) {
+        (Some(_), Some(_)) => {
+            return Err(fail("'format' and 'value.format' are the same option: give one of them"));
+        }
+        (Some(f), None) => (f.clone(), format!("{f}.")),
+        (None, Some(f)) => (f.clone(), format!("value.{f}.")),
+        (None, None) => {
+            return Err(fail("one or more required options are missing: 'format'")
+                .hint("add 'format' = 'json', 'csv' or 'raw' to the WITH clause"));
+        }
+    };
+    let key_format = options.take("key.format");
+    let key_fields = options.take("key.fields");
+    let prefix = options.take("key.fields-prefix").unwrap_or_default();
+    let except_key = options.one_of("value.fields-include", &["ALL", "EXCEPT_KEY"])? == Some("EXCEPT_KEY");
+
+    if !prefix.is_empty() && !except_key {
+        return Err(fail(
+            "A key prefix is not allowed when option 'value.fields-include' is set to 'ALL'. Set it to 'EXCEPT_KEY' instead to avoid field overlaps.",
+        ));
+    }
+    let key = match (key_format, key_fields) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(fail(
+                "The option 'key.fields' can only be declared if a key format is defined using 'key.format'.",
+            ));
+        }
+        (Some(format), fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .flat_map(|f| f.split(';'))
+                .map(|f| f.trim().to_owned())
+                .filter(|f| !f.is_empty())
+                .collect();
+            if fields.is_empty() {
+                return Err(fail(&format!(
+                    "A key format '{format}' requires the declaration of one or more of key fields using 'key.fields'."
+                )));
+            }
+            let mut columns = Vec::new();
+            let mut stripped = Vec::new();
+            for field in &fields {
+                let Ok(index) = table.physical.index_of(field) else {
+                    let known: Vec<&str> =
+                        table.physical.fields().iter().map(|f| f.name().as_str()).collect();
+                    return Err(fail(&format!(
+                        "Could not find the field '{field}' in the table schema for usage in the key format. A key field must be a regular, physical column."
+                    ))
+                    .hint(format!("the following columns can be selected in the 'key.fields' option: {}", known.join(", "))));
+                };
+                let Some(short) = field.strip_prefix(&prefix) else {
+                    return Err(fail(&format!(
+                        "All fields in 'key.fields' must be prefixed with '{prefix}' when option 'key.fields-prefix' is set but field '{field}' is not prefixed."
+                    )));
+                };
+                if columns.contains(&index) {
+                    return Err(fail(&format!("'key.fields' names '{field}' twice")));
+                }
+                columns.push(index);
+                let column = table.physical.field(index);
+                stripped.push(Field::new(short, column.data_type().clone(), column.is_nullable()));
+            }
+            let schema = Arc::new(Schema::new(stripped));
+            let null_is_row = format == "raw";
+            let format = record_format(&format, options, &format!("key.{format}."), schema)
+                .context(|| format!("table {name}, key format"))?;
+            Some(Part { format, columns, null_is_row })
+        }
+    };
+    let columns: Vec<usize> = (0..table.physical.fields().len())
+        .filter(|i| !except_key || key.as_ref().is_none_or(|k| !k.columns.contains(i)))
+        .collect();
+    let schema = Arc::new(table.physical.project(&columns)?);
+    let format = record_format(&value_format, options, &value_prefix, schema)
+        .context(|| format!("table {name}, value format"))?;
+    let value = Part { format, columns, null_is_row: value_format == "raw" };
+    Ok((key, value, value_format))
+}

@@ -1,0 +1,427 @@
+//! The source: which partitions, from where to where, read by whom.
+//!
+//! ```text
+//!  readers():  partitions of the topics ─► start and stop offsets ─► owner(topic, partition) ─► one KafkaReader each
+//!                                            restored state wins            ▲
+//!  discovery thread: every scan.topic-partition-discovery.interval ─► new partitions, from their beginning
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use chrono_tz::Tz;
+use rdkafka::consumer::BaseConsumer;
+
+use super::client::Context;
+use super::embedded::{embedded, name_of};
+use super::metadata::{self, Key};
+use super::offsets::{Cluster, TopicPartition, fallback_group};
+use super::options::{Bounded, Offsets, Startup, TableOptions, Topics};
+use super::partitioner::owner;
+use super::properties::OffsetReset;
+use super::reader::{KafkaReader, ReaderSetup, SplitInbox, SplitPlan};
+use super::rows::{Origin, RowReader, Side};
+use crate::catalog::ResolvedTable;
+use crate::connectors::{ConnectorEnv, ScanRequest, Source, SourceReader, SplitState};
+use crate::error::{Error, Result, ResultExt};
+
+/// Rows per batch when the request leaves it open.
+const BATCH_ROWS: usize = 8192;
+
+/// A Kafka table to read from.
+#[derive(Debug)]
+pub(super) struct KafkaSource {
+    options: Arc<TableOptions>,
+    schema: SchemaRef,
+    physical: usize,
+    metadata: Vec<Key>,
+    time_zone: Tz,
+}
+
+impl KafkaSource {
+    /// Checks the table; connects to nothing.
+    pub(super) fn new(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Self> {
+        let options = TableOptions::parse(table)?;
+        let metadata = table
+            .metadata
+            .iter()
+            .map(|m| metadata::key_of(&options.table, m, false, true))
+            .collect::<Result<_>>()?;
+        Ok(KafkaSource {
+            options: Arc::new(options),
+            schema: table.scan_schema(),
+            physical: table.physical.fields().len(),
+            metadata,
+            time_zone: env.time_zone,
+        })
+    }
+
+    /// A row reader for the columns asked for. Formats decode only those.
+    fn rows(&self, projection: Option<&[usize]>) -> Result<RowReader> {
+        let options = &self.options;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let wanted = projection.unwrap_or(&all);
+        let mut from_value = Vec::new();
+        let mut from_key = Vec::new();
+        let mut origins = Vec::new();
+        let slot = |list: &mut Vec<usize>, column: usize| {
+            list.iter().position(|c| *c == column).unwrap_or_else(|| {
+                list.push(column);
+                list.len() - 1
+            })
+        };
+        for index in wanted {
+            let in_value = options.value.columns.iter().position(|c| c == index);
+            let in_key = options.key.as_ref().and_then(|k| k.columns.iter().position(|c| c == index));
+            let meta = index.checked_sub(self.physical).and_then(|i| self.metadata.get(i));
+            origins.push(match (in_value, in_key, meta) {
+                (Some(column), _, _) => Origin::Value(slot(&mut from_value, column)),
+                (None, Some(column), _) => Origin::Key(slot(&mut from_key, column)),
+                (None, None, Some(key)) => Origin::Metadata(*key, self.schema.field(*index).clone()),
+                _ => return Err(Error::internal(format!("no column {index} in {}", options.table))),
+            });
+        }
+        let value = Side::new(options.value.format.record_decoder(&from_value)?, options.value.null_is_row);
+        let key = match &options.key {
+            Some(key) => Some(Side::new(key.format.record_decoder(&from_key)?, key.null_is_row)),
+            None => None,
+        };
+        let schema: SchemaRef = match projection {
+            Some(p) => Arc::new(self.schema.project(p)?),
+            None => Arc::clone(&self.schema),
+        };
+        let schema = Arc::new(Schema::new(schema.fields().clone()));
+        Ok(RowReader::new(schema, origins, key, value, self.time_zone))
+    }
+}
+
+/// The address to connect to, with the topics of an embedded broker made.
+pub(super) fn connect(options: &TableOptions) -> Result<String> {
+    let Some(name) = name_of(&options.properties.servers) else {
+        return Ok(options.properties.servers.clone());
+    };
+    let broker = embedded(name)?;
+    if let Topics::List(list) = &options.topics {
+        for topic in list {
+            broker.ensure_topic(topic, options.embedded_partitions)?;
+        }
+    }
+    Ok(broker.bootstrap_servers().to_owned())
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn bounded(&self) -> bool {
+        self.options.bounded != Bounded::Unbounded
+    }
+
+    async fn readers(
+        &self,
+        scan: ScanRequest,
+        parallelism: usize,
+        restored: Option<Vec<SplitState>>,
+    ) -> Result<Vec<Box<dyn SourceReader>>> {
+        let table = self.options.table.clone();
+        let restored = match restored {
+            Some(states) => Some(states.iter().map(SplitPlan::from_state).collect::<Result<Vec<_>>>()?),
+            None => None,
+        };
+        let parallelism = parallelism.max(1);
+        let rows = (0..parallelism)
+            .map(|_| self.rows(scan.projection.as_deref()))
+            .collect::<Result<Vec<_>>>()
+            .context(|| format!("table {table}"))?;
+        let options = Arc::clone(&self.options);
+        let bounded = self.bounded();
+        tokio::task::spawn_blocking(move || open(options, bounded, scan, rows, restored))
+            .await?
+            .context(|| format!("table {table}"))
+    }
+}
+
+/// Asks the cluster and starts the readers. Blocks.
+fn open(
+    options: Arc<TableOptions>,
+    bounded: bool,
+    scan: ScanRequest,
+    rows: Vec<RowReader>,
+    restored: Option<Vec<SplitPlan>>,
+) -> Result<Vec<Box<dyn SourceReader>>> {
+    let servers = connect(&options)?;
+    let cluster = Cluster::new(&options, &servers)?;
+    let found = cluster.partitions(&options.topics)?;
+    let discovery = options.discovery.filter(|_| !bounded);
+    if found.is_empty() && discovery.is_none() {
+        return Err(Error::external(format!("no topic at {servers} matches 'topic-pattern'")));
+    }
+    let plans = plan(&options, &cluster, &found, restored)?;
+
+    let parallelism = rows.len();
+    let mut shares: Vec<Vec<SplitPlan>> = vec![Vec::new(); parallelism];
+    for plan in plans {
+        let owner = owner(&plan.at.topic, plan.at.partition, parallelism);
+        if let Some(share) = shares.get_mut(owner) {
+            share.push(plan);
+        }
+    }
+    let alive = Arc::new(Lifeline::default());
+    let lags: Arc<Vec<AtomicI64>> = Arc::new((0..parallelism).map(|_| AtomicI64::new(0)).collect());
+    let commits = options.properties.group_id.is_some() && options.properties.commit_on_checkpoint;
+    let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
+    let mut inboxes = Vec::new();
+    for (subtask, (rows, splits)) in rows.into_iter().zip(shares).enumerate() {
+        let mut config = options.properties.consumer(&servers, &fallback_group(&options));
+        if name_of(&options.properties.servers).is_some() {
+            // The embedded broker answers an empty fetch only when the wait is over, even if records arrive.
+            config.set("fetch.wait.max.ms", "10");
+        }
+        let context = Context::new(&servers, &options.properties.secrets, options.debug);
+        let consumer: BaseConsumer<Context> =
+            config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
+        let setup = ReaderSetup {
+            consumer: Arc::new(consumer),
+            rows,
+            splits,
+            batch_rows: if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows },
+            open_ended: discovery.is_some(),
+            outage: options.properties.outage_timeout(),
+            commit_timeout: commits.then(|| options.properties.connect_timeout()),
+            metrics: Arc::clone(&scan.metrics),
+            lags: Arc::clone(&lags),
+            subtask,
+        };
+        let (reader, inbox) = KafkaReader::start(setup, Arc::clone(&alive) as Arc<dyn Send + Sync>)?;
+        readers.push(Box::new(reader));
+        inboxes.push(inbox);
+    }
+    if let Some(every) = discovery {
+        let known = found.into_iter().collect();
+        let watch = Discovery { options, cluster, known, inboxes };
+        watch.start(every, &alive)?;
+    }
+    Ok(readers)
+}
+
+/// Start and stop of every partition.
+fn plan(
+    options: &TableOptions,
+    cluster: &Cluster,
+    found: &[TopicPartition],
+    restored: Option<Vec<SplitPlan>>,
+) -> Result<Vec<SplitPlan>> {
+    let lows = cluster.beginnings(found)?;
+    let embedded = name_of(&options.properties.servers).is_some();
+    let mut before: Option<BTreeMap<TopicPartition, SplitPlan>> =
+        restored.map(|all| all.into_iter().map(|s| (s.at.clone(), s)).collect());
+    if let Some(before) = &before {
+        let there: BTreeSet<&TopicPartition> = found.iter().collect();
+        if let Some(gone) = before.keys().find(|at| !there.contains(at)) {
+            return Err(Error::external(format!(
+                "the state to continue from has {gone}, which the table does not read or Kafka does not have any more"
+            )));
+        }
+    }
+    let starts = match &before {
+        // Whatever appeared since the snapshot is new: from its beginning.
+        Some(_) => lows.clone(),
+        None => starts(options, cluster, found, &lows)?,
+    };
+    let stops = stops(options, cluster, found)?;
+    let mut plans = Vec::with_capacity(found.len());
+    for (((at, start), low), stop) in found.iter().zip(starts).zip(&lows).zip(stops) {
+        let plan = match before.as_mut().and_then(|b| b.remove(at)) {
+            Some(old) => SplitPlan { stop: old.stop.or(stop), ..old },
+            None => SplitPlan { at: at.clone(), next: start, stop },
+        };
+        let nothing_left = plan.stop.is_some_and(|stop| plan.next >= stop);
+        if plan.next < *low && !nothing_left {
+            return Err(Error::external(format!(
+                "{at}: offset {} is not there any more, the oldest record has offset {low}",
+                plan.next
+            ))
+            .hint("records are lost to this job; begin again with 'scan.startup.mode' = 'earliest-offset', and keep records longer (retention.ms, retention.bytes)"));
+        }
+        if embedded && *low > 0 && plan.next <= *low && !nothing_left {
+            return Err(Error::external(format!(
+                "{at}: the embedded broker has dropped the first {low} records: it keeps 5 MB a partition"
+            ))
+            .hint("use a real Kafka, or more partitions ('embedded.partitions')"));
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+fn starts(
+    options: &TableOptions,
+    cluster: &Cluster,
+    found: &[TopicPartition],
+    lows: &[i64],
+) -> Result<Vec<i64>> {
+    match &options.startup {
+        Startup::Earliest => Ok(lows.to_vec()),
+        Startup::Latest => cluster.ends(found),
+        Startup::Timestamp(millis) => cluster.at_time(found, *millis),
+        Startup::Specific(offsets) => {
+            check_listed(offsets, found, "scan.startup.specific-offsets")?;
+            // As Flink: a partition that is not listed begins where the group committed, else at the beginning.
+            let committed = committed(options, cluster, found)?;
+            Ok(found
+                .iter()
+                .zip(committed)
+                .zip(lows)
+                .map(|((at, committed), low)| {
+                    offsets.get(&at.partition).copied().or(committed).unwrap_or(*low)
+                })
+                .collect())
+        }
+        Startup::Group => {
+            let committed = committed(options, cluster, found)?;
+            if committed.iter().all(Option::is_some) {
+                return Ok(committed.into_iter().flatten().collect());
+            }
+            let otherwise = match options.properties.auto_offset_reset {
+                OffsetReset::Earliest => lows.to_vec(),
+                OffsetReset::Latest => cluster.ends(found)?,
+                OffsetReset::None => return Err(no_commit(options, found, &committed)),
+            };
+            Ok(committed.into_iter().zip(otherwise).map(|(c, o)| c.unwrap_or(o)).collect())
+        }
+    }
+}
+
+fn no_commit(options: &TableOptions, found: &[TopicPartition], committed: &[Option<i64>]) -> Error {
+    let what = match &options.properties.group_id {
+        None => "'properties.group.id' is not set".to_owned(),
+        Some(group) => {
+            let at = found.iter().zip(committed).find(|(_, c)| c.is_none());
+            format!(
+                "group '{group}' has committed no offset for {}",
+                at.map(|(at, _)| at.to_string()).unwrap_or_default()
+            )
+        }
+    };
+    Error::validation(format!(
+        "'scan.startup.mode' is 'group-offsets' (the default) and {what}"
+    ))
+    .hint("set 'scan.startup.mode' = 'earliest-offset' (or 'latest-offset'), or say where a group without offsets begins: 'properties.auto.offset.reset' = 'earliest' or 'latest'")
+}
+
+fn committed(
+    options: &TableOptions,
+    cluster: &Cluster,
+    found: &[TopicPartition],
+) -> Result<Vec<Option<i64>>> {
+    match options.properties.group_id {
+        Some(_) => cluster.committed(found),
+        None => Ok(vec![None; found.len()]),
+    }
+}
+
+fn stops(options: &TableOptions, cluster: &Cluster, found: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+    match &options.bounded {
+        Bounded::Unbounded => Ok(vec![None; found.len()]),
+        Bounded::Latest => Ok(cluster.ends(found)?.into_iter().map(Some).collect()),
+        Bounded::Timestamp(millis) => Ok(cluster.at_time(found, *millis)?.into_iter().map(Some).collect()),
+        Bounded::Group => cluster
+            .committed(found)?
+            .into_iter()
+            .zip(found)
+            .map(|(committed, at)| match committed {
+                Some(offset) => Ok(Some(offset)),
+                None => Err(Error::validation(format!(
+                    "{at} should stop at its committed offset, and group '{}' has committed none",
+                    options.properties.group_id.as_deref().unwrap_or_default()
+                ))),
+            })
+            .collect(),
+        Bounded::Specific(offsets) => {
+            check_listed(offsets, found, "scan.bounded.specific-offsets")?;
+            found
+                .iter()
+                .map(|at| match offsets.get(&at.partition) {
+                    Some(offset) => Ok(Some(*offset)),
+                    None => Err(Error::validation(format!(
+                        "'scan.bounded.specific-offsets' does not say where {at} ends"
+                    ))),
+                })
+                .collect()
+        }
+    }
+}
+
+/// Every listed partition has to be there.
+fn check_listed(offsets: &Offsets, found: &[TopicPartition], key: &str) -> Result<()> {
+    match offsets.keys().find(|p| !found.iter().any(|at| at.partition == **p)) {
+        None => Ok(()),
+        Some(p) => Err(Error::validation(format!(
+            "'{key}' names partition {p}; the topic has {} partitions",
+            found.len()
+        ))),
+    }
+}
+
+/// Wakes the discovery thread when the last reader is gone.
+#[derive(Default)]
+struct Lifeline {
+    thread: Mutex<Option<std::thread::Thread>>,
+}
+
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Looks for new partitions from time to time.
+struct Discovery {
+    options: Arc<TableOptions>,
+    cluster: Cluster,
+    known: BTreeSet<TopicPartition>,
+    inboxes: Vec<SplitInbox>,
+}
+
+impl Discovery {
+    fn start(mut self, every: Duration, alive: &Arc<Lifeline>) -> Result<()> {
+        let watched: Weak<Lifeline> = Arc::downgrade(alive);
+        let handle = std::thread::Builder::new().name("kafka-discovery".to_owned()).spawn(move || {
+            loop {
+                std::thread::park_timeout(every);
+                if watched.strong_count() == 0 {
+                    return;
+                }
+                // A cluster that does not answer now is the readers' to notice.
+                if let Ok(found) = self.cluster.partitions(&self.options.topics)
+                    && !self.hand_out(found)
+                {
+                    return;
+                }
+            }
+        })?;
+        *alive.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
+        Ok(())
+    }
+
+    /// Gives new partitions to their readers; false when those are gone.
+    fn hand_out(&mut self, found: Vec<TopicPartition>) -> bool {
+        let new: Vec<TopicPartition> = found.into_iter().filter(|at| !self.known.contains(at)).collect();
+        let Ok(lows) = self.cluster.beginnings(&new) else { return true };
+        let mut shares: BTreeMap<usize, Vec<SplitPlan>> = BTreeMap::new();
+        for (at, low) in new.into_iter().zip(lows) {
+            let owner = owner(&at.topic, at.partition, self.inboxes.len());
+            self.known.insert(at.clone());
+            shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None });
+        }
+        shares.into_iter().all(|(owner, plans)| self.inboxes.get(owner).is_some_and(|inbox| inbox.add(plans)))
+    }
+}

@@ -1,0 +1,151 @@
+//! What goes wrong is told: where, why, and what to do.
+
+use std::time::Instant;
+
+use arrow::array::{Int64Array, StringArray};
+
+use super::*;
+
+fn id() -> Vec<ColumnDef> {
+    vec![col("id", bigint())]
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down() {
+    // A port nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let down = format!("127.0.0.1:{port}");
+    let table = json(
+        "t",
+        id(),
+        &[
+            ("properties.bootstrap.servers", &down),
+            ("properties.default.api.timeout.ms", "1500"),
+            ("properties.sasl.password", "hunter2"),
+        ],
+    );
+    let start = Instant::now();
+    let source = readers(&table, 1, None).await.err().unwrap().to_string();
+    let sink = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    for e in [source, sink.to_string()] {
+        assert!(e.contains(&down) && e.contains("cannot reach Kafka") && e.contains("c.d.t"), "{e}");
+        assert!(e.contains("refused") && !e.contains("hunter2"), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_exist() {
+    let table = json(
+        "t",
+        id(),
+        &[
+            ("properties.bootstrap.servers", "no-such-host.invalid:9092"),
+            ("properties.default.api.timeout.ms", "1000"),
+        ],
+    );
+    let e = readers(&table, 1, None).await.err().unwrap().to_string();
+    assert!(e.contains("no-such-host.invalid:9092"), "{e}");
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist() {
+    if real().is_none() {
+        eprintln!("not tested: the embedded broker makes topics when they are used");
+        return;
+    }
+    let topic = unique("missing");
+    let table = json(&topic, id(), &[]);
+    let source = readers(&table, 1, None).await.err().unwrap().to_string();
+    let sink = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    for e in [source, sink.to_string()] {
+        assert!(e.contains(&topic) && e.contains("does not exist") && e.contains("--create"), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_record_is_named() {
+    let topic = topic("bad", 2).await;
+    produce(
+        &topic,
+        &[
+            text(1, "{\"id\": 1}"),
+            Rec { partition: 1, ..Rec::default() },
+            text(1, "{\"id\": oops"),
+            text(1, "{\"id\": 2}"),
+        ],
+    );
+    let e = read(&json(&topic, id(), &[]), 2).await.unwrap_err().to_string();
+    assert!(e.contains(&format!("topic {topic} partition 1 offset 2")), "{e}");
+    let lenient = json(&topic, id(), &[("json.ignore-parse-errors", "true")]);
+    let scan = ScanRequest::default();
+    let metrics = Arc::clone(&scan.metrics);
+    let source = KafkaFactory.source(&lenient, &env()).unwrap();
+    let mut rows = 0;
+    for mut reader in source.readers(scan, 1, None).await.unwrap() {
+        loop {
+            match next(&mut reader).await.unwrap() {
+                SourceEvent::Batch { batch, .. } => rows += batch.num_rows(),
+                SourceEvent::End => break,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((rows, metrics.skipped.load(Ordering::Relaxed)), (2, 1));
+    assert!(metrics.bytes.load(Ordering::Relaxed) > 20);
+    // A bad key.
+    let topic = self::topic("badkey", 1).await;
+    produce(&topic, &[Rec { key: Some("nope"), ..text(0, "{\"id\": 1}") }]);
+    let keyed = json(
+        &topic,
+        vec![col("k", bigint()), col("id", bigint())],
+        &[("key.format", "json"), ("key.fields", "k"), ("value.fields-include", "EXCEPT_KEY")],
+    );
+    let e = read(&keyed, 1).await.unwrap_err().to_string();
+    assert!(e.contains("partition 0 offset 0, key"), "{e}");
+}
+
+#[tokio::test]
+async fn null_in_a_not_null_column() {
+    let topic = topic("notnull", 1).await;
+    produce(&topic, &[text(0, "{}")]);
+    let table = json(&topic, vec![col("id", LogicalType::not_null(TypeRoot::BigInt))], &[]);
+    let e = read(&table, 1).await.unwrap_err().to_string();
+    assert!(e.contains("`id`") && e.contains("NOT NULL"), "{e}");
+}
+
+#[tokio::test]
+async fn records_that_are_too_large() {
+    let topic = topic("large", 1).await;
+    let table = json(
+        &topic,
+        vec![col("id", bigint()), col("s", string())],
+        &[("properties.message.max.bytes", "5000")],
+    );
+    let big = "x".repeat(10_000);
+    let rows = RecordBatch::try_new(
+        table.sink_schema(),
+        vec![Arc::new(Int64Array::from(vec![1])), Arc::new(StringArray::from(vec![big.as_str()]))],
+    )
+    .unwrap();
+    let e = write(&table, &[rows]).await.unwrap_err().to_string();
+    assert!(e.contains(&topic) && e.contains("too large") && e.contains("max.message.bytes"), "{e}");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_topic_is_refused() {
+    let (a, b) = (topic("a", 1).await, topic("b", 1).await);
+    let states = readers(&json(&a, id(), &[]), 1, None).await.unwrap()[0].snapshot().unwrap();
+    let e = readers(&json(&b, id(), &[]), 1, Some(states)).await.err().unwrap().to_string();
+    assert!(e.contains(&a), "{e}");
+    let broken = vec![SplitState { split: "x-0".into(), position: "{}".into() }];
+    let e = readers(&json(&b, id(), &[]), 1, Some(broken)).await.err().unwrap().to_string();
+    assert!(e.contains("x-0"), "{e}");
+}
+
+#[tokio::test]
+async fn overwriting_is_refused() {
+    let table = json("t", id(), &[]);
+    let e = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Overwrite, 1).await.err().unwrap();
+    assert!(e.to_string().contains("INSERT INTO"), "{e}");
+}
