@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::logical_expr::GroupsAccumulator;
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
@@ -76,6 +78,20 @@ impl AggregateCall {
             Some(_) => arrow::compute::prep_null_mask_filter(mask),
             None => mask.clone(),
         }))
+    }
+
+    /// A fresh accumulator for groups.
+    ///
+    /// # Errors
+    /// What DataFusion refuses.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        // DataFusion's group accumulators of bit operations forget DISTINCT.
+        let forgets = self.distinct && self.name.starts_with("bit_");
+        if self.expr.groups_accumulator_supported() && !forgets {
+            return Ok(self.expr.create_groups_accumulator()?);
+        }
+        let expr = Arc::clone(&self.expr);
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || expr.create_accumulator())))
     }
 
     /// As it reads in messages: `sum(DISTINCT a)`.

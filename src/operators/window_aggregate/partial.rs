@@ -12,7 +12,6 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
@@ -95,7 +94,7 @@ impl PartialSet {
         } else {
             Some(new_group_values(Arc::clone(&shape.key_schema), &GroupOrdering::None)?)
         };
-        let accumulators = shape.calls.iter().map(accumulator).collect::<Result<_>>()?;
+        let accumulators = shape.calls.iter().map(AggregateCall::accumulator).collect::<Result<_>>()?;
         Ok(PartialSet { shape: Arc::clone(shape), keys, accumulators, groups: Vec::new(), touched: false })
     }
 
@@ -172,12 +171,4 @@ impl PartialSet {
             self.accumulators.iter_mut().map(|a| a.evaluate(EmitTo::All)).collect::<Result<Vec<_>, _>>()?;
         Ok((keys, results, rows))
     }
-}
-
-fn accumulator(call: &AggregateCall) -> Result<Box<dyn GroupsAccumulator>> {
-    if call.expr.groups_accumulator_supported() {
-        return Ok(call.expr.create_groups_accumulator()?);
-    }
-    let expr = Arc::clone(&call.expr);
-    Ok(Box::new(GroupsAccumulatorAdapter::new(move || expr.create_accumulator())))
 }

@@ -1,0 +1,165 @@
+//! States of updating aggregates: typed vectors under the slots of the group directory.
+//!
+//! Unlike DataFusion's `GroupsAccumulator` they can take rows back and be read without being emptied.
+//!
+//! | aggregate | state per slot | takes rows back |
+//! |---|---|---|
+//! | COUNT | count | yes |
+//! | SUM, AVG | sum, count of values | yes |
+//! | STDDEV, VAR | count, mean, sum of squared differences | yes |
+//! | BOOL_AND, BOOL_OR | count of true, count of false | yes |
+//! | MIN, MAX over append-only input, FIRST_VALUE, LAST_VALUE | the value | no |
+//! | MIN, MAX over updating input | every value with its count, in order | yes |
+//! | any other | DataFusion's own state columns | no |
+
+mod count;
+mod extreme;
+mod moments;
+mod scratch;
+mod sum;
+mod value;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+
+use crate::error::{Error, Result};
+use crate::operators::group_aggregate::AggregateCall;
+
+/// The rows of one update.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// The group of each row.
+    pub(crate) slots: &'a [u32],
+    /// +1 or −1 by row; `None`: all +1.
+    pub(crate) signs: Option<&'a [i8]>,
+    /// Rows that count; no nulls.
+    pub(crate) filter: Option<&'a BooleanArray>,
+}
+
+impl Rows<'_> {
+    /// Calls `f(row, slot, sign)` for every row that passes the filter and has no null.
+    #[inline]
+    fn each(&self, nulls: Option<&NullBuffer>, mut f: impl FnMut(usize, usize, i64)) {
+        let nulls = nulls.filter(|n| n.null_count() > 0);
+        let filter = self.filter.map(BooleanArray::values);
+        match (nulls, filter, self.signs) {
+            (None, None, None) => {
+                for (row, slot) in self.slots.iter().enumerate() {
+                    f(row, *slot as usize, 1);
+                }
+            }
+            (None, None, Some(signs)) => {
+                for (row, (slot, sign)) in self.slots.iter().zip(signs).enumerate() {
+                    f(row, *slot as usize, i64::from(*sign));
+                }
+            }
+            _ => {
+                let valid = match (nulls, filter) {
+                    (Some(n), Some(v)) => n.inner() & v,
+                    (Some(n), None) => n.inner().clone(),
+                    (None, Some(v)) => v.clone(),
+                    (None, None) => return,
+                };
+                for row in valid.set_indices() {
+                    let sign = self.signs.map_or(1, |s| i64::from(s[row]));
+                    f(row, self.slots[row] as usize, sign);
+                }
+            }
+        }
+    }
+}
+
+/// Several rows of state per slot: slot and columns of each.
+pub(crate) struct Entries {
+    pub(crate) slots: Vec<u32>,
+    pub(crate) columns: Vec<ArrayRef>,
+}
+
+/// State of one aggregate call for all groups.
+pub(crate) trait GroupedState: Send {
+    /// Makes room for `slots` slots.
+    fn resize(&mut self, slots: usize);
+    /// Adds or takes back rows.
+    fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()>;
+    /// Results of slots, in the call's return type.
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef>;
+    /// Back to the state of a new group.
+    fn clear(&mut self, slots: &[u32]);
+    /// One row of typed columns per slot.
+    fn write(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+    /// Inverse of `write`, into cleared slots.
+    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()>;
+    /// State with several rows per slot, if there is any.
+    fn write_entries(&self) -> Result<Option<Entries>> {
+        Ok(None)
+    }
+    /// Inverse of `write_entries`.
+    fn read_entries(&mut self, _entries: &Entries) -> Result<()> {
+        Ok(())
+    }
+    /// Bytes held.
+    fn size(&self) -> usize;
+}
+
+/// The state for a call whose arguments have the given types. `retracts`: rows will be taken back.
+pub(crate) fn build(
+    call: &AggregateCall,
+    arg_types: &[DataType],
+    retracts: bool,
+) -> Result<Box<dyn GroupedState>> {
+    if let Some(state) = native(call, arg_types, retracts) {
+        return Ok(state);
+    }
+    if retracts {
+        return Err(Error::unsupported(format!("{} over updating input is not supported", call.text()))
+            .hint("aggregate the rows before they are updated, or use COUNT, SUM, AVG, MIN or MAX"));
+    }
+    if !call.expr.order_bys().is_empty() {
+        return Err(Error::unsupported(format!("ORDER BY inside {} is not supported", call.text())));
+    }
+    Ok(Box::new(scratch::ScratchState::new(call)?))
+}
+
+/// A state of our own for the call, if there is one.
+pub(crate) fn native(
+    call: &AggregateCall,
+    arg_types: &[DataType],
+    retracts: bool,
+) -> Option<Box<dyn GroupedState>> {
+    use extreme::End;
+    use moments::Moment;
+    use value::Keep;
+    let out = call.return_type();
+    match (call.name.as_str(), arg_types) {
+        ("count", _) if *out == DataType::Int64 => Some(Box::new(count::CountState::default())),
+        ("sum", [arg]) => sum::build(arg, out, false),
+        ("avg" | "mean", [arg]) => sum::build(arg, out, true),
+        ("min", [arg]) if arg == out && retracts => extreme::build(arg, End::Least),
+        ("min", [arg]) if arg == out => value::build(arg, Keep::Least),
+        ("max", [arg]) if arg == out && retracts => extreme::build(arg, End::Greatest),
+        ("max", [arg]) if arg == out => value::build(arg, Keep::Greatest),
+        ("first_value", [arg]) if arg == out && !retracts => value::build(arg, Keep::First),
+        ("last_value", [arg]) if arg == out && !retracts => value::build(arg, Keep::Last),
+        ("bool_and" | "every", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(true))),
+        ("bool_or" | "any", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(false))),
+        ("var_pop", [arg]) => moments::build(arg, out, Moment::VarPop),
+        ("var" | "var_samp" | "variance", [arg]) => moments::build(arg, out, Moment::VarSamp),
+        ("stddev_pop", [arg]) => moments::build(arg, out, Moment::StddevPop),
+        ("stddev" | "stddev_samp", [arg]) => moments::build(arg, out, Moment::StddevSamp),
+        _ => None,
+    }
+}
+
+/// Takes the column of a snapshot that a state wrote at `at`.
+fn column<'a, T: Array + 'static>(columns: &'a [ArrayRef], at: usize) -> Result<&'a T> {
+    columns
+        .get(at)
+        .and_then(|c| c.as_any().downcast_ref::<T>())
+        .ok_or_else(|| Error::internal("the state of an aggregate has other columns than it should"))
+}
+
+/// Values of `slots`, in order.
+fn gather<T: Copy>(values: &[T], slots: &[u32]) -> Vec<T> {
+    slots.iter().map(|s| values[*s as usize]).collect()
+}

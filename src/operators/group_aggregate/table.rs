@@ -1,0 +1,406 @@
+//! All groups of an operator: the key directory, the row count of each group and the states of every call.
+//!
+//! ```text
+//!  keys ─► directory ─► slots ─┬─► rows[slot] ± 1                       (also COUNT(*))
+//!                              ├─► states                               one per call without DISTINCT
+//!                              └─► distinct sets ─► counts, transitions ─► states of SUM(DISTINCT …) and the like
+//! ```
+//!
+//! A group whose row count is zero does not exist; its states are clean. Calls that need the same state share it.
+//!
+//! | snapshot table | columns |
+//! |---|---|
+//! | `groups` | keys, row count, the columns of every state |
+//! | `state_i` | keys, value, count: states with several rows per group |
+//! | `distinct_i` | keys, values, a count per filter |
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_plan::PhysicalExpr;
+
+use super::AggregateCall;
+use super::distinct::DistinctSet;
+use super::exprs::{Evaluated, ExprSet};
+use super::states::{self, Entries, GroupedState, Rows};
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::GroupDirectory;
+
+const GROUPS: &str = "groups";
+
+/// Where the result of a call comes from.
+enum Source {
+    /// The row count of the group.
+    RowCount,
+    /// COUNT(DISTINCT …): set and filter.
+    Distinct(usize, usize),
+    /// The state of that index.
+    State(usize),
+}
+
+struct StateEntry {
+    state: Box<dyn GroupedState>,
+    /// Expressions of the arguments.
+    args: Vec<usize>,
+    filter: Option<usize>,
+    /// The set and filter whose transitions it follows instead of the rows.
+    distinct: Option<(usize, usize)>,
+    /// What it computes, to share it and to name it in errors.
+    name: String,
+    return_type: DataType,
+}
+
+struct DistinctEntry {
+    set: DistinctSet,
+    args: Vec<usize>,
+    filters: Vec<Option<usize>>,
+}
+
+/// See the module.
+pub(crate) struct AggregateTable {
+    exprs: ExprSet,
+    keys: Vec<usize>,
+    /// Groups by key.
+    pub(crate) directory: GroupDirectory,
+    /// Rows in each group.
+    pub(crate) rows: Vec<i64>,
+    states: Vec<StateEntry>,
+    distincts: Vec<DistinctEntry>,
+    results: Vec<Source>,
+}
+
+impl AggregateTable {
+    /// For groups by `keys` (and columns of the types `more_keys` beside them) over `input`.
+    pub(crate) fn new(
+        input: &SchemaRef,
+        keys: &[Arc<dyn PhysicalExpr>],
+        more_keys: &[DataType],
+        calls: &[AggregateCall],
+        retracts: bool,
+    ) -> Result<Self> {
+        let mut exprs = ExprSet::default();
+        let key_types = keys.iter().map(|k| Ok(k.data_type(input)?)).collect::<Result<Vec<_>>>()?;
+        let keys = keys.iter().map(|k| exprs.add(k)).collect();
+        let directory = GroupDirectory::new(&[key_types, more_keys.to_vec()].concat())?;
+        let mut plan = Planner { exprs, input, retracts, states: Vec::new(), distincts: Vec::new() };
+        let results = calls.iter().map(|c| plan.source(c)).collect::<Result<_>>()?;
+        let Planner { exprs, states, distincts, .. } = plan;
+        let distincts = distincts.into_iter().map(|d| d.build(retracts)).collect::<Result<_>>()?;
+        Ok(AggregateTable { exprs, keys, directory, rows: Vec::new(), states, distincts, results })
+    }
+
+    /// Evaluates keys, arguments and filters of a batch.
+    pub(crate) fn evaluate_exprs(&self, rows: &RecordBatch) -> Result<Evaluated> {
+        self.exprs.evaluate(rows)
+    }
+
+    /// The key columns of a batch.
+    pub(crate) fn key_columns(&self, batch: &Evaluated) -> Vec<ArrayRef> {
+        batch.pick(&self.keys)
+    }
+
+    /// Makes room for all slots that the directory has given out.
+    pub(crate) fn grow(&mut self) {
+        let slots = self.directory.capacity();
+        if slots <= self.rows.len() {
+            return;
+        }
+        self.rows.resize(slots, 0);
+        self.states.iter_mut().for_each(|s| s.state.resize(slots));
+        self.distincts.iter_mut().for_each(|d| d.set.resize(slots));
+    }
+
+    /// Takes the rows of a batch into the states; row counts are the caller's.
+    pub(crate) fn update(&mut self, batch: &Evaluated, slots: &[u32], signs: Option<&[i8]>) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        for entry in self.states.iter_mut().filter(|s| s.distinct.is_none()) {
+            let filter = entry.filter.and_then(|f| batch.masks[f].as_ref());
+            let rows = Rows { slots, signs, filter };
+            entry.state.update(&rows, &batch.pick(&entry.args)).context(|| entry.name.clone())?;
+        }
+        for (i, entry) in self.distincts.iter_mut().enumerate() {
+            let filters: Vec<_> =
+                entry.filters.iter().map(|f| f.and_then(|f| batch.masks[f].as_ref())).collect();
+            let transitions = entry.set.update(slots, signs, &batch.pick(&entry.args), &filters)?;
+            for (filter, transition) in transitions.into_iter().enumerate() {
+                if transition.rows.is_empty() {
+                    continue;
+                }
+                let indices = UInt32Array::from(transition.rows);
+                for state in self.states.iter_mut().filter(|s| s.distinct == Some((i, filter))) {
+                    let args = state
+                        .args
+                        .iter()
+                        .map(|a| Ok(take(&batch.columns[*a], &indices, None)?))
+                        .collect::<Result<Vec<_>>>()?;
+                    let signs = signs.is_some().then_some(transition.signs.as_slice());
+                    let rows = Rows { slots: &transition.slots, signs, filter: None };
+                    state.state.update(&rows, &args).context(|| state.name.clone())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Results of all calls for slots.
+    pub(crate) fn evaluate(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.results
+            .iter()
+            .map(|r| {
+                Ok(match *r {
+                    Source::RowCount => {
+                        Arc::new(slots.iter().map(|s| self.rows[*s as usize]).collect::<Int64Array>())
+                            as ArrayRef
+                    }
+                    Source::Distinct(set, filter) => self.distincts[set].set.evaluate(filter, slots),
+                    Source::State(i) => {
+                        let entry = &self.states[i];
+                        entry.state.evaluate(slots).context(|| entry.name.clone())?
+                    }
+                })
+            })
+            .collect()
+    }
+
+    /// Whether every added row changes some result of its group.
+    pub(crate) fn counts_rows(&self) -> bool {
+        self.results.iter().any(|r| matches!(r, Source::RowCount))
+    }
+
+    /// Cleans the states of groups; their keys stay.
+    pub(crate) fn clear(&mut self, slots: &[u32]) {
+        if slots.is_empty() {
+            return;
+        }
+        self.states.iter_mut().for_each(|s| s.state.clear(slots));
+        self.distincts.iter_mut().for_each(|d| d.set.clear(slots));
+    }
+
+    /// Writes all groups.
+    pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<()> {
+        let slots = self.directory.slots();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let rows: Int64Array = slots.iter().map(|s| self.rows[*s as usize]).collect();
+        let mut columns = self.directory.keys(&slots)?;
+        columns.push(Arc::new(rows));
+        for entry in &self.states {
+            columns.extend(entry.state.write(&slots)?);
+        }
+        writer.keyed(GROUPS, anonymous(columns)?, self.directory.key_groups(&slots))?;
+        let mut write = |table: String, entries: Entries| {
+            if entries.slots.is_empty() {
+                return Ok(());
+            }
+            let mut columns = self.directory.keys(&entries.slots)?;
+            columns.extend(entries.columns);
+            writer.keyed(&table, anonymous(columns)?, self.directory.key_groups(&entries.slots))
+        };
+        for (i, entry) in self.states.iter().enumerate() {
+            if let Some(entries) = entry.state.write_entries()? {
+                write(format!("state_{i}"), entries)?;
+            }
+        }
+        for (i, entry) in self.distincts.iter().enumerate() {
+            write(format!("distinct_{i}"), entry.set.write_entries()?)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the groups of the reader's key groups.
+    pub(crate) fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
+        let mut slots = Vec::new();
+        for batch in reader.table(GROUPS)? {
+            let columns = self.intern_restored(&batch, &mut slots)?;
+            let Some((rows, mut columns)) = columns.split_first() else { return Err(broken()) };
+            let rows: &Int64Array = rows.as_any().downcast_ref().ok_or_else(broken)?;
+            slots.iter().zip(rows.values()).for_each(|(s, n)| self.rows[*s as usize] = *n);
+            for entry in &mut self.states {
+                let width = entry.state.write(&[])?.len();
+                let (own, rest) = columns.split_at_checked(width).ok_or_else(broken)?;
+                entry.state.read(&slots, own)?;
+                columns = rest;
+            }
+        }
+        for i in 0..self.states.len() {
+            for batch in reader.table(&format!("state_{i}"))? {
+                let columns = self.intern_restored(&batch, &mut slots)?;
+                self.states[i].state.read_entries(&Entries { slots: slots.clone(), columns })?;
+            }
+        }
+        for i in 0..self.distincts.len() {
+            for batch in reader.table(&format!("distinct_{i}"))? {
+                let columns = self.intern_restored(&batch, &mut slots)?;
+                self.distincts[i].set.read_entries(&Entries { slots: slots.clone(), columns })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Slots of a state batch's keys; gives its other columns.
+    fn intern_restored(&mut self, batch: &RecordBatch, slots: &mut Vec<u32>) -> Result<Vec<ArrayRef>> {
+        let types = self.directory.types();
+        let (keys, columns) = batch.columns().split_at_checked(types.len()).ok_or_else(broken)?;
+        if keys.iter().zip(types).any(|(k, t)| k.data_type() != t) {
+            return Err(broken());
+        }
+        let columns = columns.to_vec();
+        self.directory.intern(keys, batch.num_rows(), slots)?;
+        self.grow();
+        Ok(columns)
+    }
+
+    /// Live groups.
+    pub(crate) fn len(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Groups and distinct values.
+    pub(crate) fn entries(&self) -> usize {
+        self.len() + self.distincts.iter().map(|d| d.set.len()).sum::<usize>()
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        self.directory.size()
+            + self.rows.capacity() * 8
+            + self.states.iter().map(|s| s.state.size()).sum::<usize>()
+            + self.distincts.iter().map(|d| d.set.size()).sum::<usize>()
+    }
+}
+
+fn broken() -> Error {
+    Error::internal("the state of an aggregate has other columns than it should")
+}
+
+/// State columns, named by position.
+fn anonymous(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
+        .collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Chooses states for calls, sharing what can be shared.
+struct Planner<'a> {
+    exprs: ExprSet,
+    input: &'a SchemaRef,
+    retracts: bool,
+    states: Vec<StateEntry>,
+    distincts: Vec<PlannedSet>,
+}
+
+struct PlannedSet {
+    args: Vec<usize>,
+    types: Vec<DataType>,
+    filters: Vec<Option<usize>>,
+    /// Filters whose transitions feed a state.
+    wanted: Vec<usize>,
+}
+
+impl PlannedSet {
+    fn build(self, retracts: bool) -> Result<DistinctEntry> {
+        let mut set = DistinctSet::new(self.types, self.filters.len(), retracts)?;
+        self.wanted.iter().for_each(|f| set.want_transitions(*f));
+        Ok(DistinctEntry { set, args: self.args, filters: self.filters })
+    }
+}
+
+impl Planner<'_> {
+    fn source(&mut self, call: &AggregateCall) -> Result<Source> {
+        let filter = call.filter.as_ref().map(|f| self.exprs.add_filter(f));
+        let counts_rows = call.counts_rows();
+        if counts_rows && filter.is_none() && *call.return_type() == DataType::Int64 {
+            return Ok(Source::RowCount);
+        }
+        let args: Vec<usize> =
+            if counts_rows { Vec::new() } else { call.args.iter().map(|a| self.exprs.add(a)).collect() };
+        let types =
+            call.args.iter().map(|a| Ok(a.data_type(self.input)?)).collect::<Result<Vec<DataType>>>()?;
+        // The least of distinct values is the least of all.
+        let ignores_distinct = matches!(
+            call.name.as_str(),
+            "min" | "max" | "first_value" | "last_value" | "bool_and" | "bool_or"
+        );
+        let mut distinct = None;
+        if call.distinct && !ignores_distinct {
+            if states::native(call, &types, self.retracts).is_none() {
+                // DataFusion's own accumulator knows DISTINCT.
+                return self.state(call, &types, args, filter, None);
+            }
+            let place = self.distinct_filter(&args, &types, filter);
+            if call.name == "count" {
+                return Ok(Source::Distinct(place.0, place.1));
+            }
+            if let Some(set) = self.distincts.get_mut(place.0) {
+                set.wanted.push(place.1);
+            }
+            distinct = Some(place);
+        }
+        self.state(call, &types, args, filter, distinct)
+    }
+
+    /// The set and filter number of a DISTINCT argument list.
+    fn distinct_filter(
+        &mut self,
+        args: &[usize],
+        types: &[DataType],
+        filter: Option<usize>,
+    ) -> (usize, usize) {
+        let known = self.distincts.iter().position(|d| {
+            d.args == args && (d.filters.contains(&filter) || d.filters.len() < super::distinct::MOST_FILTERS)
+        });
+        let set = known.unwrap_or_else(|| {
+            self.distincts.push(PlannedSet {
+                args: args.to_vec(),
+                types: types.to_vec(),
+                filters: Vec::new(),
+                wanted: Vec::new(),
+            });
+            self.distincts.len() - 1
+        });
+        let filters = &mut self.distincts[set].filters;
+        let number = filters.iter().position(|f| *f == filter).unwrap_or_else(|| {
+            filters.push(filter);
+            filters.len() - 1
+        });
+        (set, number)
+    }
+
+    fn state(
+        &mut self,
+        call: &AggregateCall,
+        types: &[DataType],
+        args: Vec<usize>,
+        filter: Option<usize>,
+        distinct: Option<(usize, usize)>,
+    ) -> Result<Source> {
+        let known = self.states.iter().position(|s| {
+            s.name == call.text()
+                && s.args == args
+                && s.filter == filter
+                && s.distinct == distinct
+                && s.return_type == *call.return_type()
+        });
+        if let Some(known) = known {
+            return Ok(Source::State(known));
+        }
+        self.states.push(StateEntry {
+            state: states::build(call, types, self.retracts)?,
+            args,
+            filter,
+            distinct,
+            name: call.text(),
+            return_type: call.return_type().clone(),
+        });
+        Ok(Source::State(self.states.len() - 1))
+    }
+}
