@@ -18,6 +18,7 @@ the same. Comments right above a record steer it:
     # oracle: unchecked REASON     the record is run and its answer ignored
     # oracle: instead SQL          Flink runs this SQL instead of the record's
 
+A query labelled `changelog` is compared in streaming mode only, change by change (`--update --mode stream` fills it in).
 `onlyif batch` and `onlyif streaming` are honoured. `$__TEST_DIR__` is a fresh folder for every file and mode.
 """
 
@@ -48,6 +49,7 @@ class Record:
         self.unchecked = False
         self.instead = None
         self.only = None
+        self.changelog = False
 
 
 def parse(text):
@@ -70,6 +72,8 @@ def parse(text):
                 r.kind = "query-error" if words[1:2] == ["error"] else "query"
                 if "nosort" in words:
                     r.sort = "nosort"
+                if "changelog" in words:
+                    r.changelog, only = True, "streaming"
             i += 1
             while i < len(lines) and lines[i] not in ("", "----"):
                 r.sql.append(lines[i])
@@ -275,15 +279,18 @@ def compare(path, lines, records, got, mode, update):
                 complain("Flink returned no rows result")
                 continue
             rendered = [(op, [value(v, t, zone) for v, t in zip(row, a["columns"])]) for op, row in a["rows"]]
-            rows = materialize(rendered)
+            if r.changelog:
+                rows = [[f"{op}[{', '.join(row)}]"] for op, row in rendered]
+            else:
+                rows = materialize(rendered)
             if r.sort == "rowsort":
                 rows.sort()
             rows = [" ".join(row) for row in rows]
             if any("\n" in row or row == "" for row in rows):
                 complain("a value with a line break cannot be written down")
                 continue
-            if update and mode == "batch":
-                edits.append((r, rows, len(a["columns"])))
+            if update and (mode == "batch" or r.changelog):
+                edits.append((r, rows, 1 if r.changelog else len(a["columns"])))
             elif normal(rows) != normal(r.expected):
                 complain("answers differ\n  Flink:\n    " + "\n    ".join(rows[:40]) + "\n  file:\n    " + "\n    ".join(r.expected[:40]) + "\n  query:")
     for r, rows, columns in reversed(edits):
