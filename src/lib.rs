@@ -28,6 +28,7 @@ pub mod runtime;
 pub mod session;
 pub mod sql;
 pub mod state;
+pub mod text;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Location, Result};

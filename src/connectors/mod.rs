@@ -8,9 +8,14 @@
 //! A bounded source serves both engines: the streaming runtime polls its readers, batch wraps them as a DataFusion
 //! table (or uses the source's own provider where that can push more down).
 
+pub mod blackhole;
+pub mod generator;
 pub mod iceberg;
 pub mod kafka;
+pub mod nexmark;
 pub mod options;
+pub mod print;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -63,6 +68,9 @@ pub trait ConnectorFactory: Send + Sync {
 pub struct ScanRequest {
     /// Indices into [`Source::schema`]; `None` for all. May be empty (`COUNT(*)`): batches then carry a row count only.
     pub projection: Option<Vec<usize>>,
+    /// Paths of the nested fields the query reads, e.g. `[bid, price]`; a path that ends early means everything below
+    /// it. `None` when not known. A source may leave nullable fields on no path NULL; the schema stays the same.
+    pub nested: Option<Vec<Vec<String>>>,
     /// Predicates over the source's columns that may be used to read less (partition pruning, Parquet statistics).
     /// The query evaluates them again.
     pub filters: Vec<Expr>,
