@@ -1,7 +1,73 @@
-//! Placeholder of the command line.
-pub mod broker;
+//! The command line.
+//!
+//! ```text
+//!  arguments ─► run      scripts ─► session ─► render (table, csv, json) ─► stdout      progress, notices ─► stderr
+//!             ├ explain  the same, but queries and inserts are only planned
+//!             ├ test     .slt files, each in batch and in streaming
+//!             └ broker   the embedded Kafka broker, alone
+//! ```
+//!
+//! Queries print to standard output, everything else to standard error. Exit codes: 0; 1 with an error; 130 when a
+//! second Ctrl-C does not wait for the graceful end.
 
-/// Entry point.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod args;
+pub mod broker;
+mod display;
+mod explain;
+mod interrupt;
+mod materialize;
+mod progress;
+pub mod render;
+mod run;
+mod script;
+pub mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Error, Result};
+
+use args::{Cli, Command};
+
+/// Entry point of the binary.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Plans of deeply nested queries are walked recursively.
+        .thread_stack_size(8 << 20)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::main(args).await,
+            Command::Explain(args) => explain::main(args).await,
+            Command::Test(args) => test::main(args).await,
+            Command::Broker(args) => match broker::run(args).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => {
+                    eprintln!("error: {e}");
+                    ExitCode::FAILURE
+                }
+            },
+        }
+    });
+    // Whatever still reads in the background (a blocking read of stdin, a closing client) must not hold the end up.
+    runtime.shutdown_background();
+    code
+}
+
+/// `key=value` of `-s`.
+fn parse_setting(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(Error::validation(format!("'{text}' is not of the form key=value"))),
+    }
 }

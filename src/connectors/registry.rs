@@ -6,12 +6,20 @@ use std::sync::Arc;
 
 use crate::connectors::ConnectorFactory;
 use crate::connectors::blackhole::BlackholeFactory;
+use crate::connectors::iceberg::IcebergFactory;
+use crate::connectors::kafka::KafkaFactory;
 use crate::connectors::nexmark::NexmarkFactory;
 use crate::connectors::print::PrintFactory;
 use crate::error::{Error, Result};
 
 fn all() -> Vec<Arc<dyn ConnectorFactory>> {
-    vec![Arc::new(BlackholeFactory), Arc::new(NexmarkFactory), Arc::new(PrintFactory)]
+    vec![
+        Arc::new(BlackholeFactory),
+        Arc::new(IcebergFactory),
+        Arc::new(KafkaFactory),
+        Arc::new(NexmarkFactory),
+        Arc::new(PrintFactory),
+    ]
 }
 
 /// The factory of a connector.

@@ -1,0 +1,180 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::parse_setting;
+
+/// Flink SQL over files, Kafka topics and Iceberg tables, batch or streaming.
+#[derive(Debug, Parser)]
+#[command(name = "tidelake", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run SQL scripts.
+    Run(RunArgs),
+    /// Print the plans of a script's queries and inserts without running them.
+    Explain(ExplainArgs),
+    /// Run sqllogictest files in batch and in streaming.
+    Test(TestArgs),
+    /// Run the embedded Kafka broker alone.
+    Broker(super::broker::BrokerArgs),
+}
+
+/// Where SQL comes from and the options it starts with.
+#[derive(Debug, Args)]
+pub(super) struct Input {
+    /// SQL files, run in order in one session; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<String>,
+    /// SQL text, run after the files. May be repeated.
+    #[arg(short = 'e', long = "execute", value_name = "SQL", allow_hyphen_values = true)]
+    pub(super) execute: Vec<String>,
+    /// Sets an option before the first statement. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) input: Input,
+    /// How queries are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+    /// What of a streaming query is printed: every change as it comes, or the rows that are left at the end.
+    #[arg(long, value_enum, default_value_t = ResultMode::Changelog)]
+    pub(super) result_mode: ResultMode,
+}
+
+/// How queries are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns.
+    Table,
+    /// RFC 4180 with a header line; NULL is empty, an empty text is "".
+    Csv,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What of a streaming query is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultMode {
+    /// Every change as it comes.
+    Changelog,
+    /// The rows that are left at the end, as in batch.
+    Final,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    pub(super) input: Input,
+    /// Also print what kinds of changes each operator sends.
+    #[arg(long)]
+    pub(super) changelog_mode: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    /// `.slt` files, or folders that are searched for them.
+    #[arg(value_name = "PATH", required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    /// The modes to run every file in.
+    #[arg(long, value_enum, default_value_t = Mode::Both)]
+    pub(super) mode: Mode,
+    /// Parallelism of streaming runs; several numbers run every file at each.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(super) parallelism: Vec<usize>,
+    /// Rows per bundle in streaming runs (table.exec.mini-batch.size).
+    #[arg(long)]
+    pub(super) bundle_size: Option<usize>,
+    /// Rewrite the expectations from what batch (or, where only that runs, streaming) gives.
+    #[arg(long)]
+    pub(super) update: bool,
+    /// Sets an option before the first statement of every file. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+    /// Run only files whose path contains this.
+    #[arg(long)]
+    pub(super) filter: Option<String>,
+    /// Files to run at a time.
+    #[arg(short = 'j', long, default_value_t = 1)]
+    pub(super) jobs: usize,
+}
+
+/// The modes a test file runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Batch only.
+    Batch,
+    /// Streaming only.
+    Streaming,
+    /// Both, against the same expectations.
+    Both,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("tidelake").chain(args.iter().copied()))
+    }
+
+    #[test]
+    fn run_takes_files_texts_and_settings() {
+        let cli = parse(&[
+            "run",
+            "a.sql",
+            "-",
+            "-e",
+            "SELECT -1",
+            "-e",
+            "-- x",
+            "-s",
+            "a.b=c=d",
+            "-s",
+            "x = y",
+            "--format",
+            "json",
+        ])
+        .unwrap();
+        let Command::Run(run) = cli.command else { panic!("run") };
+        assert_eq!(run.input.files, ["a.sql", "-"]);
+        assert_eq!(run.input.execute, ["SELECT -1", "-- x"]);
+        assert_eq!(run.input.set, [("a.b".into(), "c=d".into()), ("x".into(), "y".into())]);
+        assert_eq!((run.format, run.result_mode), (Format::Json, ResultMode::Changelog));
+    }
+
+    #[test]
+    fn test_takes_a_sweep() {
+        let cli =
+            parse(&["test", "dir", "--parallelism", "1,2,4", "--mode", "streaming", "-j", "2"]).unwrap();
+        let Command::Test(test) = cli.command else { panic!("test") };
+        assert_eq!(test.parallelism, [1, 2, 4]);
+        assert_eq!((test.mode, test.jobs, test.update), (Mode::Streaming, 2, false));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for bad in [
+            &["run", "--format", "xml"][..],
+            &["run", "-s", "novalue"],
+            &["run", "-s", "=x"],
+            &["test"],
+            &["test", "d", "--mode", "both-ways"],
+            &["test", "d", "--parallelism", "x"],
+            &["walk"],
+            &[],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

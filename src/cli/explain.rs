@@ -1,0 +1,71 @@
+//! `tidelake explain`: definitions are executed, queries and inserts are only planned.
+
+use std::process::ExitCode;
+
+use crate::sql::ast::{ExplainDetail, ParsedStatement, Statement};
+
+use super::args::ExplainArgs;
+use super::interrupt::Interrupts;
+use super::run::{Flow, Shell};
+use super::script::{Failure, scripts};
+
+pub(super) async fn main(args: ExplainArgs) -> ExitCode {
+    match explain(args).await {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{}", failure.render());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
+    let details = if args.changelog_mode { vec![ExplainDetail::ChangelogMode] } else { Vec::new() };
+    let scripts = scripts(&args.input)?;
+    let mut shell = Shell::new(args.input.set, Interrupts::listen())?;
+    for script in &scripts {
+        for statement in script.statements()? {
+            let statement = explained(statement, &details);
+            if let Flow::End(code) = shell.execute(script, &statement).await? {
+                return Ok(code);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The EXPLAIN of a statement that would run a job; others as they are.
+fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatement {
+    let ParsedStatement { statement, location, text } = parsed;
+    let explain = |target| Statement::Explain { details: details.to_vec(), target: Box::new(target) };
+    let statement = match statement {
+        target @ (Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_)) => explain(target),
+        // CREATE TABLE AS would run its query. Its plan is all that is left of it; the table is not created.
+        Statement::CreateTable(mut create) => match create.query.take() {
+            Some(query) => explain(Statement::Query(query)),
+            None => Statement::CreateTable(create),
+        },
+        other => other,
+    };
+    ParsedStatement { statement, location, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Location;
+
+    #[test]
+    fn only_jobs_are_wrapped() {
+        let wrap = |statement| {
+            let parsed = ParsedStatement { statement, location: Location::default(), text: String::new() };
+            explained(parsed, &[ExplainDetail::ChangelogMode]).statement
+        };
+        assert!(matches!(
+            wrap(Statement::StatementSet(vec![])),
+            Statement::Explain { details, target }
+                if details == [ExplainDetail::ChangelogMode] && *target == Statement::StatementSet(vec![])
+        ));
+        assert_eq!(wrap(Statement::Set(None)), Statement::Set(None));
+    }
+}
