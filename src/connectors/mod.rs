@@ -9,6 +9,7 @@
 //! table (or uses the source's own provider where that can push more down).
 
 pub mod blackhole;
+pub mod filesystem;
 pub mod generator;
 pub mod iceberg;
 pub mod kafka;

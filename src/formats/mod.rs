@@ -36,6 +36,16 @@ use crate::error::{Error, Result};
 
 pub use record::{Frame, RowDecoder};
 
+/// A timestamp of an Arrow column as SQL text; the column has to hold timestamps.
+pub(crate) fn write_timestamp_sql(column: &arrow::array::ArrayRef, row: usize) -> String {
+    let mut out = Vec::new();
+    if let arrow::datatypes::DataType::Timestamp(unit, _) = column.data_type() {
+        let value = json::timestamp_value(column, *unit, row);
+        datetime::write_timestamp(&mut out, value, *unit, datetime::TimestampFormat::Sql, false);
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// A record that could not be decoded.
 #[derive(Debug)]
 pub struct BadRecord {

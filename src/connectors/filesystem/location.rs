@@ -1,0 +1,353 @@
+//! Where files are: local disks and S3-compatible stores behind one small interface.
+//!
+//! Local files go through the standard library (positioned reads, atomic renames), stores through `object_store`.
+//! Everything that reads content is blocking and meant for the blocking pool; listing and metadata are async.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use futures::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::path::Path as StorePath;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::connectors::ConnectorEnv;
+use crate::connectors::options::Options;
+use crate::error::{Error, Result, ResultExt};
+
+/// A root folder, file or pattern given by the option `path`.
+#[derive(Debug, Clone)]
+pub(super) struct Location {
+    /// As given, for messages.
+    pub(super) given: String,
+    /// Absolute path, or key within the bucket; no slash at the end.
+    pub(super) path: String,
+    pub(super) store: Store,
+}
+
+/// What holds the files.
+#[derive(Clone)]
+pub(super) enum Store {
+    /// The local file system.
+    Local,
+    /// A bucket.
+    Bucket {
+        /// `s3://bucket`
+        url: String,
+        store: Arc<dyn ObjectStore>,
+    },
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Store::Local => f.write_str("Local"),
+            Store::Bucket { url, .. } => f.write_str(url),
+        }
+    }
+}
+
+/// A file that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileEntry {
+    /// Absolute path, or key within the bucket.
+    pub(super) path: String,
+    /// Bytes as stored.
+    pub(super) size: u64,
+    /// Milliseconds since the epoch.
+    pub(super) modified: i64,
+}
+
+impl Location {
+    /// Understands the option `path`; store settings are taken from the table options, then the session, then the
+    /// environment.
+    ///
+    /// # Errors
+    /// Validation for an empty path, Unsupported for an unknown scheme.
+    pub(super) fn new(given: &str, options: &Options, env: &ConnectorEnv) -> Result<Self> {
+        let text = given.trim();
+        if text.is_empty() {
+            return Err(options.invalid("path", given, "a file, folder or pattern"));
+        }
+        let scheme = text.split_once("://").map(|(s, _)| s.to_ascii_lowercase());
+        if let Some("s3" | "s3a" | "s3n") = scheme.as_deref() {
+            let rest = text.split_once("://").map_or("", |(_, r)| r);
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(options.invalid("path", given, "s3://bucket/key"));
+            }
+            let store = s3(bucket, options, env)?;
+            return Ok(Location {
+                given: given.to_owned(),
+                path: key.trim_matches('/').to_owned(),
+                store: Store::Bucket { url: format!("s3://{bucket}"), store },
+            });
+        }
+        let local = match (scheme.as_deref(), text.strip_prefix("file:")) {
+            (Some("file"), Some(rest)) | (None, Some(rest)) => {
+                PathBuf::from(rest.strip_prefix("//").unwrap_or(rest))
+            }
+            (Some(other), _) => {
+                return Err(Error::unsupported(format!("there is no file system for '{other}://'"))
+                    .hint("supported: local paths, file:// and s3://"));
+            }
+            (None, None) => env.base_dir.join(text),
+        };
+        let path = std::path::absolute(&local).context(|| format!("path '{given}'"))?;
+        let path = path.to_str().ok_or_else(|| options.invalid("path", given, "a path in UTF-8"))?;
+        let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+        Ok(Location { given: given.to_owned(), path: path.to_owned(), store: Store::Local })
+    }
+
+    /// The path of something below it.
+    pub(super) fn join(&self, relative: &str) -> String {
+        if self.path.is_empty() { relative.to_owned() } else { format!("{}/{relative}", self.path) }
+    }
+}
+
+/// Settings in Flink's spelling, with the spellings of Flink's two S3 file systems.
+const S3_KEYS: &[(&str, AmazonS3ConfigKey)] = &[
+    ("s3.endpoint", AmazonS3ConfigKey::Endpoint),
+    ("s3.access-key", AmazonS3ConfigKey::AccessKeyId),
+    ("s3.access.key", AmazonS3ConfigKey::AccessKeyId),
+    ("s3.secret-key", AmazonS3ConfigKey::SecretAccessKey),
+    ("s3.secret.key", AmazonS3ConfigKey::SecretAccessKey),
+    ("s3.session-token", AmazonS3ConfigKey::Token),
+    ("s3.region", AmazonS3ConfigKey::Region),
+    ("s3.endpoint.region", AmazonS3ConfigKey::Region),
+];
+
+fn s3(bucket: &str, options: &Options, env: &ConnectorEnv) -> Result<Arc<dyn ObjectStore>> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let setting = |key: &str| options.take(key).or_else(|| env.config.get(key).cloned());
+    for (key, config) in S3_KEYS {
+        if let Some(value) = setting(key) {
+            builder = builder.with_config(*config, value);
+        }
+    }
+    for key in ["s3.path.style.access", "s3.path-style-access"] {
+        if let Some(value) = setting(key) {
+            let path_style = match value.to_ascii_lowercase().as_str() {
+                "true" => true,
+                "false" => false,
+                _ => return Err(options.invalid(key, &value, "true or false")),
+            };
+            builder = builder.with_virtual_hosted_style_request(!path_style);
+        }
+    }
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    if endpoint.as_deref().is_some_and(|e| e.starts_with("http://")) {
+        builder = builder.with_allow_http(true);
+    }
+    if builder.get_config_value(&AmazonS3ConfigKey::Region).is_none() {
+        builder = builder.with_region("us-east-1");
+    }
+    Ok(Arc::new(builder.build().context(|| format!("bucket '{bucket}'"))?))
+}
+
+impl Store {
+    /// A path as people know it: absolute, or with `s3://bucket/` in front.
+    pub(super) fn display(&self, path: &str) -> String {
+        match self {
+            Store::Local => path.to_owned(),
+            Store::Bucket { url, .. } => format!("{url}/{path}"),
+        }
+    }
+
+    /// The entry of one file; `None` if there is none (or it is a folder).
+    pub(super) async fn stat(&self, path: &str) -> Result<Option<FileEntry>> {
+        match self {
+            Store::Local => match tokio::fs::metadata(path).await {
+                Ok(m) if m.is_file() => Ok(Some(local_entry(path.to_owned(), &m))),
+                Ok(_) => Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::from(e).context(path.to_owned())),
+            },
+            Store::Bucket { store, .. } => {
+                if path.is_empty() {
+                    return Ok(None);
+                }
+                match store.head(&StorePath::from(path)).await {
+                    Ok(meta) => Ok(Some(FileEntry {
+                        path: path.to_owned(),
+                        size: meta.size,
+                        modified: meta.last_modified.timestamp_millis(),
+                    })),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(e) => Err(Error::from(e).context(self.display(path))),
+                }
+            }
+        }
+    }
+
+    /// All files below a folder at any depth, hidden ones left out, sorted by path; `None` if there is no such folder.
+    pub(super) async fn list(&self, folder: &str) -> Result<Option<Vec<FileEntry>>> {
+        match self {
+            Store::Local => {
+                let root = PathBuf::from(folder);
+                if !tokio::fs::metadata(&root).await.is_ok_and(|m| m.is_dir()) {
+                    return Ok(None);
+                }
+                let mut files = tokio::task::spawn_blocking(move || {
+                    let mut files = Vec::new();
+                    list_local(&root, &mut files).map(|()| files)
+                })
+                .await??;
+                files.sort_by(|a, b| a.path.cmp(&b.path));
+                Ok(Some(files))
+            }
+            Store::Bucket { store, .. } => {
+                let prefix = (!folder.is_empty()).then(|| StorePath::from(folder));
+                let all: Vec<_> = store
+                    .list(prefix.as_ref())
+                    .try_collect()
+                    .await
+                    .map_err(|e| Error::from(e).context(self.display(folder)))?;
+                let skip = if folder.is_empty() { 0 } else { folder.len() + 1 };
+                let mut files: Vec<FileEntry> = all
+                    .into_iter()
+                    .map(|m| FileEntry {
+                        path: m.location.to_string(),
+                        size: m.size,
+                        modified: m.last_modified.timestamp_millis(),
+                    })
+                    .filter(|f| f.path.get(skip..).is_some_and(|rest| !rest.split('/').any(is_hidden_name)))
+                    .collect();
+                if files.is_empty() && skip > 0 {
+                    return Ok(None); // stores have no empty folders
+                }
+                files.sort_by(|a, b| a.path.cmp(&b.path));
+                Ok(Some(files))
+            }
+        }
+    }
+
+    /// Opens a file for sequential reading from `offset` (blocking).
+    pub(super) fn open(&self, path: &str, offset: u64) -> Result<StoreReader> {
+        Ok(match self {
+            Store::Local => {
+                let mut file = std::fs::File::open(path).context(|| path.to_owned())?;
+                if offset > 0 {
+                    io::Seek::seek(&mut file, io::SeekFrom::Start(offset)).context(|| path.to_owned())?;
+                }
+                StoreReader::Local(file)
+            }
+            Store::Bucket { store, .. } => StoreReader::Store {
+                store: store.clone(),
+                path: StorePath::from(path),
+                runtime: tokio::runtime::Handle::current(),
+                offset,
+                buffer: bytes::Bytes::new(),
+            },
+        })
+    }
+
+    /// Reads a range of a file (blocking).
+    pub(super) fn read_range(&self, path: &str, start: u64, length: usize) -> io::Result<bytes::Bytes> {
+        match self {
+            Store::Local => {
+                let file = std::fs::File::open(path)?;
+                let mut buffer = vec![0; length];
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut buffer, start)?;
+                Ok(buffer.into())
+            }
+            Store::Bucket { store, .. } => {
+                let range = start..start + length as u64;
+                let path = StorePath::from(path);
+                Ok(tokio::runtime::Handle::current().block_on(store.get_range(&path, range))?)
+            }
+        }
+    }
+}
+
+/// Names that begin with `_` or `.` are not data.
+pub(super) fn is_hidden_name(name: &str) -> bool {
+    name.starts_with(['_', '.'])
+}
+
+fn local_entry(path: String, m: &std::fs::Metadata) -> FileEntry {
+    let modified = m.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    FileEntry {
+        path,
+        size: m.len(),
+        modified: modified.and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0),
+    }
+}
+
+fn list_local(folder: &Path, files: &mut Vec<FileEntry>) -> Result<()> {
+    let shown = || folder.display().to_string();
+    for entry in std::fs::read_dir(folder).context(shown)? {
+        let entry = entry.context(shown)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(Error::external(format!("the name of {} is not UTF-8", entry.path().display())));
+        };
+        if is_hidden_name(name) {
+            continue;
+        }
+        let path = entry.path();
+        // Follows symbolic links, as readers do.
+        let metadata = match std::fs::metadata(&path) {
+            Ok(m) => m,
+            // Removed since the folder was read.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::from(e).context(path.display().to_string())),
+        };
+        if metadata.is_dir() {
+            list_local(&path, files)?;
+        } else if metadata.is_file()
+            && let Some(text) = path.to_str()
+        {
+            files.push(local_entry(text.to_owned(), &metadata));
+        }
+    }
+    Ok(())
+}
+
+/// Sequential reader of a file.
+pub(super) enum StoreReader {
+    Local(std::fs::File),
+    Store {
+        store: Arc<dyn ObjectStore>,
+        path: StorePath,
+        runtime: tokio::runtime::Handle,
+        offset: u64,
+        buffer: bytes::Bytes,
+    },
+}
+
+/// Bytes per request to a store.
+const REQUEST: u64 = 8 << 20;
+
+impl Read for StoreReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            StoreReader::Local(file) => file.read(out),
+            StoreReader::Store { store, path, runtime, offset, buffer } => {
+                if buffer.is_empty() && !out.is_empty() {
+                    *buffer = match runtime.block_on(store.get_range(path, *offset..*offset + REQUEST)) {
+                        Ok(bytes) => bytes,
+                        Err(e) => {
+                            // A range that begins at the end of the object is refused by stores.
+                            let size = runtime.block_on(store.head(path)).map_err(io::Error::from)?.size;
+                            if *offset < size {
+                                return Err(e.into());
+                            }
+                            return Ok(0);
+                        }
+                    };
+                    *offset += buffer.len() as u64;
+                }
+                let n = buffer.len().min(out.len());
+                let taken = buffer.split_to(n);
+                if let Some(target) = out.get_mut(..n) {
+                    target.copy_from_slice(&taken);
+                }
+                Ok(n)
+            }
+        }
+    }
+}

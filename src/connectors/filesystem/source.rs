@@ -1,0 +1,271 @@
+//! The source: finds files, cuts them into splits, hands them to readers.
+//!
+//! ```text
+//!  listing ─► partition pruning ─► splits ─► queue ─► readers (one per subtask) ─► batches
+//!     ▲                                        ▲
+//!     └── every source.monitor-interval ───────┘
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::logical_expr::Expr;
+
+use super::FileFormat;
+use super::discover::Discovery;
+use super::layout::{Layout, Projected};
+use super::partition::Partitioning;
+use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
+use super::text::{ChunkPool, Compression, TextSplit};
+use crate::connectors::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
+use crate::error::{Result, ResultExt};
+use crate::formats::RowDecoder;
+use crate::runtime::ChangeBatch;
+
+/// Rows per batch when nothing is asked for.
+const BATCH_ROWS: usize = 8192;
+
+/// A table of files.
+#[derive(Debug, Clone)]
+pub struct FilesystemSource {
+    /// For messages.
+    pub(super) table: String,
+    pub(super) layout: Layout,
+    pub(super) partitioning: Partitioning,
+    pub(super) discovery: Discovery,
+    pub(super) format: FileFormat,
+    pub(super) monitor: Option<Duration>,
+    pub(super) split_bytes: u64,
+}
+
+impl FilesystemSource {
+    /// Bytes per split unless a test says otherwise.
+    pub(super) const SPLIT_BYTES: u64 = SPLIT_BYTES;
+
+    /// Lists the files that can hold rows of interest.
+    async fn files(&self, filters: &[Expr]) -> Result<Vec<SplitFile>> {
+        let found = self.discovery.find().await?;
+        let values: Vec<_> = found
+            .files
+            .iter()
+            .map(|f| self.partitioning.values(&f.path, &found.root))
+            .collect::<Result<_>>()?;
+        let keep = self.partitioning.prune(&values, filters);
+        let files = found.files.into_iter().zip(values).zip(keep);
+        Ok(files
+            .filter(|(_, keep)| *keep)
+            .map(|((entry, partition), _)| SplitFile { entry, partition })
+            .collect())
+    }
+
+    fn cut(&self, file: SplitFile) -> Vec<Split> {
+        let splittable = match &self.format {
+            FileFormat::Records(f) => {
+                f.splittable() && Compression::of(&file.entry.path) == Compression::None
+            }
+        };
+        cut(file, splittable, self.split_bytes)
+    }
+
+    fn context(&self) -> String {
+        format!("table {}", self.table)
+    }
+}
+
+#[async_trait]
+impl Source for FilesystemSource {
+    fn schema(&self) -> SchemaRef {
+        self.layout.schema.clone()
+    }
+
+    fn bounded(&self) -> bool {
+        self.monitor.is_none()
+    }
+
+    async fn readers(
+        &self,
+        scan: ScanRequest,
+        parallelism: usize,
+        restored: Option<Vec<SplitState>>,
+    ) -> Result<Vec<Box<dyn SourceReader>>> {
+        let files = match (self.files(&scan.filters).await, self.monitor) {
+            // A monitored folder may come into being later.
+            (Err(e), Some(_)) if e.kind() == crate::ErrorKind::External => Vec::new(),
+            (files, _) => files.context(|| self.context())?,
+        };
+        let total = files.iter().map(|f| f.entry.size).sum();
+        scan.metrics.total_bytes.store(if self.monitor.is_some() { 0 } else { total }, Ordering::Relaxed);
+        let queue = Arc::new(Queue::default());
+        files.iter().for_each(|f| {
+            queue.see(&f.entry.path);
+        });
+        let splits = files.into_iter().flat_map(|f| self.cut(f)).collect();
+        let restored = Restored::new(&restored.unwrap_or_default())?;
+        queue.push(restored.remaining(splits)?);
+        if let Some(interval) = self.monitor {
+            for name in restored.done() {
+                if let Some((path, _)) = name.rsplit_once('#') {
+                    queue.see(path);
+                }
+            }
+            self.watch(interval, &queue, scan.filters.clone());
+        }
+        let projected = self.layout.project(scan.projection.as_deref())?;
+        let mut done = restored.done();
+        let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
+        for _ in 0..parallelism.max(1) {
+            let FileFormat::Records(format) = &self.format;
+            let decoder = format.row_decoder(&projected.file_columns)?;
+            readers.push(Box::new(FileReader {
+                source: self.clone(),
+                projected: projected.clone(),
+                queue: queue.clone(),
+                metrics: scan.metrics.clone(),
+                batch_rows: if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows },
+                rows_left: scan.limit,
+                pool: ChunkPool::default(),
+                decoder,
+                current: None,
+                next_id: 0,
+                // What is done is remembered by one of them.
+                done: std::mem::take(&mut done),
+            }));
+        }
+        Ok(readers)
+    }
+}
+
+impl FilesystemSource {
+    /// Looks for new files until the readers are gone.
+    fn watch(&self, interval: Duration, queue: &Arc<Queue>, filters: Vec<Expr>) {
+        let (source, queue) = (self.clone(), Arc::downgrade(queue));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                let files = source.files(&filters).await;
+                let Some(queue) = queue.upgrade() else { return };
+                match files {
+                    Ok(files) => {
+                        let new = files.into_iter().filter(|f| queue.see(&f.entry.path));
+                        let splits: Vec<Split> = new.flat_map(|f| source.cut(f)).collect();
+                        if !splits.is_empty() {
+                            queue.push(splits);
+                        }
+                    }
+                    // Nothing there (yet, or any more).
+                    Err(e) if e.kind() == crate::ErrorKind::External => {}
+                    Err(e) => return queue.fail(e.context(source.context())),
+                }
+            }
+        });
+    }
+}
+
+/// The split at work.
+struct Current {
+    id: SplitId,
+    split: Split,
+    text: TextSplit,
+}
+
+/// Reads splits from the shared queue.
+struct FileReader {
+    source: FilesystemSource,
+    projected: Projected,
+    queue: Arc<Queue>,
+    metrics: Arc<SourceMetrics>,
+    batch_rows: usize,
+    rows_left: Option<usize>,
+    pool: ChunkPool,
+    decoder: Box<dyn RowDecoder>,
+    current: Option<Current>,
+    next_id: SplitId,
+    /// Names of finished splits.
+    done: Vec<String>,
+}
+
+impl FileReader {
+    fn hand_out(&mut self, batch: RecordBatch, split: &SplitFile) -> Result<ChangeBatch> {
+        let mut batch = self.projected.assemble(batch, split, &self.source.discovery.location.store)?;
+        if let Some(left) = &mut self.rows_left {
+            batch = batch.slice(0, batch.num_rows().min(*left));
+            *left -= batch.num_rows();
+        }
+        Ok(ChangeBatch::insert_only(batch))
+    }
+}
+
+/// The next split; with `wait` waits for one. `None`: there is none and none will come.
+async fn take_split(queue: &Queue, wait: bool) -> Result<Option<Split>> {
+    loop {
+        let arrived = queue.arrived.notified();
+        tokio::pin!(arrived);
+        // From here on no ring is missed.
+        arrived.as_mut().enable();
+        if let Some(split) = queue.pop()? {
+            return Ok(Some(split));
+        }
+        if !wait {
+            return Ok(None);
+        }
+        arrived.await;
+    }
+}
+
+#[async_trait]
+impl SourceReader for FileReader {
+    async fn next(&mut self) -> Result<SourceEvent> {
+        if self.rows_left == Some(0) && self.current.is_none() {
+            return Ok(SourceEvent::End);
+        }
+        let Some(current) = &mut self.current else {
+            let wait = self.source.monitor.is_some();
+            let Some(split) = take_split(&self.queue, wait).await? else { return Ok(SourceEvent::End) };
+            // No await from here on: a split that was taken is kept.
+            let FileFormat::Records(format) = &self.source.format;
+            let text = TextSplit::open(
+                split.clone(),
+                self.source.discovery.location.store.clone(),
+                &**format,
+                self.pool.clone(),
+                self.metrics.clone(),
+            );
+            let id = self.next_id;
+            self.next_id += 1;
+            self.current = Some(Current { id, split, text });
+            return Ok(SourceEvent::SplitsStarted(vec![id]));
+        };
+        let batch = if self.rows_left == Some(0) {
+            None
+        } else {
+            current.text.next(&mut *self.decoder, self.batch_rows).await.context(|| self.source.context())?
+        };
+        self.metrics.skipped.fetch_add(self.decoder.take_skipped(), Ordering::Relaxed);
+        let id = current.id;
+        match batch {
+            Some(batch) => {
+                let file = current.split.file.clone();
+                Ok(SourceEvent::Batch { split: id, batch: self.hand_out(batch, &file)? })
+            }
+            None => {
+                self.done.push(current.text.name().to_owned());
+                self.current = None;
+                Ok(SourceEvent::SplitFinished(id))
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Result<Vec<SplitState>> {
+        let done = Position { done: true, ..Position::default() };
+        let mut states: Vec<SplitState> =
+            self.done.iter().map(|name| done.state(name.clone())).collect::<Result<_>>()?;
+        if let Some(current) = self.current.as_ref().filter(|c| c.text.begun()) {
+            states.push(current.text.position().state(current.text.name().to_owned())?);
+        }
+        Ok(states)
+    }
+}
