@@ -6,7 +6,10 @@
 //!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg)
 //! ```
 
+mod manager;
 mod table;
+
+pub use manager::CatalogManager;
 
 pub use table::{
     CatalogObject, ColumnDef, ColumnKind, ExternalTable, MetadataColumn, ObjectPath, PrimaryKey,

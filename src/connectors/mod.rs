@@ -9,6 +9,7 @@
 //! table (or uses the source's own provider where that can push more down).
 
 pub mod blackhole;
+pub mod collect;
 pub mod filesystem;
 pub mod generator;
 pub mod iceberg;
@@ -17,6 +18,7 @@ pub mod nexmark;
 pub mod options;
 pub mod print;
 pub mod registry;
+pub mod values;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -1,1 +1,43 @@
-//! (being written)
+//! Flink's built-in functions and the meaning of its expressions, on DataFusion.
+//!
+//! ```text
+//!  sqlparser tree ─► rewrite     literal types, special syntax as calls, LIKE patterns
+//!                     │ SqlToRel with types (type planner), operators (expression planner), the registries below
+//!                     ▼
+//!  LogicalPlan   ─► rules       casts and comparisons by type
+//!                     │ DataFusion's analyzer, optimizer, physical planner
+//!                     ▼
+//!  PhysicalExpr  ─► udf frame → arith · cast · temporal · strings · math · conditional · collection · hash · json
+//! ```
+//!
+//! Batch and streaming evaluate the same physical expressions. What agrees with DataFusion stays DataFusion's.
+
+mod aggregate;
+mod arith;
+mod cast;
+pub mod context;
+mod operators;
+mod registry;
+mod rewrite;
+mod rules;
+mod signature;
+mod strings;
+mod temporal;
+mod types;
+mod udf;
+
+mod collection;
+mod math;
+
+pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};
+pub use operators::FlinkExprPlanner;
+pub use registry::{
+    aggregate_functions, analyzer_rules, expr_planners, missing_function, names, scalar_functions,
+    unknown_function, window_functions,
+};
+pub use rewrite::{rewrite_expr_ast, rewrite_query_ast};
+pub use rules::{FlinkSemantics, analyze_expr};
+pub use types::{FlinkTypePlanner, arrow_type, type_planner};
+
+#[cfg(test)]
+mod tests;

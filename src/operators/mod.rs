@@ -1,6 +1,10 @@
 //! The streaming operators: one operator, one file or folder.
 
+pub mod calc;
+pub mod constraint_enforcer;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
+pub mod union;
 pub mod window_aggregate;
+pub mod window_table_function;

@@ -1,1 +1,18 @@
-//! (being written)
+//! Planning: statements to DataFusion logical plans, and those to batch plans or stream graphs.
+//!
+//! ```text
+//!  ast::Query ─► rewrite (Flink's literals) ─► SqlToRel + own table factors ─► LogicalPlan
+//!      tables: ConnectorTable ─► computed columns ─► WatermarkNode;  window functions: WindowTvfNode
+//!  ─► analyzer ─► optimizer (one list of rules for both)
+//!      ├─ batch:     own nodes lowered to plain plans ─► DataFusion ExecutionPlan
+//!      └─ streaming: StreamPlanner ─► StreamGraph
+//! ```
+
+pub mod batch;
+pub mod context;
+pub mod insert;
+pub mod reader_exec;
+pub mod stream;
+pub mod table;
+pub mod watermark;
+pub mod window_tvf;

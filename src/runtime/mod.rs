@@ -31,3 +31,6 @@ pub use message::{
 };
 pub use operator::{Operator, Output, Progress};
 pub use snapshot::{KeyGroup, KeyGroupRange, SnapshotReader, SnapshotWriter};
+
+#[cfg(test)]
+mod tests;

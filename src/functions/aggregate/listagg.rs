@@ -1,0 +1,129 @@
+//! `LISTAGG(s[, separator])`: strings joined in order of arrival, NULLs skipped.
+//!
+//! State per group: the text so far (NULL before the first value).
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+
+use super::{first, for_each_valid, masked};
+
+fn append(text: &mut Option<String>, separator: &str, value: &str) {
+    match text {
+        Some(t) => {
+            t.push_str(separator);
+            t.push_str(value);
+        }
+        None => *text = Some(value.to_owned()),
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ListaggGroups {
+    separator: String,
+    texts: Vec<Option<String>>,
+    bytes: usize,
+}
+
+impl ListaggGroups {
+    pub(super) fn new(separator: String) -> Self {
+        ListaggGroups { separator, texts: Vec::new(), bytes: 0 }
+    }
+}
+
+impl GroupsAccumulator for ListaggGroups {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> DfResult<()> {
+        let a = first(values)?.as_string::<i32>();
+        self.texts.resize(total, None);
+        let (texts, separator) = (self.texts.as_mut_slice(), self.separator.as_str());
+        let mut bytes = 0;
+        for_each_valid(group_indices, a.nulls(), filter, |g, row| {
+            let v = a.value(row);
+            bytes += v.len() + separator.len();
+            append(&mut texts[g], separator, v);
+        });
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> DfResult<()> {
+        self.update_batch(values, group_indices, filter, total)
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
+        let texts = emit.take_needed(&mut self.texts);
+        let gone: usize = texts.iter().flatten().map(String::len).sum();
+        self.bytes = self.bytes.saturating_sub(gone);
+        Ok(Arc::new(texts.into_iter().collect::<StringArray>()))
+    }
+
+    fn state(&mut self, emit: EmitTo) -> DfResult<Vec<ArrayRef>> {
+        Ok(vec![self.evaluate(emit)?])
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+    ) -> DfResult<Vec<ArrayRef>> {
+        Ok(vec![masked(first(values)?, filter)?])
+    }
+
+    fn supports_convert_to_state(&self) -> bool {
+        true
+    }
+
+    fn size(&self) -> usize {
+        self.bytes + self.texts.capacity() * size_of::<Option<String>>()
+    }
+}
+
+pub(super) fn accumulator(separator: String) -> Box<dyn Accumulator> {
+    Box::new(ListaggOne { separator, text: None })
+}
+
+#[derive(Debug)]
+struct ListaggOne {
+    separator: String,
+    text: Option<String>,
+}
+
+impl Accumulator for ListaggOne {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        for v in first(values)?.as_string::<i32>().iter().flatten() {
+            append(&mut self.text, &self.separator, v);
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.update_batch(states)
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        Ok(ScalarValue::Utf8(self.text.clone()))
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Utf8(self.text.clone())])
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.text.as_ref().map_or(0, String::capacity)
+    }
+}

@@ -1,0 +1,268 @@
+//! Aggregate functions with Flink's result types, for batch and for windowed slices.
+//!
+//! ```text
+//!  sum        in the argument's type, DECIMAL(38, s)        state: sum
+//!  avg        in the argument's type, DECIMAL(38, max(6,s)) state: sum, count
+//!  variance   VAR_*, STDDEV_* in the argument's type        state: count, mean, m2
+//!  pick       FIRST_VALUE, LAST_VALUE, NULLs skipped        state: value
+//!  listagg    strings joined in order of arrival            state: text
+//! ```
+//!
+//! Each has a `GroupsAccumulator` over flat vectors for grouped input and a small `Accumulator` for whole-input and
+//! OVER aggregation. State columns are typed and can be merged. COUNT, MIN, MAX and ARRAY_AGG are DataFusion's.
+
+mod avg;
+mod distinct;
+mod listagg;
+mod pick;
+mod sum;
+mod variance;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
+    TypeSignature, Volatility,
+};
+
+use crate::error::{Error, Result};
+use crate::functions::signature::call_text;
+
+/// All of them.
+pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
+    let kinds = [
+        ("sum", Kind::Sum),
+        ("avg", Kind::Avg),
+        ("var_pop", Kind::Variance(variance::Form::VarPop)),
+        ("var_samp", Kind::Variance(variance::Form::VarSamp)),
+        ("stddev_pop", Kind::Variance(variance::Form::StddevPop)),
+        ("stddev_samp", Kind::Variance(variance::Form::StddevSamp)),
+        ("first_value", Kind::Pick { last: false }),
+        ("last_value", Kind::Pick { last: true }),
+        ("listagg", Kind::Listagg),
+    ];
+    kinds
+        .into_iter()
+        .map(|(name, kind)| {
+            Arc::new(AggregateUDF::new_from_impl(Aggregate {
+                name,
+                kind,
+                signature: Signature::new(TypeSignature::UserDefined, Volatility::Immutable),
+            }))
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Sum,
+    Avg,
+    Variance(variance::Form),
+    Pick { last: bool },
+    Listagg,
+}
+
+/// One of Flink's aggregate functions.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Aggregate {
+    name: &'static str,
+    kind: Kind,
+    signature: Signature,
+}
+
+impl Aggregate {
+    fn mismatch(&self, types: &[DataType]) -> Error {
+        let supported = match self.kind {
+            Kind::Listagg => "LISTAGG(<CHARACTER>[, <CHARACTER>])".to_owned(),
+            Kind::Pick { .. } => format!("{}(<ANY>)", self.name.to_uppercase()),
+            _ => format!("{}(<NUMERIC>)", self.name.to_uppercase()),
+        };
+        let name = self.name.to_uppercase();
+        Error::validation(format!("cannot apply {name} to arguments of type {}", call_text(&name, types)))
+            .hint(format!("supported: {supported}"))
+    }
+
+    fn result(&self, types: &[DataType]) -> Result<DataType> {
+        let bad = || self.mismatch(types);
+        match (self.kind, types) {
+            (Kind::Sum, [t]) => sum::result_type(t).ok_or_else(bad),
+            (Kind::Avg | Kind::Variance(_), [t]) => avg::result_type(t).ok_or_else(bad),
+            (Kind::Pick { .. }, [t]) => Ok(t.clone()),
+            (Kind::Listagg, [t] | [t, _]) if matches!(t, DataType::Utf8 | DataType::Null) => {
+                Ok(DataType::Utf8)
+            }
+            _ => Err(bad()),
+        }
+    }
+
+    fn argument<'a>(&self, args: &'a AccumulatorArgs<'_>) -> Result<&'a DataType> {
+        args.expr_fields
+            .first()
+            .map(|f| f.data_type())
+            .ok_or_else(|| Error::internal(format!("{} without an argument", self.name)))
+    }
+
+    fn plain_accumulator(&self, args: &AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        let t = self.argument(args)?;
+        let out = args.return_field.data_type();
+        match self.kind {
+            Kind::Sum => sum::accumulator(t, out),
+            Kind::Avg => avg::accumulator(t, out),
+            Kind::Variance(form) => Ok(variance::accumulator(form, out)),
+            Kind::Pick { last } => Ok(pick::accumulator(last != args.is_reversed, t)?),
+            Kind::Listagg => Ok(listagg::accumulator(separator(args)?)),
+        }
+    }
+}
+
+/// The constant separator of LISTAGG.
+fn separator(args: &AccumulatorArgs<'_>) -> Result<String> {
+    use datafusion::common::ScalarValue;
+    use datafusion::physical_expr::expressions::Literal;
+    match args.exprs.get(1) {
+        None => Ok(",".to_owned()),
+        Some(e) => match e.as_any().downcast_ref::<Literal>().map(Literal::value) {
+            Some(ScalarValue::Utf8(Some(s))) => Ok(s.clone()),
+            _ => Err(Error::validation("the separator of LISTAGG must be a string literal")),
+        },
+    }
+}
+
+impl AggregateUDFImpl for Aggregate {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
+        let text = |t: &DataType| match t {
+            DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+            DataType::Null if self.kind == Kind::Listagg => DataType::Utf8,
+            DataType::Null if !matches!(self.kind, Kind::Pick { .. }) => DataType::Int32,
+            t => t.clone(),
+        };
+        Ok(arg_types.iter().map(text).collect())
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(self.result(arg_types)?)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
+        let t = args.input_fields.first().map_or(DataType::Null, |f| f.data_type().clone());
+        if args.is_distinct {
+            let item = Field::new_list_field(t, true);
+            return Ok(vec![Arc::new(Field::new_list(format_state_name(args.name, "distinct"), item, true))]);
+        }
+        let field =
+            |suffix: &str, t: DataType| Arc::new(Field::new(format_state_name(args.name, suffix), t, true));
+        Ok(match self.kind {
+            Kind::Sum => vec![field("sum", args.return_field.data_type().clone())],
+            Kind::Avg => {
+                let sum = avg::sum_type(&t).ok_or_else(|| self.mismatch(&[t.clone()]))?;
+                vec![field("sum", sum), field("count", DataType::Int64)]
+            }
+            Kind::Variance(_) => vec![
+                field("count", DataType::Int64),
+                field("mean", DataType::Float64),
+                field("m2", DataType::Float64),
+            ],
+            Kind::Pick { .. } => vec![field("value", t)],
+            Kind::Listagg => vec![field("text", DataType::Utf8)],
+        })
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        let plain = self.plain_accumulator(&args)?;
+        if args.is_distinct {
+            return Ok(Box::new(distinct::Distinct::new(plain, self.argument(&args)?.clone())));
+        }
+        Ok(plain)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        !args.is_distinct
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
+        let t = self.argument(&args)?;
+        let out = args.return_field.data_type();
+        Ok(match self.kind {
+            Kind::Sum => sum::groups(t, out)?,
+            Kind::Avg => avg::groups(t, out)?,
+            Kind::Variance(form) => Box::new(variance::VarianceGroups::new(form, out.clone())),
+            Kind::Pick { last } => Box::new(pick::PickGroups::new(last != args.is_reversed, t.clone())),
+            Kind::Listagg => Box::new(listagg::ListaggGroups::new(separator(&args)?)),
+        })
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        match self.kind {
+            Kind::Sum | Kind::Avg | Kind::Variance(_) => ReversedUDAF::Identical,
+            _ => ReversedUDAF::NotSupported,
+        }
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        false
+    }
+}
+
+/// Calls `f(group, row)` for the rows that are neither null nor filtered out.
+#[inline]
+pub(crate) fn for_each_valid(
+    group_indices: &[usize],
+    nulls: Option<&NullBuffer>,
+    filter: Option<&BooleanArray>,
+    mut f: impl FnMut(usize, usize),
+) {
+    let nulls = nulls.filter(|n| n.null_count() > 0);
+    match (nulls, filter) {
+        (None, None) => group_indices.iter().enumerate().for_each(|(row, group)| f(*group, row)),
+        (nulls, filter) => {
+            for (row, group) in group_indices.iter().enumerate() {
+                let valid = nulls.is_none_or(|n| n.is_valid(row))
+                    && filter.is_none_or(|b| b.is_valid(row) && b.value(row));
+                if valid {
+                    f(*group, row);
+                }
+            }
+        }
+    }
+}
+
+/// The first argument of a batch.
+pub(crate) fn first(values: &[ArrayRef]) -> DfResult<&ArrayRef> {
+    values.first().ok_or_else(|| Error::internal("an aggregate without an argument").into())
+}
+
+/// Validity for the emitted groups.
+pub(crate) fn validity(seen: &mut Vec<bool>, emit: EmitTo) -> Option<NullBuffer> {
+    let seen = emit.take_needed(seen);
+    if seen.iter().all(|s| *s) { None } else { Some(NullBuffer::from(seen)) }
+}
+
+/// The rows that a filter drops, made null: an input batch as states.
+pub(crate) fn masked(values: &ArrayRef, filter: Option<&BooleanArray>) -> DfResult<ArrayRef> {
+    match filter {
+        None => Ok(Arc::clone(values)),
+        Some(f) => {
+            let dropped: BooleanArray = f.iter().map(|keep| Some(!keep.unwrap_or(false))).collect();
+            Ok(arrow::compute::nullif(values, &dropped)?)
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Values as text, the way `CAST(x AS STRING)` prints them in Flink.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Time32MillisecondType,
+    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
+use chrono_tz::Tz;
+
+use crate::error::{Error, Result};
+use crate::functions::context::instant_to_wall;
+use crate::functions::temporal::calendar;
+
+/// Writes one value of an array; the row is not null.
+type Print = Box<dyn Fn(usize, &mut String)>;
+
+/// The whole array as text.
+pub(crate) fn to_text(a: &ArrayRef, zone: Tz) -> Result<ArrayRef> {
+    let print = printer(a, zone)?;
+    let mut out = StringBuilder::with_capacity(a.len(), a.len() * 12);
+    let mut buffer = String::new();
+    for i in 0..a.len() {
+        if a.is_null(i) {
+            out.append_null();
+        } else {
+            buffer.clear();
+            print(i, &mut buffer);
+            out.append_value(&buffer);
+        }
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// A printer for the values of an array.
+pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
+    use DataType as D;
+    macro_rules! plain {
+        ($t:ty) => {{
+            let a = a.as_primitive::<$t>().clone();
+            Box::new(move |i, out| {
+                let _ = write!(out, "{}", a.value(i));
+            })
+        }};
+    }
+    macro_rules! timestamp {
+        ($t:ty, $per_second:expr, $digits:expr, $zoned:expr) => {{
+            let a = a.as_primitive::<$t>().clone();
+            let zoned = $zoned;
+            Box::new(move |i, out| {
+                let v = a.value(i);
+                let (mut seconds, rest) = (v.div_euclid($per_second), v.rem_euclid($per_second));
+                if zoned {
+                    seconds = instant_to_wall(seconds.saturating_mul(1_000_000), zone) / 1_000_000;
+                }
+                calendar::write_timestamp(out, seconds, rest, $digits);
+            })
+        }};
+    }
+    Ok(match a.data_type() {
+        D::Boolean => {
+            let a = a.as_boolean().clone();
+            Box::new(move |i, out| out.push_str(if a.value(i) { "TRUE" } else { "FALSE" }))
+        }
+        D::Int8 => plain!(Int8Type),
+        D::Int16 => plain!(Int16Type),
+        D::Int32 => plain!(Int32Type),
+        D::Int64 => plain!(Int64Type),
+        D::Float32 => {
+            let a = a.as_primitive::<Float32Type>().clone();
+            Box::new(move |i, out| write_float(out, &format!("{:e}", a.value(i))))
+        }
+        D::Float64 => {
+            let a = a.as_primitive::<Float64Type>().clone();
+            Box::new(move |i, out| write_float(out, &format!("{:e}", a.value(i))))
+        }
+        D::Decimal128(_, s) => {
+            let (a, s) = (a.as_primitive::<Decimal128Type>().clone(), *s as usize);
+            Box::new(move |i, out| write_decimal(out, a.value(i), s))
+        }
+        D::Utf8 => {
+            let a = a.as_string::<i32>().clone();
+            Box::new(move |i, out| out.push_str(a.value(i)))
+        }
+        D::Binary => {
+            let a = a.as_binary::<i32>().clone();
+            Box::new(move |i, out| out.push_str(&String::from_utf8_lossy(a.value(i))))
+        }
+        D::Date32 => {
+            let a = a.as_primitive::<Date32Type>().clone();
+            Box::new(move |i, out| calendar::write_date(out, i64::from(a.value(i))))
+        }
+        D::Time32(TimeUnit::Millisecond) => {
+            let a = a.as_primitive::<Time32MillisecondType>().clone();
+            Box::new(move |i, out| calendar::write_time(out, i64::from(a.value(i))))
+        }
+        D::Timestamp(TimeUnit::Second, z) => timestamp!(TimestampSecondType, 1, 0, z.is_some()),
+        D::Timestamp(TimeUnit::Millisecond, z) => timestamp!(TimestampMillisecondType, 1000, 3, z.is_some()),
+        D::Timestamp(TimeUnit::Microsecond, z) => {
+            timestamp!(TimestampMicrosecondType, 1_000_000, 6, z.is_some())
+        }
+        D::Timestamp(TimeUnit::Nanosecond, z) => {
+            timestamp!(TimestampNanosecondType, 1_000_000_000, 9, z.is_some())
+        }
+        D::Interval(IntervalUnit::YearMonth) => {
+            let a = a.as_primitive::<IntervalYearMonthType>().clone();
+            Box::new(move |i, out| write_months(out, a.value(i)))
+        }
+        D::Interval(IntervalUnit::MonthDayNano) => {
+            let a = a.as_primitive::<IntervalMonthDayNanoType>().clone();
+            Box::new(move |i, out| {
+                let v = a.value(i);
+                if v.months != 0 {
+                    write_months(out, v.months);
+                } else {
+                    write_millis(out, i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000);
+                }
+            })
+        }
+        D::List(_) => {
+            let l = a.as_list::<i32>().clone();
+            let element = printer(l.values(), zone)?;
+            Box::new(move |i, out| {
+                let o = l.value_offsets();
+                let (from, to) = (o.get(i).copied().unwrap_or(0), o.get(i + 1).copied().unwrap_or(0));
+                out.push('[');
+                for j in from as usize..to as usize {
+                    if j > from as usize {
+                        out.push_str(", ");
+                    }
+                    write_or_null(l.values(), j, &element, out);
+                }
+                out.push(']');
+            })
+        }
+        D::Map(_, _) => {
+            let m = a.as_map().clone();
+            let (key, value) = (printer(m.keys(), zone)?, printer(m.values(), zone)?);
+            Box::new(move |i, out| {
+                let o = m.value_offsets();
+                let (from, to) = (o.get(i).copied().unwrap_or(0), o.get(i + 1).copied().unwrap_or(0));
+                out.push('{');
+                for j in from as usize..to as usize {
+                    if j > from as usize {
+                        out.push_str(", ");
+                    }
+                    write_or_null(m.keys(), j, &key, out);
+                    out.push('=');
+                    write_or_null(m.values(), j, &value, out);
+                }
+                out.push('}');
+            })
+        }
+        D::Struct(_) => {
+            let s = a.as_struct().clone();
+            let fields = s.columns().iter().map(|c| printer(c, zone)).collect::<Result<Vec<_>>>()?;
+            Box::new(move |i, out| {
+                out.push('(');
+                for (n, (column, print)) in s.columns().iter().zip(&fields).enumerate() {
+                    if n > 0 {
+                        out.push_str(", ");
+                    }
+                    write_or_null(column, i, print, out);
+                }
+                out.push(')');
+            })
+        }
+        D::Null => Box::new(|_, out| out.push_str("NULL")),
+        other => {
+            // Unsigned and large variants do not arise from SQL types; take Arrow's way to ours first.
+            let ours = match other {
+                D::LargeUtf8 | D::Utf8View => D::Utf8,
+                t if t.is_unsigned_integer() => D::Int64,
+                _ => return Err(Error::unsupported(format!("no cast from {other} to STRING"))),
+            };
+            return printer(&arrow::compute::cast(a, &ours)?, zone);
+        }
+    })
+}
+
+fn write_or_null(a: &ArrayRef, i: usize, print: &Print, out: &mut String) {
+    if a.is_null(i) { out.push_str("NULL") } else { print(i, out) }
+}
+
+/// Java's `Double.toString` from the shortest digits in Rust's `{:e}` form.
+pub(crate) fn write_float(out: &mut String, scientific: &str) {
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        out.push_str(match scientific {
+            "inf" => "Infinity",
+            "-inf" => "-Infinity",
+            other => other,
+        });
+        return;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
+    out.push_str(sign);
+    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
+    if digits == "0" {
+        out.push_str("0.0");
+    } else if (-3..7).contains(&exponent) {
+        if exponent < 0 {
+            out.push_str("0.");
+            out.extend(std::iter::repeat_n('0', (-exponent - 1) as usize));
+            out.push_str(&digits);
+        } else {
+            let whole = exponent as usize + 1;
+            for (i, c) in
+                digits.chars().chain(std::iter::repeat('0')).take(digits.len().max(whole)).enumerate()
+            {
+                if i == whole {
+                    out.push('.');
+                }
+                out.push(c);
+            }
+            if digits.len() <= whole {
+                out.push_str(".0");
+            }
+        }
+    } else {
+        let (first, rest) = digits.split_at(1);
+        let rest = if rest.is_empty() { "0" } else { rest };
+        let _ = write!(out, "{first}.{rest}E{exponent}");
+    }
+}
+
+/// All fraction digits of the scale.
+pub(crate) fn write_decimal(out: &mut String, v: i128, scale: usize) {
+    if v < 0 {
+        out.push('-');
+    }
+    let digits = v.unsigned_abs().to_string();
+    if scale == 0 {
+        out.push_str(&digits);
+        return;
+    }
+    if digits.len() <= scale {
+        out.push_str("0.");
+        out.extend(std::iter::repeat_n('0', scale - digits.len()));
+        out.push_str(&digits);
+    } else {
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        let _ = write!(out, "{whole}.{fraction}");
+    }
+}
+
+fn write_months(out: &mut String, months: i32) {
+    let m = i64::from(months).abs();
+    let _ = write!(out, "{}{}-{:02}", if months < 0 { '-' } else { '+' }, m / 12, m % 12);
+}
+
+fn write_millis(out: &mut String, millis: i64) {
+    let m = millis.unsigned_abs();
+    let _ = write!(
+        out,
+        "{}{} {:02}:{:02}:{:02}.{:03}",
+        if millis < 0 { '-' } else { '+' },
+        m / 86_400_000,
+        m / 3_600_000 % 24,
+        m / 60_000 % 60,
+        m / 1000 % 60,
+        m % 1000
+    );
+}

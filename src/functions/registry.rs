@@ -1,0 +1,225 @@
+//! The functions by name: Flink's own, and DataFusion's where Flink has none of that name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+
+use crate::error::Error;
+use crate::functions::context::FunctionContext;
+use crate::functions::operators::FlinkExprPlanner;
+use crate::functions::rules::FlinkSemantics;
+use crate::functions::signature::call_text;
+use crate::functions::{aggregate, cast, collection, math, strings, temporal};
+
+/// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
+pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
+    let mut by_name: BTreeMap<String, Arc<ScalarUDF>> = BTreeMap::new();
+    for f in flink_scalars(context) {
+        by_name.insert(f.name().to_owned(), f);
+    }
+    let foreign = datafusion::functions::all_default_functions()
+        .into_iter()
+        .chain(datafusion::functions_nested::all_default_nested_functions());
+    for f in foreign {
+        for name in std::iter::once(f.name()).chain(f.aliases().iter().map(String::as_str)) {
+            if !NOT_OFFERED.contains(&name) && !by_name.contains_key(name) && f.name() == name {
+                by_name.insert(name.to_owned(), Arc::clone(&f));
+            }
+        }
+    }
+    by_name.into_values().collect()
+}
+
+/// Names whose DataFusion meaning would mislead: they are spelled like Flink's functions or return its types wrongly.
+const NOT_OFFERED: &[&str] =
+    &["to_timestamp", "to_unixtime", "now", "random", "uuid", "date_part", "extract"];
+
+fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
+    let mut out = temporal::functions(context);
+    out.extend(strings::functions());
+    out.extend(math::functions(context));
+    out.extend(collection::functions());
+    out.push(cast::tag_function());
+    out
+}
+
+/// Every aggregate function.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    let mut by_name: BTreeMap<String, Arc<AggregateUDF>> = BTreeMap::new();
+    for f in datafusion::functions_aggregate::all_default_aggregate_functions() {
+        by_name.insert(f.name().to_owned(), f);
+    }
+    for f in aggregate::functions() {
+        by_name.insert(f.name().to_owned(), f);
+    }
+    by_name.into_values().collect()
+}
+
+/// Every window function.
+pub fn window_functions() -> Vec<Arc<WindowUDF>> {
+    // FIRST_VALUE and LAST_VALUE over windows are the aggregates, which skip NULLs.
+    datafusion::functions_window::all_default_window_functions()
+        .into_iter()
+        .filter(|f| !matches!(f.name(), "first_value" | "last_value"))
+        .collect()
+}
+
+/// Planners of operators and constructors: Flink's first, then the ones of DataFusion that they build on.
+pub fn expr_planners(context: &FunctionContext) -> Vec<Arc<dyn ExprPlanner>> {
+    vec![
+        Arc::new(FlinkExprPlanner::new(context)),
+        Arc::new(datafusion::functions::core::planner::CoreFunctionPlanner::default()),
+        Arc::new(datafusion::functions_nested::planner::NestedFunctionPlanner),
+        Arc::new(datafusion::functions_nested::planner::FieldAccessPlanner),
+        Arc::new(datafusion::functions_aggregate::planner::AggregateFunctionPlanner),
+        Arc::new(datafusion::functions_window::planner::WindowFunctionPlanner),
+    ]
+}
+
+/// Rules that have to run before DataFusion's own analyzer rules.
+pub fn analyzer_rules(context: &FunctionContext) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![Arc::new(FlinkSemantics::new(context))]
+}
+
+/// The names that users call, in capitals and sorted; for `SHOW FUNCTIONS`.
+pub fn names() -> Vec<String> {
+    let mut out: Vec<String> = flink_scalars(&FunctionContext::default())
+        .iter()
+        .map(|f| f.name().to_owned())
+        .chain(aggregate_functions().iter().map(|f| f.name().to_owned()))
+        .chain(window_functions().iter().map(|f| f.name().to_owned()))
+        .chain(SYNTAX.iter().map(|s| (*s).to_owned()))
+        .filter(|n| !n.starts_with("__"))
+        .map(|n| n.to_uppercase())
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
+/// Names that the rewrite turns into something else.
+const SYNTAX: &[&str] = &[
+    "ceiling",
+    "character_length",
+    "grouping",
+    "grouping_id",
+    "if",
+    "ifnull",
+    "mod",
+    "nullif",
+    "stddev",
+    "substr",
+    "variance",
+];
+
+/// A stand-in for an unknown function: planning a call of it gives [`unknown_function`] with the argument types.
+/// Return it from `get_function_meta` when no function, aggregate or window function has the name.
+pub fn missing_function(name: &str) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(missing::Missing::new(name)))
+}
+
+/// `No match found for function signature f(<NUMERIC>)`, with the nearest name.
+pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
+    let e = Error::validation(format!("No match found for function signature {}", call_text(name, types)));
+    let upper = name.to_uppercase();
+    if let Some((_, instead)) = INSTEAD.iter().find(|(n, _)| *n == upper) {
+        return e.hint(format!("use {instead}"));
+    }
+    let near = names()
+        .into_iter()
+        .map(|n| (distance(&n, &upper), n))
+        .min()
+        .filter(|(d, _)| *d <= (upper.chars().count() / 3).max(1));
+    match near {
+        Some((_, n)) => e.hint(format!("did you mean {n}?")),
+        None => e.hint("SHOW FUNCTIONS lists what there is"),
+    }
+}
+
+/// What Flink has instead of names known from other systems.
+const INSTEAD: &[(&str, &str)] = &[
+    ("DATEDIFF", "TIMESTAMPDIFF(unit, a, b)"),
+    ("DATE_ADD", "TIMESTAMPADD(unit, n, t) or t + INTERVAL '1' DAY"),
+    ("DATE_SUB", "TIMESTAMPADD(unit, -n, t) or t - INTERVAL '1' DAY"),
+    ("DAY", "DAYOFMONTH(t)"),
+    ("GROUP_CONCAT", "LISTAGG(s, ',')"),
+    ("NVL", "COALESCE(a, b)"),
+    ("DATE_PART", "EXTRACT(unit FROM t)"),
+    ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),
+];
+
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+mod missing {
+    use std::any::Any;
+
+    use arrow::datatypes::{DataType, FieldRef};
+    use datafusion::error::Result as DfResult;
+    use datafusion::logical_expr::{
+        ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature,
+        Volatility,
+    };
+
+    /// Takes anything and fails with the types it got.
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    pub(super) struct Missing {
+        name: String,
+        signature: Signature,
+    }
+
+    impl Missing {
+        pub(super) fn new(name: &str) -> Self {
+            Missing {
+                name: name.to_owned(),
+                signature: Signature::new(TypeSignature::UserDefined, Volatility::Immutable),
+            }
+        }
+    }
+
+    impl ScalarUDFImpl for Missing {
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+
+        fn name(&self) -> &str {
+            &self.name
+        }
+
+        fn signature(&self) -> &Signature {
+            &self.signature
+        }
+
+        fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+            Err(super::unknown_function(&self.name, arg_types).into())
+        }
+
+        fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
+            let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+            Err(super::unknown_function(&self.name, &types).into())
+        }
+
+        fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
+            Ok(arg_types.to_vec())
+        }
+
+        fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+            Err(super::unknown_function(&self.name, &[]).into())
+        }
+    }
+}

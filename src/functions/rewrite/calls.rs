@@ -1,0 +1,280 @@
+//! Special syntax as ordinary calls: `EXTRACT(YEAR FROM t)` → `extract('YEAR', t)`, `FLOOR(t TO DAY)` →
+//! `floor(t, 'DAY')`, `IF`, `ROW`, subscripts, casts to bounded types; and names in one spelling.
+
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, BinaryLength, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, CharacterLength, DataType,
+    DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName, Subscript, TrimWhereField, Value, WindowType,
+};
+
+use super::literal::{number, text, unwrap};
+use crate::error::{Error, Result};
+use crate::functions::cast::CAST_TAG;
+
+pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
+    match expr {
+        Expr::Function(_) => return function(expr),
+        Expr::Cast { .. } => return cast_length(expr),
+        Expr::Extract { field, expr: e, .. } => {
+            *expr = call("extract", vec![text(&unit(field)), take(e)]);
+        }
+        Expr::Ceil { field, expr: e } => *expr = round_to("ceil", field, e)?,
+        Expr::Floor { field, expr: e } => *expr = round_to("floor", field, e)?,
+        Expr::Position { expr: e, r#in } => *expr = call("locate", vec![take(e), take(r#in)]),
+        Expr::Substring { expr: e, substring_from, substring_for, .. } => {
+            let mut args = vec![take(e)];
+            args.push(substring_from.as_mut().map_or_else(|| number(1), |f| take(f)));
+            args.extend(substring_for.as_mut().map(|f| take(f)));
+            *expr = call("substring", args);
+        }
+        Expr::Trim { expr: e, trim_where, trim_what, trim_characters } => {
+            let name = match trim_where {
+                Some(TrimWhereField::Leading) => "ltrim",
+                Some(TrimWhereField::Trailing) => "rtrim",
+                _ => "btrim",
+            };
+            let mut args = vec![take(e)];
+            args.extend(trim_what.as_mut().map(|w| take(w)));
+            args.extend(trim_characters.take().unwrap_or_default());
+            *expr = call(name, args);
+        }
+        Expr::Overlay { expr: e, overlay_what, overlay_from, overlay_for } => {
+            let mut args = vec![take(e), take(overlay_what), take(overlay_from)];
+            args.extend(overlay_for.as_mut().map(|f| take(f)));
+            *expr = call("overlay", args);
+        }
+        Expr::Tuple(values) if values.len() > 1 => *expr = call("row", std::mem::take(values)),
+        Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => {
+            let mut args = row_args(left)?;
+            args.extend(row_args(right)?);
+            *expr = call("__overlaps", args);
+        }
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let plain =
+                access_chain.iter().all(|a| matches!(a, AccessExpr::Subscript(Subscript::Index { .. })));
+            for a in access_chain.iter_mut() {
+                if let AccessExpr::Subscript(Subscript::Index { index }) = a {
+                    unwrap(index);
+                }
+            }
+            if plain {
+                let mut out = take(root);
+                for a in access_chain.drain(..) {
+                    if let AccessExpr::Subscript(Subscript::Index { index }) = a {
+                        out = call("item", vec![out, index]);
+                    }
+                }
+                *expr = out;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn take(e: &mut Expr) -> Expr {
+    std::mem::replace(e, Expr::Value(Value::Null.into()))
+}
+
+fn row_args(e: &mut Expr) -> Result<Vec<Expr>> {
+    if let Expr::Function(f) = e
+        && f.name.to_string() == "row"
+        && let FunctionArguments::List(list) = &mut f.args
+        && list.args.len() == 2
+    {
+        return Ok(list.args.drain(..).filter_map(into_expr).collect());
+    }
+    Err(Error::validation("OVERLAPS compares two periods").hint("(t1, t2) OVERLAPS (t3, INTERVAL '1' DAY)"))
+}
+
+fn into_expr(a: FunctionArg) -> Option<Expr> {
+    match a {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
+        _ => None,
+    }
+}
+
+/// A call of a function.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// `YEAR`, singular and in capitals.
+pub(super) fn unit(field: &DateTimeField) -> String {
+    let mut text = field.to_string().to_uppercase();
+    if text.ends_with('S') {
+        text.pop();
+    }
+    if text == "MILLENIUM" {
+        text = "MILLENNIUM".into();
+    }
+    text
+}
+
+fn round_to(name: &str, field: &CeilFloorKind, e: &mut Expr) -> Result<Expr> {
+    match field {
+        CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => Ok(call(name, vec![take(e)])),
+        CeilFloorKind::DateTimeField(f) => Ok(call(name, vec![take(e), text(&unit(f))])),
+        CeilFloorKind::Scale(_) => Err(Error::validation(format!("{} takes no scale", name.to_uppercase()))
+            .hint("use ROUND(x, n) or TRUNCATE(x, n)")),
+    }
+}
+
+/// `CHAR(n)` and its kin: Arrow's strings have no length, so the cast gets a step that cuts or pads.
+fn cast_length(expr: &mut Expr) -> Result<()> {
+    let Expr::Cast { kind, data_type, format, .. } = expr else { return Ok(()) };
+    if let Some(f) = format {
+        return Err(Error::unsupported(format!("CAST with FORMAT {f} is not supported")));
+    }
+    if matches!(kind, CastKind::DoubleColon) {
+        return Err(Error::syntax("the operator :: is not supported").hint("write CAST(x AS type)"));
+    }
+    let (name, length) = match data_type {
+        DataType::Char(l) | DataType::Character(l) => ("__char", Some(char_length(l.as_ref())?)),
+        DataType::Varchar(l) | DataType::CharVarying(l) | DataType::CharacterVarying(l) => {
+            ("__varchar", Some(char_length(l.as_ref())?))
+        }
+        DataType::Binary(l) => ("__binary", Some(l.unwrap_or(1))),
+        DataType::Varbinary(l) => (
+            "__varbinary",
+            Some(match l {
+                None => 1,
+                Some(BinaryLength::IntegerLength { length }) => *length,
+                Some(BinaryLength::Max) => i32::MAX as u64,
+            }),
+        ),
+        _ => ("", None),
+    };
+    tag_cast(expr);
+    let Some(length) = length.filter(|l| *l < i32::MAX as u64) else { return Ok(()) };
+    if length == 0 {
+        return Err(Error::validation("the length of a type must be at least 1"));
+    }
+    let inner = take(expr);
+    *expr = call(name, vec![inner, number(length as i64)]);
+    Ok(())
+}
+
+/// `CAST(x AS t)` as `CAST(__as(x, 't') AS t)`: DataFusion leaves casts out of the names by which it tells columns
+/// apart, so `SUM(x)` and `SUM(CAST(x AS DOUBLE))` would clash. The analyzer takes the tag out again.
+fn tag_cast(expr: &mut Expr) {
+    if let Expr::Cast { expr: inner, data_type, .. } = expr {
+        let tag = text(&data_type.to_string());
+        let value = take(inner);
+        **inner = call(CAST_TAG, vec![value, tag]);
+    }
+}
+
+fn char_length(l: Option<&CharacterLength>) -> Result<u64> {
+    match l {
+        None => Ok(1),
+        Some(CharacterLength::IntegerLength { length, unit: None }) => Ok(*length),
+        Some(other) => Err(Error::unsupported(format!("the length {other} is not supported"))
+            .hint("give a number of characters")),
+    }
+}
+
+/// Arguments that have to stay bare numbers because the result type or the plan depends on them.
+fn bare_arguments(name: &str) -> &'static [usize] {
+    match name {
+        "round" | "truncate" | "to_timestamp_ltz" | "lag" | "lead" | "nth_value" => &[1],
+        "ntile" => &[0],
+        _ => &[],
+    }
+}
+
+fn canonical(name: &str) -> &str {
+    match name {
+        "ceiling" => "ceil",
+        "character_length" => "char_length",
+        "substr" => "substring",
+        "variance" => "var_samp",
+        "stddev" => "stddev_samp",
+        "grouping_id" => "grouping",
+        "ifnull" => "coalesce",
+        other => other,
+    }
+}
+
+fn function(expr: &mut Expr) -> Result<()> {
+    let Expr::Function(f) = expr else { return Ok(()) };
+    let [part] = f.name.0.as_slice() else { return Ok(()) };
+    let Some(ident) = part.as_ident() else { return Ok(()) };
+    let lower = ident.value.to_lowercase();
+    let span = ident.span;
+    let mut name = Ident::new(canonical(&lower));
+    name.span = span;
+    f.name = ObjectName::from(vec![name]);
+    if let Some(WindowType::WindowSpec(spec)) = &mut f.over
+        && let Some(frame) = &mut spec.window_frame
+    {
+        super::unwrap_frame(frame);
+    }
+    let FunctionArguments::List(list) = &mut f.args else { return Ok(()) };
+    for i in bare_arguments(&lower) {
+        if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) = list.args.get_mut(*i) {
+            unwrap(e);
+        }
+    }
+    match lower.as_str() {
+        "timestampadd" | "timestampdiff" => {
+            if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) = list.args.first_mut()
+                && let Expr::Identifier(unit) = e
+            {
+                let mut unit = unit.value.to_uppercase();
+                if let Some(u) = unit.strip_prefix("SQL_TSI_") {
+                    unit = u.to_owned();
+                }
+                *e = text(unit.strip_suffix('S').unwrap_or(&unit));
+            }
+        }
+        "if" => {
+            if list.args.len() != 3 {
+                return Err(Error::validation(format!("IF takes 3 arguments, not {}", list.args.len()))
+                    .hint("IF(condition, value, other_value)"));
+            }
+            let mut args = list.args.drain(..).filter_map(into_expr);
+            if let (Some(condition), Some(result), Some(other)) = (args.next(), args.next(), args.next()) {
+                drop(args);
+                *expr = Expr::Case {
+                    case_token: AttachedToken::empty(),
+                    end_token: AttachedToken::empty(),
+                    operand: None,
+                    conditions: vec![CaseWhen { condition, result }],
+                    else_result: Some(Box::new(other)),
+                };
+            }
+        }
+        _ => {}
+    }
+    if let Expr::Function(f) = expr
+        && lower == "mod"
+        && let FunctionArguments::List(list) = &mut f.args
+        && list.args.len() == 2
+    {
+        let mut args = list.args.drain(..).filter_map(into_expr);
+        if let (Some(left), Some(right)) = (args.next(), args.next()) {
+            drop(args);
+            *expr = Expr::Nested(Box::new(Expr::BinaryOp {
+                left: Box::new(left),
+                op: BinaryOperator::Modulo,
+                right: Box::new(right),
+            }));
+        }
+    }
+    Ok(())
+}

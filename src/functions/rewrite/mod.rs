@@ -1,0 +1,146 @@
+//! Flink's reading of the syntax, before DataFusion plans it.
+//!
+//! ```text
+//!  sqlparser tree ─► literals typed (literal) ─► special forms to calls (calls) ─► LIKE patterns (patterns) ─► SqlToRel
+//! ```
+//!
+//! Children are rewritten before their parents. A typed integer literal is `CAST(1 AS INT)`; parents that need the
+//! bare number (LIMIT, ordinals of ORDER BY, subscripts, frames) take it out again.
+
+mod calls;
+mod interval;
+mod literal;
+mod patterns;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderByKind, Query, SetExpr, VisitMut, VisitorMut,
+    WindowFrame, WindowFrameBound,
+};
+
+use crate::error::{Error, Result};
+
+/// Rewrites a query in place.
+///
+/// # Errors
+/// Literals out of range, malformed intervals, GROUP BY ordinals, LIKE patterns with a wrong escape.
+pub fn rewrite_query_ast(query: &mut Query) -> Result<()> {
+    run(|r| query.visit(r))
+}
+
+/// Rewrites a single expression in place: computed columns, watermarks, defaults.
+///
+/// # Errors
+/// As [`rewrite_query_ast`].
+pub fn rewrite_expr_ast(expr: &mut Expr) -> Result<()> {
+    run(|r| expr.visit(r))
+}
+
+fn run(visit: impl FnOnce(&mut Rewriter) -> ControlFlow<Error>) -> Result<()> {
+    match visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+struct Rewriter;
+
+impl VisitorMut for Rewriter {
+    type Break = Error;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        literal::fold_sign(expr);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        flow(rewrite_node(expr))
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        flow(rewrite_query_clauses(query))
+    }
+}
+
+fn flow(r: Result<()>) -> ControlFlow<Error> {
+    match r {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => ControlFlow::Break(e),
+    }
+}
+
+fn rewrite_node(expr: &mut Expr) -> Result<()> {
+    match expr {
+        Expr::Value(_) | Expr::TypedString(_) => literal::rewrite(expr),
+        Expr::Interval(_) => interval::rewrite(expr),
+        Expr::Like { .. } | Expr::SimilarTo { .. } => patterns::rewrite(expr),
+        _ => calls::rewrite(expr),
+    }
+}
+
+fn rewrite_query_clauses(query: &mut Query) -> Result<()> {
+    rewrite_body(&mut query.body)?;
+    if let Some(order_by) = &mut query.order_by
+        && let OrderByKind::Expressions(exprs) = &mut order_by.kind
+    {
+        for e in exprs {
+            literal::unwrap(&mut e.expr);
+        }
+    }
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+            limit.iter_mut().for_each(literal::unwrap);
+            if let Some(o) = offset {
+                literal::unwrap(&mut o.value);
+            }
+        }
+        Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
+            literal::unwrap(offset);
+            literal::unwrap(limit);
+        }
+        None => {}
+    }
+    if let Some(q) = query.fetch.as_mut().and_then(|f| f.quantity.as_mut()) {
+        literal::unwrap(q);
+    }
+    Ok(())
+}
+
+fn rewrite_body(body: &mut SetExpr) -> Result<()> {
+    match body {
+        SetExpr::Select(select) => {
+            if let GroupByExpr::Expressions(exprs, _) = &select.group_by {
+                for e in exprs {
+                    if let Some(n) = literal::typed_integer(e) {
+                        return Err(Error::validation(format!(
+                            "GROUP BY {n}: ordinals are not supported here"
+                        ))
+                        .hint("repeat the expression of the select list"));
+                    }
+                }
+            }
+            for w in &mut select.named_window {
+                if let NamedWindowExpr::WindowSpec(spec) = &mut w.1
+                    && let Some(frame) = &mut spec.window_frame
+                {
+                    unwrap_frame(frame);
+                }
+            }
+            Ok(())
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            rewrite_body(left)?;
+            rewrite_body(right)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unwrap_frame(frame: &mut WindowFrame) {
+    for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
+        if let WindowFrameBound::Preceding(Some(e)) | WindowFrameBound::Following(Some(e)) = bound {
+            literal::unwrap(e);
+        }
+    }
+}

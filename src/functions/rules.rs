@@ -1,0 +1,173 @@
+//! Type-aware rewrites between SQL and DataFusion's own type coercion.
+//!
+//! Runs before every other analyzer rule, so each `Cast` found is one the user wrote (or a typed literal).
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::binary::type_union_resolution;
+use datafusion::logical_expr::expr::{Between, Cast, InList, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+
+use crate::error::Result;
+use crate::functions::cast;
+use crate::functions::context::FunctionContext;
+use crate::functions::operators::{check_comparable, comparison_cast};
+
+/// Gives casts and comparisons Flink's meaning.
+#[derive(Debug)]
+pub struct FlinkSemantics {
+    context: FunctionContext,
+}
+
+impl FlinkSemantics {
+    /// For a session.
+    pub fn new(context: &FunctionContext) -> Self {
+        FlinkSemantics { context: context.clone() }
+    }
+}
+
+impl AnalyzerRule for FlinkSemantics {
+    fn name(&self) -> &str {
+        "flink_semantics"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(|plan| self.plan(plan))?.data)
+    }
+}
+
+impl FlinkSemantics {
+    fn plan(&self, plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+        let mut schema = merge_schema(&plan.inputs());
+        if let LogicalPlan::TableScan(scan) = &plan {
+            schema
+                .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+        }
+        let names = NamePreserver::new(&plan);
+        let out = plan.map_expressions(|e| {
+            let name = names.save(&e);
+            Ok(rewrite(e, &schema, &self.context)?.update_data(|e| name.restore(e)))
+        })?;
+        if out.transformed { out.map_data(LogicalPlan::recompute_schema) } else { recompute(out) }
+    }
+}
+
+/// Types below may have changed even where no expression did.
+fn recompute(plan: Transformed<LogicalPlan>) -> DfResult<Transformed<LogicalPlan>> {
+    match plan.data {
+        LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) | LogicalPlan::Extension(_) => Ok(plan),
+        _ => plan.map_data(LogicalPlan::recompute_schema),
+    }
+}
+
+/// The rewrite for a single expression over a schema: computed columns, watermarks, defaults. DataFusion's type
+/// coercion comes after it.
+///
+/// # Errors
+/// Casts and comparisons that Flink refuses.
+pub fn analyze_expr(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> Result<Expr> {
+    Ok(rewrite(expr, schema, context)?.data)
+}
+
+fn rewrite(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
+    expr.transform_up(|e| match e {
+        Expr::Cast(Cast { expr, data_type }) => retyped(*expr, &data_type, false, schema, context),
+        Expr::TryCast(TryCast { expr, data_type }) => retyped(*expr, &data_type, true, schema, context),
+        Expr::InList(InList { expr, list, negated }) => {
+            let t = expr.get_type(schema)?;
+            let mut changed = false;
+            let list = list
+                .into_iter()
+                .map(|item| {
+                    let (item, c) = beside(item, &t, schema, context)?;
+                    changed |= c;
+                    Ok(item)
+                })
+                .collect::<DfResult<Vec<_>>>()?;
+            let out = Expr::InList(InList { expr, list, negated });
+            Ok(if changed { Transformed::yes(out) } else { Transformed::no(out) })
+        }
+        Expr::Between(Between { expr, negated, low, high }) => {
+            let t = expr.get_type(schema)?;
+            let (low, a) = beside(*low, &t, schema, context)?;
+            let (high, b) = beside(*high, &t, schema, context)?;
+            let out = Expr::Between(Between { expr, negated, low: Box::new(low), high: Box::new(high) });
+            Ok(if a || b { Transformed::yes(out) } else { Transformed::no(out) })
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
+        {
+            let t = left.get_type(schema)?;
+            let (right, changed) = beside(*right, &t, schema, context)?;
+            let out = Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(right) });
+            Ok(if changed { Transformed::yes(out) } else { Transformed::no(out) })
+        }
+        e @ Expr::Case(_) => settle_case(e, schema, context),
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// Gives all branches of every CASE their common type, so that the types DataFusion derives before its own coercion
+/// (it takes the first branch's) are already right.
+pub(crate) fn settle_cases(expr: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> DfResult<Expr> {
+    Ok(expr
+        .transform_up(|e| match e {
+            e @ Expr::Case(_) => settle_case(e, schema, context),
+            other => Ok(Transformed::no(other)),
+        })?
+        .data)
+}
+
+fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
+    let Expr::Case(mut case) = e else { return Ok(Transformed::no(e)) };
+    let mut types = Vec::with_capacity(case.when_then_expr.len() + 1);
+    for then in case.when_then_expr.iter().map(|(_, t)| t).chain(&case.else_expr) {
+        types.push(then.get_type(schema)?);
+    }
+    let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
+    if known.windows(2).all(|w| w.first() == w.last()) {
+        return Ok(Transformed::no(Expr::Case(case)));
+    }
+    let Some(common) = type_union_resolution(&known) else { return Ok(Transformed::no(Expr::Case(case))) };
+    let branches = case.when_then_expr.iter_mut().map(|(_, t)| t).chain(case.else_expr.iter_mut());
+    for (branch, own) in branches.zip(types) {
+        if own != common && own != DataType::Null {
+            let taken = std::mem::replace(&mut **branch, Expr::Literal(ScalarValue::Null, None));
+            **branch = cast::cast_expr(taken, &own, &common, false, context)?;
+        }
+    }
+    Ok(Transformed::yes(Expr::Case(case)))
+}
+
+fn retyped(
+    e: Expr,
+    to: &DataType,
+    lenient: bool,
+    schema: &dyn ExprSchema,
+    context: &FunctionContext,
+) -> DfResult<Transformed<Expr>> {
+    let e = cast::untag(e);
+    let from = e.get_type(schema)?;
+    Ok(Transformed::yes(cast::cast_expr(e, &from, to, lenient, context)?))
+}
+
+/// An operand that is compared with a value of type `t`.
+fn beside(
+    e: Expr,
+    t: &DataType,
+    schema: &dyn ExprSchema,
+    context: &FunctionContext,
+) -> DfResult<(Expr, bool)> {
+    let own = e.get_type(schema)?;
+    check_comparable(&"=", t, &own)?;
+    match comparison_cast(t, &own) {
+        Some((to, false)) => Ok((cast::cast_expr(e, &own, &to, false, context)?, true)),
+        _ => Ok((e, false)),
+    }
+}

@@ -1,0 +1,161 @@
+//! A window table function on its own: each row once per window it belongs to, with the window's columns.
+//!
+//! ```text
+//!  row(ts) ─► row ++ window_start, window_end, window_time   (HOP: size/slide rows, CUMULATE: up to size/step rows)
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | state | none |
+//! | changelog | any in; TUMBLE keeps kinds, otherwise the copies of an update pair become `-D` and `+I` |
+//! | late rows | never dropped here |
+//! | NULL row time | dropped and counted |
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, UInt8Array, UInt32Array,
+};
+use arrow::compute::{cast, take, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
+
+use crate::error::{Error, Result};
+use crate::operators::window_aggregate::{WallClock, WindowKind, WindowSpec};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::{ChangeBatch, RowKinds};
+
+/// The windows of rows.
+#[derive(Debug, Default)]
+pub struct AssignedWindows {
+    /// Row number for each (row, window).
+    pub rows: Vec<u32>,
+    /// Window starts, wall-clock milliseconds.
+    pub starts: Vec<i64>,
+    /// Window ends, wall-clock milliseconds.
+    pub ends: Vec<i64>,
+}
+
+/// Assigns the windows of each time in `times` (any timestamp type); NULL times get none.
+///
+/// # Errors
+/// Internal if `times` are not timestamps.
+pub fn assign_windows(window: &WindowSpec, times: &ArrayRef) -> Result<AssignedWindows> {
+    let zone = match times.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        other => return Err(Error::internal(format!("windows over {other}"))),
+    };
+    let millis = cast(times, &DataType::Timestamp(TimeUnit::Millisecond, zone))?;
+    let millis = millis.as_primitive::<TimestampMillisecondType>();
+    let mut clock = window.zone.map(WallClock::new);
+    let mut assigned = AssignedWindows::default();
+    assigned.rows.reserve(millis.len());
+    assigned.starts.reserve(millis.len());
+    assigned.ends.reserve(millis.len());
+    for row in 0..millis.len() {
+        if millis.is_null(row) {
+            continue;
+        }
+        let instant = millis.value(row);
+        let wall = clock.as_mut().map_or(instant, |c| c.shift(instant));
+        let first_end = window.slice_end(wall);
+        match window.kind {
+            WindowKind::Hop { size, slide } => {
+                // Windows that contain the row end at the slice ends in (wall, wall + size].
+                let mut end = first_end;
+                while end - size <= wall {
+                    assigned.rows.push(row as u32);
+                    assigned.starts.push(end - size);
+                    assigned.ends.push(end);
+                    end += slide;
+                }
+            }
+            WindowKind::Cumulate { step, .. } => {
+                let last = window.last_window_end(first_end);
+                let start = window.window_start(first_end);
+                let mut end = first_end;
+                while end <= last {
+                    assigned.rows.push(row as u32);
+                    assigned.starts.push(start);
+                    assigned.ends.push(end);
+                    end += step;
+                }
+            }
+            WindowKind::Tumble { .. } | WindowKind::Attached { .. } => {
+                assigned.rows.push(row as u32);
+                assigned.starts.push(window.window_start(first_end));
+                assigned.ends.push(first_end);
+            }
+        }
+    }
+    Ok(assigned)
+}
+
+impl AssignedWindows {
+    /// `window_start`, `window_end` and `window_time` as columns.
+    pub fn columns(self, window: &WindowSpec) -> (Vec<u32>, [ArrayRef; 3]) {
+        let times: Vec<i64> = self.ends.iter().map(|e| window.window_time(*e)).collect();
+        let time = TimestampMillisecondArray::from(times);
+        let time: ArrayRef = match window.time_type() {
+            DataType::Timestamp(_, Some(zone)) => Arc::new(time.with_timezone(zone)),
+            _ => Arc::new(time),
+        };
+        let start: ArrayRef = Arc::new(TimestampMillisecondArray::from(self.starts));
+        let end: ArrayRef = Arc::new(TimestampMillisecondArray::from(self.ends));
+        (self.rows, [start, end, time])
+    }
+}
+
+/// Expands rows to their windows.
+#[derive(Debug)]
+pub struct WindowTableFunctionOperator {
+    window: WindowSpec,
+    time_column: usize,
+    schema: SchemaRef,
+    null_times: u64,
+}
+
+impl WindowTableFunctionOperator {
+    /// Windows over `time_column`; `schema` is the input's with the three window columns appended.
+    pub fn new(window: WindowSpec, time_column: usize, schema: SchemaRef) -> Self {
+        WindowTableFunctionOperator { window, time_column, schema, null_times: 0 }
+    }
+}
+
+impl Operator for WindowTableFunctionOperator {
+    fn name(&self) -> &'static str {
+        "WindowTableFunction"
+    }
+
+    fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        let times = batch.rows.column(self.time_column);
+        self.null_times += times.null_count() as u64;
+        let (rows, window_columns) = assign_windows(&self.window, times)?.columns(&self.window);
+        if rows.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let same = rows.len() == batch.num_rows()
+            && times.null_count() == 0
+            && matches!(self.window.kind, WindowKind::Tumble { .. });
+        let indices = UInt32Array::from(rows);
+        let input = if same { batch.rows.clone() } else { take_record_batch(&batch.rows, &indices)? };
+        let mut columns = input.columns().to_vec();
+        columns.extend(window_columns);
+        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        let kinds = match batch.kinds {
+            Some(kinds) if same => Some(kinds),
+            Some(kinds) => {
+                let taken = take(&kinds.to_array(), &indices, None)?;
+                let taken: &UInt8Array = taken.as_primitive();
+                // Copies of the two halves are no longer adjacent per window.
+                Some(RowKinds::new(taken.values().iter().map(|c| if c & 1 == 1 { 3 } else { 0 }).collect()))
+            }
+            None => None,
+        };
+        out.emit(ChangeBatch { rows, kinds });
+        Ok(Progress::Done)
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics { late_rows_dropped: self.null_times, ..OperatorMetrics::default() }
+    }
+}

@@ -1,0 +1,440 @@
+//! What the SQL planner asks for: tables, functions, options. One [`Planner`] per statement.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DFSchema, Result as DfResult, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, Extension, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use crate::catalog::{CatalogObject, ColumnKind, ResolvedTable, SqlExpr, TableDef, ViewDef};
+use crate::connectors::{ConnectorEnv, Source};
+use crate::error::{Error, Location, Result};
+use crate::functions;
+use crate::plan::table::{ConnectorTable, DerivedTable};
+use crate::plan::watermark::WatermarkNode;
+use crate::plan::window_tvf::WindowTvfPlanner;
+use crate::runtime::job::JobMetrics;
+use crate::sql::ast::{HINT_MARK, Query};
+
+/// Looks names up in the catalogs.
+pub trait NameResolver: Send + Sync + Debug {
+    /// The table or view that `parts` (one to three) mean; `within` is the catalog and database for short names,
+    /// the session's when `None`.
+    ///
+    /// # Errors
+    /// External when a catalog fails.
+    fn lookup(&self, parts: &[String], within: Option<&(String, String)>) -> Result<Option<CatalogObject>>;
+
+    /// Names for "did you mean".
+    fn candidates(&self) -> Vec<String>;
+
+    /// The source of a table.
+    ///
+    /// # Errors
+    /// Validation for bad options.
+    fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>>;
+}
+
+/// All functions by lower-case name.
+#[derive(Debug)]
+pub struct FunctionRegistry {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    type_planner: Arc<dyn TypePlanner>,
+}
+
+impl FunctionRegistry {
+    /// The functions of [`crate::functions`].
+    pub fn new(context: &functions::FunctionContext) -> Self {
+        let mut registry = FunctionRegistry {
+            scalar: HashMap::new(),
+            aggregate: HashMap::new(),
+            window: HashMap::new(),
+            expr_planners: functions::expr_planners(context),
+            type_planner: functions::type_planner(),
+        };
+        for f in functions::scalar_functions(context) {
+            for alias in f.aliases() {
+                registry.scalar.insert(alias.to_ascii_lowercase(), f.clone());
+            }
+            registry.scalar.insert(f.name().to_ascii_lowercase(), f);
+        }
+        for f in functions::aggregate_functions() {
+            for alias in f.aliases() {
+                registry.aggregate.insert(alias.to_ascii_lowercase(), f.clone());
+            }
+            registry.aggregate.insert(f.name().to_ascii_lowercase(), f);
+        }
+        for f in functions::window_functions() {
+            for alias in f.aliases() {
+                registry.window.insert(alias.to_ascii_lowercase(), f.clone());
+            }
+            registry.window.insert(f.name().to_ascii_lowercase(), f);
+        }
+        registry
+    }
+}
+
+/// Everything a statement is planned with.
+#[derive(Debug, Clone)]
+pub struct PlanEnv {
+    /// Catalogs.
+    pub names: Arc<dyn NameResolver>,
+    /// Functions.
+    pub functions: Arc<FunctionRegistry>,
+    /// DataFusion's options.
+    pub config: Arc<ConfigOptions>,
+    /// For connectors.
+    pub connectors: ConnectorEnv,
+    /// Counters of the job that is planned.
+    pub metrics: Arc<JobMetrics>,
+}
+
+/// Plans the queries of one statement.
+#[derive(Debug)]
+pub struct Planner {
+    env: PlanEnv,
+    hints: Vec<BTreeMap<String, String>>,
+    within: Option<(String, String)>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    /// Depth of views within views, to stop cycles.
+    depth: usize,
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions {
+        parse_float_as_decimal: true,
+        enable_ident_normalization: false,
+        support_varchar_with_length: true,
+        enable_options_value_normalization: false,
+        collect_spans: true,
+        map_string_types_to_utf8view: false,
+        // NULLs are low: first in ASC, last in DESC.
+        default_null_ordering: NullOrdering::NullsMin,
+    }
+}
+
+impl Planner {
+    /// A planner for statements with these table hints.
+    pub fn new(env: PlanEnv, hints: Vec<BTreeMap<String, String>>) -> Self {
+        let window: Arc<dyn RelationPlanner> =
+            Arc::new(WindowTvfPlanner { time_zone: env.connectors.time_zone });
+        Planner { env, hints, within: None, relation_planners: vec![window], depth: 0 }
+    }
+
+    /// Plans a query, before analysis and optimization.
+    ///
+    /// # Errors
+    /// Validation with the location of the cause where it is known.
+    pub fn plan_query(env: &PlanEnv, query: &Query) -> Result<LogicalPlan> {
+        Self::new(env.clone(), query.table_hints.clone()).plan(&query.query).map_err(|e| e.at(query.location))
+    }
+
+    fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let mut query = query.clone();
+        functions::rewrite_query_ast(&mut query)?;
+        let planner = SqlToRel::new_with_options(self, parser_options());
+        Ok(planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?)
+    }
+
+    /// Plans an expression over the columns of `schema`.
+    ///
+    /// # Errors
+    /// Validation with the location of the expression.
+    pub fn plan_expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        let mut tree = expr.expr.clone();
+        functions::rewrite_expr_ast(&mut tree)?;
+        let planner = SqlToRel::new_with_options(self, parser_options());
+        planner
+            .sql_to_expr(tree, schema, &mut PlannerContext::new())
+            .map_err(|e| Error::from(e).at(expr.location))
+    }
+
+    fn table(&self, reference: &TableReference) -> Result<Arc<dyn TableProvider>> {
+        let mut parts: Vec<String> = match reference {
+            TableReference::Bare { table } => vec![table.to_string()],
+            TableReference::Partial { schema, table } => vec![schema.to_string(), table.to_string()],
+            TableReference::Full { catalog, schema, table } => {
+                vec![catalog.to_string(), schema.to_string(), table.to_string()]
+            }
+        };
+        let mut hint = BTreeMap::new();
+        if let Some(last) = parts.last_mut()
+            && let Some((name, number)) = last.clone().split_once(HINT_MARK)
+        {
+            *last = name.to_owned();
+            hint = number.parse().ok().and_then(|n: usize| self.hints.get(n)).cloned().unwrap_or_default();
+        }
+        let shown = parts.join(".");
+        match self.env.names.lookup(&parts, self.within.as_ref())? {
+            Some(CatalogObject::Table(def)) => self.plan_table(&def, &hint),
+            Some(CatalogObject::View(view)) => {
+                if !hint.is_empty() {
+                    return Err(Error::validation(format!("view {shown} cannot have an OPTIONS hint")));
+                }
+                self.plan_view(&view)
+            }
+            None => {
+                let mut error = Error::validation(format!("Object '{shown}' not found"));
+                if let Some(near) = nearest(&shown, &self.env.names.candidates()) {
+                    error = error.hint(format!("did you mean {near}?"));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
+        if self.depth > 32 {
+            return Err(Error::validation(format!("view {} refers to itself", view.path)));
+        }
+        let inner = Planner {
+            env: self.env.clone(),
+            hints: view.query.table_hints.clone(),
+            within: Some(view.resolve_in.clone()),
+            relation_planners: self.relation_planners.clone(),
+            depth: self.depth + 1,
+        };
+        let mut plan =
+            inner.plan(&view.query.query).map_err(|e| e.context(format!("view {}", view.path.object)))?;
+        if !view.columns.is_empty() {
+            plan = rename(plan, &view.columns)?;
+        }
+        Ok(Arc::new(DerivedTable::new(plan)))
+    }
+
+    /// A table with its computed columns and its watermark.
+    fn plan_table(
+        &self,
+        def: &Arc<TableDef>,
+        hint: &BTreeMap<String, String>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let name = def.path.object.clone();
+        let resolved = ResolvedTable::new(def.clone(), hint)?;
+        let idle_timeout = resolved.options.get("scan.watermark.idle-timeout").cloned();
+        let source =
+            self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
+        let base: Arc<dyn TableProvider> = Arc::new(ConnectorTable {
+            name: name.clone(),
+            // Hashed, as options may hold secrets.
+            identity: xxhash_rust::xxh3::xxh3_64(format!("{} {:?}", def.path, resolved.options).as_bytes()),
+            source,
+            idle_timeout: match idle_timeout {
+                None => None,
+                Some(text) => Some(crate::connectors::options::parse_duration(&text).ok_or_else(|| {
+                    Error::validation(format!(
+                        "table {name}: invalid 'scan.watermark.idle-timeout' = '{text}'"
+                    ))
+                })?),
+            },
+            metrics: self.env.metrics.clone(),
+        });
+        let plain = def.watermark.is_none()
+            && def.columns.iter().all(|c| matches!(c.kind, ColumnKind::Physical))
+            && resolved.metadata.is_empty();
+        if plain {
+            return Ok(base);
+        }
+        let reference = TableReference::bare(name.clone());
+        let scan = LogicalPlanBuilder::scan(reference.clone(), provider_as_source(base), None)?;
+        let scan_schema = scan.schema().clone();
+        let columns = self.columns(def, &scan_schema, &reference)?;
+        let mut plan = scan.project(columns)?.build()?;
+        if let Some(watermark) = &def.watermark {
+            let schema = plan.schema().clone();
+            let (qualifier, field) =
+                schema.iter().find(|(_, f)| f.name() == &watermark.column).ok_or_else(|| {
+                    Error::validation(format!("the watermark column '{}' is not defined", watermark.column))
+                        .at(watermark.expr.location)
+                })?;
+            let column = Expr::Column(datafusion::common::Column::from((qualifier, field.as_ref())));
+            let expr = self.plan_expr(&watermark.expr, &schema)?;
+            plan = LogicalPlan::Extension(Extension {
+                node: Arc::new(WatermarkNode { input: plan, column, watermark: expr }),
+            });
+        }
+        Ok(Arc::new(DerivedTable::new(plan)))
+    }
+
+    /// The declared columns as expressions over the scan; computed columns may use each other in any order.
+    fn columns(&self, def: &TableDef, scan: &DFSchema, reference: &TableReference) -> Result<Vec<Expr>> {
+        use datafusion::common::tree_node::{Transformed, TreeNode};
+        use datafusion::logical_expr::ExprSchemable;
+        let mut computed: BTreeMap<&str, Expr> = BTreeMap::new();
+        let mut waiting: Vec<(&str, &SqlExpr)> = def
+            .columns
+            .iter()
+            .filter_map(|c| match &c.kind {
+                ColumnKind::Computed(e) => Some((c.name.as_str(), e)),
+                _ => None,
+            })
+            .collect();
+        while !waiting.is_empty() {
+            let mut schema = scan.clone();
+            for (name, expr) in &computed {
+                let (_, field) = expr.to_field(scan)?;
+                let field = Arc::new(field.as_ref().clone().with_name(*name));
+                let added =
+                    DFSchema::new_with_metadata(vec![(Some(reference.clone()), field)], HashMap::new())?;
+                schema.merge(&added);
+            }
+            let mut left = Vec::new();
+            let mut failure = None;
+            let before = waiting.len();
+            for (name, expr) in waiting {
+                match self.plan_expr(expr, &schema) {
+                    Ok(planned) => {
+                        let expanded = planned.transform(|e| {
+                            Ok(match &e {
+                                Expr::Column(c) => match computed.get(c.name.as_str()) {
+                                    Some(inner) if !scan.has_column(c) => Transformed::yes(inner.clone()),
+                                    _ => Transformed::no(e),
+                                },
+                                _ => Transformed::no(e),
+                            })
+                        })?;
+                        computed.insert(name, expanded.data);
+                    }
+                    Err(e) => {
+                        failure = Some(e);
+                        left.push((name, expr));
+                    }
+                }
+            }
+            if left.len() == before
+                && let Some(e) = failure
+            {
+                return Err(e.context(format!("computed column of table {}", def.path.object)));
+            }
+            waiting = left;
+        }
+        def.columns
+            .iter()
+            .map(|c| {
+                let expr = match computed.remove(c.name.as_str()) {
+                    Some(e) => e,
+                    None => {
+                        let (qualifier, field) =
+                            scan.iter().find(|(_, f)| f.name() == &c.name).ok_or_else(|| {
+                                Error::internal(format!("the source of {} lacks column {}", def.path, c.name))
+                            })?;
+                        return Ok(Expr::Column(datafusion::common::Column::from((
+                            qualifier,
+                            field.as_ref(),
+                        ))));
+                    }
+                };
+                Ok(expr.alias_qualified(Some(reference.clone()), c.name.clone()))
+            })
+            .collect()
+    }
+
+    /// Type of a computed column, for DESCRIBE.
+    ///
+    /// # Errors
+    /// As planning the table.
+    pub fn table_schema(env: &PlanEnv, def: &Arc<TableDef>) -> Result<arrow::datatypes::SchemaRef> {
+        let planner = Planner::new(env.clone(), Vec::new());
+        Ok(planner.plan_table(def, &BTreeMap::new())?.schema())
+    }
+}
+
+/// Gives the columns of a plan new names.
+///
+/// # Errors
+/// Validation if their number differs.
+pub fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    if names.len() != plan.schema().fields().len() {
+        return Err(Error::validation(format!(
+            "{} column names for a query of {} columns",
+            names.len(),
+            plan.schema().fields().len()
+        )));
+    }
+    let exprs: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(names)
+        .map(|(c, name)| Expr::Column(c).alias(name.clone()))
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// The candidate most like `name`, if it is near enough for a suggestion.
+pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+    let wanted = name.to_lowercase();
+    candidates
+        .iter()
+        .map(|c| (datafusion::common::utils::datafusion_strsim::levenshtein(&wanted, &c.to_lowercase()), c))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
+        .map(|(_, c)| c.clone())
+}
+
+impl ContextProvider for Planner {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(self.table(&name)?))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.env.functions.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(self.env.functions.type_planner.clone())
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.env.functions.scalar.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.env.functions.aggregate.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.env.functions.window.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn get_variable_type(&self, _variable_names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.env.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.env.functions.scalar.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.env.functions.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.env.functions.window.keys().cloned().collect()
+    }
+}
+
+/// The position that sqlparser's span starts at.
+pub fn location_of(span: datafusion::sql::sqlparser::tokenizer::Span) -> Location {
+    Location { line: span.start.line, column: span.start.column }
+}

@@ -1,0 +1,302 @@
+//! Lowering of GROUP BY: window aggregates over a pending or attached window, updating aggregates otherwise.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_planner::create_aggregate_expr_and_maybe_filter;
+
+use crate::error::{Error, Result};
+use crate::operators::calc::CalcConfig;
+use crate::operators::group_aggregate::{
+    AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput,
+};
+use crate::operators::window_aggregate::{
+    WindowAggregateConfig, WindowAggregateOperator, WindowKind, WindowOutput, WindowPhase, WindowSpec,
+};
+use crate::plan::stream::relation::AttachedWindow;
+use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, physical_expr};
+use crate::runtime::graph::{ChangelogMode, OperatorFactory};
+
+/// What a column of the result is, before it is known which aggregate computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouping {
+    Key(usize),
+    Start,
+    End,
+    Time,
+}
+
+impl StreamPlanner {
+    pub(super) fn lower_aggregate(&mut self, aggregate: &Aggregate) -> Result<Relation> {
+        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+            return Err(super::not_yet("GROUPING SETS, CUBE and ROLLUP"));
+        }
+        let mut input = self.lower(&aggregate.input)?;
+        input.schema = aggregate.input.schema().clone();
+        let mut groups = groupings(&aggregate.group_expr, &input);
+        let windowed = |g: &[(Grouping, Expr)]| {
+            g.iter().any(|(g, _)| *g == Grouping::Start) && g.iter().any(|(g, _)| *g == Grouping::End)
+        };
+        let uses_window = aggregate
+            .aggr_expr
+            .iter()
+            .chain(groups.iter().filter(|(g, _)| matches!(g, Grouping::Key(_))).map(|(_, e)| e))
+            .map(|e| input.uses_window(e))
+            .collect::<Result<Vec<bool>>>()?
+            .contains(&true);
+        if input.window.is_some() && (!windowed(&groups) || uses_window) {
+            input = self.materialize(input)?;
+            groups = groupings(&aggregate.group_expr, &input);
+        }
+        if windowed(&groups) {
+            self.lower_window_aggregate(aggregate, input, groups)
+        } else {
+            // Without both window columns it is an ordinary aggregate over them.
+            let groups = groups.into_iter().enumerate().map(|(i, (_, e))| (Grouping::Key(i), e)).collect();
+            self.lower_group_aggregate(aggregate, input, groups)
+        }
+    }
+
+    fn lower_group_aggregate(
+        &mut self,
+        aggregate: &Aggregate,
+        input: Relation,
+        groups: Vec<(Grouping, Expr)>,
+    ) -> Result<Relation> {
+        let keys: Vec<Expr> = groups.into_iter().map(|(_, e)| e).collect();
+        let (input, key_columns) = self.with_key_columns(input, &keys)?;
+        let schema = input.physical_df_schema()?;
+        let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
+        let config = GroupAggregateConfig {
+            input_schema: input.physical.clone(),
+            output_schema: output_schema.clone(),
+            output: (0..keys.len())
+                .map(GroupOutput::Key)
+                .chain((0..aggregate.aggr_expr.len()).map(GroupOutput::Aggregate))
+                .collect(),
+            keys: column_exprs(&input.physical, &key_columns),
+            aggregates: self.calls(&aggregate.aggr_expr, &schema, &input.physical)?,
+            input_retracts: input.changelog == ChangelogMode::Retract,
+            emit_update_before: true,
+            bundle_rows: self.options.bundle_rows,
+            emit_default_row_on_end: true,
+        };
+        config.validate()?;
+        let detail = describe(&aggregate.group_expr, &aggregate.aggr_expr);
+        let factory: OperatorFactory = Arc::new(move |subtask| {
+            Ok(Box::new(GroupAggregateOperator::new(config.clone(), subtask.key_groups)?))
+        });
+        let node = self.add_operator(
+            "GroupAggregate",
+            detail,
+            &input,
+            ChangelogMode::Retract,
+            Some(key_columns),
+            factory,
+        );
+        Ok(Relation::plain(
+            node,
+            aggregate.schema.clone(),
+            output_schema,
+            ChangelogMode::Retract,
+            BTreeSet::new(),
+        ))
+    }
+
+    fn lower_window_aggregate(
+        &mut self,
+        aggregate: &Aggregate,
+        input: Relation,
+        groups: Vec<(Grouping, Expr)>,
+    ) -> Result<Relation> {
+        let keys: Vec<Expr> =
+            groups.iter().filter(|(g, _)| matches!(g, Grouping::Key(_))).map(|(_, e)| e.clone()).collect();
+        let (input, key_columns) = self.with_key_columns(input, &keys)?;
+        let (window, time_column, text) = match (&input.window, &input.attached) {
+            (Some(w), _) => (w.spec, w.time_column, w.text.clone()),
+            (None, Some(a)) => (
+                WindowSpec {
+                    kind: WindowKind::Attached { start_column: a.start, end_column: a.end },
+                    offset: 0,
+                    zone: a.zone,
+                },
+                a.end,
+                format!("win_start=[{}], win_end=[{}]", a.start, a.end),
+            ),
+            (None, None) => return Err(Error::internal("a window aggregate without window")),
+        };
+        let schema = input.physical_df_schema()?;
+        let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
+        let output: Vec<WindowOutput> = groups
+            .iter()
+            .map(|(g, _)| match g {
+                Grouping::Key(i) => WindowOutput::Key(*i),
+                Grouping::Start => WindowOutput::Start,
+                Grouping::End => WindowOutput::End,
+                Grouping::Time => WindowOutput::Time,
+            })
+            .chain((0..aggregate.aggr_expr.len()).map(WindowOutput::Aggregate))
+            .collect();
+        let position = |wanted: WindowOutput| output.iter().position(|o| *o == wanted);
+        let attached = match (position(WindowOutput::Start), position(WindowOutput::End)) {
+            (Some(start), Some(end)) => Some(AttachedWindow { start, end, zone: window.zone }),
+            _ => None,
+        };
+        let rowtime: BTreeSet<usize> = position(WindowOutput::Time).into_iter().collect();
+        let config = WindowAggregateConfig {
+            input_schema: input.physical.clone(),
+            output_schema: output_schema.clone(),
+            output,
+            window,
+            time_column,
+            keys: column_exprs(&input.physical, &key_columns),
+            aggregates: self.calls(&aggregate.aggr_expr, &schema, &input.physical)?,
+            phase: WindowPhase::Single,
+            input_retracts: input.changelog == ChangelogMode::Retract,
+        };
+        config.validate()?;
+        let detail = format!("{}, window=[{text}]", describe(&aggregate.group_expr, &aggregate.aggr_expr));
+        let build = |config: WindowAggregateConfig| -> OperatorFactory {
+            Arc::new(move |subtask| {
+                Ok(Box::new(WindowAggregateOperator::new(config.clone(), subtask.key_groups)?))
+            })
+        };
+        // Two phases pay where an exchange stands between: it then carries a row per key and slice instead of all.
+        let two_phase = self.options.parallelism > 1 && !config.input_retracts && !window.is_attached();
+        let node = if two_phase {
+            let local = WindowAggregateConfig { phase: WindowPhase::Local, ..config.clone() };
+            let partial = local.partial_schema()?;
+            let node = self.add_operator(
+                "LocalWindowAggregate",
+                detail.clone(),
+                &input,
+                ChangelogMode::AppendOnly,
+                None,
+                build(local),
+            );
+            let between = Relation { node, physical: partial, ..input.clone() };
+            let global = WindowAggregateConfig { phase: WindowPhase::Global, ..config };
+            let keys = (0..key_columns.len()).collect();
+            self.add_operator(
+                "GlobalWindowAggregate",
+                detail,
+                &between,
+                ChangelogMode::AppendOnly,
+                Some(keys),
+                build(global),
+            )
+        } else {
+            self.add_operator(
+                "WindowAggregate",
+                detail,
+                &input,
+                ChangelogMode::AppendOnly,
+                Some(key_columns),
+                build(config),
+            )
+        };
+        let plain = Relation::plain(
+            node,
+            aggregate.schema.clone(),
+            output_schema,
+            ChangelogMode::AppendOnly,
+            rowtime,
+        );
+        Ok(Relation { attached, ..plain })
+    }
+
+    /// Physical columns that hold the keys; a calc computes those that are not columns already.
+    fn with_key_columns(&mut self, input: Relation, keys: &[Expr]) -> Result<(Relation, Vec<usize>)> {
+        let found: Vec<Option<usize>> = keys
+            .iter()
+            .map(|k| {
+                input.column_of(k).and_then(|i| match input.columns[i] {
+                    ColumnRef::Physical(p) => Some(p),
+                    _ => None,
+                })
+            })
+            .collect();
+        if found.iter().all(Option::is_some) {
+            return Ok((input, found.into_iter().flatten().collect()));
+        }
+        let schema = input.physical_df_schema()?;
+        let mut fields: Vec<_> = input.physical.fields().iter().cloned().collect();
+        let mut exprs = column_exprs(&input.physical, &(0..fields.len()).collect::<Vec<_>>());
+        let mut columns = Vec::with_capacity(keys.len());
+        let mut computed = Vec::new();
+        for (key, found) in keys.iter().zip(found) {
+            if let Some(p) = found {
+                columns.push(p);
+                continue;
+            }
+            columns.push(fields.len());
+            let (_, field) = key.to_field(&schema)?;
+            fields.push(Arc::new(field.as_ref().clone().with_name(format!("__key_{}", fields.len()))));
+            exprs.push(physical_expr(&key.clone().unalias(), &schema, &self.options.props)?);
+            computed.push(key.to_string());
+        }
+        let physical: SchemaRef = Arc::new(Schema::new(fields));
+        let config = CalcConfig { condition: None, projection: Some(exprs), schema: physical.clone() };
+        let node = self.add_calc(config, format!("keys=[{}]", computed.join(", ")), &input);
+        Ok((Relation { node, physical, ..input }, columns))
+    }
+
+    fn calls(&self, exprs: &[Expr], schema: &DFSchema, physical: &SchemaRef) -> Result<Vec<AggregateCall>> {
+        exprs
+            .iter()
+            .map(|e| {
+                let (call, filter, order_by) =
+                    create_aggregate_expr_and_maybe_filter(e, schema, physical, &self.options.props)?;
+                if !order_by.is_empty() {
+                    return Err(super::not_yet("ORDER BY inside an aggregate"));
+                }
+                Ok(AggregateCall::new(call, filter))
+            })
+            .collect()
+    }
+}
+
+/// What each group expression is.
+fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr)> {
+    let mut keys = 0;
+    exprs
+        .iter()
+        .map(|e| {
+            let place = input.column_of(e).map(|i| input.columns[i]);
+            let grouping = match (place, input.attached) {
+                (Some(ColumnRef::Start), _) => Grouping::Start,
+                (Some(ColumnRef::End), _) => Grouping::End,
+                (Some(ColumnRef::Time), _) => Grouping::Time,
+                (Some(ColumnRef::Physical(p)), Some(a)) if a.start == p => Grouping::Start,
+                (Some(ColumnRef::Physical(p)), Some(a)) if a.end == p => Grouping::End,
+                (Some(ColumnRef::Physical(p)), Some(_)) if input.rowtime.contains(&p) => Grouping::Time,
+                _ => {
+                    keys += 1;
+                    Grouping::Key(keys - 1)
+                }
+            };
+            (grouping, e.clone())
+        })
+        .collect()
+}
+
+fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
+    columns
+        .iter()
+        .map(|i| Arc::new(PhysicalColumn::new(schema.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>)
+        .collect()
+}
+
+fn describe(groups: &[Expr], aggregates: &[Expr]) -> String {
+    let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if groups.is_empty() {
+        format!("select=[{}]", list(aggregates))
+    } else {
+        format!("groupBy=[{}], select=[{}]", list(groups), list(aggregates))
+    }
+}

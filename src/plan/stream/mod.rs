@@ -1,0 +1,338 @@
+//! Logical plan to stream graph.
+//!
+//! ```text
+//!  TableScan [+ computed columns + watermark] ─► Source          Filter, Projection ─► Calc
+//!  WindowTvf + Aggregate by its window        ─► [local] ══ keys ══► WindowAggregate
+//!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
+//!  Union ─► Union            Values ─► Source            INSERT ─► Sink
+//! ```
+//!
+//! Windows are assigned lazily: a relation carries its *pending* window as virtual columns until an aggregate turns it
+//! into slices, or something else needs the columns and the rows are expanded ([`relation`]).
+
+mod aggregate;
+mod relation;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::common::DFSchema;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::connectors::{Sink, SinkChangelog, WriteMode};
+use crate::error::{Error, Result};
+use crate::operators::calc::{CalcConfig, CalcOperator};
+use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
+use crate::operators::union::UnionOperator;
+use crate::plan::watermark::WatermarkNode;
+use crate::plan::window_tvf::WindowTvfNode;
+use crate::runtime::exchange::Partitioning;
+use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph};
+
+pub use relation::{ColumnRef, Relation};
+
+/// What lowering needs of the session.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// `parallelism.default`.
+    pub parallelism: usize,
+    /// `table.exec.mini-batch.size`: rows per bundle of updating aggregates; `None` for one input batch.
+    pub bundle_rows: Option<usize>,
+    /// `table.exec.source.idle-timeout`.
+    pub idle_timeout: Option<Duration>,
+    /// Evaluation context of expressions.
+    pub props: ExecutionProps,
+}
+
+/// Builds one stream graph, possibly with several sinks.
+pub struct StreamPlanner {
+    options: StreamOptions,
+    graph: StreamGraph,
+    /// Sources that several queries of a statement set share.
+    sources: HashMap<String, Relation>,
+    uids: HashMap<String, usize>,
+}
+
+impl StreamPlanner {
+    /// An empty graph.
+    pub fn new(options: StreamOptions) -> Self {
+        StreamPlanner {
+            options,
+            graph: StreamGraph::default(),
+            sources: HashMap::new(),
+            uids: HashMap::new(),
+        }
+    }
+
+    /// The graph built so far.
+    pub fn finish(self) -> StreamGraph {
+        self.graph
+    }
+
+    /// Adds an optimized plan that ends in `sink`; gives the changelog that reaches it. With an `enforcer` the rows are
+    /// brought to the sink's schema and NULLs in NOT NULL columns are refused or dropped.
+    ///
+    /// # Errors
+    /// Unsupported for what does not run as a stream, or an updating plan into an append-only sink.
+    pub fn add_query(
+        &mut self,
+        plan: &LogicalPlan,
+        sink: Arc<dyn Sink>,
+        mode: WriteMode,
+        name: &str,
+        enforcer: Option<NotNullEnforcer>,
+    ) -> Result<ChangelogMode> {
+        let relation = self.lower(plan)?;
+        let relation = self.materialize(relation)?;
+        let mut relation = self.trim(relation)?;
+        if relation.changelog == ChangelogMode::Retract && sink.changelog() == SinkChangelog::AppendOnly {
+            let producer = self.graph.nodes[relation.node].name;
+            return Err(Error::unsupported(format!(
+                "Table sink '{name}' doesn't support consuming update and delete changes which is produced by node {producer}"
+            ))
+            .hint("aggregate in event-time windows (GROUP BY window_start, window_end), write to a sink that takes updates, or run in batch mode"));
+        }
+        if let Some(policy) = enforcer {
+            let schema = sink.schema();
+            let checked: Vec<&str> =
+                schema.fields().iter().filter(|f| !f.is_nullable()).map(|f| f.name().as_str()).collect();
+            let detail = format!("NotNullEnforcer=[{}]", checked.join(", "));
+            let factory: OperatorFactory =
+                Arc::new(move |_| Ok(Box::new(ConstraintEnforcerOperator::new(schema.clone(), policy))));
+            relation.node =
+                self.add_operator("ConstraintEnforcer", detail, &relation, relation.changelog, None, factory);
+        }
+        let parallelism = self.graph.nodes[relation.node].parallelism;
+        let partitioning = match sink.distribute_by() {
+            Some(columns) if parallelism > 1 => Partitioning::Hash(columns),
+            _ => Partitioning::Forward,
+        };
+        let uid = self.uid("Sink", name, &[relation.node]);
+        self.graph.add(Node {
+            uid,
+            name: "Sink",
+            detail: format!("table=[{name}]"),
+            parallelism,
+            inputs: vec![Edge { from: relation.node, port: 0, partitioning }],
+            changelog: relation.changelog,
+            kind: NodeKind::Sink { sink, mode },
+        });
+        Ok(relation.changelog)
+    }
+
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<Relation> {
+        match plan {
+            LogicalPlan::SubqueryAlias(alias) => {
+                let mut relation = self.lower(&alias.input)?;
+                relation.schema = alias.schema.clone();
+                Ok(relation)
+            }
+            LogicalPlan::TableScan(_) => self.lower_source(plan),
+            LogicalPlan::Values(values) => self.lower_values(values),
+            LogicalPlan::EmptyRelation(empty) => self.lower_empty(empty),
+            LogicalPlan::Extension(extension) => {
+                if extension.node.as_any().is::<WatermarkNode>() {
+                    self.lower_source(plan)
+                } else if let Some(window) = extension.node.as_any().downcast_ref::<WindowTvfNode>() {
+                    self.lower_window(window)
+                } else {
+                    Err(not_yet(extension.node.name()))
+                }
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.lower(&filter.input)?;
+                self.lower_filter(filter, input)
+            }
+            LogicalPlan::Projection(projection) => self.lower_projection(projection),
+            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|i| self.lower(i)).collect::<Result<Vec<_>>>()?;
+                self.lower_union(inputs, union)
+            }
+            LogicalPlan::Join(_) => Err(not_yet("a join")),
+            LogicalPlan::Sort(_) => Err(Error::unsupported(
+                "Sort on a non-time-attribute field is not supported",
+            )
+            .hint("drop ORDER BY, sort what the stream produced, or SET 'execution.runtime-mode' = 'batch'")),
+            LogicalPlan::Limit(_) => Err(not_yet("LIMIT")),
+            LogicalPlan::Window(_) => Err(not_yet("an OVER window")),
+            LogicalPlan::Unnest(_) => Err(not_yet("UNNEST")),
+            LogicalPlan::Distinct(_) => Err(not_yet("DISTINCT ON")),
+            other => Err(not_yet(&other.display().to_string())),
+        }
+    }
+
+    fn lower_filter(&mut self, filter: &Filter, input: Relation) -> Result<Relation> {
+        if input.uses_window(&filter.predicate)? {
+            let input = self.materialize(input)?;
+            return self.lower_filter(filter, input);
+        }
+        let condition = self.physical(&filter.predicate, &input)?;
+        let config =
+            CalcConfig { condition: Some(condition), projection: None, schema: input.physical.clone() };
+        let detail = format!("where=[{}]", filter.predicate);
+        let node = self.add_calc(config, detail, &input);
+        Ok(Relation { node, ..input })
+    }
+
+    fn lower_projection(&mut self, projection: &Projection) -> Result<Relation> {
+        // `SELECT … WHERE …` becomes one calc.
+        let mut below = projection.input.as_ref();
+        while let LogicalPlan::SubqueryAlias(alias) = below {
+            below = alias.input.as_ref();
+        }
+        let (mut input, condition) = match below {
+            LogicalPlan::Filter(filter) => {
+                let input = self.lower(&filter.input)?;
+                if input.uses_window(&filter.predicate)? {
+                    (self.lower_filter(filter, input)?, None)
+                } else {
+                    let physical = self.physical(&filter.predicate, &input)?;
+                    (input, Some((physical, filter.predicate.to_string())))
+                }
+            }
+            _ => (self.lower(below)?, None),
+        };
+        input.schema = projection.input.schema().clone();
+        let needs_columns = projection
+            .expr
+            .iter()
+            .map(|e| Ok(input.column_of(e).is_none() && input.uses_window(e)?))
+            .collect::<Result<Vec<bool>>>()?
+            .contains(&true);
+        if needs_columns {
+            input = self.materialize(input)?;
+        }
+        let props = self.options.props.clone();
+        let detail_select = projection.expr.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (relation, exprs) = input.project(&projection.expr, projection.schema.clone(), |e, schema| {
+            physical_expr(e, schema, &props)
+        })?;
+        let mut detail = format!("select=[{detail_select}]");
+        let condition = condition.map(|(physical, text)| {
+            detail.push_str(&format!(", where=[{text}]"));
+            physical
+        });
+        let config = CalcConfig { condition, projection: Some(exprs), schema: relation.physical.clone() };
+        let node = self.add_calc(config, detail, &input);
+        Ok(Relation { node, ..relation })
+    }
+
+    fn lower_union(
+        &mut self,
+        inputs: Vec<Relation>,
+        union: &datafusion::logical_expr::Union,
+    ) -> Result<Relation> {
+        let inputs = inputs
+            .into_iter()
+            .map(|i| {
+                let i = self.materialize(i)?;
+                self.trim(i)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let parallelism = inputs.iter().map(|i| self.graph.nodes[i.node].parallelism).max().unwrap_or(1);
+        let changelog = if inputs.iter().any(|i| i.changelog == ChangelogMode::Retract) {
+            ChangelogMode::Retract
+        } else {
+            ChangelogMode::AppendOnly
+        };
+        let mut rowtime = inputs.first().map(|i| i.rowtime.clone()).unwrap_or_default();
+        for input in &inputs {
+            rowtime.retain(|c| input.rowtime.contains(c));
+        }
+        let schema = Arc::new(union.schema.as_arrow().clone());
+        let edges = inputs
+            .iter()
+            .map(|i| Edge {
+                from: i.node,
+                port: 0,
+                partitioning: if self.graph.nodes[i.node].parallelism == parallelism {
+                    Partitioning::Forward
+                } else {
+                    Partitioning::Rebalance
+                },
+            })
+            .collect();
+        let operator_schema = schema.clone();
+        let factory: OperatorFactory =
+            Arc::new(move |_| Ok(Box::new(UnionOperator::new(operator_schema.clone()))));
+        let from: Vec<NodeId> = inputs.iter().map(|i| i.node).collect();
+        let uid = self.uid("Union", "", &from);
+        let node = self.graph.add(Node {
+            uid,
+            name: "Union",
+            detail: String::new(),
+            parallelism,
+            inputs: edges,
+            changelog,
+            kind: NodeKind::Operator(factory),
+        });
+        Ok(Relation::plain(node, union.schema.clone(), schema, changelog, rowtime))
+    }
+
+    fn add_calc(&mut self, config: CalcConfig, detail: String, input: &Relation) -> NodeId {
+        let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(CalcOperator::new(config.clone()))));
+        self.add_operator("Calc", detail, input, input.changelog, None, factory)
+    }
+
+    /// Adds an operator behind `input`: chained, or behind a keyed exchange on `keys` (gathered when there are none).
+    fn add_operator(
+        &mut self,
+        name: &'static str,
+        detail: String,
+        input: &Relation,
+        changelog: ChangelogMode,
+        keys: Option<Vec<usize>>,
+        factory: OperatorFactory,
+    ) -> NodeId {
+        let upstream = self.graph.nodes[input.node].parallelism;
+        let (partitioning, parallelism) = match keys {
+            None => (Partitioning::Forward, upstream),
+            Some(keys) if keys.is_empty() => (Partitioning::Single, 1),
+            Some(keys) => (Partitioning::Hash(keys), self.options.parallelism),
+        };
+        let uid = self.uid(name, &detail, &[input.node]);
+        self.graph.add(Node {
+            uid,
+            name,
+            detail,
+            parallelism,
+            inputs: vec![Edge { from: input.node, port: 0, partitioning }],
+            changelog,
+            kind: NodeKind::Operator(factory),
+        })
+    }
+
+    /// A name that depends on the structure of the plan only, unique in the graph.
+    fn uid(&mut self, name: &str, detail: &str, inputs: &[NodeId]) -> String {
+        let mut text = format!("{name}|{detail}");
+        for input in inputs {
+            text.push('|');
+            text.push_str(&self.graph.nodes[*input].uid);
+        }
+        let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+        let n = self.uids.entry(hash.clone()).or_default();
+        *n += 1;
+        if *n == 1 { hash } else { format!("{hash}-{n}") }
+    }
+
+    /// Compiles an expression over the physical columns of a relation.
+    fn physical(&self, expr: &Expr, input: &Relation) -> Result<Arc<dyn PhysicalExpr>> {
+        physical_expr(expr, &input.physical_df_schema()?, &self.options.props)
+    }
+}
+
+/// Compiles an expression.
+fn physical_expr(expr: &Expr, schema: &DFSchema, props: &ExecutionProps) -> Result<Arc<dyn PhysicalExpr>> {
+    Ok(create_physical_expr(expr, schema, props)?)
+}
+
+fn not_yet(what: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported in streaming mode yet"))
+        .hint("over bounded tables SET 'execution.runtime-mode' = 'batch' runs it")
+}

@@ -1,0 +1,300 @@
+//! A lowered relation: the node that produces it, and how the plan's columns lie in its batches.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use chrono_tz::Tz;
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::error::{Error, Result};
+use crate::operators::calc::CalcConfig;
+use crate::operators::window_aggregate::WindowSpec;
+use crate::operators::window_table_function::WindowTableFunctionOperator;
+use crate::plan::stream::StreamPlanner;
+use crate::plan::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
+use crate::runtime::graph::{ChangelogMode, NodeId, OperatorFactory};
+
+/// Where a column of the plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnRef {
+    /// In the batches.
+    Physical(usize),
+    /// `window_start` of the pending window.
+    Start,
+    /// `window_end`.
+    End,
+    /// `window_time`.
+    Time,
+}
+
+/// A window that has not been assigned to rows yet.
+#[derive(Debug, Clone)]
+pub struct PendingWindow {
+    /// The windows.
+    pub spec: WindowSpec,
+    /// Physical column of the row time.
+    pub time_column: usize,
+    /// As it reads in plans.
+    pub text: String,
+}
+
+/// Physical columns that hold the window of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedWindow {
+    /// `window_start`.
+    pub start: usize,
+    /// `window_end`.
+    pub end: usize,
+    /// Zone of the windows, if they are over instants.
+    pub zone: Option<Tz>,
+}
+
+/// A lowered relation.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// The node that produces it.
+    pub node: NodeId,
+    /// Columns of the plan.
+    pub schema: DFSchemaRef,
+    /// Columns of the batches; may hold hidden ones that the plan does not know.
+    pub physical: SchemaRef,
+    /// For each column of the plan, where it is.
+    pub columns: Vec<ColumnRef>,
+    /// Kinds of changes.
+    pub changelog: ChangelogMode,
+    /// Physical columns that are row time attributes.
+    pub rowtime: BTreeSet<usize>,
+    /// The pending window, if any.
+    pub window: Option<PendingWindow>,
+    /// Window columns made by an earlier window, if any.
+    pub attached: Option<AttachedWindow>,
+}
+
+impl Relation {
+    /// A relation whose batches hold exactly the plan's columns.
+    pub fn plain(
+        node: NodeId,
+        schema: DFSchemaRef,
+        physical: SchemaRef,
+        changelog: ChangelogMode,
+        rowtime: BTreeSet<usize>,
+    ) -> Self {
+        let columns = (0..physical.fields().len()).map(ColumnRef::Physical).collect();
+        Relation { node, schema, physical, columns, changelog, rowtime, window: None, attached: None }
+    }
+
+    /// Index of the plan's column that `expr` is, aliases aside.
+    pub fn column_of(&self, expr: &Expr) -> Option<usize> {
+        match expr {
+            Expr::Column(c) => self.schema.maybe_index_of_column(c),
+            Expr::Alias(a) => self.column_of(&a.expr),
+            _ => None,
+        }
+    }
+
+    /// Whether `expr` uses a column of the pending window.
+    ///
+    /// # Errors
+    /// Internal if a column is unknown.
+    pub fn uses_window(&self, expr: &Expr) -> Result<bool> {
+        if self.window.is_none() {
+            return Ok(false);
+        }
+        for column in expr.column_refs() {
+            let i = self.schema.maybe_index_of_column(column).ok_or_else(|| {
+                Error::internal(format!("column {column} is not in {:?}", self.schema.columns()))
+            })?;
+            if !matches!(self.columns[i], ColumnRef::Physical(_)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The physical columns under the plan's names; hidden ones get names of their own.
+    ///
+    /// # Errors
+    /// From DataFusion, if names collide.
+    pub fn physical_df_schema(&self) -> Result<DFSchema> {
+        let mut fields: Vec<_> = self
+            .physical
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, f)| (None, Arc::new(f.as_ref().clone().with_name(format!("__hidden_{i}")))))
+            .collect();
+        for (i, (qualifier, field)) in self.schema.iter().enumerate() {
+            if let ColumnRef::Physical(p) = self.columns[i] {
+                fields[p] = (qualifier.cloned(), field.clone());
+            }
+        }
+        Ok(DFSchema::new_with_metadata(fields, HashMap::new())?)
+    }
+
+    /// The relation after a projection, and the expressions that make its batches. Columns of the pending window stay
+    /// virtual; its row time is kept as a hidden column if the projection drops it.
+    ///
+    /// # Errors
+    /// Of `compile`.
+    pub fn project(
+        &self,
+        exprs: &[Expr],
+        schema: DFSchemaRef,
+        compile: impl Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+    ) -> Result<(Relation, Vec<Arc<dyn PhysicalExpr>>)> {
+        let input_schema = self.physical_df_schema()?;
+        let mut compiled: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        let mut fields: Vec<Arc<Field>> = Vec::new();
+        let mut columns = Vec::new();
+        let mut rowtime = BTreeSet::new();
+        let mut window = self.window.clone();
+        let mut kept_time = None;
+        let (mut start, mut end) = (None, None);
+        for (expr, field) in exprs.iter().zip(schema.fields()) {
+            let source = self.column_of(expr).map(|i| self.columns[i]);
+            match source {
+                Some(virtual_column) if !matches!(virtual_column, ColumnRef::Physical(_)) => {
+                    columns.push(virtual_column);
+                    continue;
+                }
+                Some(ColumnRef::Physical(p)) => {
+                    if self.rowtime.contains(&p) {
+                        rowtime.insert(compiled.len());
+                    }
+                    if window.as_ref().is_some_and(|w| w.time_column == p) {
+                        kept_time = kept_time.or(Some(compiled.len()));
+                    }
+                    if let Some(attached) = self.attached {
+                        if attached.start == p {
+                            start = start.or(Some(compiled.len()));
+                        }
+                        if attached.end == p {
+                            end = end.or(Some(compiled.len()));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            columns.push(ColumnRef::Physical(compiled.len()));
+            compiled.push(compile(expr, &input_schema)?);
+            fields.push(field.clone());
+        }
+        if let Some(window) = &mut window {
+            window.time_column = match kept_time {
+                Some(i) => i,
+                None => {
+                    let (qualifier, field) = input_schema.qualified_field(window.time_column);
+                    let time = Expr::Column(Column::from((qualifier, field.as_ref())));
+                    compiled.push(compile(&time, &input_schema)?);
+                    fields.push(field.clone());
+                    compiled.len() - 1
+                }
+            };
+        }
+        let attached = match (self.attached, start, end) {
+            (Some(a), Some(start), Some(end)) => Some(AttachedWindow { start, end, zone: a.zone }),
+            _ => None,
+        };
+        let relation = Relation {
+            node: self.node,
+            schema,
+            physical: Arc::new(Schema::new(fields)),
+            columns,
+            changelog: self.changelog,
+            rowtime,
+            window,
+            attached,
+        };
+        Ok((relation, compiled))
+    }
+}
+
+impl StreamPlanner {
+    /// A window function: the window becomes pending.
+    pub(super) fn lower_window(&mut self, window: &WindowTvfNode) -> Result<Relation> {
+        let input = self.lower(&window.input)?;
+        let mut input = self.materialize(input)?;
+        let time = input.column_of(&window.time).and_then(|i| match input.columns[i] {
+            ColumnRef::Physical(p) => Some(p),
+            _ => None,
+        });
+        let time_column =
+            time.ok_or_else(|| Error::internal(format!("the time column {} was lost", window.time)))?;
+        if !input.rowtime.contains(&time_column) {
+            return Err(Error::validation(format!(
+                "the window function requires the timecol is a time attribute type, but {} is {}",
+                window.time,
+                input.physical.field(time_column).data_type()
+            ))
+            .hint("declare WATERMARK FOR it in CREATE TABLE, and do not compute with it before the window"));
+        }
+        use datafusion::logical_expr::UserDefinedLogicalNodeCore;
+        input.schema = window.schema().clone();
+        input.columns.extend([ColumnRef::Start, ColumnRef::End, ColumnRef::Time]);
+        input.window = Some(PendingWindow { spec: window.window, time_column, text: window.describe() });
+        input.attached = None;
+        // From here on window_time is the time attribute.
+        input.rowtime.clear();
+        Ok(input)
+    }
+
+    /// Expands the pending window, if there is one: its columns become physical.
+    pub(super) fn materialize(&mut self, input: Relation) -> Result<Relation> {
+        let Some(window) = input.window.clone() else { return Ok(input) };
+        let plain = arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+        let mut fields: Vec<Arc<Field>> = input.physical.fields().iter().cloned().collect();
+        let first = fields.len();
+        for (name, ty) in
+            [(WINDOW_START, plain.clone()), (WINDOW_END, plain), (WINDOW_TIME, window.spec.time_type())]
+        {
+            fields.push(Arc::new(Field::new(name, ty, false)));
+        }
+        let physical: SchemaRef = Arc::new(Schema::new(fields));
+        let (spec, time_column, schema) = (window.spec, window.time_column, physical.clone());
+        let factory: OperatorFactory = Arc::new(move |_| {
+            Ok(Box::new(WindowTableFunctionOperator::new(spec, time_column, schema.clone())))
+        });
+        let node =
+            self.add_operator("WindowTableFunction", window.text, &input, input.changelog, None, factory);
+        let columns = input
+            .columns
+            .iter()
+            .map(|c| match c {
+                ColumnRef::Physical(p) => ColumnRef::Physical(*p),
+                ColumnRef::Start => ColumnRef::Physical(first),
+                ColumnRef::End => ColumnRef::Physical(first + 1),
+                ColumnRef::Time => ColumnRef::Physical(first + 2),
+            })
+            .collect();
+        Ok(Relation {
+            node,
+            physical,
+            columns,
+            rowtime: BTreeSet::from([first + 2]),
+            window: None,
+            attached: Some(AttachedWindow { start: first, end: first + 1, zone: window.spec.zone }),
+            ..input
+        })
+    }
+
+    /// Brings the batches to exactly the plan's columns in the plan's order.
+    pub(super) fn trim(&mut self, input: Relation) -> Result<Relation> {
+        let identity = input.columns.len() == input.physical.fields().len()
+            && input.columns.iter().enumerate().all(|(i, c)| *c == ColumnRef::Physical(i));
+        if identity {
+            return Ok(input);
+        }
+        let exprs: Vec<Expr> = input.schema.columns().into_iter().map(Expr::Column).collect();
+        let props = self.options.props.clone();
+        let (relation, projection) =
+            input.project(&exprs, input.schema.clone(), |e, s| super::physical_expr(e, s, &props))?;
+        let names = exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let config =
+            CalcConfig { condition: None, projection: Some(projection), schema: relation.physical.clone() };
+        let node = self.add_calc(config, format!("select=[{names}]"), &input);
+        Ok(Relation { node, ..relation })
+    }
+}

@@ -1,0 +1,144 @@
+//! Tables as DataFusion sees them.
+//!
+//! ```text
+//!  ConnectorTable   what the connector reads: physical ++ metadata columns; scanned through its readers, or through
+//!                   the connector's own provider where that pushes down more
+//!  DerivedTable     a plan under a name: a view, or a ConnectorTable with computed columns and watermark
+//! ```
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::connectors::{ScanRequest, Source};
+use crate::error::Error;
+use crate::plan::reader_exec::ReaderExec;
+use crate::runtime::job::JobMetrics;
+use crate::runtime::operator::BATCH_ROWS;
+
+/// A connector's source as a DataFusion table.
+#[derive(Debug)]
+pub struct ConnectorTable {
+    /// Name for plans and errors.
+    pub name: String,
+    /// Hash of full name and options: equal for scans that may share one source.
+    pub identity: u64,
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// `scan.watermark.idle-timeout`; the session's when `None`.
+    pub idle_timeout: Option<std::time::Duration>,
+    /// Where its counters go.
+    pub metrics: Arc<JobMetrics>,
+}
+
+#[async_trait]
+impl TableProvider for ConnectorTable {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.source.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        // Sources may use filters to read less; the query evaluates them again.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if !self.source.bounded() {
+            return Err(Error::validation(format!(
+                "querying the unbounded table {} in batch mode is not allowed",
+                self.name
+            ))
+            .hint(
+                "SET 'execution.runtime-mode' = 'streaming', or bound the source (e.g. 'scan.bounded.mode')",
+            )
+            .into());
+        }
+        if let Some(provider) =
+            self.source.batch_provider().await.map_err(|e| e.context(self.name.clone()))?
+        {
+            return provider.scan(state, projection, filters, limit).await;
+        }
+        let scan = ScanRequest {
+            projection: projection.cloned(),
+            filters: filters.to_vec(),
+            limit,
+            nested: None,
+            batch_rows: BATCH_ROWS,
+            metrics: self.metrics.add_source(),
+        };
+        let partitions = state.config().target_partitions();
+        Ok(Arc::new(ReaderExec::try_new(
+            self.name.clone(),
+            self.source.clone(),
+            scan,
+            partitions,
+            self.metrics.clone(),
+        )?))
+    }
+}
+
+/// A plan under a name.
+#[derive(Debug)]
+pub struct DerivedTable {
+    plan: LogicalPlan,
+    schema: SchemaRef,
+}
+
+impl DerivedTable {
+    /// A table that stands for `plan`.
+    pub fn new(plan: LogicalPlan) -> Self {
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        DerivedTable { plan, schema }
+    }
+}
+
+#[async_trait]
+impl TableProvider for DerivedTable {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // Its plan is inlined when the query is planned.
+        Err(Error::internal("a derived table was scanned").into())
+    }
+}

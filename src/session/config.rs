@@ -1,0 +1,282 @@
+//! `SET` options: what they are, what they mean, their defaults.
+//!
+//! A key that tidelake does not know is an error; a key of Flink's that has no meaning in one process is accepted with
+//! a notice, so that scripts run unchanged.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use crate::connectors::options::parse_duration;
+use crate::error::{Error, Result};
+use crate::operators::constraint_enforcer::NotNullEnforcer;
+use crate::plan::context::nearest;
+
+/// `execution.runtime-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeMode {
+    /// As a stream, also over bounded tables.
+    Streaming,
+    /// In batch; every table has to be bounded.
+    Batch,
+    /// Batch when every table is bounded, streaming otherwise.
+    Automatic,
+}
+
+/// Keys with a meaning here: (key, default, what it does).
+pub const KEYS: &[(&str, &str, &str)] = &[
+    (
+        "execution.runtime-mode",
+        "automatic",
+        "streaming, batch, or automatic: batch when every table is bounded",
+    ),
+    ("parallelism.default", "1", "number of parallel subtasks (batch: partitions)"),
+    (
+        "execution.checkpointing.interval",
+        "",
+        "time between checkpoints; sinks commit with each; empty: at the end only",
+    ),
+    (
+        "table.exec.source.idle-timeout",
+        "0 ms",
+        "a split without rows for so long no longer holds the watermark back",
+    ),
+    (
+        "table.exec.mini-batch.size",
+        "",
+        "rows per bundle of updating aggregates; 1: a change per row; empty: one batch",
+    ),
+    ("table.exec.sink.not-null-enforcer", "ERROR", "ERROR or DROP rows with NULL in a NOT NULL column"),
+    ("table.local-time-zone", "", "session zone for TIMESTAMP_LTZ; empty: the system's"),
+    ("table.dynamic-table-options.enabled", "true", "whether /*+ OPTIONS */ hints are allowed"),
+    ("table.display.max-column-width", "30", "columns wider than this are cut in tables on a terminal"),
+    ("pipeline.name", "", "name of the job in messages"),
+];
+
+/// Prefixes whose keys go to connectors as they are.
+const PASSED_ON: &[&str] = &["s3.", "fs.s3", "iceberg."];
+
+/// Keys of Flink's without a meaning in one process, by prefix.
+const WITHOUT_MEANING: &[&str] = &[
+    "execution.attached",
+    "execution.batch-shuffle-mode",
+    "execution.buffer-timeout",
+    "execution.checkpointing.",
+    "execution.state-recovery.",
+    "execution.target",
+    "jobmanager.",
+    "pipeline.auto-watermark-interval",
+    "pipeline.jars",
+    "pipeline.max-parallelism",
+    "pipeline.object-reuse",
+    "pipeline.operator-chaining",
+    "rest.",
+    "restart-strategy",
+    "sql-client.",
+    "state.backend",
+    "state.checkpoints",
+    "state.savepoints",
+    "table.dml-sync",
+    "table.exec.mini-batch.allow-latency",
+    "table.exec.mini-batch.enabled",
+    "table.exec.resource.",
+    "table.optimizer.",
+    "table.plan.",
+    "table.sql-dialect",
+    "taskmanager.",
+];
+
+/// The options of a session.
+#[derive(Debug, Clone, Default)]
+pub struct SessionConfig {
+    values: BTreeMap<String, String>,
+}
+
+impl SessionConfig {
+    /// Sets a key; gives a notice if it has no meaning here.
+    ///
+    /// # Errors
+    /// Validation for unknown keys and values that make no sense.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<Option<String>> {
+        let known = KEYS.iter().any(|(k, ..)| *k == key);
+        let passed_on = PASSED_ON.iter().any(|p| key.starts_with(p));
+        if !known && !passed_on {
+            if WITHOUT_MEANING.iter().any(|p| key.starts_with(p)) {
+                return Ok(Some(format!("'{key}' has no effect: tidelake runs in one process")));
+            }
+            let keys: Vec<String> = KEYS.iter().map(|(k, ..)| (*k).to_owned()).collect();
+            let hint = match nearest(key, &keys) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("supported keys: {}", keys.join(", ")),
+            };
+            return Err(Error::validation(format!("the configuration key '{key}' is not known")).hint(hint));
+        }
+        let before = self.values.insert(key.to_owned(), value.to_owned());
+        if let Err(e) = self.validate() {
+            match before {
+                Some(v) => self.values.insert(key.to_owned(), v),
+                None => self.values.remove(key),
+            };
+            return Err(e);
+        }
+        Ok(None)
+    }
+
+    /// Unsets a key, or all.
+    pub fn reset(&mut self, key: Option<&str>) {
+        match key {
+            Some(key) => {
+                self.values.remove(key);
+            }
+            None => self.values.clear(),
+        }
+    }
+
+    /// What was set.
+    pub fn values(&self) -> &BTreeMap<String, String> {
+        &self.values
+    }
+
+    fn get(&self, key: &str) -> &str {
+        match self.values.get(key) {
+            Some(v) => v.trim(),
+            None => KEYS.iter().find(|(k, ..)| *k == key).map_or("", |(_, default, _)| default),
+        }
+    }
+
+    fn parsed<T>(&self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+        let value = self.get(key);
+        parse(value).ok_or_else(|| {
+            Error::validation(format!("invalid value '{value}' for '{key}'"))
+                .hint(format!("expected {expected}"))
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.runtime_mode()?;
+        self.parallelism()?;
+        self.checkpoint_interval()?;
+        self.idle_timeout()?;
+        self.bundle_rows()?;
+        self.not_null_enforcer()?;
+        self.time_zone()?;
+        self.hints_allowed()?;
+        self.max_column_width()?;
+        Ok(())
+    }
+
+    /// `execution.runtime-mode`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn runtime_mode(&self) -> Result<RuntimeMode> {
+        self.parsed("execution.runtime-mode", "streaming, batch or automatic", |v| {
+            match v.to_ascii_lowercase().as_str() {
+                "streaming" => Some(RuntimeMode::Streaming),
+                "batch" => Some(RuntimeMode::Batch),
+                "automatic" => Some(RuntimeMode::Automatic),
+                _ => None,
+            }
+        })
+    }
+
+    /// `parallelism.default`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn parallelism(&self) -> Result<usize> {
+        self.parsed("parallelism.default", "a number from 1 to 128", |v| {
+            v.parse().ok().filter(|n| (1..=usize::from(crate::runtime::snapshot::KEY_GROUPS)).contains(n))
+        })
+    }
+
+    /// `execution.checkpointing.interval`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn checkpoint_interval(&self) -> Result<Option<Duration>> {
+        self.parsed("execution.checkpointing.interval", "a duration such as '10 s'", |v| {
+            if v.is_empty() {
+                Some(None)
+            } else {
+                parse_duration(v).map(|d| Some(d).filter(|d| !d.is_zero()))
+            }
+        })
+    }
+
+    /// `table.exec.source.idle-timeout`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn idle_timeout(&self) -> Result<Option<Duration>> {
+        self.parsed("table.exec.source.idle-timeout", "a duration such as '10 s'", |v| {
+            parse_duration(v).map(|d| Some(d).filter(|d| !d.is_zero()))
+        })
+    }
+
+    /// `table.exec.mini-batch.size`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn bundle_rows(&self) -> Result<Option<usize>> {
+        self.parsed("table.exec.mini-batch.size", "a number of rows above 0", |v| match v {
+            "" | "-1" => Some(None),
+            v => v.parse().ok().filter(|n| *n > 0).map(Some),
+        })
+    }
+
+    /// `table.exec.sink.not-null-enforcer`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn not_null_enforcer(&self) -> Result<NotNullEnforcer> {
+        self.parsed("table.exec.sink.not-null-enforcer", "ERROR or DROP", |v| {
+            match v.to_ascii_uppercase().as_str() {
+                "ERROR" => Some(NotNullEnforcer::Error),
+                "DROP" => Some(NotNullEnforcer::Drop),
+                _ => None,
+            }
+        })
+    }
+
+    /// `table.local-time-zone`, or the system's.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn time_zone(&self) -> Result<Tz> {
+        self.parsed("table.local-time-zone", "a zone name such as 'Europe/Berlin' or 'UTC'", |v| {
+            if v.is_empty() || v == "default" { Some(system_zone()) } else { crate::functions::parse_zone(v) }
+        })
+    }
+
+    /// `table.dynamic-table-options.enabled`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn hints_allowed(&self) -> Result<bool> {
+        self.parsed("table.dynamic-table-options.enabled", "true or false", |v| {
+            v.to_ascii_lowercase().parse().ok()
+        })
+    }
+
+    /// `table.display.max-column-width`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn max_column_width(&self) -> Result<usize> {
+        self.parsed("table.display.max-column-width", "a number of characters", |v| v.parse().ok())
+    }
+}
+
+/// The zone of `TZ` or of `/etc/localtime`, UTC if neither names one.
+fn system_zone() -> Tz {
+    let from_env = std::env::var("TZ").ok();
+    let from_link = || {
+        let target = std::fs::read_link("/etc/localtime").ok()?;
+        let text = target.to_str()?;
+        text.split_once("zoneinfo/").map(|(_, zone)| zone.to_owned())
+    };
+    from_env.or_else(from_link).and_then(|z| Tz::from_str(z.trim_start_matches(':')).ok()).unwrap_or(Tz::UTC)
+}

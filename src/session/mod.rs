@@ -1,0 +1,333 @@
+//! A session: configuration, catalogs and the execution of statements one after the other.
+//!
+//! ```text
+//!  ParsedStatement ─► DDL, SHOW, USE, SET   ─► CatalogManager, SessionConfig
+//!                  ─► query, INSERT, EXPLAIN ─► Planner ─► batch or streaming? ─► Execution ─► RunningQuery / RunningJob
+//! ```
+
+pub mod config;
+mod ddl;
+pub mod job;
+mod names;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::displayable;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+
+use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable, TableDef};
+use crate::connectors::collect::CollectSink;
+use crate::connectors::{ConnectorEnv, Sink, WriteMode};
+use crate::error::{Error, Location, Result};
+use crate::functions::{FunctionContext, SystemClock};
+use crate::plan::context::{FunctionRegistry, PlanEnv, Planner};
+use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
+use crate::runtime::ChangeBatch;
+use crate::runtime::coordinator::JobOptions;
+use crate::runtime::job::{JobMetrics, RunningJob};
+use crate::session::config::{RuntimeMode, SessionConfig};
+use crate::session::job::{Execution, PlannedInsert, datafusion_options, unbounded_table};
+use crate::session::names::{SessionNames, sink_of};
+use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
+
+/// How to begin a session.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// `key=value` options set before the first statement (`-s`).
+    pub config: Vec<(String, String)>,
+    /// What relative paths are relative to; the working directory if empty.
+    pub base_dir: PathBuf,
+}
+
+/// What a statement gave.
+pub enum StatementResult {
+    /// DDL, SET, USE: done, perhaps with something to tell (printed to stderr).
+    Done {
+        /// A notice for the user.
+        notice: Option<String>,
+    },
+    /// SHOW, DESCRIBE, EXPLAIN: rows to print as a table.
+    Rows(SchemaRef, Vec<RecordBatch>),
+    /// A query: read its rows until they end, then wait for its job.
+    Query(RunningQuery),
+    /// INSERT or statement set: wait for it.
+    Insert(RunningJob),
+}
+
+/// A query that runs.
+pub struct RunningQuery {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Batch mode: rows have no kinds.
+    pub batch: bool,
+    /// Its rows, as they come. They end with the query; a failure is told by [`RunningJob::wait`].
+    pub rows: BoxStream<'static, Result<ChangeBatch>>,
+    /// The job that makes them.
+    pub job: RunningJob,
+}
+
+/// Executes statements.
+pub struct Session {
+    config: SessionConfig,
+    base_dir: PathBuf,
+    catalogs: Arc<CatalogManager>,
+    job_options: JobOptions,
+}
+
+/// A statement's queries, planned in the mode they run in.
+struct Prepared {
+    execution: Execution,
+    env: PlanEnv,
+}
+
+impl Session {
+    /// A session with the default catalog.
+    ///
+    /// # Errors
+    /// Validation for bad options.
+    pub fn new(options: SessionOptions) -> Result<Self> {
+        let mut config = SessionConfig::default();
+        for (key, value) in &options.config {
+            config.set(key, value)?;
+        }
+        let base_dir =
+            if options.base_dir.as_os_str().is_empty() { std::env::current_dir()? } else { options.base_dir };
+        Ok(Session {
+            config,
+            base_dir,
+            catalogs: Arc::new(CatalogManager::new()),
+            job_options: JobOptions::default(),
+        })
+    }
+
+    /// Its options.
+    pub fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// Restore state and hooks for the streaming jobs of the statements that follow.
+    pub fn set_job_options(&mut self, options: JobOptions) {
+        self.job_options = options;
+    }
+
+    /// Executes one statement.
+    ///
+    /// # Errors
+    /// With the location of the cause in the statement's script.
+    pub async fn execute(&mut self, statement: &ParsedStatement) -> Result<StatementResult> {
+        self.execute_inner(&statement.statement).await.map_err(|e| e.at(statement.location))
+    }
+
+    async fn execute_inner(&mut self, statement: &Statement) -> Result<StatementResult> {
+        match statement {
+            Statement::Query(query) => {
+                let (prepared, plan) = self.prepare_query(query)?;
+                Ok(StatementResult::Query(prepared.execution.run_query(&plan).await?))
+            }
+            Statement::Insert(insert) => self.run_inserts(std::slice::from_ref(insert)).await,
+            Statement::StatementSet(inserts) => self.run_inserts(inserts).await,
+            Statement::Explain { details, target } => self.explain(details, target).await,
+            Statement::Set(None) => {
+                let rows = config::KEYS.iter().map(|(key, default, _)| {
+                    let value = self.config.values().get(*key).map_or(*default, String::as_str);
+                    vec![(*key).to_owned(), value.to_owned()]
+                });
+                let others = self
+                    .config
+                    .values()
+                    .iter()
+                    .filter(|(k, _)| !config::KEYS.iter().any(|(known, ..)| known == k));
+                let others =
+                    others.map(|(k, v)| vec![k.clone(), crate::connectors::options::redact(k, v).to_owned()]);
+                table(&["key", "value"], rows.chain(others).collect())
+            }
+            Statement::Set(Some((key, value))) => {
+                Ok(StatementResult::Done { notice: self.config.set(key, value)? })
+            }
+            Statement::Reset(key) => {
+                self.config.reset(key.as_deref());
+                Ok(StatementResult::Done { notice: None })
+            }
+            other => self.execute_ddl(other).await,
+        }
+    }
+
+    fn connector_env(&self, batch: bool) -> Result<ConnectorEnv> {
+        Ok(ConnectorEnv {
+            config: Arc::new(self.config.values().clone()),
+            time_zone: self.config.time_zone()?,
+            batch,
+            base_dir: self.base_dir.clone(),
+        })
+    }
+
+    fn prepare(&self, batch: bool) -> Result<Prepared> {
+        let metrics = JobMetrics::new();
+        let functions = FunctionContext {
+            time_zone: self.config.time_zone()?,
+            batch,
+            query_start: chrono::Utc::now().timestamp_millis(),
+            clock: Arc::new(SystemClock),
+            current_database: self.catalogs.current_database(),
+        };
+        let env = PlanEnv {
+            names: Arc::new(SessionNames::new(self.catalogs.clone(), self.config.hints_allowed()?)),
+            functions: Arc::new(FunctionRegistry::new(&functions)),
+            config: Arc::new(datafusion_options(&self.config)?),
+            connectors: self.connector_env(batch)?,
+            metrics: metrics.clone(),
+        };
+        let execution =
+            Execution::try_new(&self.config, &functions, metrics)?.with_job_options(self.job_options.clone());
+        Ok(Prepared { execution, env })
+    }
+
+    /// Plans in streaming mode, and again in batch mode if that is what the tables and the options ask for.
+    fn prepare_in_mode<T>(
+        &self,
+        plan: impl Fn(&PlanEnv) -> Result<T>,
+        plans: impl Fn(&T) -> Vec<LogicalPlan>,
+    ) -> Result<(Prepared, T)> {
+        let mode = self.config.runtime_mode()?;
+        if mode != RuntimeMode::Batch {
+            let prepared = self.prepare(false)?;
+            let planned = plan(&prepared.env)?;
+            let mut unbounded = None;
+            for p in plans(&planned) {
+                unbounded = unbounded.or(unbounded_table(&p)?);
+            }
+            if mode == RuntimeMode::Streaming || unbounded.is_some() {
+                return Ok((prepared, planned));
+            }
+        }
+        let prepared = self.prepare(true)?;
+        let planned = plan(&prepared.env)?;
+        Ok((prepared, planned))
+    }
+
+    fn prepare_query(&self, query: &Query) -> Result<(Prepared, LogicalPlan)> {
+        self.prepare_in_mode(|env| Planner::plan_query(env, query), |plan| vec![plan.clone()])
+    }
+
+    fn prepare_inserts(&self, inserts: &[Insert]) -> Result<(Prepared, Vec<PlannedInsert>)> {
+        self.prepare_in_mode(
+            |env| inserts.iter().map(|i| self.plan_insert(env, i)).collect::<Result<Vec<_>>>(),
+            |planned| planned.iter().map(|p| p.plan.clone()).collect(),
+        )
+    }
+
+    fn plan_insert(&self, env: &PlanEnv, insert: &Insert) -> Result<PlannedInsert> {
+        let name = insert.table.parts.join(".");
+        let at = |e: Error| e.at(insert.table.location);
+        let def = match env.names.lookup(&insert.table.parts, None).map_err(at)? {
+            Some(CatalogObject::Table(def)) => def,
+            Some(CatalogObject::View(_)) => {
+                return Err(at(Error::validation(format!("'{name}' is a view and cannot be written to"))));
+            }
+            None => return Err(at(Error::validation(format!("Object '{name}' not found")))),
+        };
+        let resolved = ResolvedTable::new(def, &insert.options)?;
+        let sink = sink_of(&resolved, &env.connectors).map_err(at)?;
+        let query = Planner::plan_query(env, &insert.query)?;
+        let planner = Planner::new(env.clone(), Vec::new());
+        let columns = InsertColumns {
+            columns: insert.columns.clone(),
+            partition: plan_partition(&planner, &insert.partition)?,
+            location: insert.query.location,
+        };
+        let plan = plan_insert(query, &name, &sink.schema(), &columns)?;
+        let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
+        Ok(PlannedInsert { plan, sink, mode, table: name })
+    }
+
+    async fn run_inserts(&self, inserts: &[Insert]) -> Result<StatementResult> {
+        let (prepared, planned) = self.prepare_inserts(inserts)?;
+        Ok(StatementResult::Insert(prepared.execution.run_inserts(planned).await?))
+    }
+
+    async fn explain(&self, details: &[ExplainDetail], target: &Statement) -> Result<StatementResult> {
+        for detail in details {
+            if matches!(detail, ExplainDetail::JsonExecutionPlan | ExplainDetail::PlanAdvice) {
+                return Err(Error::unsupported(format!("EXPLAIN {detail:?} is not supported"))
+                    .hint("supported details: CHANGELOG_MODE, ESTIMATED_COST"));
+            }
+        }
+        let (prepared, queries) = match target {
+            Statement::Query(query) => {
+                let (prepared, plan) = self.prepare_query(query)?;
+                let schema = Arc::new(plan.schema().as_arrow().clone());
+                let (sender, _) = mpsc::channel(1);
+                let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema, sender));
+                let planned =
+                    PlannedInsert { plan, sink, mode: WriteMode::Append, table: "collect".to_owned() };
+                (prepared, vec![(planned, false)])
+            }
+            Statement::Insert(insert) => {
+                let (prepared, planned) = self.prepare_inserts(std::slice::from_ref(insert))?;
+                (prepared, planned.into_iter().map(|p| (p, true)).collect())
+            }
+            Statement::StatementSet(inserts) => {
+                let (prepared, planned) = self.prepare_inserts(inserts)?;
+                (prepared, planned.into_iter().map(|p| (p, true)).collect())
+            }
+            _ => {
+                return Err(Error::unsupported("EXPLAIN of this statement is not supported")
+                    .hint("EXPLAIN takes a query, an INSERT or a statement set"));
+            }
+        };
+        let Prepared { execution, .. } = prepared;
+        let mut text = String::from("== Abstract Syntax Tree ==\n");
+        for (query, _) in &queries {
+            text += &format!("{}\n", query.plan.display_indent());
+        }
+        text += "\n== Optimized Logical Plan ==\n";
+        let mut optimized = Vec::new();
+        for (query, enforced) in queries {
+            let plan = execution.optimize(&query.plan)?;
+            text += &format!("{}\n", plan.display_indent());
+            optimized.push((plan, query.sink, query.mode, query.table, enforced));
+        }
+        text += "\n== Optimized Execution Plan ==\n";
+        if execution.batch {
+            for (plan, ..) in &optimized {
+                let physical = execution.physical(plan).await?;
+                let shown = displayable(physical.as_ref());
+                text += &if details.contains(&ExplainDetail::EstimatedCost) {
+                    shown.set_show_statistics(true).indent(false).to_string()
+                } else {
+                    shown.indent(false).to_string()
+                };
+            }
+        } else {
+            text += &execution.graph(&optimized)?.explain(details.contains(&ExplainDetail::ChangelogMode));
+        }
+        table(&["result"], vec![vec![text]])
+    }
+
+    /// Columns of a table with the types of computed ones inferred.
+    fn table_schema(&self, def: &Arc<TableDef>) -> Result<SchemaRef> {
+        Planner::table_schema(&self.prepare(false)?.env, def)
+    }
+}
+
+/// Text rows as a result.
+fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<StatementResult> {
+    let schema: SchemaRef = Arc::new(Schema::new(
+        columns.iter().map(|c| Field::new(*c, DataType::Utf8, false)).collect::<Vec<_>>(),
+    ));
+    let arrays = (0..columns.len())
+        .map(|i| Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r[i].as_str()))) as _)
+        .collect();
+    let batch = RecordBatch::try_new(schema.clone(), arrays)?;
+    Ok(StatementResult::Rows(schema, vec![batch]))
+}
+
+/// The place of a statement that has none of its own.
+pub(crate) fn nowhere() -> Location {
+    Location::default()
+}
