@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::types::{LogicalType, TypeRoot, timestamp_unit};
+use crate::types::timestamp_unit;
 
 /// Plans SQL types the way Flink reads them.
 #[derive(Debug, Default, Clone, Copy)]
@@ -74,7 +74,7 @@ pub fn arrow_type(t: &SqlType) -> Result<DataType> {
             }
             DataType::Struct(Fields::from(out))
         }
-        S::Custom(name, modifiers) => custom(name, modifiers)?,
+        S::Custom(name, modifiers) => custom(t, name, modifiers)?,
         other => {
             return Err(Error::unsupported(format!("the type {other} is not supported")).hint(
                 "supported are CHAR, VARCHAR, STRING, BINARY, VARBINARY, BYTES, BOOLEAN, DECIMAL, TINYINT, \
@@ -112,24 +112,14 @@ fn decimal(info: &ExactNumberInfo) -> Result<DataType> {
     Ok(DataType::Decimal128(p as u8, s as i8))
 }
 
-fn custom(name: &ObjectName, modifiers: &[String]) -> Result<DataType> {
-    let text = name.0.iter().map(|p| p.to_string().replace('`', "")).collect::<Vec<_>>().join(".");
-    let unknown = || {
-        Error::validation(format!("unknown type {text}"))
-            .hint("types are spelled as in CREATE TABLE, e.g. STRING, DECIMAL(10, 2), TIMESTAMP_LTZ(3)")
-    };
-    let p = match modifiers {
-        [] => None,
-        [p] => Some(p.trim().parse::<u64>().map_err(|_| unknown())?),
-        _ => return Err(unknown()),
-    };
-    match text.to_ascii_uppercase().as_str() {
-        "TIMESTAMP_LTZ" => {
-            let p = precision(p, 6)?;
-            Ok(LogicalType::nullable(TypeRoot::TimestampLtz(p)).to_arrow())
-        }
-        "STRING" => Ok(DataType::Utf8),
-        "BYTES" => Ok(DataType::Binary),
-        _ => Err(unknown()),
+fn custom(t: &SqlType, name: &ObjectName, modifiers: &[String]) -> Result<DataType> {
+    if let Some(ty) = crate::sql::cast_type(t) {
+        return Ok(ty?.to_arrow());
     }
+    let parts: Vec<String> = name.0.iter().map(|p| p.to_string().replace('`', "")).collect();
+    let mut text = parts.join(".");
+    if !modifiers.is_empty() {
+        text = format!("{text}({})", modifiers.join(", "));
+    }
+    Ok(crate::sql::parse_type(&text)?.to_arrow())
 }

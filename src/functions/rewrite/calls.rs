@@ -3,14 +3,15 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryLength, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, CharacterLength, DataType,
-    DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Subscript, TrimWhereField, Value, WindowType,
+    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DateTimeField, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript,
+    TrimWhereField, Value, WindowType,
 };
 
 use super::literal::{number, text, unwrap};
 use crate::error::{Error, Result};
 use crate::functions::cast::CAST_TAG;
+use crate::types::{MAX_LENGTH, TypeRoot};
 
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     match expr {
@@ -143,29 +144,17 @@ fn cast_length(expr: &mut Expr) -> Result<()> {
     if matches!(kind, CastKind::DoubleColon) {
         return Err(Error::syntax("the operator :: is not supported").hint("write CAST(x AS type)"));
     }
-    let (name, length) = match data_type {
-        DataType::Char(l) | DataType::Character(l) => ("__char", Some(char_length(l.as_ref())?)),
-        DataType::Varchar(l) | DataType::CharVarying(l) | DataType::CharacterVarying(l) => {
-            ("__varchar", Some(char_length(l.as_ref())?))
-        }
-        DataType::Binary(l) => ("__binary", Some(l.unwrap_or(1))),
-        DataType::Varbinary(l) => (
-            "__varbinary",
-            Some(match l {
-                None => 1,
-                Some(BinaryLength::IntegerLength { length }) => *length,
-                Some(BinaryLength::Max) => i32::MAX as u64,
-            }),
-        ),
-        _ => ("", None),
+    let bounded = match crate::sql::cast_type(data_type).transpose()?.map(|t| t.root) {
+        Some(TypeRoot::Char(n)) => Some(("__char", n)),
+        Some(TypeRoot::Varchar(n)) => Some(("__varchar", n)),
+        Some(TypeRoot::Binary(n)) => Some(("__binary", n)),
+        Some(TypeRoot::Varbinary(n)) => Some(("__varbinary", n)),
+        _ => None,
     };
     tag_cast(expr);
-    let Some(length) = length.filter(|l| *l < i32::MAX as u64) else { return Ok(()) };
-    if length == 0 {
-        return Err(Error::validation("the length of a type must be at least 1"));
-    }
+    let Some((name, length)) = bounded.filter(|(_, n)| *n < MAX_LENGTH) else { return Ok(()) };
     let inner = take(expr);
-    *expr = call(name, vec![inner, number(length as i64)]);
+    *expr = call(name, vec![inner, number(i64::from(length))]);
     Ok(())
 }
 
@@ -176,15 +165,6 @@ fn tag_cast(expr: &mut Expr) {
         let tag = text(&data_type.to_string());
         let value = take(inner);
         **inner = call(CAST_TAG, vec![value, tag]);
-    }
-}
-
-fn char_length(l: Option<&CharacterLength>) -> Result<u64> {
-    match l {
-        None => Ok(1),
-        Some(CharacterLength::IntegerLength { length, unit: None }) => Ok(*length),
-        Some(other) => Err(Error::unsupported(format!("the length {other} is not supported"))
-            .hint("give a number of characters")),
     }
 }
 

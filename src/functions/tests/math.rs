@@ -38,8 +38,7 @@ fn golden_values() {
         ("ABS(-1.5)", "1.5"),
         ("SQRT(-1)", "NaN"),
         ("PI()", "3.141592653589793"),
-        ("CHAR_LENGTH(UUID())", "36"),
-        ("UPPER(1)", "ERROR cannot apply UPPER to arguments of type UPPER(<NUMERIC>)"),
+        ("ROUND('a')", "ERROR cannot apply ROUND to arguments of type ROUND(<CHARACTER>)"),
     ]);
     Session::new("UTC").check_types(&[
         ("ROUND(1.555,1)", "DECIMAL(3, 1)"),

@@ -17,9 +17,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanne
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::error::{Error, Result};
 use crate::functions::cast::text::to_text;
@@ -131,13 +129,13 @@ impl Session {
     }
 
     fn plan(&self, sql: &str) -> Result<LogicalPlan> {
-        let mut query: Query = parse(sql)?;
+        let mut query = crate::sql::parse_query(sql)?.query;
         functions::rewrite_query_ast(&mut query)?;
         let options = ParserOptions::new()
             .with_enable_ident_normalization(false)
             .with_map_string_types_to_utf8view(false);
         let planner = SqlToRel::new_with_options(&self.provider, options);
-        Ok(planner.sql_statement_to_plan(Statement::Query(Box::new(query)))?)
+        Ok(planner.sql_statement_to_plan(Statement::Query(query))?)
     }
 
     /// Runs a query.
@@ -214,20 +212,5 @@ impl Session {
             }
         }
         assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
-    }
-}
-
-fn parse(sql: &str) -> Result<Query> {
-    let mut parsed =
-        Parser::parse_sql(&GenericDialect {}, sql).map_err(|e| Error::syntax(format!("{sql}: {e}")))?;
-    match parsed.pop() {
-        Some(Statement::Query(q)) => {
-            assert!(matches!(
-                *q.body,
-                SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::SetOperation { .. }
-            ));
-            Ok(*q)
-        }
-        other => Err(Error::syntax(format!("not a query: {other:?}"))),
     }
 }
