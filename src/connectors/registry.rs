@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::connectors::ConnectorFactory;
 use crate::connectors::blackhole::BlackholeFactory;
 use crate::connectors::filesystem::FilesystemFactory;
-use crate::connectors::filesystem::FilesystemFactory;
 use crate::connectors::iceberg::IcebergFactory;
 use crate::connectors::kafka::KafkaFactory;
 use crate::connectors::nexmark::NexmarkFactory;
@@ -17,7 +16,6 @@ use crate::error::{Error, Result};
 fn all() -> Vec<Arc<dyn ConnectorFactory>> {
     vec![
         Arc::new(BlackholeFactory),
-        Arc::new(FilesystemFactory),
         Arc::new(FilesystemFactory),
         Arc::new(IcebergFactory),
         Arc::new(KafkaFactory),
