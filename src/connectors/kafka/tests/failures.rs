@@ -149,3 +149,87 @@ async fn overwriting_is_refused() {
     let e = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Overwrite, 1).await.err().unwrap();
     assert!(e.to_string().contains("INSERT INTO"), "{e}");
 }
+
+#[tokio::test]
+async fn a_cluster_that_goes_away_in_mid_run() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("gone", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let table = table(
+        id(),
+        &[
+            ("properties.bootstrap.servers", &servers),
+            ("properties.default.api.timeout.ms", "1500"),
+            ("properties.delivery.timeout.ms", "2000"),
+            ("topic", "gone"),
+            ("format", "json"),
+            ("scan.startup.mode", "earliest-offset"),
+        ],
+    );
+    let mut reader = readers(&table, 1, None).await.unwrap().remove(0);
+    assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::SplitsStarted(_)));
+    let sink = KafkaFactory.sink(&table, &env()).unwrap();
+    let mut writer = sink.open(WriteMode::Append, 1).await.unwrap().writers.remove(0);
+    let rows = RecordBatch::try_new(table.sink_schema(), vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
+    writer.write(ChangeBatch::insert_only(rows.clone())).await.unwrap();
+    writer.flush().await.unwrap();
+    assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::Batch { .. }));
+    cluster.broker_down(-1).unwrap();
+    let start = Instant::now();
+    let written = writer.write(ChangeBatch::insert_only(rows)).await;
+    let e = match written {
+        Ok(()) => writer.prepare(Epoch(1)).await.unwrap_err(),
+        Err(e) => e,
+    }
+    .to_string();
+    assert!(
+        e.contains("topic gone partition 0") && e.contains(&servers) && e.contains("delivery.timeout.ms"),
+        "{e}"
+    );
+    let e = next(&mut reader).await.unwrap_err().to_string();
+    assert!(e.contains("cannot reach Kafka") && e.contains(&servers), "{e}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn offsets_deleted_under_a_running_reader() {
+    // Small fetches, so that the reader is behind when the broker drops what it has not read.
+    let broker = embedded("overrun").unwrap();
+    let topic = unique("overrun");
+    broker.ensure_topic(&topic, None).unwrap();
+    let table = table(
+        vec![col("v", bytes())],
+        &[
+            ("properties.bootstrap.servers", "embedded:overrun"),
+            ("properties.queued.min.messages", "1"),
+            ("properties.queued.max.messages.kbytes", "1"),
+            ("topic", &topic),
+            ("format", "raw"),
+            ("scan.startup.mode", "earliest-offset"),
+        ],
+    );
+    let source = KafkaFactory.source(&table, &env()).unwrap();
+    let scan = ScanRequest { batch_rows: 1, ..ScanRequest::default() };
+    let mut reader = source.readers(scan, 1, None).await.unwrap().remove(0);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("batch.size", "60000")
+        .create()
+        .unwrap();
+    let value = vec![0u8; 50_000];
+    for _ in 0..400 {
+        producer.send(BaseRecord::<(), [u8]>::to(&topic).payload(&value)).map_err(|(e, _)| e).unwrap();
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let mut offsets = 0;
+    let e = loop {
+        match next(&mut reader).await {
+            Ok(SourceEvent::Batch { batch, .. }) => offsets += batch.num_rows(),
+            Ok(_) => {}
+            Err(e) => break e.to_string(),
+        }
+        assert!(offsets < 400, "nothing was dropped");
+    };
+    assert!(e.contains(&topic) && e.contains(&format!("offset {offsets} is not there any more")), "{e}");
+}
