@@ -285,7 +285,8 @@ pub trait SinkWriter: Send {
 /// Makes the work of all writers visible, once per epoch.
 #[async_trait]
 pub trait SinkCommitter: Send {
-    /// Commits what all writers prepared for `epoch`. Idempotent.
+    /// Commits what all writers prepared up to `epoch`; a writer whose input ended earlier prepared under another
+    /// number. Idempotent.
     ///
     /// # Errors
     /// External.

@@ -10,12 +10,11 @@ use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
-use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
@@ -82,8 +81,10 @@ fn lower_window(window: &WindowTvfNode) -> DfResult<LogicalPlan> {
         .iter()
         .map(|f| Expr::Column(Column::from_name(f.name().as_str())))
         .collect();
-    for name in [WINDOW_START, WINDOW_END, WINDOW_TIME] {
-        exprs.push(get_field(Expr::Column(Column::from_name(WINDOWS)), name).alias(name));
+    // Not get_field: the optimizer moves that below the UNNEST, where the column is still a list.
+    for (name, part) in [(WINDOW_START, Part::Start), (WINDOW_END, Part::End), (WINDOW_TIME, Part::Time)] {
+        let function = ScalarUDF::new_from_impl(WindowField(WindowFunction::new(window.window, part)));
+        exprs.push(function.call(vec![Expr::Column(Column::from_name(WINDOWS))]).alias(name));
     }
     unnested.project(exprs)?.build()
 }
@@ -200,5 +201,46 @@ impl ScalarUDFImpl for WindowFunction {
             return datafusion::common::internal_err!("a NULL row time reached a window");
         }
         Ok(ColumnarValue::Array(column))
+    }
+}
+
+/// One field of a window.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowField(WindowFunction);
+
+impl ScalarUDFImpl for WindowField {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+        self.0.return_type(arg_types)
+    }
+
+    fn return_field_from_args(
+        &self,
+        args: datafusion::logical_expr::ReturnFieldArgs,
+    ) -> DfResult<arrow::datatypes::FieldRef> {
+        self.0.return_field_from_args(args)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let windows = match args.args.into_iter().next() {
+            Some(windows) => windows.into_array(rows)?,
+            None => return datafusion::common::internal_err!("a field of nothing"),
+        };
+        match windows.as_struct_opt().and_then(|s| s.column_by_name(self.name())) {
+            Some(column) => Ok(ColumnarValue::Array(column.clone())),
+            None => datafusion::common::internal_err!("windows are {}", windows.data_type()),
+        }
     }
 }

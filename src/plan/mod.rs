@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod context;
 pub mod insert;
+pub mod nested;
 pub mod reader_exec;
 pub mod stream;
 pub mod table;

@@ -14,7 +14,7 @@ mod aggregate;
 mod relation;
 mod source;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
 use crate::operators::union::UnionOperator;
+use crate::plan::nested::nested_paths;
 use crate::plan::watermark::WatermarkNode;
 use crate::plan::window_tvf::WindowTvfNode;
 use crate::runtime::exchange::Partitioning;
@@ -56,6 +57,8 @@ pub struct StreamPlanner {
     /// Sources that several queries of a statement set share.
     sources: HashMap<String, Relation>,
     uids: HashMap<String, usize>,
+    /// Nested fields that the queries read.
+    nested: BTreeSet<Vec<String>>,
 }
 
 impl StreamPlanner {
@@ -66,6 +69,7 @@ impl StreamPlanner {
             graph: StreamGraph::default(),
             sources: HashMap::new(),
             uids: HashMap::new(),
+            nested: BTreeSet::new(),
         }
     }
 
@@ -87,6 +91,7 @@ impl StreamPlanner {
         name: &str,
         enforcer: Option<NotNullEnforcer>,
     ) -> Result<ChangelogMode> {
+        self.nested = nested_paths(plan)?;
         let relation = self.lower(plan)?;
         let relation = self.materialize(relation)?;
         let mut relation = self.trim(relation)?;

@@ -86,7 +86,7 @@ impl StreamPlanner {
             SourceChangelog::Retract => ChangelogMode::Retract,
             SourceChangelog::Upsert => return Err(not_yet("an upsert source")),
         };
-        let key = format!("{}\n{}", table.identity, plan.display_indent());
+        let key = format!("{}\n{}\n{:?}", table.identity, plan.display_indent(), self.nested);
         if let Some(shared) = self.sources.get(&key) {
             return Ok(Relation { schema: plan.schema().clone(), ..shared.clone() });
         }
@@ -127,7 +127,7 @@ impl StreamPlanner {
             projection: scan.projection.clone(),
             filters: scan.filters.clone(),
             limit: scan.fetch,
-            nested: None,
+            nested: Some(self.nested.iter().cloned().collect()),
             batch_rows: BATCH_ROWS,
             metrics: table.metrics.add_source(),
         };

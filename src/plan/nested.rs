@@ -1,0 +1,63 @@
+//! Which nested fields of a table a plan reads, so that sources can skip the others.
+//!
+//! Conservative and by name: a column that is used as a whole anywhere in the plan is needed as a whole, whatever
+//! table it belongs to.
+
+use std::collections::BTreeSet;
+
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::error::Result;
+
+/// Paths below columns, `[bid, price]`; a path of one name is a whole column.
+///
+/// # Errors
+/// None in practice; from DataFusion's traversal.
+pub fn nested_paths(plan: &LogicalPlan) -> Result<BTreeSet<Vec<String>>> {
+    let mut paths = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        // A scan's own projection names columns without reading below them.
+        if !matches!(node, LogicalPlan::TableScan(_)) {
+            node.apply_expressions(|expr| {
+                collect(expr, &mut paths)?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(paths)
+}
+
+fn collect(expr: &Expr, paths: &mut BTreeSet<Vec<String>>) -> datafusion::common::Result<()> {
+    expr.apply(|e| {
+        if let Some(path) = path_of(e) {
+            paths.insert(path);
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// `get_field(get_field(bid, 'a'), 'b')` as `[bid, a, b]`.
+fn path_of(expr: &Expr) -> Option<Vec<String>> {
+    match expr {
+        Expr::Column(c) => Some(vec![c.name.clone()]),
+        Expr::ScalarFunction(f) if f.name() == "get_field" => {
+            let (base, names) = f.args.split_first()?;
+            let mut path = path_of(base)?;
+            for name in names {
+                match name {
+                    Expr::Literal(ScalarValue::Utf8(Some(n)) | ScalarValue::Utf8View(Some(n)), _) => {
+                        path.push(n.clone());
+                    }
+                    _ => return None,
+                }
+            }
+            Some(path)
+        }
+        _ => None,
+    }
+}
