@@ -11,6 +11,7 @@
 pub mod blackhole;
 pub mod collect;
 pub mod filesystem;
+pub mod datagen;
 pub mod generator;
 pub mod iceberg;
 pub mod kafka;

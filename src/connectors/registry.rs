@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::connectors::ConnectorFactory;
 use crate::connectors::blackhole::BlackholeFactory;
+use crate::connectors::datagen::DatagenFactory;
 use crate::connectors::filesystem::FilesystemFactory;
 use crate::connectors::iceberg::IcebergFactory;
 use crate::connectors::kafka::KafkaFactory;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 fn all() -> Vec<Arc<dyn ConnectorFactory>> {
     vec![
         Arc::new(BlackholeFactory),
+        Arc::new(DatagenFactory),
         Arc::new(FilesystemFactory),
         Arc::new(IcebergFactory),
         Arc::new(KafkaFactory),
