@@ -10,8 +10,8 @@
 
 pub mod blackhole;
 pub mod collect;
-pub mod filesystem;
 pub mod datagen;
+pub mod filesystem;
 pub mod generator;
 pub mod iceberg;
 pub mod kafka;
