@@ -21,6 +21,7 @@ mod convert;
 mod deletes;
 mod lake;
 mod partition;
+mod paths;
 mod predicate;
 mod provider;
 mod scan;

@@ -85,7 +85,7 @@ impl TableProvider for IcebergTable {
             Arc::clone(&self.scan),
             projection,
             tasks,
-            !filters.is_empty(),
+            filters.iter().map(ToString::to_string).collect(),
             limit,
             state.config().target_partitions(),
         )
@@ -102,6 +102,7 @@ pub(super) struct IcebergScanExec {
     /// Files before they were cut.
     files: usize,
     rows: Precision<usize>,
+    filters: Vec<String>,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -118,12 +119,13 @@ impl IcebergScanExec {
         scan: Arc<Scan>,
         projection: Vec<usize>,
         tasks: Vec<FileScanTask>,
-        filtered: bool,
+        filters: Vec<String>,
         limit: Option<usize>,
         partitions: usize,
     ) -> crate::Result<Self> {
         let schema = Arc::new(scan.schema().project(&projection)?);
         let files = tasks.len();
+        let filtered = !filters.is_empty();
         let rows = count_rows(&tasks, filtered);
         let tasks = match (limit, filtered) {
             (Some(limit), false) => enough_for(tasks, limit),
@@ -142,6 +144,7 @@ impl IcebergScanExec {
             groups,
             files,
             rows,
+            filters,
             limit,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -228,10 +231,9 @@ impl DisplayAs for IcebergScanExec {
             self.groups.len(),
             names.join(", ")
         )?;
-        if let Some(task) = self.groups.iter().flatten().next()
-            && let Some(p) = &task.predicate
-        {
-            write!(f, ", predicate={p}")?;
+        // The filters as DataFusion shows them: the Iceberg crate panics on showing some timestamps.
+        if !self.filters.is_empty() {
+            write!(f, ", filters=[{}]", self.filters.join(", "))?;
         }
         if let Some(limit) = self.limit {
             write!(f, ", limit={limit}")?;

@@ -9,7 +9,7 @@
 //! [`SinkWriter::abort`] deletes. Nothing is visible to readers before the committer adds the files to a snapshot.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take_record_batch;
@@ -21,9 +21,7 @@ use iceberg::spec::{DataFile, DataFileFormat, Literal, PartitionKey, PartitionSp
 use iceberg::table::Table;
 use iceberg::writer::base_writer::data_file_writer::{DataFileWriter, DataFileWriterBuilder};
 use iceberg::writer::file_writer::ParquetWriterBuilder;
-use iceberg::writer::file_writer::location_generator::{
-    DefaultFileNameGenerator, DefaultLocationGenerator, LocationGenerator,
-};
+use iceberg::writer::file_writer::location_generator::DefaultFileNameGenerator;
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{CurrentFileStatus, IcebergWriter as _, IcebergWriterBuilder as _};
 use parquet::file::properties::WriterProperties;
@@ -32,6 +30,7 @@ use uuid::Uuid;
 use super::commit::Prepared;
 use super::convert::conform_batch;
 use super::lake::Lake;
+use super::paths::{TrackedLocations, check_values};
 use crate::connectors::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
 use crate::runtime::{ChangeBatch, Epoch};
@@ -50,23 +49,6 @@ pub(super) struct WriteSetup {
     pub target_file_size: usize,
     /// For each column of the table the column of the incoming rows, `None` where rows have none (null is written).
     pub mapping: Vec<Option<usize>>,
-}
-
-/// Remembers where files were begun, so that they can be removed.
-#[derive(Clone)]
-struct TrackedLocations {
-    inner: DefaultLocationGenerator,
-    paths: Arc<Mutex<Vec<String>>>,
-}
-
-impl LocationGenerator for TrackedLocations {
-    fn generate_location(&self, partition_key: Option<&PartitionKey>, file_name: &str) -> String {
-        let path = self.inner.generate_location(partition_key, file_name);
-        if let Ok(mut paths) = self.paths.lock() {
-            paths.push(path.clone());
-        }
-        path
-    }
 }
 
 type FileWriter = DataFileWriter<ParquetWriterBuilder, TrackedLocations, DefaultFileNameGenerator>;
@@ -88,7 +70,7 @@ pub(super) struct IcebergWriter {
     partitions: Option<Partitioner>,
     open: HashMap<Box<[u8]>, OpenFile>,
     closed: Vec<DataFile>,
-    paths: Arc<Mutex<Vec<String>>>,
+    paths: TrackedLocations,
     clock: u64,
     bytes_done: u64,
 }
@@ -104,11 +86,7 @@ impl IcebergWriter {
         let error = |e: &iceberg::Error| setup.lake.error(shown.clone(), e);
         let iceberg_schema = metadata.current_schema();
         let schema = Arc::new(schema_to_arrow_schema(iceberg_schema).map_err(|e| error(&e))?);
-        let paths = Arc::new(Mutex::new(Vec::new()));
-        let locations = TrackedLocations {
-            inner: DefaultLocationGenerator::new(metadata).map_err(|e| error(&e))?,
-            paths: Arc::clone(&paths),
-        };
+        let paths = TrackedLocations::new(metadata);
         let names = DefaultFileNameGenerator::new(
             format!("{subtask:05}"),
             Some(setup.pipeline.to_string()),
@@ -119,7 +97,7 @@ impl IcebergWriter {
             parquet,
             setup.target_file_size,
             setup.table.file_io().clone(),
-            locations,
+            paths.clone(),
             names,
         );
         let spec = metadata.default_partition_spec();
@@ -164,6 +142,8 @@ impl IcebergWriter {
                 self.close_oldest().await?;
             }
             let partition = self.partition_key(values.take()?);
+            check_values(partition.spec(), partition.schema(), partition.data())
+                .context(|| self.shown.clone())?;
             let writer = self.builder.build(Some(partition)).await.map_err(|e| self.error(&e))?;
             self.open.insert(key.clone(), OpenFile { writer, size: 0, last_used: clock });
         }
@@ -240,17 +220,14 @@ impl SinkWriter for IcebergWriter {
         let committable = prepared.to_bytes()?;
         // From here on the committer answers for the files.
         self.closed.clear();
-        if let Ok(mut paths) = self.paths.lock() {
-            paths.clear();
-        }
+        self.paths.take();
         Ok(Some(committable))
     }
 
     async fn abort(&mut self) {
         self.open.clear();
         self.closed.clear();
-        let paths = self.paths.lock().map(|mut p| std::mem::take(&mut *p)).unwrap_or_default();
-        for path in paths {
+        for path in self.paths.take() {
             // Best effort: what stays is invisible to every reader, since no snapshot names it.
             let _ = self.setup.table.file_io().delete(path).await;
         }

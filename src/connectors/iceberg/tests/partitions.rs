@@ -118,7 +118,9 @@ async fn identity_of_every_type() {
         (
             "i7",
             TypeRoot::TimestampLtz(6),
-            Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None]).with_timezone("UTC")),
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![Some(-1_000_000), None, Some(1)]).with_timezone("UTC"),
+            ),
         ),
         (
             "i8",
@@ -134,6 +136,30 @@ async fn identity_of_every_type() {
         let distinct = 3.min(values.len());
         let got = written(&lake, table, ty, "v", values).await;
         assert!(got.len() >= distinct, "{table}: {got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_cannot_be_partitions_are_refused() {
+    let lake = sqlite().await;
+    let long = "ü".repeat(300);
+    let strings = Arc::new(StringArray::from(vec![Some(long.as_str()), Some("..")]));
+    let got = written(&lake, "l", TypeRoot::Varchar(i32::MAX as u32), "v", strings).await;
+    assert!(got.iter().all(|f| f.len() < 200), "{got:?}");
+    for (table, ty, by, value, text) in [
+        ("a", TypeRoot::TimestampLtz(6), "v", -1, "before 1970"),
+        ("b", TypeRoot::Timestamp(6), "days(v)", i64::MAX, "out of range"),
+        ("c", TypeRoot::Timestamp(6), "v", i64::MIN, "out of range"),
+    ] {
+        let columns = vec![column("v", nullable(ty))];
+        lake.create(table, columns, &[by]).await;
+        let schema = lake.resolved(table, &[]).await.physical;
+        let zone: Option<Arc<str>> = (table == "a").then(|| "UTC".into());
+        let values = Arc::new(TimestampMicrosecondArray::from(vec![value]).with_timezone_opt(zone));
+        let batch = RecordBatch::try_new(schema, vec![values]).unwrap();
+        let mut opened = lake.sink(table, &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let e = opened.writers[0].write(ChangeBatch::insert_only(batch)).await.unwrap_err().to_string();
+        assert!(e.contains(text) && e.contains("partition field `v"), "{e}");
     }
 }
 
