@@ -18,7 +18,7 @@ use super::config::is_connection_key;
 use super::connection::Connection;
 use super::lake::{Lake, namespace, table_ident};
 use super::scan::Version;
-use super::sink::{IcebergSink, WriteOptions};
+use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
 use crate::catalog::{Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef};
@@ -41,20 +41,17 @@ impl IcebergCatalog {
         IcebergCatalog { name: name.to_owned(), options, lake }
     }
 
-    /// Creates the default database if it is missing. A REST catalog may forbid that, which is no reason not to read it.
+    /// Creates the default database if it is missing. A REST catalog may forbid that, which is no reason not to read
+    /// it; that it answers at all is checked.
     pub(super) async fn ensure_default_database(&self, must: bool) -> Result<()> {
-        let default = self.lake.config.default_database.clone();
-        let ident = namespace(&default)?;
-        let client = self.lake.client();
-        match client.namespace_exists(&ident).await {
-            Ok(true) => Ok(()),
-            Ok(false) => match client.create_namespace(&ident, HashMap::new()).await {
-                Err(e) if must && e.kind() != ErrorKind::NamespaceAlreadyExists => {
-                    Err(self.failed(&default, &e))
-                }
-                _ => Ok(()),
+        let ident = namespace(&self.lake.config.default_database)?;
+        match self.lake.ensure_namespace(&ident).await {
+            Err(e) if must => Err(e),
+            Err(e) => match self.lake.client().list_namespaces(None).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(e),
             },
-            Err(e) => Err(self.lake.error(format!("catalog `{}`", self.name), &e)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -151,6 +148,52 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
         properties.insert("comment".into(), comment.clone());
     }
     Ok((properties, version))
+}
+
+/// Creates a table.
+///
+/// # Errors
+/// For columns, partitions and options that Iceberg tables cannot have, at the definition; External.
+pub(super) async fn create(
+    lake: &Lake,
+    ident: &TableIdent,
+    def: &TableDef,
+    if_not_exists: bool,
+) -> Result<()> {
+    let shown = lake.shown(ident);
+    let prepare = || {
+        let (properties, version) = table_properties(lake, def)?;
+        let schema = types::to_schema(def)?;
+        let spec = partition::to_spec(&def.partitioned_by, &schema)?;
+        Ok::<_, Error>((schema, spec, properties, version))
+    };
+    let (schema, spec, properties, version) =
+        prepare().map_err(|e| e.context(shown.clone()).at(def.location))?;
+    let creation = TableCreation::builder()
+        .name(ident.name().to_owned())
+        .schema(schema)
+        .partition_spec_opt(spec)
+        .properties(properties)
+        .format_version(version)
+        .build();
+    match lake.client().create_table(ident.namespace(), creation).await {
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::TableAlreadyExists => {
+            return if if_not_exists {
+                Ok(())
+            } else {
+                Err(Error::validation(format!("{shown} exists already"))
+                    .hint("CREATE TABLE IF NOT EXISTS keeps it")
+                    .at(def.location))
+            };
+        }
+        Err(e) => return Err(lake.error(shown, &e).at(def.location)),
+    }
+    // The SQL catalog does not notice when its COMMIT fails.
+    match lake.find(ident).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::external(format!("{shown} was not stored by the catalog"))),
+    }
 }
 
 #[async_trait]
@@ -254,41 +297,7 @@ impl Catalog for IcebergCatalog {
 
     async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()> {
         let ident = table_ident(&def.path.database, &def.path.object)?;
-        let shown = self.lake.shown(&ident);
-        let prepare = || {
-            let (properties, version) = table_properties(&self.lake, &def)?;
-            let schema = types::to_schema(&def)?;
-            let spec = partition::to_spec(&def.partitioned_by, &schema)?;
-            Ok::<_, Error>((schema, spec, properties, version))
-        };
-        let (schema, spec, properties, version) =
-            prepare().map_err(|e| e.context(shown.clone()).at(def.location))?;
-        let creation = TableCreation::builder()
-            .name(ident.name().to_owned())
-            .schema(schema)
-            .partition_spec_opt(spec)
-            .properties(properties)
-            .format_version(version)
-            .build();
-        let client = self.lake.client();
-        match client.create_table(ident.namespace(), creation).await {
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::TableAlreadyExists => {
-                return if if_not_exists {
-                    Ok(())
-                } else {
-                    Err(Error::validation(format!("{shown} exists already"))
-                        .hint("CREATE TABLE IF NOT EXISTS keeps it")
-                        .at(def.location))
-                };
-            }
-            Err(e) => return Err(self.lake.error(shown, &e).at(def.location)),
-        }
-        // The SQL catalog does not notice when its COMMIT fails.
-        match self.lake.find(&ident).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::external(format!("{shown} was not stored by the catalog"))),
-        }
+        create(&self.lake, &ident, &def, if_not_exists).await
     }
 
     async fn create_view(&self, _def: ViewDef, _if_not_exists: bool) -> Result<()> {
@@ -368,7 +377,7 @@ impl ExternalTable for IcebergTableHandle {
             self.ident.clone(),
             table.sink_schema(),
             write,
-            Some(&self.metadata),
+            Known::Metadata(&self.metadata),
         )))
     }
 }

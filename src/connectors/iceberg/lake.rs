@@ -2,6 +2,7 @@
 //!
 //! State: the client. Tables are loaded afresh for every use, so that commits of others are seen.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -85,6 +86,12 @@ impl Lake {
         }
     }
 
+    /// Over another client, for tests of its failures.
+    #[cfg(test)]
+    pub fn over(config: CatalogConfig, inner: Arc<dyn iceberg::Catalog>) -> Arc<Lake> {
+        Arc::new(Lake { secrets: config.secrets(), config, inner })
+    }
+
     /// The crate's client.
     pub fn client(&self) -> &Arc<dyn iceberg::Catalog> {
         &self.inner
@@ -103,6 +110,22 @@ impl Lake {
                 error.hint("SHOW DATABASES lists them; CREATE DATABASE makes one")
             }
             _ => error,
+        }
+    }
+
+    /// Creates a namespace unless it is there.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn ensure_namespace(&self, ident: &NamespaceIdent) -> Result<()> {
+        let failed =
+            |e: &iceberg::Error| self.error(format!("database {}.{}", self.config.name, ident.join(".")), e);
+        if self.inner.namespace_exists(ident).await.map_err(|e| failed(&e))? {
+            return Ok(());
+        }
+        match self.inner.create_namespace(ident, HashMap::new()).await {
+            Err(e) if e.kind() != ErrorKind::NamespaceAlreadyExists => Err(failed(&e)),
+            _ => Ok(()),
         }
     }
 

@@ -45,9 +45,9 @@ use self::config::{CatalogConfig, CatalogKind};
 use self::connection::Connection;
 use self::lake::{Lake, table_ident};
 use self::scan::Version;
-use self::sink::{IcebergSink, WriteOptions};
+use self::sink::{IcebergSink, Known, WriteOptions};
 use self::source::IcebergSource;
-use crate::catalog::{Catalog, ResolvedTable};
+use crate::catalog::{Catalog, ColumnKind, ResolvedTable, TableDef};
 use crate::connectors::options::Options;
 use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source};
 use crate::error::{Error, Result};
@@ -137,6 +137,18 @@ impl ConnectorFactory for IcebergFactory {
             write = WriteOptions::parse(options)?;
             Ok(())
         })?;
-        Ok(Arc::new(IcebergSink::new(connection, ident, table.sink_schema(), write, None)))
+        let known = Known::Template(Box::new(template(table, &ident)));
+        Ok(Arc::new(IcebergSink::new(connection, ident, table.sink_schema(), write, known)))
     }
+}
+
+/// The Iceberg table that a declared table stands for: its physical columns, key, partitions and table properties.
+fn template(table: &ResolvedTable, ident: &TableIdent) -> TableDef {
+    let mut def = (*table.def).clone();
+    def.path.database = ident.namespace().join(".");
+    def.path.object = ident.name().to_owned();
+    def.columns.retain(|c| c.kind == ColumnKind::Physical);
+    def.watermark = None;
+    def.options.retain(|k, _| k == "format-version" || PROPERTY_PREFIXES.iter().any(|p| k.starts_with(p)));
+    def
 }

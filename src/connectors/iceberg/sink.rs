@@ -15,9 +15,11 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
+use super::catalog::create;
 use super::commit::IcebergCommitter;
 use super::connection::Connection;
 use super::writer::{IcebergWriter, WriteSetup};
+use crate::catalog::TableDef;
 use crate::connectors::options::{Options, parse_bytes};
 use crate::connectors::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
 use crate::error::{Error, Result, ResultExt};
@@ -76,8 +78,17 @@ pub(super) struct IcebergSink {
     ident: TableIdent,
     schema: SchemaRef,
     options: WriteOptions,
-    /// Known when the table was found in its catalog; a declared table is looked up only when it is opened.
     distribute_by: Option<Vec<usize>>,
+    /// What to create if the table does not exist.
+    template: Option<Box<TableDef>>,
+}
+
+/// What is known of the table before it is opened.
+pub(super) enum Known<'a> {
+    /// It was found in its catalog.
+    Metadata(&'a TableMetadata),
+    /// It was declared elsewhere, and is created so if it does not exist.
+    Template(Box<TableDef>),
 }
 
 impl IcebergSink {
@@ -87,10 +98,13 @@ impl IcebergSink {
         ident: TableIdent,
         schema: SchemaRef,
         options: WriteOptions,
-        metadata: Option<&TableMetadata>,
+        known: Known<'_>,
     ) -> Self {
-        let distribute_by = metadata.and_then(|m| distribution(m, &schema, options.distribution));
-        IcebergSink { connection, ident, schema, options, distribute_by }
+        let (distribute_by, template) = match known {
+            Known::Metadata(m) => (distribution(m, &schema, options.distribution), None),
+            Known::Template(def) => (None, Some(def)),
+        };
+        IcebergSink { connection, ident, schema, options, distribute_by, template }
     }
 }
 
@@ -131,7 +145,16 @@ impl Sink for IcebergSink {
         if mode == WriteMode::Overwrite {
             return Err(no_overwrite().context(shown));
         }
-        let table = lake.load(&self.ident).await?;
+        let table = match (lake.find(&self.ident).await?, &self.template) {
+            (Some(t), _) => t,
+            (None, Some(def)) => {
+                // As Flink's connector does.
+                lake.ensure_namespace(self.ident.namespace()).await?;
+                create(&lake, &self.ident, def, true).await?;
+                lake.load(&self.ident).await?
+            }
+            (None, None) => lake.load(&self.ident).await?,
+        };
         let metadata = table.metadata();
         let (properties, target_file_size) =
             writer_properties(&self.options, metadata.properties()).context(|| shown.clone())?;

@@ -3,6 +3,7 @@
 
 mod commits;
 mod deletes;
+mod faults;
 mod partitions;
 mod reads;
 mod types;

@@ -116,7 +116,7 @@ async fn restored_readers_go_on_where_they_were() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_declared_elsewhere_reach_the_catalog() {
     for lake in lakes().await {
-        numbers(&lake, &[0..10]).await;
+        numbers(&lake, std::slice::from_ref(&(0..10))).await;
         // As LIKE makes it: all options, another catalog.
         let mut def = (*lake.table("t").await).clone();
         def.external = None;
@@ -137,6 +137,25 @@ async fn tables_declared_elsewhere_reach_the_catalog() {
         let leaked: Vec<_> =
             copy.metadata().properties().keys().filter(|k| k.contains("s3") || *k == "uri").collect();
         assert!(leaked.is_empty(), "{leaked:?}");
+        // A declared table that does not exist is created by the first INSERT, without its computed columns.
+        let r = {
+            let mut d = def.clone();
+            d.options.insert("catalog-table".into(), "made".into());
+            d.options.insert("catalog-database".into(), format!("{}_new", lake.database));
+            d.options.insert("write.parquet.compression-codec".into(), "snappy".into());
+            let mut computed = column("twice", nullable(TypeRoot::BigInt));
+            computed.kind = ColumnKind::Computed(sql_expr("id * 2"));
+            d.columns.push(computed);
+            ResolvedTable::new(Arc::new(d), &BTreeMap::new()).unwrap()
+        };
+        let missing = IcebergFactory.source(&r, &env(&lake)).unwrap().batch_provider().await.unwrap_err();
+        assert!(missing.to_string().contains("does not exist"), "{missing}");
+        let mut opened =
+            IcebergFactory.sink(&r, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let c = write(&mut opened, &[ids(&r.physical, 0..3)], Epoch(1)).await;
+        opened.committer.commit(Epoch(1), c).await.unwrap();
+        let source = IcebergFactory.source(&r, &env(&lake)).unwrap();
+        assert_eq!(query(source, "SELECT * FROM t").await.num_rows(), 3);
         // A column that is not there, a type that does not fit, an unknown option.
         let e = {
             let mut d = def.clone();
@@ -161,7 +180,7 @@ async fn tables_declared_elsewhere_reach_the_catalog() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_added_by_others_appears() {
     for lake in lakes().await {
-        let old = numbers(&lake, &[0..3]).await;
+        let old = numbers(&lake, std::slice::from_ref(&(0..3))).await;
         let source_before = lake.source("t", &[]).await.unwrap();
         let mut before = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
         let (opened, table) = raw(&lake, "t").await;
@@ -182,6 +201,25 @@ async fn a_column_added_by_others_appears() {
         before.committer.commit(Epoch(1), c).await.unwrap();
         let got = lake.query("t", "SELECT id, name FROM t WHERE id > 1 ORDER BY id").await;
         assert_eq!((got.num_rows(), got.num_columns()), (3, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_format_version_is_read_and_written() {
+    for lake in lakes().await {
+        for version in ["1", "2", "3"] {
+            let table = format!("v{version}");
+            let mut def =
+                lake.def(&table, vec![column("id", nullable(TypeRoot::BigInt))], &["bucket(4, id)"]);
+            def.options.insert("format-version".into(), version.into());
+            lake.catalog.create_table(def, false).await.unwrap();
+            let schema = lake.resolved(&table, &[]).await.physical;
+            lake.append(&table, &[ids(&schema, 0..10)]).await;
+            lake.append(&table, &[ids(&schema, 10..20)]).await;
+            let got = lake.query(&table, "SELECT count(DISTINCT id) AS c FROM t WHERE id <> 4").await;
+            assert_eq!(got.column(0).as_primitive::<Int64Type>().value(0), 19, "{} v{version}", lake.name);
+            assert_eq!(lake.table(&table).await.options["format-version"], version);
+        }
     }
 }
 
