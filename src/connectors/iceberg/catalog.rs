@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataRef};
 use iceberg::{ErrorKind, TableCreation, TableIdent};
 
-use super::config::is_connection_key;
+use super::config::{CatalogKind, is_connection_key};
 use super::connection::Connection;
 use super::lake::{Lake, namespace, table_ident};
 use super::scan::Version;
@@ -169,6 +169,11 @@ pub(super) async fn create(
     };
     let (schema, spec, properties, version) =
         prepare().map_err(|e| e.context(shown.clone()).at(def.location))?;
+    let mut properties = properties;
+    if lake.config.kind == CatalogKind::Rest {
+        // The request has no field for it: servers take it from here, where other catalogs refuse it.
+        properties.insert("format-version".into(), (version as u8).to_string());
+    }
     let creation = TableCreation::builder()
         .name(ident.name().to_owned())
         .schema(schema)

@@ -282,9 +282,9 @@ impl CatalogConfig {
             .iter()
             .filter(|(k, v)| (is_secret(k) || header(k)) && v.len() > 3)
             .flat_map(|(_, v)| {
-                // `credential` is `id:secret`; a server may echo either half.
-                let halves = v.split(':').filter(|h| h.len() > 3).map(str::to_owned);
-                std::iter::once(v.clone()).chain(halves).collect::<Vec<_>>()
+                // `credential` is `id:secret`, and a server may echo the secret alone.
+                let secret = v.split_once(':').map(|(_, s)| s.to_owned()).filter(|s| s.len() > 3);
+                std::iter::once(v.clone()).chain(secret).collect::<Vec<_>>()
             })
             .collect()
     }

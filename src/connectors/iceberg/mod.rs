@@ -50,7 +50,7 @@ use self::source::IcebergSource;
 use crate::catalog::{Catalog, ColumnKind, ResolvedTable, TableDef};
 use crate::connectors::options::Options;
 use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 
 /// Opens the catalog of `CREATE CATALOG name WITH (options)`; relative paths are relative to `base_dir`.
 ///
@@ -73,7 +73,7 @@ pub async fn create_catalog(
     taken.finish()?;
     let embedded = config.kind == CatalogKind::Sql;
     let catalog = IcebergCatalog::new(name, options.clone(), Lake::open(config).await?);
-    catalog.ensure_default_database(embedded).await?;
+    catalog.ensure_default_database(embedded).await.context(|| format!("catalog `{name}`"))?;
     Ok(Arc::new(catalog))
 }
 

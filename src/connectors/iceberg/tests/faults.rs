@@ -120,7 +120,8 @@ async fn every_fault_ends_in_exactly_one_commit() {
         vec![AppliedConflict],
         vec![SwallowedCommit],
         vec![Overtaken, Overtaken],
-        vec![NotAppliedUnknown, SwallowedCommit, Overtaken, AppliedUnknown],
+        // From the last to the first.
+        vec![AppliedUnknown, Overtaken, SwallowedCommit, NotAppliedUnknown],
     ];
     for faults in scripts {
         let lake = sqlite().await;
