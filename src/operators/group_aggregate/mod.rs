@@ -37,7 +37,7 @@ pub use call::AggregateCall;
 pub(crate) use call::evaluate_all;
 pub use config::{GroupAggregateConfig, GroupOutput};
 use exprs::Evaluated;
-use table::AggregateTable;
+pub(crate) use table::AggregateTable;
 
 /// The operator; see the module.
 pub struct GroupAggregateOperator {

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt8Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
@@ -28,6 +28,7 @@ use super::states::{self, Entries, GroupedState, Rows};
 use crate::error::{Error, Result, ResultExt};
 use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::GroupDirectory;
+use crate::state::key::key_groups;
 
 const GROUPS: &str = "groups";
 
@@ -193,14 +194,14 @@ impl AggregateTable {
         for entry in &self.states {
             columns.extend(entry.state.write(&slots)?);
         }
-        writer.keyed(GROUPS, anonymous(columns)?, self.directory.key_groups(&slots))?;
+        writer.keyed(GROUPS, anonymous(columns)?, self.key_groups(&slots)?)?;
         let mut write = |table: String, entries: Entries| {
             if entries.slots.is_empty() {
                 return Ok(());
             }
             let mut columns = self.directory.keys(&entries.slots)?;
             columns.extend(entries.columns);
-            writer.keyed(&table, anonymous(columns)?, self.directory.key_groups(&entries.slots))
+            writer.keyed(&table, anonymous(columns)?, self.key_groups(&entries.slots)?)
         };
         for (i, entry) in self.states.iter().enumerate() {
             if let Some(entries) = entry.state.write_entries()? {
@@ -211,6 +212,15 @@ impl AggregateTable {
             write(format!("distinct_{i}"), entry.set.write_entries()?)?;
         }
         Ok(())
+    }
+
+    /// Key groups by the keys that the exchange hashes.
+    fn key_groups(&self, slots: &[u32]) -> Result<UInt8Array> {
+        if self.keys.len() == self.directory.types().len() {
+            return Ok(self.directory.key_groups(slots));
+        }
+        let keys = self.directory.keys(slots)?;
+        key_groups(&keys[..self.keys.len()], slots.len())
     }
 
     /// Loads the groups of the reader's key groups.

@@ -106,6 +106,19 @@ impl WindowAggregateConfig {
     /// Validation for windows that make no sense; internal, naming the column, for a type that differs.
     pub fn validate(&self) -> Result<()> {
         self.window.validate()?;
+        if !self.window.is_attached() {
+            let zoned = match self.input_schema.fields().get(self.time_column).map(|f| f.data_type()) {
+                Some(DataType::Timestamp(_, zone)) => zone.is_some(),
+                other => {
+                    return Err(Error::internal(format!("a window over a time column of type {other:?}")));
+                }
+            };
+            if zoned != self.window.zone.is_some() {
+                return Err(Error::internal(
+                    "windows over TIMESTAMP_LTZ need the session zone, those over TIMESTAMP none",
+                ));
+            }
+        }
         if self.phase != WindowPhase::Single {
             if self.input_retracts {
                 return Err(Error::internal("updating input cannot be pre-aggregated per window"));

@@ -12,7 +12,7 @@
 //! | slice end, key → partial aggregates | when the last window with the slice has fired |
 //! | watermark up to which windows have fired | never |
 //!
-//! Input: append-only ; output: append-only, in order of window ends. A
+//! Input: append-only, or any changelog in phase `Single` ([`updating`]); output: append-only, in order of window ends. A
 //! row is late, dropped and counted when the last window that holds it has fired; before that it still counts into
 //! the windows that have not. Rows without a time are dropped and counted as well. At a barrier the slices are frozen
 //! into typed columns (`slices`: keys, slice end, states; `watermark`); at the end of input the last watermark has
@@ -22,13 +22,13 @@ mod assign;
 mod config;
 mod partial;
 mod slices;
+mod updating;
 mod window;
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
-    UInt32Array,
+    ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray, UInt32Array,
 };
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -43,6 +43,7 @@ use assign::{Assigner, Assignment, by_slice_end, to_millis};
 pub use config::{SLICE_END, WindowAggregateConfig, WindowOutput, WindowPhase};
 use partial::{Columns, Shape};
 use slices::{Fired, Slices};
+use updating::UpdatingWindows;
 pub use window::{WallClock, WindowKind, WindowSpec};
 
 /// Groups a local phase gathers before it emits without being asked, so that it stays in the processor's caches.
@@ -56,12 +57,29 @@ const SLICES: &str = "slices";
 /// State table of the watermark.
 const WATERMARK: &str = "watermark";
 
+/// Where rows wait for their windows.
+enum Core {
+    /// Partial aggregates per slice.
+    Slices(Slices),
+    /// Groups per window.
+    Windows(Box<UpdatingWindows>),
+}
+
+macro_rules! core {
+    ($core:expr, $c:ident => $body:expr) => {
+        match $core {
+            Core::Slices($c) => $body,
+            Core::Windows($c) => $body,
+        }
+    };
+}
+
 /// The operator; see the module.
 pub struct WindowAggregateOperator {
     config: WindowAggregateConfig,
     shape: Arc<Shape>,
     assigner: Assigner,
-    slices: Slices,
+    core: Core,
     partial_schema: SchemaRef,
     late_rows_dropped: u64,
 }
@@ -79,15 +97,20 @@ impl WindowAggregateOperator {
     /// What [`WindowAggregateConfig::validate`] finds.
     pub fn new(config: WindowAggregateConfig, _range: KeyGroupRange) -> Result<Self> {
         config.validate()?;
-        if config.input_retracts {
-            return Err(Error::unsupported("a window aggregate over updating input is not supported"));
-        }
         let shape =
             Arc::new(Shape::new(config.aggregates.clone(), config.key_fields()?, config.state_fields()?)?);
         let partial_schema = config.partial_schema()?;
+        let is_alone = matches!(config.window.kind, WindowKind::Tumble { .. } | WindowKind::Attached { .. });
+        let has_distinct = config.aggregates.iter().any(|a| a.distinct);
+        let is_single = config.phase == WindowPhase::Single;
+        let core = if config.input_retracts || (is_single && is_alone && has_distinct) {
+            Core::Windows(Box::new(UpdatingWindows::new(&config)?))
+        } else {
+            Core::Slices(Slices::new(config.window, Arc::clone(&shape)))
+        };
         Ok(WindowAggregateOperator {
             assigner: Assigner::new(config.window),
-            slices: Slices::new(config.window, Arc::clone(&shape)),
+            core,
             shape,
             partial_schema,
             config,
@@ -101,19 +124,29 @@ impl WindowAggregateOperator {
             .ok_or_else(|| Error::internal("window aggregate: the input has no such column"))
     }
 
-    /// Input rows into slices.
-    fn add_rows(&mut self, rows: &RecordBatch) -> Result<()> {
-        let assignment = match self.config.window.kind {
-            WindowKind::Attached { end_column, .. } => {
-                self.assigner.assign(self.column(rows, end_column)?.as_ref())?
+    /// Input rows into slices or windows.
+    fn add_rows(&mut self, batch: &ChangeBatch) -> Result<()> {
+        let rows = &batch.rows;
+        let (time, starts) = match self.config.window.kind {
+            WindowKind::Attached { start_column, end_column } => {
+                let mut starts = Vec::new();
+                to_millis(self.column(rows, start_column)?, &mut starts)?;
+                (end_column, Some(starts))
             }
-            _ => self.assigner.assign(self.column(rows, self.config.time_column)?.as_ref())?,
+            _ => (self.config.time_column, None),
         };
+        let mut assignment = self.assigner.assign(self.column(rows, time)?)?;
         self.late_rows_dropped += assignment.without_time;
-        let live = self.without_late(assignment);
-        if live.is_empty() {
+        self.drop_late(&mut assignment);
+        if assignment.slices.is_empty() {
             return Ok(());
         }
+        let slices = match &mut self.core {
+            Core::Slices(slices) => slices,
+            Core::Windows(windows) => {
+                return windows.add(rows, batch.kinds.as_ref(), &assignment, starts.as_deref());
+            }
+        };
         let calls = &self.config.aggregates;
         let columns = Columns {
             keys: evaluate_all(&self.config.keys, rows)?,
@@ -121,20 +154,13 @@ impl WindowAggregateOperator {
             filters: calls.iter().map(|c| c.evaluate_filter(rows)).collect::<Result<_>>()?,
             rows: rows.num_rows(),
         };
-        for (slice_end, indices) in live {
-            let start = match (self.config.window.kind, indices.first()) {
-                (WindowKind::Attached { start_column, .. }, Some(first)) => {
-                    let mut starts = Vec::new();
-                    let column = self.column(rows, start_column)?.slice(*first as usize, 1);
-                    to_millis(&column, &mut starts)?;
-                    starts.first().copied()
-                }
-                _ => None,
-            };
+        for (slice_end, indices) in assignment.slices {
+            let first = indices.first().map_or(0, |i| *i as usize);
+            let start = starts.as_ref().and_then(|s| s.get(first).copied());
             if indices.len() == rows.num_rows() {
-                self.slices.update(slice_end, start, &columns)?;
+                slices.update(slice_end, start, &columns)?;
             } else {
-                self.slices.update(slice_end, start, &columns.take(&UInt32Array::from(indices))?)?;
+                slices.update(slice_end, start, &columns.take(&UInt32Array::from(indices))?)?;
             }
         }
         Ok(())
@@ -145,38 +171,46 @@ impl WindowAggregateOperator {
         let at = self.shape.key_count();
         let ends = self.column(rows, at)?.as_primitive_opt::<Int64Type>();
         let ends = ends.ok_or_else(|| Error::internal("window aggregate: the input has no slice end"))?;
-        let live = self.without_late(by_slice_end(ends, ends.values()));
+        let mut assignment = by_slice_end(ends, ends.values());
+        self.drop_late(&mut assignment);
+        let Core::Slices(slices) = &mut self.core else {
+            return Err(Error::internal("window aggregate: partial results without slices"));
+        };
         let mut columns = rows.columns().to_vec();
         columns.remove(at);
-        for (slice_end, indices) in live {
+        for (slice_end, indices) in assignment.slices {
             if indices.len() == rows.num_rows() {
-                self.slices.merge(slice_end, &columns, indices.len())?;
+                slices.merge(slice_end, &columns, indices.len())?;
             } else {
                 let indices = UInt32Array::from(indices);
                 let own: Vec<ArrayRef> =
                     columns.iter().map(|c| Ok(take(c, &indices, None)?)).collect::<Result<_>>()?;
-                self.slices.merge(slice_end, &own, indices.len())?;
+                slices.merge(slice_end, &own, indices.len())?;
             }
         }
         Ok(())
     }
 
     /// Drops and counts the slices that came too late. A local phase leaves that to the global one.
-    fn without_late(&mut self, assignment: Assignment) -> Vec<(i64, Vec<u32>)> {
-        let (late, live): (Vec<_>, Vec<_>) =
-            assignment.slices.into_iter().partition(|(end, _)| self.slices.is_late(*end));
-        self.late_rows_dropped += late.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
-        live
+    fn drop_late(&mut self, assignment: &mut Assignment) {
+        let (core, dropped) = (&self.core, &mut self.late_rows_dropped);
+        assignment.slices.retain(|(end, rows)| {
+            let late = core!(core, c => c.is_late(*end));
+            if late {
+                *dropped += rows.len() as u64;
+            }
+            !late
+        });
     }
 
     fn fire(&mut self, out: &mut Output) -> Result<Progress> {
         while out.rows() < PAUSE_ROWS {
-            match self.slices.fire()? {
+            match core!(&mut self.core, c => c.fire()?) {
                 Some(fired) => self.emit(&fired, out)?,
                 None => return Ok(Progress::Done),
             }
         }
-        Ok(if self.slices.has_due() { Progress::More } else { Progress::Done })
+        Ok(if core!(&self.core, c => c.has_due()) { Progress::More } else { Progress::Done })
     }
 
     fn emit(&self, fired: &Fired, out: &mut Output) -> Result<()> {
@@ -207,10 +241,12 @@ impl WindowAggregateOperator {
 
     /// Emits the slices of a local phase.
     fn emit_partials(&mut self, out: &mut Output) -> Result<()> {
-        let mut batches = Vec::new();
-        for (end, batch) in self.slices.drain()? {
-            batches.push(self.with_slice_end(&batch, end)?);
-        }
+        let Core::Slices(slices) = &mut self.core else { return Ok(()) };
+        let drained = slices.drain()?;
+        let batches = drained
+            .iter()
+            .map(|(end, batch)| self.with_slice_end(batch, *end))
+            .collect::<Result<Vec<_>>>()?;
         if !batches.is_empty() {
             emit_in_pieces(concat_batches(&self.partial_schema, &batches)?, out);
         }
@@ -243,15 +279,15 @@ impl Operator for WindowAggregateOperator {
     }
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        if batch.kinds.is_some() {
+        if batch.kinds.is_some() && !self.config.input_retracts {
             return Err(Error::internal(format!("{}: updates in append-only input", self.name())));
         }
         match self.config.phase {
-            WindowPhase::Single => self.add_rows(&batch.rows)?,
+            WindowPhase::Single => self.add_rows(&batch)?,
             WindowPhase::Global => self.add_partials(&batch.rows)?,
             WindowPhase::Local => {
-                self.add_rows(&batch.rows)?;
-                if self.slices.entries() > LOCAL_GROUPS {
+                self.add_rows(&batch)?;
+                if core!(&self.core, c => c.entries()) > LOCAL_GROUPS {
                     self.emit_partials(out)?;
                 }
             }
@@ -267,7 +303,7 @@ impl Operator for WindowAggregateOperator {
         if self.config.phase == WindowPhase::Local {
             return self.flush(out);
         }
-        self.slices.advance(watermark.0);
+        core!(&mut self.core, c => c.advance(watermark.0));
         self.fire(out)
     }
 
@@ -284,19 +320,26 @@ impl Operator for WindowAggregateOperator {
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         if self.config.phase == WindowPhase::Local {
-            if self.slices.entries() > 0 {
+            if core!(&self.core, c => c.entries()) > 0 {
                 return Err(Error::internal("a local window aggregate was not flushed before a barrier"));
             }
             return Ok(());
         }
         let keys = self.shape.key_count();
-        for (end, start, batch) in self.slices.freeze()? {
+        let frozen = match &mut self.core {
+            Core::Slices(slices) => slices.freeze()?,
+            Core::Windows(windows) => {
+                windows.snapshot(writer)?;
+                Vec::new()
+            }
+        };
+        for (end, start, batch) in frozen {
             let groups = key_groups(&batch.columns()[..keys], batch.num_rows())?;
             let rows = self.with_slice_end(&batch, end)?;
             writer.keyed(SLICES, with_start(rows, start)?, groups)?;
         }
         let schema = Arc::new(Schema::new(vec![Field::new("watermark", DataType::Int64, false)]));
-        let value: ArrayRef = Arc::new(Int64Array::from(vec![self.slices.fired_up_to()]));
+        let value: ArrayRef = Arc::new(Int64Array::from(vec![core!(&self.core, c => c.fired_up_to())]));
         writer.broadcast(WATERMARK, RecordBatch::try_new(schema, vec![value])?);
         Ok(())
     }
@@ -310,7 +353,10 @@ impl Operator for WindowAggregateOperator {
                 watermark = Some(watermark.map_or(value, |w: i64| w.min(value)));
             }
         }
-        self.slices.advance(watermark.unwrap_or(i64::MIN));
+        core!(&mut self.core, c => c.advance(watermark.unwrap_or(i64::MIN)));
+        if let Core::Windows(windows) = &mut self.core {
+            return windows.restore(reader);
+        }
         let at = self.shape.key_count();
         for batch in reader.table(SLICES)? {
             let ends = self.column(&batch, at)?.as_primitive_opt::<Int64Type>();
@@ -331,7 +377,9 @@ impl Operator for WindowAggregateOperator {
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let partial =
                 RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-            self.slices.thaw(*end, start.and_then(|s| s.values().first().copied()), partial);
+            if let Core::Slices(slices) = &mut self.core {
+                slices.thaw(*end, start.and_then(|s| s.values().first().copied()), partial);
+            }
         }
         Ok(())
     }
@@ -339,8 +387,8 @@ impl Operator for WindowAggregateOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows_dropped: self.late_rows_dropped,
-            state_entries: self.slices.entries() as u64,
-            state_bytes: self.slices.size() as u64,
+            state_entries: core!(&self.core, c => c.entries()) as u64,
+            state_bytes: core!(&self.core, c => c.size()) as u64,
         }
     }
 }

@@ -83,6 +83,8 @@ fn harness(config: WindowAggregateConfig) -> OperatorHarness {
     })
 }
 
+mod model;
+
 const MINUTE: i64 = 60_000;
 
 #[test]
@@ -168,4 +170,204 @@ fn cumulate() {
          +I 00:15:00 00:30:00 a 1 7 7",
     );
     assert_eq!(h.metrics().late_rows_dropped, 1);
+}
+
+#[test]
+fn restart_in_mid_window() {
+    for kind in [
+        WindowKind::Tumble { size: 10 * MINUTE },
+        WindowKind::Hop { size: 10 * MINUTE, slide: 10 * MINUTE },
+        WindowKind::Cumulate { size: 10 * MINUTE, step: 10 * MINUTE },
+    ] {
+        let mut h = harness(config(kind));
+        check(
+            &mut h,
+            "+I 00:01:00 a 1
+             +I 00:11:00 b 2
+             ~ 00:02:00
+             | 1 x2
+             +I 00:02:00 a 2
+             | 2 x1
+             | 3 x1
+             +I 00:03:00 a 3
+             +I 00:12:00 null 3
+             ~ 00:10:00
+             | 4 x1
+             +I 00:04:00 a 1000
+             .",
+            "~ 00:02:00
+             | 1 x2
+             | 2 x1
+             | 3 x1
+             +I 00:00:00 00:10:00 a 3 6 3
+             ~ 00:10:00
+             | 4 x1
+             +I 00:10:00 00:20:00 b 1 2 2
+             +I 00:10:00 00:20:00 null 1 3 3",
+        );
+        assert_eq!(h.metrics().late_rows_dropped, 1);
+    }
+}
+
+#[test]
+fn no_keys_and_reordered_output() {
+    let mut c = config(WindowKind::Tumble { size: 10 * MINUTE });
+    c.keys.clear();
+    c.output = vec![
+        WindowOutput::Aggregate(1),
+        WindowOutput::Time,
+        WindowOutput::End,
+        WindowOutput::Start,
+        WindowOutput::Aggregate(0),
+    ];
+    set_output(&mut c);
+    check(
+        &mut harness(c),
+        "+I 00:01:00 a 1
+         +I 00:11:00 b 2
+         | 1 x1
+         +I 00:02:00 c 3
+         +I 1969-12-31T23:59:59.999 c null
+         .",
+        "| 1 x1
+         +I null 1969-12-31T23:59:59.999 00:00:00 1969-12-31T23:50:00 1
+         +I 4 00:09:59.999 00:10:00 00:00:00 2
+         +I 2 00:19:59.999 00:20:00 00:10:00 1",
+    );
+}
+
+#[test]
+fn a_leap_of_the_watermark_keeps_the_order_of_windows() {
+    let mut h = harness(config(WindowKind::Hop { size: 2 * MINUTE, slide: MINUTE }));
+    let out = h.run(
+        "+I 10:00:00 z 1
+         +I 00:00:30 a 1
+         +I 05:00:00 m 1
+         .",
+    );
+    let keys: Vec<&str> = out.lines().map(|l| l.split(' ').nth(3).unwrap()).collect();
+    assert_eq!(keys, ["a", "a", "m", "m", "z", "z"]);
+}
+
+#[test]
+fn zone_with_a_change_of_clocks() {
+    let mut c = config(WindowKind::Tumble { size: 24 * 60 * MINUTE });
+    let mut fields: Vec<Field> = c.input_schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields[0] = Field::new(
+        "ts",
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
+        true,
+    );
+    c.input_schema = Arc::new(Schema::new(fields));
+    c.output.push(WindowOutput::Time);
+    set_output_after(&mut c, Some(chrono_tz::Tz::Europe__Berlin));
+    // 26 October 2025 has 25 hours in Berlin: from 22:00 UTC to 23:00 UTC.
+    check(
+        &mut harness(c),
+        "+I 2025-10-25T21:59:59.999999Z a 1
+         +I 2025-10-25T22:00:00Z a 2
+         +I 2025-10-26T00:30:00Z a 3
+         +I 2025-10-26T22:59:59.999Z a 4
+         +I 2025-10-26T23:00:00Z a 5
+         ~ 2025-10-26T22:59:59.998
+         ~ 2025-10-26T22:59:59.999
+         .",
+        "+I 2025-10-25T00:00:00 2025-10-26T00:00:00 a 1 1 1 2025-10-25T21:59:59.999Z
+         ~ 2025-10-26T22:59:59.998
+         +I 2025-10-26T00:00:00 2025-10-27T00:00:00 a 3 9 4 2025-10-26T22:59:59.999Z
+         ~ 2025-10-26T22:59:59.999
+         +I 2025-10-27T00:00:00 2025-10-28T00:00:00 a 1 5 5 2025-10-27T22:59:59.999Z",
+    );
+}
+
+fn set_output_after(config: &mut WindowAggregateConfig, zone: Option<chrono_tz::Tz>) {
+    config.window.zone = zone;
+    set_output(config);
+}
+
+#[test]
+fn attached_windows() {
+    let time = |name: &str| {
+        Field::new(name, DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None), false)
+    };
+    let schema = Arc::new(Schema::new(vec![
+        time("ws"),
+        Field::new("k", DataType::Utf8, true),
+        Field::new("v", DataType::Int64, true),
+        time("we"),
+    ]));
+    for distinct in [false, true] {
+        let mut c = config(WindowKind::Attached { start_column: 0, end_column: 3 });
+        c.input_schema = schema.clone();
+        c.aggregates = vec![call(&schema, max_udaf(), col("v", &schema).unwrap())];
+        // DISTINCT takes the other way of keeping windows and changes nothing for MAX.
+        c.aggregates[0].distinct = distinct;
+        c.output.truncate(4);
+        set_output(&mut c);
+        check(
+            &mut harness(c),
+            "+I 00:00:00 a 1 00:10:00
+             +I 00:05:00 a 2 00:15:00
+             +I 00:00:00 b 3 00:10:00
+             | 1 x1
+             +I 00:00:00 a 7 00:10:00
+             ~ 00:09:59.999
+             +I 00:00:00 a 9 00:10:00
+             .",
+            "| 1 x1
+             +I 00:00:00 00:10:00 a 7
+             +I 00:00:00 00:10:00 b 3
+             ~ 00:09:59.999
+             +I 00:05:00 00:15:00 a 2",
+        );
+    }
+}
+
+#[test]
+fn updating_input() {
+    let mut c = config(WindowKind::Hop { size: 10 * MINUTE, slide: 5 * MINUTE });
+    c.input_retracts = true;
+    let mut h = harness(c);
+    check(
+        &mut h,
+        "+I 00:01:00 a 1
+         +I 00:06:00 a 9
+         +I 00:06:00 b 2
+         ~ 00:05:00
+         | 1 x2
+         -U 00:06:00 a 9
+         +U 00:06:00 a 5
+         -D 00:06:00 b 2
+         -D 00:01:00 a 1
+         | 2 x1
+         .",
+        "+I 1969-12-31T23:55:00 00:05:00 a 1 1 1
+         ~ 00:05:00
+         | 1 x2
+         | 2 x1
+         +I 00:00:00 00:10:00 a 1 5 5
+         +I 00:05:00 00:15:00 a 1 5 5",
+    );
+    assert_eq!(h.metrics().state_entries, 0);
+    let mut plain = harness(config(WindowKind::Tumble { size: MINUTE }));
+    let message = crate::operators::harness::failure(&mut plain, "-D 00:06:00 b 2");
+    assert!(message.contains("updates in append-only input"), "{message}");
+}
+
+#[test]
+fn planner_mistakes_are_told() {
+    let fails =
+        |c: WindowAggregateConfig| WindowAggregateOperator::new(c, KeyGroupRange::ALL).unwrap_err().message();
+    let mut c = config(WindowKind::Tumble { size: MINUTE });
+    c.output.swap(0, 2);
+    assert!(fails(c).contains("`c0` is planned as Timestamp(ms) but computed as Utf8"));
+    let mut c = config(WindowKind::Tumble { size: MINUTE });
+    c.window.zone = Some(chrono_tz::Tz::UTC);
+    assert!(fails(c).contains("TIMESTAMP_LTZ need the session zone"));
+    let mut c = config(WindowKind::Tumble { size: MINUTE });
+    c.time_column = 1;
+    assert!(fails(c).contains("time column of type Some(Utf8)"));
+    let mut c = config(WindowKind::Tumble { size: MINUTE });
+    (c.phase, c.input_retracts) = (WindowPhase::Local, true);
+    assert!(fails(c).contains("cannot be pre-aggregated"));
 }
