@@ -19,7 +19,7 @@ pub(super) struct Interrupts(Arc<Mutex<State>>);
 
 /// What a signal asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Action {
+pub(super) enum Action {
     StopJob,
     Exit,
 }
@@ -40,7 +40,7 @@ impl Interrupts {
         interrupts
     }
 
-    fn signalled(&self) -> Action {
+    pub(super) fn signalled(&self) -> Action {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let again = std::mem::replace(&mut state.interrupted, true);
         match &state.job {

@@ -215,3 +215,57 @@ fn only_text(rows: &[RecordBatch]) -> Option<&str> {
     }
     Some(batch.column(0).as_string::<i32>().value(0)).filter(|text| text.contains('\n'))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn run_text(text: &str, interrupts: &Interrupts) -> Result<bool, Failure> {
+        let script = Script { name: "t.sql".into(), text: text.into() };
+        let mut shell = Shell::new(Vec::new(), interrupts.clone())?;
+        for statement in script.statements()? {
+            if let Flow::End(code) = shell.execute(&script, &statement).await? {
+                assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    const ENDLESS: &str = "CREATE TABLE g (a INT) WITH ('connector' = 'datagen', 'rows-per-second' = '100');
+        CREATE TABLE b (a INT) WITH ('connector' = 'blackhole');";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_signal_ends_an_endless_insert_and_the_script_with_it() {
+        let interrupts = Interrupts::default();
+        let signal = interrupts.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            signal.signalled();
+        });
+        let text = format!("{ENDLESS} INSERT INTO b SELECT a FROM g; SELECT not_reached;");
+        let ended = tokio::time::timeout(Duration::from_secs(20), run_text(&text, &interrupts)).await;
+        assert!(matches!(ended, Ok(Ok(true))), "{ended:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn statements_follow_each_other_until_one_fails() {
+        let interrupts = Interrupts::default();
+        let text = "CREATE TABLE g (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '10');
+            CREATE TABLE b (a INT) WITH ('connector' = 'blackhole');
+            INSERT INTO b SELECT a FROM g;";
+        assert!(matches!(run_text(text, &interrupts).await, Ok(false)));
+        let failure =
+            run_text(&format!("{text} INSERT INTO b\nSELECT nope FROM g;"), &interrupts).await.unwrap_err();
+        let rendered = failure.render();
+        assert!(rendered.starts_with("error: t.sql:4:8: "), "{rendered}");
+    }
+
+    #[tokio::test]
+    async fn a_script_that_does_not_parse_does_nothing() {
+        let failure = run_text("CREATE TABLE x (a INT); SELEC 1", &Interrupts::default()).await.unwrap_err();
+        assert!(failure.render().starts_with("error: t.sql:1:25: "), "{}", failure.render());
+    }
+}

@@ -83,3 +83,63 @@ fn the_summary_counts() {
     assert_eq!(report.to_string(), "2 files, 1,234 queries, 1 failure");
     assert_eq!(report.failures[0].to_string(), "a.slt:7 (batch): wrong");
 }
+
+const MIXED: &str = "# about counting
+statement ok
+CREATE TABLE g (a INT) WITH ('connector' = 'datagen', 'rows-per-second' = '100000', 'fields.a.kind' = 'sequence', 'fields.a.start' = '1', 'fields.a.end' = '3')
+
+query I
+SELECT a FROM g
+----
+3
+1
+
+statement error nope
+SELECT nope FROM g
+
+onlyif streaming
+query T nosort changelog
+SELECT a FROM g WHERE a > 1
+
+query TT
+SELECT CAST(NULL AS STRING), CAST('' AS STRING)
+
+query I
+SELECT missing FROM g
+----
+7
+
+skipif batch
+skipif streaming
+query I
+SELECT 1
+----
+2
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_runs_in_both_modes_and_can_be_updated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "m.slt", MIXED);
+    let mut options = TestOptions::new([&path]);
+    options.parallelism = vec![1, 2];
+    let report = run(options.clone()).await.unwrap();
+    // In each of three runs: the wrong rows, the missing ones, and the column that is not there; once the changelog.
+    assert_eq!((report.files, report.queries, report.failures.len()), (1, 10, 10), "{:?}", report.failures);
+    assert!(report.failures[0].to_string().contains("m.slt:5 (batch)"), "{}", report.failures[0]);
+    assert!(
+        report.failures.iter().any(|f| f.run == "streaming, parallelism 2" && f.message.contains("+   1"))
+    );
+
+    options.update = true;
+    let report = run(options.clone()).await.unwrap();
+    assert_eq!(report.failures.len(), 3, "only what fails is left: {:?}", report.failures);
+    let updated = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        updated,
+        MIXED
+            .replace("3\n1\n\n", "1\n2\n3\n\n")
+            .replace("a > 1\n", "a > 1\n----\n+I[2]\n+I[3]\n")
+            .replace("AS STRING)\n\n", "AS STRING)\n----\nNULL (empty)\n\n")
+    );
+}

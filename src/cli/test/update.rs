@@ -5,13 +5,13 @@
 //!          └► streaming run ─► those of records that batch skips (onlyif streaming, changelogs)
 //! ```
 //!
-//! Comments, blank lines, statements that fail as expected, and results that already match stay as they are.
+//! Comments, blank lines, records that fail, as expected or not, and results that already match stay as they are.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use sqllogictest::runner::{default_column_validator, default_validator, update_record_with_output};
-use sqllogictest::{Record, RecordOutput};
+use sqllogictest::{DefaultColumnType, QueryExpect, Record, RecordOutput, StatementExpect};
 
 use crate::error::{Error, Result, ResultExt};
 
@@ -49,6 +49,10 @@ pub(super) async fn update(file: &Path, records: Vec<TestRecord>, options: &Test
                 continue;
             }
             *settled = true;
+            // A failure that nobody expected stays a failure: it is no answer to write down.
+            if failed_unexpectedly(record, &output) {
+                continue;
+            }
             let (valid, columns) = (default_validator, default_column_validator);
             *new = update_record_with_output(record, &output, " ", valid, NORMALIZER, columns);
         }
@@ -60,4 +64,17 @@ pub(super) async fn update(file: &Path, records: Vec<TestRecord>, options: &Test
     }
     let text = format!("{}\n", text.trim_end());
     std::fs::write(file, text).context(|| file.display().to_string())
+}
+
+fn failed_unexpectedly(record: &TestRecord, output: &RecordOutput<DefaultColumnType>) -> bool {
+    let failed = matches!(
+        output,
+        RecordOutput::Query { error: Some(_), .. } | RecordOutput::Statement { error: Some(_), .. }
+    );
+    let expected = matches!(
+        record,
+        Record::Query { expected: QueryExpect::Error(_), .. }
+            | Record::Statement { expected: StatementExpect::Error(_), .. }
+    );
+    failed && !expected
 }
