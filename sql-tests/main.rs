@@ -1,0 +1,20 @@
+//! The SQL tests, and tests through the built binary.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`files`] | every `.slt` file of this folder, in batch and in streaming at several parallelisms and bundle sizes |
+//! | [`quickstart`] | `data/quickstart.sql` as a new user runs it |
+//! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
+//! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
+//! | [`startup`] | time to run two lines |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod e2e {
+    pub(crate) mod bad_input;
+    pub(crate) mod files;
+    pub(crate) mod pipelines;
+    pub(crate) mod quickstart;
+    pub(crate) mod startup;
+    pub(crate) mod support;
+}
