@@ -6,10 +6,20 @@
 //!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg)
 //! ```
 
+mod ddl_text;
+mod define;
+mod like;
 mod manager;
+mod memory;
+mod show;
 mod table;
 
-pub use manager::CatalogManager;
+#[cfg(test)]
+mod tests;
+
+pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
+pub use memory::MemoryCatalog;
+pub use show::InferColumns;
 
 pub use table::{
     CatalogObject, ColumnDef, ColumnKind, ExternalTable, MetadataColumn, ObjectPath, PrimaryKey,
@@ -22,6 +32,15 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use crate::error::Result;
+
+/// A database as declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseDef {
+    /// `COMMENT '…'`.
+    pub comment: Option<String>,
+    /// `WITH (…)`.
+    pub options: BTreeMap<String, String>,
+}
 
 /// A catalog: databases that hold tables and views.
 #[async_trait]
@@ -39,6 +58,11 @@ pub trait Catalog: Send + Sync + Debug {
 
     /// Names of the databases, sorted.
     async fn list_databases(&self) -> Result<Vec<String>>;
+
+    /// Looks a database up. The default knows only whether it exists.
+    async fn get_database(&self, name: &str) -> Result<Option<DatabaseDef>> {
+        Ok(self.list_databases().await?.iter().any(|d| d == name).then(DatabaseDef::default))
+    }
 
     /// Creates a database; an existing one is an error unless `if_not_exists`.
     async fn create_database(

@@ -56,6 +56,13 @@ pub struct FunctionRegistry {
 }
 
 impl FunctionRegistry {
+    /// Names of all functions, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let all = self.scalar.keys().chain(self.aggregate.keys()).chain(self.window.keys());
+        let all: std::collections::BTreeSet<&String> = all.collect();
+        all.into_iter().cloned().collect()
+    }
+
     /// The functions of [`crate::functions`].
     pub fn new(context: &functions::FunctionContext) -> Self {
         let mut registry = FunctionRegistry {

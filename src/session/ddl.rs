@@ -1,57 +1,154 @@
-//! temporary
-use super::*;
-use crate::catalog::*;
+//! Statements about catalogs, databases, tables and views: CREATE, DROP, USE, SHOW, DESCRIBE.
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::{Session, StatementResult};
+use crate::catalog::{Catalog, ColumnKind, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
+use crate::connectors::iceberg;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::ast::{CreateTable, CreateView, Insert, Query, Statement};
+use crate::sql::{parse_query, quote_ident};
+use crate::types::LogicalType;
+
 impl Session {
     pub(super) async fn execute_ddl(&mut self, statement: &Statement) -> Result<StatementResult> {
         match statement {
-            Statement::CreateTable(t) => {
-                let def = TableDef {
-                    path: self.catalogs.resolve(&t.name),
-                    columns: t.columns.clone(),
-                    watermark: t.watermark.clone(),
-                    primary_key: t.primary_key.clone(),
-                    partitioned_by: t.partitioned_by.clone(),
-                    comment: t.comment.clone(),
-                    options: t.options.clone(),
-                    temporary: t.temporary,
-                    location: t.name.location,
-                    external: None,
-                };
-                if let Some(c) = self.catalogs.catalog(&def.path.catalog) {
-                    c.create_table(def, t.if_not_exists).await?;
-                } else {
-                    self.catalogs.put(def.path.clone(), CatalogObject::Table(Arc::new(def)));
+            Statement::CreateTable(table) => match &table.query {
+                Some(query) => return self.create_table_as(table, query).await,
+                None => {
+                    let def = self.catalogs.define_table(table, None).await?;
+                    self.catalogs.create_table(def, table.if_not_exists).await?;
+                }
+            },
+            Statement::CreateView(view) => self.create_view(view).await?,
+            Statement::CreateCatalog { name, if_not_exists, comment, options, location } => {
+                if !(*if_not_exists && self.catalogs.has_catalog(name)) {
+                    let catalog = self.open_catalog(name, options).await.map_err(|e| e.at(*location))?;
+                    self.catalogs
+                        .register_with_comment(name, catalog, comment.clone())
+                        .map_err(|e| e.at(*location))?;
                 }
             }
-            Statement::CreateView(v) => {
-                let path = self.catalogs.resolve(&v.name);
-                let within = (path.catalog.clone(), path.database.clone());
-                self.catalogs.put(
-                    path.clone(),
-                    CatalogObject::View(Arc::new(ViewDef {
-                        path,
-                        columns: v.columns.clone(),
-                        query: v.query.clone(),
-                        comment: None,
-                        temporary: v.temporary,
-                        resolve_in: within,
-                    })),
-                );
+            Statement::CreateDatabase { name, if_not_exists, comment, options } => {
+                self.catalogs
+                    .create_database(name, *if_not_exists, comment.as_deref(), options.clone())
+                    .await?;
             }
-            Statement::CreateCatalog { name, options, .. } => {
-                let c = crate::connectors::iceberg::create_catalog(name, options, &self.base_dir).await?;
-                self.catalogs.register_catalog(name, c);
+            Statement::Drop { kind, name, if_exists, temporary, cascade } => {
+                self.catalogs.drop_named(*kind, name, *if_exists, *temporary, *cascade).await?;
             }
-            Statement::CreateDatabase { name, if_not_exists, .. } => {
-                if let [c, d] = name.parts.as_slice() {
-                    if let Some(c) = self.catalogs.catalog(c) {
-                        c.create_database(d, None, Default::default(), *if_not_exists).await?;
-                    }
-                }
+            Statement::UseCatalog(name) => self.catalogs.use_catalog(name)?,
+            Statement::UseDatabase(name) => self.catalogs.use_database(name).await?,
+            Statement::Show(show) => {
+                let functions = self.prepare(false)?.env.functions.names();
+                return Ok(rows(self.catalogs.show(show, &functions, &Columns(self)).await?));
             }
-            _ => return Err(CatalogManager::unsupported()),
+            Statement::DescribeTable(name) => {
+                return Ok(rows(self.catalogs.describe_table(name, &Columns(self)).await?));
+            }
+            Statement::DescribeCatalog(name) => return Ok(rows(self.catalogs.describe_catalog(name)?)),
+            Statement::DescribeDatabase(name) => {
+                return Ok(rows(self.catalogs.describe_database(name).await?));
+            }
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::StatementSet(_)
+            | Statement::Explain { .. }
+            | Statement::Set(_)
+            | Statement::Reset(_) => return Err(Error::internal("a statement that is no DDL")),
         }
         Ok(StatementResult::Done { notice: None })
+    }
+
+    async fn open_catalog(&self, name: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn Catalog>> {
+        const KINDS: &str = "'generic_in_memory' or 'iceberg'";
+        match options.get("type").map(String::as_str) {
+            Some("iceberg") => iceberg::create_catalog(name, options, &self.base_dir).await,
+            Some("generic_in_memory") => Ok(Arc::new(MemoryCatalog::new(name, options.clone())?)),
+            Some(other) => {
+                Err(Error::unsupported(format!("catalog `{name}`: the type '{other}' is not supported"))
+                    .hint(format!("'type' is {KINDS}")))
+            }
+            None => Err(Error::validation(format!("catalog `{name}`: the option 'type' is missing"))
+                .hint(format!("add 'type' = {KINDS} to the WITH clause"))),
+        }
+    }
+
+    /// The table is created first, as in Flink, and then filled by a job.
+    async fn create_table_as(&self, table: &CreateTable, query: &Query) -> Result<StatementResult> {
+        let columns = plan_columns(&self.prepare_query(query)?.1)?;
+        let def = self.catalogs.define_table(table, Some(&columns)).await?;
+        let path = def.path.clone();
+        if !self.catalogs.create_table(def, table.if_not_exists).await? {
+            return Ok(StatementResult::Done {
+                notice: Some(format!("{path} exists already: it is not created, and nothing is inserted")),
+            });
+        }
+        let insert = Insert {
+            table: table.name.clone(),
+            options: BTreeMap::new(),
+            overwrite: false,
+            partition: Vec::new(),
+            columns: columns.into_iter().map(|(name, _)| (name, table.name.location)).collect(),
+            query: query.clone(),
+        };
+        self.run_inserts(&[insert]).await
+    }
+
+    /// A view's query has to make sense when the view is created, as in Flink; whether its files and brokers can be
+    /// reached is asked when it is used.
+    async fn create_view(&self, view: &CreateView) -> Result<()> {
+        match self.prepare_query(&view.query) {
+            Ok((_, plan)) => {
+                let columns = plan.schema().fields().len();
+                if !view.columns.is_empty() && view.columns.len() != columns {
+                    return Err(Error::validation(format!(
+                        "the view lists {} columns, its query yields {columns}",
+                        view.columns.len()
+                    ))
+                    .at(view.name.location)
+                    .hint("name every column of the query, or leave the list out"));
+                }
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::External | ErrorKind::Data) => {}
+            Err(e) => return Err(e),
+        }
+        let def = self.catalogs.define_view(view)?;
+        self.catalogs.create_view(def, view.if_not_exists, view.name.location).await.map(|_| ())
+    }
+}
+
+/// Names and SQL types of what a query yields.
+fn plan_columns(plan: &LogicalPlan) -> Result<Vec<(String, LogicalType)>> {
+    plan.schema().fields().iter().map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
+}
+
+fn rows(batch: arrow::array::RecordBatch) -> StatementResult {
+    StatementResult::Rows(batch.schema(), vec![batch])
+}
+
+/// What DESCRIBE asks the planner.
+struct Columns<'a>(&'a Session);
+
+#[async_trait]
+impl InferColumns for Columns<'_> {
+    async fn computed_columns(&self, table: &Arc<TableDef>) -> Result<BTreeMap<String, LogicalType>> {
+        let schema = self.0.table_schema(table)?;
+        let computed = |name: &str| {
+            table.columns.iter().any(|c| c.name == name && matches!(c.kind, ColumnKind::Computed(_)))
+        };
+        let fields = schema.fields().iter().filter(|f| computed(f.name()));
+        fields.map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
+    }
+
+    async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>> {
+        let ObjectPath { catalog, database, object } = &view.path;
+        let path = [catalog, database, object].map(|p| quote_ident(p)).join(".");
+        let query = parse_query(&format!("SELECT * FROM {path}"))?;
+        plan_columns(&self.0.prepare_query(&query)?.1)
     }
 }

@@ -100,7 +100,7 @@ impl Session {
         Ok(Session {
             config,
             base_dir,
-            catalogs: Arc::new(CatalogManager::new()),
+            catalogs: Arc::new(CatalogManager::new()?),
             job_options: JobOptions::default(),
         })
     }

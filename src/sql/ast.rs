@@ -284,8 +284,10 @@ pub enum Show {
     Views(Option<Name>, Option<NamePattern>),
     /// `SHOW COLUMNS FROM t [LIKE]`.
     Columns(Name, Option<NamePattern>),
-    /// `SHOW [USER] FUNCTIONS [LIKE]`.
+    /// `SHOW FUNCTIONS [LIKE]`.
     Functions(Option<NamePattern>),
+    /// `SHOW USER FUNCTIONS [LIKE]`.
+    UserFunctions(Option<NamePattern>),
     /// `SHOW CREATE TABLE t`.
     CreateTable(Name),
     /// `SHOW CREATE VIEW v`.

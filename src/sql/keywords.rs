@@ -531,6 +531,22 @@ pub fn quote_ident(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// The one of `names` that was probably meant by `name`, which is none of them: other case, or a slip or two.
+pub fn nearest_name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let key: Vec<char> = name.to_lowercase().chars().take(64).collect();
+    let limit = match key.len() {
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
+    };
+    names
+        .filter(|n| *n != name)
+        .map(|n| (distance(&key, &n.to_lowercase().chars().take(64).collect::<Vec<_>>()), n))
+        .filter(|(d, _)| *d <= limit)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, n)| n)
+}
+
 /// The one of `candidates` that `word` was probably meant to be.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let word: Vec<char> = word.to_uppercase().chars().take(40).collect();

@@ -220,10 +220,11 @@ impl<'a> Lexer<'a> {
                 }
                 self.push(Token::HexStringLiteral(hex), start, lo);
             }
-            _ if prefixed("N") || prefixed("B") => {
-                return Err(Error::syntax(format!("{c}'…' literals are not part of Flink SQL"))
-                    .at(start)
-                    .hint("write '…', or X'…' for bytes"));
+            // National strings are what all strings are here.
+            _ if prefixed("N") => {
+                self.take(1);
+                let s = self.quoted('\'', "string", start)?;
+                self.push(Token::SingleQuotedString(s), start, lo);
             }
             _ if keywords::is_identifier_start(c) => {
                 let value = self.bump_while(keywords::is_identifier_part).to_owned();

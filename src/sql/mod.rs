@@ -27,7 +27,7 @@ mod validate;
 mod tests;
 
 pub use dialect::FlinkDialect;
-pub use keywords::quote_ident;
+pub use keywords::{nearest_name, quote_ident};
 pub use report::render_error;
 pub use types::cast_type;
 

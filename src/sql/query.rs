@@ -103,6 +103,11 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
                 c.bump();
                 let (start, from) = (c.location(), c.pos());
                 let ty = types::data_type(&mut c)?;
+                if !ty.nullable {
+                    return Err(Error::syntax("NOT NULL after the type of a cast")
+                        .at(start)
+                        .hint("leave it out: a cast keeps the nullability of its operand"));
+                }
                 if !c.at(&Token::RParen) {
                     return Err(c.expected("`)` after the type"));
                 }

@@ -14,12 +14,7 @@ pub(super) fn show(c: &mut Cursor) -> Result<Statement> {
     let at = c.location();
     let Some(what) = c.eat_one_of(&SHOWN) else {
         if c.eat_keywords(&["USER", "FUNCTIONS"]) {
-            // There are no user-defined functions: the list is empty whatever the pattern, so none is taken.
-            return Err(Error::unsupported(
-                "SHOW USER FUNCTIONS is not supported: there are no user-defined functions",
-            )
-            .at(at)
-            .hint("SHOW FUNCTIONS lists the built-in ones"));
+            return Ok(Statement::Show(Show::UserFunctions(pattern(c)?)));
         }
         let others = [
             "MATERIALIZED",

@@ -1,0 +1,186 @@
+//! A catalog that lives as long as the session.
+//!
+//! State: databases → tables and views, behind one lock that is never held across an await.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+
+use super::{Catalog, CatalogObject, DatabaseDef, ObjectPath, TableDef, ViewDef};
+use crate::error::{Error, Result};
+
+/// Flink's `generic_in_memory` catalog.
+#[derive(Debug)]
+pub struct MemoryCatalog {
+    name: String,
+    options: BTreeMap<String, String>,
+    databases: RwLock<BTreeMap<String, Database>>,
+}
+
+#[derive(Debug, Default)]
+struct Database {
+    def: DatabaseDef,
+    objects: BTreeMap<String, CatalogObject>,
+}
+
+impl MemoryCatalog {
+    /// A catalog with one empty database: the option `default-database`, or `default`.
+    ///
+    /// # Errors
+    /// Validation for an option other than `type` and `default-database`.
+    pub fn new(name: &str, options: BTreeMap<String, String>) -> Result<Self> {
+        if let Some(key) = options.keys().find(|k| *k != "type" && *k != "default-database") {
+            return Err(Error::validation(format!("catalog `{name}`: unsupported option '{key}'"))
+                .hint("a generic_in_memory catalog has the options 'type' and 'default-database'"));
+        }
+        let database = options.get("default-database").map_or("default", String::as_str).to_owned();
+        let databases = RwLock::new(BTreeMap::from([(database, Database::default())]));
+        Ok(MemoryCatalog { name: name.to_owned(), options, databases })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Database>> {
+        self.databases.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Database>> {
+        self.databases.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn no_database(&self, database: &str) -> Error {
+        Error::validation(format!("the database `{database}` does not exist in the catalog `{}`", self.name))
+            .hint("SHOW DATABASES lists those there are")
+    }
+
+    fn create(&self, path: &ObjectPath, object: CatalogObject, if_not_exists: bool) -> Result<()> {
+        let mut databases = self.write();
+        let database = databases.get_mut(&path.database).ok_or_else(|| self.no_database(&path.database))?;
+        match database.objects.get(&path.object) {
+            Some(_) if if_not_exists => {}
+            Some(CatalogObject::Table(_)) => return Err(exists("table", path)),
+            Some(CatalogObject::View(_)) => return Err(exists("view", path)),
+            None => {
+                database.objects.insert(path.object.clone(), object);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_object(&self, database: &str, name: &str, if_exists: bool, view: bool) -> Result<()> {
+        let mut databases = self.write();
+        let objects = databases.get_mut(database).map(|d| &mut d.objects);
+        let path = || format!("{}.{database}.{name}", self.name);
+        let is_view = objects.as_ref().and_then(|o| o.get(name)).map(|o| matches!(o, CatalogObject::View(_)));
+        match is_view {
+            Some(is_view) if is_view == view => {
+                if let Some(objects) = objects {
+                    objects.remove(name);
+                }
+                Ok(())
+            }
+            _ if if_exists => Ok(()),
+            Some(true) => Err(Error::validation(format!("{} is a view", path())).hint("write DROP VIEW")),
+            Some(false) => Err(Error::validation(format!("{} is a table", path())).hint("write DROP TABLE")),
+            None => {
+                let kind = if view { "view" } else { "table" };
+                Err(Error::validation(format!("the {kind} {} does not exist", path()))
+                    .hint("add IF EXISTS if that is fine"))
+            }
+        }
+    }
+}
+
+/// The error of CREATE for what is there already.
+pub(super) fn exists(kind: &str, path: &ObjectPath) -> Error {
+    Error::validation(format!("a {kind} {path} exists already"))
+        .hint("add IF NOT EXISTS if that is fine, or drop it first")
+}
+
+#[async_trait]
+impl Catalog for MemoryCatalog {
+    fn kind(&self) -> &'static str {
+        "generic_in_memory"
+    }
+
+    fn options(&self) -> &BTreeMap<String, String> {
+        &self.options
+    }
+
+    fn default_database(&self) -> Option<&str> {
+        Some(self.options.get("default-database").map_or("default", String::as_str))
+    }
+
+    async fn list_databases(&self) -> Result<Vec<String>> {
+        Ok(self.read().keys().cloned().collect())
+    }
+
+    async fn get_database(&self, name: &str) -> Result<Option<DatabaseDef>> {
+        Ok(self.read().get(name).map(|d| d.def.clone()))
+    }
+
+    async fn create_database(
+        &self,
+        name: &str,
+        comment: Option<&str>,
+        options: BTreeMap<String, String>,
+        if_not_exists: bool,
+    ) -> Result<()> {
+        let mut databases = self.write();
+        if databases.contains_key(name) {
+            if if_not_exists {
+                return Ok(());
+            }
+            return Err(Error::validation(format!(
+                "the database `{name}` exists already in the catalog `{}`",
+                self.name
+            ))
+            .hint("add IF NOT EXISTS if that is fine"));
+        }
+        let def = DatabaseDef { comment: comment.map(str::to_owned), options };
+        databases.insert(name.to_owned(), Database { def, objects: BTreeMap::new() });
+        Ok(())
+    }
+
+    async fn drop_database(&self, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        let mut databases = self.write();
+        match databases.get(name) {
+            None if if_exists => Ok(()),
+            None => Err(self.no_database(name)),
+            Some(d) if !d.objects.is_empty() && !cascade => Err(Error::validation(format!(
+                "the database `{name}` in the catalog `{}` is not empty",
+                self.name
+            ))
+            .hint("drop its tables and views first, or add CASCADE")),
+            Some(_) => {
+                databases.remove(name);
+                Ok(())
+            }
+        }
+    }
+
+    async fn list_objects(&self, database: &str) -> Result<Vec<(String, bool)>> {
+        let databases = self.read();
+        let database = databases.get(database).ok_or_else(|| self.no_database(database))?;
+        Ok(database.objects.iter().map(|(n, o)| (n.clone(), matches!(o, CatalogObject::View(_)))).collect())
+    }
+
+    async fn get(&self, database: &str, name: &str) -> Result<Option<CatalogObject>> {
+        Ok(self.read().get(database).and_then(|d| d.objects.get(name)).cloned())
+    }
+
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()> {
+        self.create(&def.path.clone(), CatalogObject::Table(def.into()), if_not_exists)
+    }
+
+    async fn create_view(&self, def: ViewDef, if_not_exists: bool) -> Result<()> {
+        self.create(&def.path.clone(), CatalogObject::View(def.into()), if_not_exists)
+    }
+
+    async fn drop_table(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {
+        self.drop_object(database, name, if_exists, false)
+    }
+
+    async fn drop_view(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {
+        self.drop_object(database, name, if_exists, true)
+    }
+}
