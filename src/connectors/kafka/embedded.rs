@@ -155,9 +155,7 @@ impl Embedded {
             return Err(Error::external(format!(
                 "topic {topic} partition {partition}: the embedded broker is full: it keeps 5 MB a partition and would drop older records"
             ))
-            .hint(format!(
-                "write to a real Kafka ('properties.bootstrap.servers' = 'host:9092'), or spread the topic over more partitions ('embedded.partitions')",
-            )));
+            .hint("write to a real Kafka ('properties.bootstrap.servers' = 'host:9092'), or spread the topic over more partitions ('embedded.partitions')"));
         }
         used.bytes += bytes;
         used.batches += batches;

@@ -206,7 +206,6 @@ impl SourceReader for KafkaReader {
             let mut list = TopicPartitionList::with_capacity(offsets.len());
             for (at, next) in &offsets {
                 list.add_partition_offset(&at.topic, at.partition, Offset::Offset(*next))
-                    .and_then(|()| Ok(()))
                     .map_err(|e| consumer.context().error(&at.to_string(), &e))?;
             }
             consumer

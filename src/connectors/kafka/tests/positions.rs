@@ -238,7 +238,7 @@ async fn new_topics_and_partitions_are_read_from_their_beginning() {
                 }
                 SourceEvent::Batch { batch, split: at } => {
                     assert!(started && at == split);
-                    assert_eq!(shown(&batch.rows), [row.clone()]);
+                    assert_eq!(shown(&batch.rows), std::slice::from_ref(&row));
                     break;
                 }
                 other => panic!("{other:?}"),
