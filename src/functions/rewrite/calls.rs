@@ -222,6 +222,7 @@ fn function(expr: &mut Expr) -> Result<()> {
                 *e = text(unit.strip_suffix('S').unwrap_or(&unit));
             }
         }
+        "unix_timestamp" if list.args.is_empty() => *expr = call("__unix_timestamp_now", Vec::new()),
         "if" => {
             if list.args.len() != 3 {
                 return Err(Error::validation(format!("IF takes 3 arguments, not {}", list.args.len()))

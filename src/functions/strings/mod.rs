@@ -1,7 +1,17 @@
 //! Functions over strings and bytes.
+//!
+//! ```text
+//!  text     case, trim, pad, search, concatenate      bounded  casts to CHAR(n) and kin
+//!  like     LIKE and SIMILAR TO patterns              codec    Base64, charsets, URLs, JSON quoting
+//!  regexes  REGEXP_*                                  hash     MD5, SHA-*
+//! ```
 
 mod bounded;
+pub(crate) mod codec;
+mod hash;
 pub(crate) mod like;
+mod regexes;
+mod text;
 
 use std::sync::Arc;
 
@@ -9,7 +19,11 @@ use datafusion::logical_expr::ScalarUDF;
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let mut out = like::functions();
+    let mut out = text::functions();
+    out.extend(like::functions());
     out.extend(bounded::functions());
+    out.extend(regexes::functions());
+    out.extend(codec::functions());
+    out.extend(hash::functions());
     out
 }

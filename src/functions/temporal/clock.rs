@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Date32Array, Int64Array, Time32MillisecondArray, TimestampMillisecondArray};
+use arrow::array::{Date32Array, Time32MillisecondArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
@@ -64,13 +64,6 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
             steady,
         ));
     }
-    let c = context.clone();
-    out.push((
-        Builtin::new("__unix_timestamp_now", "", Ret::Type(DataType::Int64), move |call| {
-            Ok(Arc::new(Int64Array::from_value(c.clock.now_millis().div_euclid(1000), call.rows)))
-        }),
-        Volatility::Volatile,
-    ));
     out.into_iter().map(|(b, v)| b.nulls(Nulls::Never).volatility(v).build()).collect()
 }
 

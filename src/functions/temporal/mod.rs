@@ -8,8 +8,10 @@
 
 pub(crate) mod calendar;
 mod clock;
+mod convert;
 
 mod fields;
+mod pattern;
 
 mod shift;
 
@@ -25,6 +27,7 @@ pub(crate) use shift::{interval_times, time_plus};
 /// All of them.
 pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     let mut out = fields::functions(context);
+    out.extend(convert::functions(context));
     out.extend(shift::functions(context));
     out.extend(clock::functions(context));
     out

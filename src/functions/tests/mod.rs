@@ -1,8 +1,11 @@
 //! Golden values: expressions as SQL text, through the whole path of rewrite, planner, analyzer and physical
 //! expressions, compared with Flink's text form of the result.
 
+mod collections;
 mod core;
 mod math;
+mod strings;
+mod temporal;
 
 use std::sync::Arc;
 

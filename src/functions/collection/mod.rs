@@ -1,0 +1,74 @@
+//! Arrays, maps, rows, and the functions that choose among values.
+//!
+//! Values of any type are compared through Arrow's row format: one normalized byte string a value, so equality, order
+//! and sets need no code per type.
+
+mod array;
+mod choose;
+mod map;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::logical_expr::ScalarUDF;
+
+use crate::error::{Error, Result};
+
+pub(crate) use map::map_constructor;
+
+/// All of them.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let mut out = array::functions();
+    out.extend(map::functions());
+    out.extend(choose::functions());
+    out
+}
+
+/// Values in the row format; NULLs equal each other.
+pub(super) fn rows_of(values: &ArrayRef) -> Result<Rows> {
+    let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())])?;
+    Ok(converter.convert_columns(&[Arc::clone(values)])?)
+}
+
+/// Two arrays of one type in comparable row formats.
+pub(super) fn rows_of_two(a: &ArrayRef, b: &ArrayRef) -> Result<(Rows, Rows)> {
+    let converter = RowConverter::new(vec![SortField::new(a.data_type().clone())])?;
+    Ok((converter.convert_columns(&[Arc::clone(a)])?, converter.convert_columns(&[Arc::clone(b)])?))
+}
+
+/// Picks values by position.
+pub(super) fn pick(values: &ArrayRef, at: Vec<u32>) -> Result<ArrayRef> {
+    Ok(arrow::compute::take(values, &UInt32Array::from(at), None)?)
+}
+
+/// The element field of an array type.
+pub(super) fn element(t: &DataType) -> Option<&FieldRef> {
+    match t {
+        DataType::List(f) => Some(f),
+        _ => None,
+    }
+}
+
+/// An array type of nullable elements.
+pub(super) fn list_of(t: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", t, true)))
+}
+
+/// The least common type of some types.
+pub(super) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
+    let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
+    if known.windows(2).all(|w| w.first() == w.last()) {
+        return Ok(known.first().cloned().unwrap_or(DataType::Null));
+    }
+    let mixed = known.iter().any(|t| *t == DataType::Utf8) && known.iter().any(|t| *t != DataType::Utf8);
+    let union = if mixed { None } else { datafusion::logical_expr::binary::type_union_resolution(&known) };
+    union.ok_or_else(|| {
+        Error::validation(format!(
+            "{}: no common type of {}",
+            name.to_uppercase(),
+            crate::functions::signature::call_text("", types)
+        ))
+    })
+}

@@ -1,0 +1,289 @@
+//! Between text, numbers and times: `TO_TIMESTAMP`, `TO_TIMESTAMP_LTZ`, `TO_DATE`, `DATE_FORMAT`, `FROM_UNIXTIME`,
+//! `UNIX_TIMESTAMP`, `CONVERT_TZ`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType,
+};
+use chrono_tz::Tz;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{ScalarUDF, Volatility};
+
+use super::calendar;
+use super::pattern::{Parsed, Pattern, Style};
+use crate::error::{Error, Result};
+use crate::functions::cast::time::Times;
+use crate::functions::context::{FunctionContext, instant_to_wall, parse_zone, wall_to_instant};
+use crate::functions::udf::{Builtin, Call, Col, Nulls, Ret, build_prims, build_strings};
+
+const DEFAULT: &str = "yyyy-MM-dd HH:mm:ss";
+
+pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
+    let zone = context.time_zone;
+    let now = context.clock.clone();
+    vec![
+        Builtin::new(
+            "to_timestamp",
+            "s s?",
+            Ret::Type(DataType::Timestamp(TimeUnit::Millisecond, None)),
+            to_timestamp,
+        )
+        .nulls(Nulls::May)
+        .build(),
+        Builtin::new("to_timestamp_ltz", "n i?|s s? s?", Ret::Of(ltz_type), to_timestamp_ltz)
+            .nulls(Nulls::May)
+            .build(),
+        Builtin::new("to_date", "s s?", Ret::Type(DataType::Date32), to_date).nulls(Nulls::May).build(),
+        Builtin::new("date_format", "t s|s s", Ret::Type(DataType::Utf8), move |c| date_format(c, zone))
+            .nulls(Nulls::May)
+            .build(),
+        Builtin::new("from_unixtime", "l s?", Ret::Type(DataType::Utf8), move |c| from_unixtime(c, zone))
+            .nulls(Nulls::May)
+            .build(),
+        Builtin::new("unix_timestamp", "s s?", Ret::Type(DataType::Int64), move |c| unix_timestamp(c, zone))
+            .build(),
+        Builtin::new("__unix_timestamp_now", "", Ret::Type(DataType::Int64), move |c| {
+            let seconds = now.now_millis().div_euclid(1000);
+            Ok(Arc::new(arrow::array::Int64Array::from_value(seconds, c.rows)))
+        })
+        .volatility(Volatility::Volatile)
+        .nulls(Nulls::Never)
+        .build(),
+        Builtin::new("convert_tz", "s s s", Ret::Type(DataType::Utf8), convert_tz).nulls(Nulls::May).build(),
+    ]
+}
+
+/// The pattern of a row, compiled again only when it changes.
+struct Patterns<'a> {
+    texts: Option<Col<'a, StringArray>>,
+    style: Style,
+    known: Option<(String, Option<Pattern>)>,
+}
+
+impl<'a> Patterns<'a> {
+    fn new(c: &'a Call<'_>, i: usize, style: Style) -> Result<Self> {
+        let texts = if c.has(i) { Some(c.str(i)?) } else { None };
+        Ok(Patterns { texts, style, known: None })
+    }
+
+    /// `None` for a NULL pattern, `Some(None)` for an invalid one.
+    fn get(&mut self, row: usize) -> Option<Option<&Pattern>> {
+        let text = match &self.texts {
+            Some(t) => t.get(row)?,
+            None => DEFAULT,
+        };
+        if self.known.as_ref().is_none_or(|(k, _)| k != text) {
+            self.known = Some((text.to_owned(), Pattern::new(text, self.style)));
+        }
+        Some(self.known.as_ref().and_then(|(_, p)| p.as_ref()))
+    }
+}
+
+/// Reads a text by a pattern, falling back to the default form as Flink does.
+fn read(s: &str, pattern: Option<&Pattern>, given: bool) -> Option<Parsed> {
+    if given {
+        let pattern = pattern?;
+        if let Some(p) = pattern.parse(s) {
+            return Some(p);
+        }
+    }
+    let (seconds, nanos) = calendar::parse_timestamp(s)?;
+    Some(Parsed { seconds, nanos, offset: None })
+}
+
+fn to_timestamp(c: &Call<'_>) -> Result<ArrayRef> {
+    let s = c.str(0)?;
+    let given = c.has(1);
+    let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+    build_prims::<TimestampMillisecondType>(c.rows, |i| {
+        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+        Ok(read(s, p, given).map(|p| p.seconds * 1000 + p.nanos / 1_000_000))
+    })
+}
+
+fn ltz_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    let precision = match (types.first(), constants.get(1)) {
+        (Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8), Some(Some(p))) => p
+            .try_as_str()
+            .flatten()
+            .and_then(|p| Pattern::new(p, Style::Strict))
+            .map_or(3, |p| p.fraction_digits().clamp(3, 9) as i64),
+        (_, Some(Some(ScalarValue::Int64(Some(p))))) => *p,
+        (_, Some(Some(ScalarValue::Int32(Some(p))))) => i64::from(*p),
+        _ => 3,
+    };
+    if !(0..=9).contains(&precision) {
+        return Err(Error::validation(format!(
+            "TO_TIMESTAMP_LTZ: the precision {precision} is out of range"
+        ))
+        .hint("it can be 0 to 9"));
+    }
+    Ok(DataType::Timestamp(crate::types::timestamp_unit(precision as u8), Some("UTC".into())))
+}
+
+/// Years 0 to 9999 in seconds since the epoch.
+const RANGE: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+
+fn to_timestamp_ltz(c: &Call<'_>) -> Result<ArrayRef> {
+    let DataType::Timestamp(unit, _) = c.return_type else {
+        return Err(Error::internal("TO_TIMESTAMP_LTZ gives a TIMESTAMP_LTZ"));
+    };
+    let per_second: i64 = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let keep = |units: Option<i128>| {
+        units
+            .filter(|u| i64::try_from(u.div_euclid(i128::from(per_second))).is_ok_and(|s| RANGE.contains(&s)))
+            .and_then(|u| i64::try_from(u).ok())
+    };
+    let out = if *c.ty(0) == DataType::Utf8 {
+        let s = c.str(0)?;
+        let given = c.has(1);
+        let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+        let zones = if c.has(2) { Some(c.str(2)?) } else { None };
+        build_prims::<Int64Type>(c.rows, |i| {
+            let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+            let zone = match &zones {
+                None => Tz::UTC,
+                Some(z) => match z.get(i).and_then(parse_zone) {
+                    Some(z) => z,
+                    None => return Ok(None),
+                },
+            };
+            Ok(read(s, p, given).and_then(|p| {
+                let seconds = match p.offset {
+                    Some(o) => p.seconds - o,
+                    None => wall_to_instant(p.seconds.checked_mul(1_000_000)?, zone) / 1_000_000,
+                };
+                keep(Some(
+                    i128::from(seconds) * i128::from(per_second)
+                        + i128::from(p.nanos * per_second / 1_000_000_000),
+                ))
+            }))
+        })?
+    } else {
+        let p = if c.has(1) { c.prim::<arrow::datatypes::Int32Type>(1)?.get(0).unwrap_or(3) } else { 3 };
+        let scale = 10i128.pow(p.clamp(0, 9) as u32);
+        let convert = |n: i128| Some((n * i128::from(per_second)).div_euclid(scale));
+        let a = c.full(0)?;
+        match a.data_type() {
+            DataType::Float32 | DataType::Float64 => {
+                let a = arrow::compute::cast(&a, &DataType::Float64)?;
+                let a = a.as_primitive::<Float64Type>();
+                build_prims::<Int64Type>(c.rows, |i| {
+                    Ok(if a.is_null(i) || !a.value(i).is_finite() {
+                        None
+                    } else {
+                        keep(Some((a.value(i) * per_second as f64 / scale as f64) as i128))
+                    })
+                })?
+            }
+            DataType::Decimal128(_, s) => {
+                let factor = 10i128.pow(*s as u32);
+                let a = a.as_primitive::<Decimal128Type>();
+                build_prims::<Int64Type>(c.rows, |i| {
+                    Ok(if a.is_null(i) {
+                        None
+                    } else {
+                        keep(a.value(i).checked_mul(i128::from(per_second)).map(|v| v / scale / factor))
+                    })
+                })?
+            }
+            _ => {
+                let a = arrow::compute::cast(&a, &DataType::Int64)?;
+                let a = a.as_primitive::<Int64Type>();
+                build_prims::<Int64Type>(c.rows, |i| {
+                    Ok(if a.is_null(i) { None } else { keep(convert(i128::from(a.value(i)))) })
+                })?
+            }
+        }
+    };
+    Ok(arrow::compute::cast(&out, c.return_type)?)
+}
+
+fn to_date(c: &Call<'_>) -> Result<ArrayRef> {
+    let s = c.str(0)?;
+    if !c.has(1) {
+        return build_prims::<Date32Type>(c.rows, |i| {
+            Ok(s.get(i).and_then(calendar::parse_date).and_then(|d| d.try_into().ok()))
+        });
+    }
+    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    build_prims::<Date32Type>(c.rows, |i| {
+        let (Some(s), Some(Some(p))) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+        Ok(p.parse(s).and_then(|p| p.seconds.div_euclid(86_400).try_into().ok()))
+    })
+}
+
+fn date_format(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
+    if *c.ty(0) == DataType::Utf8 {
+        let s = c.str(0)?;
+        let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+        let default = Pattern::new(DEFAULT, Style::Lenient);
+        return build_strings(c.rows, |i, out| {
+            let (Some(s), Some(Some(p))) = (s.get(i), patterns.get(i)) else { return Ok(false) };
+            let Some(t) = default.as_ref().and_then(|d| d.parse(s)) else { return Ok(false) };
+            p.format(out, t.seconds, t.nanos, zone);
+            Ok(true)
+        });
+    }
+    let a = c.full(0)?;
+    let zoned = matches!(a.data_type(), DataType::Timestamp(_, Some(_)));
+    let times = Times::new(&a)?;
+    let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+    build_strings(c.rows, |i, out| {
+        let (Some((mut seconds, nanos)), Some(Some(p))) = (times.get(i), patterns.get(i)) else {
+            return Ok(false);
+        };
+        if zoned {
+            seconds = instant_to_wall(seconds.saturating_mul(1_000_000), zone) / 1_000_000;
+        }
+        p.format(out, seconds, nanos, zone);
+        Ok(true)
+    })
+}
+
+fn from_unixtime(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
+    let n = c.prim::<Int64Type>(0)?;
+    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    build_strings(c.rows, |i, out| {
+        let (Some(n), Some(Some(p))) = (n.get(i), patterns.get(i)) else { return Ok(false) };
+        p.format(out, instant_to_wall(n.saturating_mul(1_000_000), zone) / 1_000_000, 0, zone);
+        Ok(true)
+    })
+}
+
+fn unix_timestamp(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
+    let s = c.str(0)?;
+    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    build_prims::<Int64Type>(c.rows, |i| {
+        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+        let seconds = p.and_then(|p| p.parse(s)).and_then(|p| match p.offset {
+            Some(o) => Some(p.seconds - o),
+            None => Some(wall_to_instant(p.seconds.checked_mul(1_000_000)?, zone) / 1_000_000),
+        });
+        // What does not parse is Flink's Long.MIN_VALUE, not NULL.
+        Ok(Some(seconds.unwrap_or(i64::MIN)))
+    })
+}
+
+fn convert_tz(c: &Call<'_>) -> Result<ArrayRef> {
+    let (s, from, to) = (c.str(0)?, c.str(1)?, c.str(2)?);
+    let pattern = Pattern::new(DEFAULT, Style::Lenient);
+    build_strings(c.rows, |i, out| {
+        let (Some(s), Some(from), Some(to)) = (s.get(i), from.get(i), to.get(i)) else { return Ok(false) };
+        let Some(pattern) = &pattern else { return Ok(false) };
+        let Some(t) = pattern.parse(s) else { return Ok(false) };
+        // An unknown zone acts as GMT, as in java.util.TimeZone.
+        let (from, to) = (parse_zone(from).unwrap_or(Tz::UTC), parse_zone(to).unwrap_or(Tz::UTC));
+        let Some(micros) = t.seconds.checked_mul(1_000_000) else { return Ok(false) };
+        let shown = instant_to_wall(wall_to_instant(micros, from), to) / 1_000_000;
+        pattern.format(out, shown, 0, to);
+        Ok(true)
+    })
+}

@@ -1,0 +1,77 @@
+//! Dates, times and instants.
+
+use super::Session;
+
+#[test]
+fn golden_values() {
+    Session::new("UTC").check(&[
+        ("FLOOR(DATE '2021-03-01' TO WEEK)", "2021-02-28"),
+        ("CEIL(DATE '2021-03-01' TO WEEK)", "2021-03-07"),
+        ("CEIL(DATE '2021-02-27' TO DAY)", "2021-02-28"),
+        ("CEIL(TIMESTAMP '2018-03-01 21:00:01' TO MONTH)", "2018-03-01 00:00:00.000"),
+        ("CEIL(TIMESTAMP '2018-12-02 00:00:00' TO MONTH)", "2019-01-01 00:00:00.000"),
+        ("CEIL(TIMESTAMP '2018-01-01 21:00:01' TO YEAR)", "2018-01-01 00:00:00.000"),
+        ("CEIL(DATE '2018-03-27' TO CENTURY)", "2101-01-01"),
+        ("FLOOR(DATE '2018-04-02' TO CENTURY)", "2001-01-01"),
+        ("CEIL(DATE '2018-01-02' TO DECADE)", "2020-01-01"),
+        ("FLOOR(TIMESTAMP '2018-03-01 21:13:01' TO HOUR)", "2018-03-01 21:00:00.000"),
+        ("EXTRACT(MILLISECOND FROM TIMESTAMP '1970-01-01 00:00:00.123456789')", "123"),
+        ("EXTRACT(MICROSECOND FROM TIMESTAMP '1970-01-01 00:00:00.123456789')", "123456"),
+        ("EXTRACT(NANOSECOND FROM TIMESTAMP '1970-01-01 00:00:00.123456789')", "123456789"),
+        ("EXTRACT(DOW FROM DATE '2021-02-28')", "1"),
+        ("EXTRACT(ISODOW FROM DATE '2021-02-28')", "7"),
+        ("EXTRACT(WEEK FROM DATE '2021-01-03')", "53"),
+        ("EXTRACT(DAY FROM INTERVAL '19 12:10:10.123' DAY TO SECOND(3))", "19"),
+        ("YEAR(DATE '2021-02-28')", "2021"),
+        ("QUARTER(DATE '2021-05-28')", "2"),
+        ("HOUR(TIMESTAMP '2021-02-28 13:14:15')", "13"),
+        ("DAYOFYEAR(DATE '2021-02-28')", "59"),
+        ("TIMESTAMPADD(HOUR,-1,DATE '2016-06-15')", "2016-06-14 23:00:00.000000"),
+        ("TIMESTAMPADD(HOUR,1,TIME '23:59:59')", "00:59:59"),
+        ("TIMESTAMPADD(MONTH,6,DATE '2021-10-30')", "2022-04-30"),
+        ("TIMESTAMPADD(WEEK,1,TIMESTAMP '2021-10-30 00:00:00.000')", "2021-11-06 00:00:00.000"),
+        ("TIMESTAMPDIFF(MONTH,DATE '2019-09-01',DATE '2016-08-01')", "-37"),
+        ("TIMESTAMPDIFF(MINUTE,TIME '08:00:00',TIME '11:11:00')", "191"),
+        ("TIMESTAMPDIFF(DAY, TIMESTAMP '2021-01-01 12:00:00', TIMESTAMP '2021-01-03 11:00:00')", "1"),
+        ("TO_TIMESTAMP('1970-01-01 00:00:00.123456789')", "1970-01-01 00:00:00.123"),
+        ("TO_TIMESTAMP('1234567','SSSSSSS')", "1970-01-01 00:00:00.123"),
+        ("TO_TIMESTAMP('2000020210','yyyyMMddHH')", "2000-02-02 10:00:00.000"),
+        ("TO_TIMESTAMP('abc')", "NULL"),
+        ("TO_TIMESTAMP('2020-01-01T10:00:00','yyyy-MM-dd''T''HH:mm:ss')", "2020-01-01 10:00:00.000"),
+        ("TO_DATE('2017-09-15 00:00:00')", "2017-09-15"),
+        ("TO_DATE('15/09/2017', 'dd/MM/yyyy')", "2017-09-15"),
+        ("TO_TIMESTAMP_LTZ(4001, 3)", "1970-01-01 00:00:04.001"),
+        ("TO_TIMESTAMP_LTZ(100, 0)", "1970-01-01 00:01:40.000"),
+        ("TO_TIMESTAMP_LTZ(100)", "1970-01-01 00:00:00.100"),
+        (
+            "DATE_FORMAT(TIMESTAMP '2021-02-28 13:14:15.678', 'yyyy/MM/dd HH-mm-ss.SSS')",
+            "2021/02/28 13-14-15.678",
+        ),
+        ("DATE_FORMAT('2021-02-28 13:14:15', 'yyyy-MM')", "2021-02"),
+        ("DATE_FORMAT(TIMESTAMP '2021-02-28 13:14:15', 'EEE, d MMM yyyy h a')", "Sun, 28 Feb 2021 1 PM"),
+        ("FROM_UNIXTIME(44)", "1970-01-01 00:00:44"),
+        ("UNIX_TIMESTAMP('1970-01-01 00:00:44')", "44"),
+        ("UNIX_TIMESTAMP('x')", "-9223372036854775808"),
+        ("UNIX_TIMESTAMP()", "1714979289"),
+        ("CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'America/Los_Angeles')", "1969-12-31 16:00:00"),
+        ("DATE '2020-01-31' + INTERVAL '1' MONTH", "2020-02-29"),
+        ("TIMESTAMP '2020-01-31 00:00:00.000' + INTERVAL '1' DAY", "2020-02-01 00:00:00.000"),
+        ("TIME '23:00:00' + INTERVAL '2' HOUR", "01:00:00"),
+        ("INTERVAL '1' HOUR * 3", "+0 03:00:00.000"),
+        ("YEAR('2020')", "ERROR cannot apply YEAR"),
+    ]);
+}
+
+#[test]
+fn the_session_zone_counts() {
+    Session::new("Europe/Berlin").check(&[
+        ("UNIX_TIMESTAMP('2005-03-27 02:00:00')", "1111885200"),
+        ("UNIX_TIMESTAMP('2005-03-27 03:00:00')", "1111885200"),
+        ("UNIX_TIMESTAMP('1970-01-01 08:00:01.001','yyyy-MM-dd HH:mm:ss.SSS')", "25201"),
+        ("HOUR(TO_TIMESTAMP_LTZ(0, 3))", "1"),
+        ("TO_TIMESTAMP_LTZ('1970-01-01 00:00:00')", "1970-01-01 01:00:00.000"),
+        ("DATE_FORMAT(TO_TIMESTAMP_LTZ(0, 3), 'HH:mm')", "01:00"),
+        ("FROM_UNIXTIME(0)", "1970-01-01 01:00:00"),
+        ("FLOOR(TO_TIMESTAMP_LTZ(0, 3) TO DAY)", "1970-01-01 00:00:00.000"),
+    ]);
+}
