@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn duplicates_are_counted_and_one_is_taken_at_a_time() {
         let inserted = batch(&[Some(1), Some(2), Some(1), None, None], &[0, 0, 0, 0, 0]);
-        assert_eq!(left(&[inserted.clone()]).unwrap(), [Some(1), Some(1), Some(2), None, None]);
+        assert_eq!(left(std::slice::from_ref(&inserted)).unwrap(), [Some(1), Some(1), Some(2), None, None]);
         let taken = batch(&[Some(1), None, None, Some(3)], &[3, 3, 1, 2]);
         assert_eq!(left(&[inserted, taken]).unwrap(), [Some(1), Some(2), Some(3)]);
     }
