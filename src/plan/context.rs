@@ -11,17 +11,17 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, Extension, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use crate::catalog::{CatalogObject, ColumnKind, ResolvedTable, SqlExpr, TableDef, ViewDef};
+use crate::catalog::{CatalogObject, ResolvedTable, SqlExpr, ViewDef};
 use crate::connectors::{ConnectorEnv, Source};
 use crate::error::{Error, Location, Result};
 use crate::functions;
-use crate::plan::table::{ConnectorTable, DerivedTable};
-use crate::plan::watermark::WatermarkNode;
+use crate::plan::select_names::name_columns;
+use crate::plan::table::DerivedTable;
 use crate::plan::window_tvf::WindowTvfPlanner;
 use crate::runtime::job::JobMetrics;
 use crate::sql::ast::{HINT_MARK, Query};
@@ -112,7 +112,7 @@ pub struct PlanEnv {
 /// Plans the queries of one statement.
 #[derive(Debug)]
 pub struct Planner {
-    env: PlanEnv,
+    pub(super) env: PlanEnv,
     hints: Vec<BTreeMap<String, String>>,
     within: Option<(String, String)>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
@@ -151,6 +151,7 @@ impl Planner {
 
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
+        name_columns(&mut query);
         functions::rewrite_query_ast(&mut query)?;
         let planner = SqlToRel::new_with_options(self, parser_options());
         Ok(planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?)
@@ -220,141 +221,6 @@ impl Planner {
             plan = rename(plan, &view.columns)?;
         }
         Ok(Arc::new(DerivedTable::new(plan)))
-    }
-
-    /// A table with its computed columns and its watermark.
-    fn plan_table(
-        &self,
-        def: &Arc<TableDef>,
-        hint: &BTreeMap<String, String>,
-    ) -> Result<Arc<dyn TableProvider>> {
-        let name = def.path.object.clone();
-        let resolved = ResolvedTable::new(def.clone(), hint)?;
-        let idle_timeout = resolved.options.get("scan.watermark.idle-timeout").cloned();
-        let source =
-            self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
-        let base: Arc<dyn TableProvider> = Arc::new(ConnectorTable {
-            name: name.clone(),
-            // Hashed, as options may hold secrets.
-            identity: xxhash_rust::xxh3::xxh3_64(format!("{} {:?}", def.path, resolved.options).as_bytes()),
-            source,
-            idle_timeout: match idle_timeout {
-                None => None,
-                Some(text) => Some(crate::connectors::options::parse_duration(&text).ok_or_else(|| {
-                    Error::validation(format!(
-                        "table {name}: invalid 'scan.watermark.idle-timeout' = '{text}'"
-                    ))
-                })?),
-            },
-            metrics: self.env.metrics.clone(),
-        });
-        let plain = def.watermark.is_none()
-            && def.columns.iter().all(|c| matches!(c.kind, ColumnKind::Physical))
-            && resolved.metadata.is_empty();
-        if plain {
-            return Ok(base);
-        }
-        let reference = TableReference::bare(name.clone());
-        let scan = LogicalPlanBuilder::scan(reference.clone(), provider_as_source(base), None)?;
-        let scan_schema = scan.schema().clone();
-        let columns = self.columns(def, &scan_schema, &reference)?;
-        let mut plan = scan.project(columns)?.build()?;
-        if let Some(watermark) = &def.watermark {
-            let schema = plan.schema().clone();
-            let (qualifier, field) =
-                schema.iter().find(|(_, f)| f.name() == &watermark.column).ok_or_else(|| {
-                    Error::validation(format!("the watermark column '{}' is not defined", watermark.column))
-                        .at(watermark.expr.location)
-                })?;
-            let column = Expr::Column(datafusion::common::Column::from((qualifier, field.as_ref())));
-            let expr = self.plan_expr(&watermark.expr, &schema)?;
-            plan = LogicalPlan::Extension(Extension {
-                node: Arc::new(WatermarkNode { input: plan, column, watermark: expr }),
-            });
-        }
-        Ok(Arc::new(DerivedTable::new(plan)))
-    }
-
-    /// The declared columns as expressions over the scan; computed columns may use each other in any order.
-    fn columns(&self, def: &TableDef, scan: &DFSchema, reference: &TableReference) -> Result<Vec<Expr>> {
-        use datafusion::common::tree_node::{Transformed, TreeNode};
-        use datafusion::logical_expr::ExprSchemable;
-        let mut computed: BTreeMap<&str, Expr> = BTreeMap::new();
-        let mut waiting: Vec<(&str, &SqlExpr)> = def
-            .columns
-            .iter()
-            .filter_map(|c| match &c.kind {
-                ColumnKind::Computed(e) => Some((c.name.as_str(), e)),
-                _ => None,
-            })
-            .collect();
-        while !waiting.is_empty() {
-            let mut schema = scan.clone();
-            for (name, expr) in &computed {
-                let (_, field) = expr.to_field(scan)?;
-                let field = Arc::new(field.as_ref().clone().with_name(*name));
-                let added =
-                    DFSchema::new_with_metadata(vec![(Some(reference.clone()), field)], HashMap::new())?;
-                schema.merge(&added);
-            }
-            let mut left = Vec::new();
-            let mut failure = None;
-            let before = waiting.len();
-            for (name, expr) in waiting {
-                match self.plan_expr(expr, &schema) {
-                    Ok(planned) => {
-                        let expanded = planned.transform(|e| {
-                            Ok(match &e {
-                                Expr::Column(c) => match computed.get(c.name.as_str()) {
-                                    Some(inner) if !scan.has_column(c) => Transformed::yes(inner.clone()),
-                                    _ => Transformed::no(e),
-                                },
-                                _ => Transformed::no(e),
-                            })
-                        })?;
-                        computed.insert(name, expanded.data);
-                    }
-                    Err(e) => {
-                        failure = Some(e);
-                        left.push((name, expr));
-                    }
-                }
-            }
-            if left.len() == before
-                && let Some(e) = failure
-            {
-                return Err(e.context(format!("computed column of table {}", def.path.object)));
-            }
-            waiting = left;
-        }
-        def.columns
-            .iter()
-            .map(|c| {
-                let expr = match computed.remove(c.name.as_str()) {
-                    Some(e) => e,
-                    None => {
-                        let (qualifier, field) =
-                            scan.iter().find(|(_, f)| f.name() == &c.name).ok_or_else(|| {
-                                Error::internal(format!("the source of {} lacks column {}", def.path, c.name))
-                            })?;
-                        return Ok(Expr::Column(datafusion::common::Column::from((
-                            qualifier,
-                            field.as_ref(),
-                        ))));
-                    }
-                };
-                Ok(expr.alias_qualified(Some(reference.clone()), c.name.clone()))
-            })
-            .collect()
-    }
-
-    /// Type of a computed column, for DESCRIBE.
-    ///
-    /// # Errors
-    /// As planning the table.
-    pub fn table_schema(env: &PlanEnv, def: &Arc<TableDef>) -> Result<arrow::datatypes::SchemaRef> {
-        let planner = Planner::new(env.clone(), Vec::new());
-        Ok(planner.plan_table(def, &BTreeMap::new())?.schema())
     }
 }
 

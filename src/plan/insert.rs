@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
@@ -108,14 +108,14 @@ fn coerce(expr: Expr, from: &DataType, to: &Field) -> Option<Expr> {
     }
 }
 
-/// Whether every value of `from` is a value of `to`.
+/// Whether Flink casts `from` to `to` in an INSERT without being asked.
 pub fn implicitly_castable(from: &DataType, to: &DataType) -> bool {
     use DataType as D;
     let rank = |t: &DataType| match t {
-        D::Int8 => Some((0, 3)),
-        D::Int16 => Some((1, 5)),
-        D::Int32 => Some((2, 10)),
-        D::Int64 => Some((3, 19)),
+        D::Int8 => Some(0),
+        D::Int16 => Some(1),
+        D::Int32 => Some(2),
+        D::Int64 => Some(3),
         _ => None,
     };
     match (from, to) {
@@ -124,16 +124,13 @@ pub fn implicitly_castable(from: &DataType, to: &DataType) -> bool {
         (D::Utf8 | D::LargeUtf8 | D::Utf8View, D::Utf8) => true,
         (D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), D::Binary) => true,
         (a, b) if rank(a).is_some() && rank(b).is_some() => rank(a) <= rank(b),
-        (a, D::Decimal128(p, s)) if rank(a).is_some() => {
-            rank(a).is_some_and(|(_, digits)| i16::from(*p) - i16::from(*s) >= digits)
-        }
+        // A value too large for the sink's precision becomes NULL, as in Flink.
+        (a, D::Decimal128(..)) if rank(a).is_some() => true,
         (a, D::Float32 | D::Float64) if rank(a).is_some() => true,
         (D::Decimal128(..) | D::Float32, D::Float64) | (D::Decimal128(..), D::Float32) => true,
-        (D::Decimal128(p, s), D::Decimal128(q, t)) => {
-            t >= s && i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s)
-        }
-        (D::Timestamp(a, None), D::Timestamp(b, None)) => unit_rank(a) <= unit_rank(b),
-        (D::Timestamp(a, Some(_)), D::Timestamp(b, Some(_))) => unit_rank(a) <= unit_rank(b),
+        (D::Decimal128(..), D::Decimal128(..)) => true,
+        (D::Timestamp(_, None), D::Timestamp(_, None)) => true,
+        (D::Timestamp(_, Some(_)), D::Timestamp(_, Some(_))) => true,
         (D::Timestamp(_, _), D::Date32 | D::Time32(_)) => true,
         (D::List(a), D::List(b)) => implicitly_castable(a.data_type(), b.data_type()),
         (D::Map(a, _), D::Map(b, _)) => implicitly_castable(a.data_type(), b.data_type()),
@@ -142,15 +139,6 @@ pub fn implicitly_castable(from: &DataType, to: &DataType) -> bool {
                 && a.iter().zip(b).all(|(a, b)| implicitly_castable(a.data_type(), b.data_type()))
         }
         _ => false,
-    }
-}
-
-fn unit_rank(unit: &TimeUnit) -> u8 {
-    match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 1,
-        TimeUnit::Microsecond => 2,
-        TimeUnit::Nanosecond => 3,
     }
 }
 

@@ -10,9 +10,11 @@
 
 pub mod batch;
 pub mod context;
+mod declared_table;
 pub mod insert;
 pub mod nested;
 pub mod reader_exec;
+pub mod select_names;
 pub mod stream;
 pub mod table;
 pub mod watermark;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable, TableDef};
 use crate::connectors::collect::CollectSink;
 use crate::connectors::{ConnectorEnv, Sink, WriteMode};
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
 use crate::plan::context::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
@@ -325,9 +325,4 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<StatementResult> {
         .collect();
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
     Ok(StatementResult::Rows(schema, vec![batch]))
-}
-
-/// The place of a statement that has none of its own.
-pub(crate) fn nowhere() -> Location {
-    Location::default()
 }

@@ -1,0 +1,205 @@
+//! A declared table in a plan: the scan of its connector, computed and metadata columns in declared order, watermark.
+//!
+//! ```text
+//!  TableScan (physical ++ metadata) ─► Projection (declared order, computed columns) ─► WatermarkNode
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+
+use crate::catalog::{ColumnKind, ResolvedTable, SqlExpr, TableDef};
+use crate::connectors::options::parse_duration;
+use crate::connectors::values::ValuesSource;
+use crate::error::{Error, Result};
+use crate::plan::context::{PlanEnv, Planner};
+use crate::plan::table::{ConnectorTable, DerivedTable};
+use crate::plan::watermark::WatermarkNode;
+
+impl Planner {
+    /// A table with its computed columns and its watermark.
+    pub(super) fn plan_table(
+        &self,
+        def: &Arc<TableDef>,
+        hint: &BTreeMap<String, String>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let mut resolved = ResolvedTable::new(def.clone(), hint)?;
+        // Hashed, as options may hold secrets.
+        let identity = xxhash_rust::xxh3::xxh3_64(format!("{} {:?}", def.path, resolved.options).as_bytes());
+        let idle_timeout = watermark_options(&mut resolved).map_err(|e| e.at(def.location))?;
+        let source =
+            self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
+        let base = ConnectorTable {
+            name: def.path.object.clone(),
+            identity,
+            source,
+            idle_timeout,
+            metrics: self.env.metrics.clone(),
+        };
+        self.with_derived_columns(def, &resolved, Arc::new(base))
+    }
+
+    /// Computed columns, the declared order and the watermark over a scan of `base`.
+    fn with_derived_columns(
+        &self,
+        def: &TableDef,
+        resolved: &ResolvedTable,
+        base: Arc<dyn TableProvider>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let plain = def.watermark.is_none()
+            && def.columns.iter().all(|c| matches!(c.kind, ColumnKind::Physical))
+            && resolved.metadata.is_empty();
+        if plain {
+            return Ok(base);
+        }
+        let reference = TableReference::bare(def.path.object.clone());
+        let scan = LogicalPlanBuilder::scan(reference.clone(), provider_as_source(base), None)?;
+        let scan_schema = scan.schema().clone();
+        let columns = self.columns(def, &scan_schema, &reference)?;
+        let mut plan = scan.project(columns)?.build()?;
+        if let Some(watermark) = &def.watermark {
+            let schema = plan.schema().clone();
+            let (qualifier, field) =
+                schema.iter().find(|(_, f)| f.name() == &watermark.column).ok_or_else(|| {
+                    Error::validation(format!("the watermark column '{}' is not defined", watermark.column))
+                        .at(watermark.expr.location)
+                })?;
+            let column = Expr::Column(datafusion::common::Column::from((qualifier, field.as_ref())));
+            let expr = self.plan_expr(&watermark.expr, &schema)?;
+            plan = LogicalPlan::Extension(Extension {
+                node: Arc::new(WatermarkNode { input: plan, column, watermark: expr }),
+            });
+        }
+        Ok(Arc::new(DerivedTable::new(plan)))
+    }
+
+    /// The declared columns as expressions over the scan; computed columns may use each other in any order.
+    fn columns(&self, def: &TableDef, scan: &DFSchema, reference: &TableReference) -> Result<Vec<Expr>> {
+        use datafusion::common::tree_node::{Transformed, TreeNode};
+        use datafusion::logical_expr::ExprSchemable;
+        let mut computed: BTreeMap<&str, Expr> = BTreeMap::new();
+        let mut waiting: Vec<(&str, &SqlExpr)> = def
+            .columns
+            .iter()
+            .filter_map(|c| match &c.kind {
+                ColumnKind::Computed(e) => Some((c.name.as_str(), e)),
+                _ => None,
+            })
+            .collect();
+        while !waiting.is_empty() {
+            let mut schema = scan.clone();
+            for (name, expr) in &computed {
+                let (_, field) = expr.to_field(scan)?;
+                let field = Arc::new(field.as_ref().clone().with_name(*name));
+                let added =
+                    DFSchema::new_with_metadata(vec![(Some(reference.clone()), field)], HashMap::new())?;
+                schema.merge(&added);
+            }
+            let mut left = Vec::new();
+            let mut failure = None;
+            let before = waiting.len();
+            for (name, expr) in waiting {
+                match self.plan_expr(expr, &schema) {
+                    Ok(planned) => {
+                        let expanded = planned.transform(|e| {
+                            Ok(match &e {
+                                Expr::Column(c) => match computed.get(c.name.as_str()) {
+                                    Some(inner) if !scan.has_column(c) => Transformed::yes(inner.clone()),
+                                    _ => Transformed::no(e),
+                                },
+                                _ => Transformed::no(e),
+                            })
+                        })?;
+                        computed.insert(name, expanded.data);
+                    }
+                    Err(e) => {
+                        failure = Some(e);
+                        left.push((name, expr));
+                    }
+                }
+            }
+            if left.len() == before
+                && let Some(e) = failure
+            {
+                return Err(e.context(format!("computed column of table {}", def.path.object)));
+            }
+            waiting = left;
+        }
+        def.columns
+            .iter()
+            .map(|c| {
+                let expr = match computed.remove(c.name.as_str()) {
+                    Some(e) => e,
+                    None => {
+                        let (qualifier, field) =
+                            scan.iter().find(|(_, f)| f.name() == &c.name).ok_or_else(|| {
+                                Error::internal(format!("the source of {} lacks column {}", def.path, c.name))
+                            })?;
+                        return Ok(Expr::Column(datafusion::common::Column::from((
+                            qualifier,
+                            field.as_ref(),
+                        ))));
+                    }
+                };
+                Ok(expr.alias_qualified(Some(reference.clone()), c.name.clone()))
+            })
+            .collect()
+    }
+
+    /// The columns of a table with the types of computed ones, without touching its connector: for DESCRIBE.
+    ///
+    /// # Errors
+    /// Validation if an expression does not plan.
+    pub fn table_schema(env: &PlanEnv, def: &Arc<TableDef>) -> Result<SchemaRef> {
+        let planner = Planner::new(env.clone(), Vec::new());
+        let resolved = ResolvedTable::new(def.clone(), &BTreeMap::new())?;
+        let base = ConnectorTable {
+            name: def.path.object.clone(),
+            identity: 0,
+            source: Arc::new(ValuesSource::new(resolved.scan_schema(), Vec::new())),
+            idle_timeout: None,
+            metrics: env.metrics.clone(),
+        };
+        Ok(planner.with_derived_columns(def, &resolved, Arc::new(base))?.schema())
+    }
+}
+
+/// Takes the `scan.watermark.*` options, which are the planner's and not the connector's; gives the idle timeout.
+fn watermark_options(table: &mut ResolvedTable) -> Result<Option<Duration>> {
+    let mut idle_timeout = None;
+    let keys: Vec<String> =
+        table.options.keys().filter(|k| k.starts_with("scan.watermark.")).cloned().collect();
+    for key in keys {
+        let Some(value) = table.options.remove(&key) else { continue };
+        let invalid = |expected: &str| {
+            Error::validation(format!("table {}: invalid value '{value}' for option '{key}'", table.def.path))
+                .hint(format!("expected {expected}"))
+        };
+        match key.as_str() {
+            "scan.watermark.idle-timeout" => {
+                idle_timeout =
+                    Some(parse_duration(&value).ok_or_else(|| invalid("a duration such as '10 s'"))?);
+            }
+            // The watermark follows every batch: at least as often as either strategy asks for.
+            "scan.watermark.emit.strategy" => {
+                if !["on-periodic", "on-event"].contains(&value.as_str()) {
+                    return Err(invalid("on-periodic or on-event"));
+                }
+            }
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "table {}: the option '{key}' is not supported",
+                    table.def.path
+                ))
+                .hint("supported: scan.watermark.idle-timeout, scan.watermark.emit.strategy"));
+            }
+        }
+    }
+    Ok(idle_timeout)
+}
