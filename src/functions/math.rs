@@ -79,7 +79,8 @@ pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
         .volatility(Volatility::Volatile)
         .nulls(Nulls::Never),
     ];
-    let unary: [(&'static str, fn(f64) -> f64); 19] = [
+    type Unary = (&'static str, fn(f64) -> f64);
+    let unary: [Unary; 19] = [
         ("sqrt", f64::sqrt),
         ("ln", f64::ln),
         ("log10", f64::log10),

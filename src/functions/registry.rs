@@ -149,6 +149,15 @@ const INSTEAD: &[(&str, &str)] = &[
     ("GROUP_CONCAT", "LISTAGG(s, ',')"),
     ("NVL", "COALESCE(a, b)"),
     ("DATE_PART", "EXTRACT(unit FROM t)"),
+    (
+        "TUMBLE",
+        "the window table function: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size)) GROUP BY window_start, window_end",
+    ),
+    (
+        "HOP",
+        "the window table function: FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), slide, size)) GROUP BY window_start, window_end",
+    ),
+    ("CUMULATE", "the window table function: FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), step, size))"),
     ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),
 ];
 

@@ -58,9 +58,7 @@ pub struct FunctionRegistry {
 impl FunctionRegistry {
     /// Names of all functions, sorted.
     pub fn names(&self) -> Vec<String> {
-        let all = self.scalar.keys().chain(self.aggregate.keys()).chain(self.window.keys());
-        let all: std::collections::BTreeSet<&String> = all.collect();
-        all.into_iter().cloned().collect()
+        functions::names()
     }
 
     /// The functions of [`crate::functions`].
@@ -275,7 +273,15 @@ impl ContextProvider for Planner {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.env.functions.scalar.get(&name.to_ascii_lowercase()).cloned()
+        let lower = name.to_ascii_lowercase();
+        let known = &self.env.functions;
+        if let Some(f) = known.scalar.get(&lower) {
+            return Some(f.clone());
+        }
+        // What exists nowhere becomes a function that fails with the types of its arguments.
+        let elsewhere =
+            known.aggregate.contains_key(&lower) || known.window.contains_key(&lower) || lower == "unnest";
+        if elsewhere { None } else { Some(functions::missing_function(name)) }
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {

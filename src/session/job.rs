@@ -89,8 +89,9 @@ impl Execution {
         metrics: Arc<JobMetrics>,
     ) -> Result<Self> {
         let batch = functions.batch;
-        let mut analyzer = Analyzer::new().rules;
-        analyzer.extend(functions::analyzer_rules(functions));
+        // Before DataFusion's type coercion, so that only casts the user wrote are seen.
+        let mut analyzer = functions::analyzer_rules(functions);
+        analyzer.extend(Analyzer::new().rules);
         let mut optimizer = Optimizer::new().rules;
         if !batch {
             optimizer.retain(|r| !NOT_IN_STREAMS.contains(&r.name()));

@@ -173,7 +173,7 @@ impl AggregateUDFImpl for Aggregate {
         Ok(match self.kind {
             Kind::Sum => vec![field("sum", args.return_field.data_type().clone())],
             Kind::Avg => {
-                let sum = avg::sum_type(&t).ok_or_else(|| self.mismatch(&[t.clone()]))?;
+                let sum = avg::sum_type(&t).ok_or_else(|| self.mismatch(std::slice::from_ref(&t)))?;
                 vec![field("sum", sum), field("count", DataType::Int64)]
             }
             Kind::Variance(_) => vec![

@@ -62,7 +62,7 @@ pub(super) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(known.first().cloned().unwrap_or(DataType::Null));
     }
-    let mixed = known.iter().any(|t| *t == DataType::Utf8) && known.iter().any(|t| *t != DataType::Utf8);
+    let mixed = known.contains(&DataType::Utf8) && known.iter().any(|t| *t != DataType::Utf8);
     let union = if mixed { None } else { datafusion::logical_expr::binary::type_union_resolution(&known) };
     union.ok_or_else(|| {
         Error::validation(format!(

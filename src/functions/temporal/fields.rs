@@ -157,7 +157,7 @@ fn field(unit: Unit, seconds: i64, nanos: i64) -> i64 {
             match unit {
                 Unit::Day => i64::from(d),
                 Unit::Month => i64::from(m),
-                Unit::Quarter => i64::from((m + 2) / 3),
+                Unit::Quarter => i64::from(m.div_ceil(3)),
                 Unit::Doy => day - days(y, 1, 1) + 1,
                 Unit::Decade => y / 10,
                 Unit::Century => (y + 99) / 100,

@@ -189,8 +189,11 @@ fn months_between(a: i64, b: i64) -> i64 {
     months
 }
 
+/// Start and end of the period in a row.
+type Period = Box<dyn Fn(usize) -> Option<(i64, i64)>>;
+
 fn overlaps(c: &Call<'_>, context: &FunctionContext) -> Result<ArrayRef> {
-    let period = |t: usize, x: usize| -> Result<Box<dyn Fn(usize) -> Option<(i64, i64)>>> {
+    let period = |t: usize, x: usize| -> Result<Period> {
         let start = wall_millis(&c.full(t)?, context)?;
         let other = c.full(x)?;
         if matches!(other.data_type(), DataType::Interval(_)) {
