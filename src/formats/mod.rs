@@ -22,6 +22,7 @@ pub mod csv;
 mod datetime;
 pub mod json;
 mod number;
+pub mod parquet;
 pub mod raw;
 mod record;
 

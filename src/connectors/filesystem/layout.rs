@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatchOptions;
 
 use super::location::Store;
@@ -70,8 +70,6 @@ enum Origin {
 pub(super) struct Layout {
     /// All columns: physical, then metadata.
     pub(super) schema: SchemaRef,
-    /// The columns stored in files, in declared order.
-    pub(super) file_schema: SchemaRef,
     origins: Vec<Origin>,
 }
 
@@ -82,13 +80,13 @@ impl Layout {
     /// Validation for unknown metadata keys or types that they cannot be cast to.
     pub(super) fn new(table: &ResolvedTable, partitioning: &Partitioning) -> Result<Self> {
         let mut origins = Vec::new();
-        let mut file_fields: Vec<Arc<Field>> = Vec::new();
+        let mut in_files = 0;
         for field in table.physical.fields() {
             match partitioning.columns.iter().position(|p| p.name() == field.name()) {
                 Some(i) => origins.push(Origin::Partition(i)),
                 None => {
-                    origins.push(Origin::File(file_fields.len()));
-                    file_fields.push(field.clone());
+                    origins.push(Origin::File(in_files));
+                    in_files += 1;
                 }
             }
         }
@@ -113,7 +111,7 @@ impl Layout {
             }
             origins.push(Origin::Metadata(*metadata));
         }
-        Ok(Layout { schema: table.scan_schema(), file_schema: Arc::new(Schema::new(file_fields)), origins })
+        Ok(Layout { schema: table.scan_schema(), origins })
     }
 
     /// How to read the columns `projection` (all if `None`).

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -38,6 +39,8 @@ pub(super) enum Store {
         /// `s3://bucket`
         url: String,
         store: Arc<dyn ObjectStore>,
+        /// The same store.
+        uploads: Arc<dyn MultipartStore>,
     },
 }
 
@@ -83,7 +86,7 @@ impl Location {
             return Ok(Location {
                 given: given.to_owned(),
                 path: key.trim_matches('/').to_owned(),
-                store: Store::Bucket { url: format!("s3://{bucket}"), store },
+                store: Store::Bucket { url: format!("s3://{bucket}"), store: store.clone(), uploads: store },
             });
         }
         let local = match (scheme.as_deref(), text.strip_prefix("file:")) {
@@ -120,7 +123,7 @@ const S3_KEYS: &[(&str, AmazonS3ConfigKey)] = &[
     ("s3.endpoint.region", AmazonS3ConfigKey::Region),
 ];
 
-fn s3(bucket: &str, options: &Options, env: &ConnectorEnv) -> Result<Arc<dyn ObjectStore>> {
+fn s3(bucket: &str, options: &Options, env: &ConnectorEnv) -> Result<Arc<AmazonS3>> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     let setting = |key: &str| options.take(key).or_else(|| env.config.get(key).cloned());
     for (key, config) in S3_KEYS {
@@ -261,6 +264,66 @@ impl Store {
             }
         }
     }
+}
+
+impl Store {
+    /// Makes a folder; true if it was not there.
+    pub(super) async fn create_folder(&self, path: &str) -> Result<bool> {
+        if let Store::Bucket { .. } = self {
+            return Ok(false); // stores have no folders
+        }
+        let existed = tokio::fs::try_exists(path).await.unwrap_or(false);
+        tokio::fs::create_dir_all(path).await.context(|| format!("folder {path}"))?;
+        Ok(!existed)
+    }
+
+    /// Removes a file.
+    pub(super) async fn remove(&self, path: &str) -> Result<()> {
+        let removed = match self {
+            Store::Local => match tokio::fs::remove_file(path).await {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other.map_err(Error::from),
+            },
+            Store::Bucket { store, .. } => store.delete(&StorePath::from(path)).await.map_err(Error::from),
+        };
+        removed.context(|| format!("file {}", self.display(path)))
+    }
+
+    /// Writes an empty file.
+    pub(super) async fn put_empty(&self, path: &str) -> Result<()> {
+        let put = match self {
+            Store::Local => tokio::fs::write(path, b"").await.map_err(Error::from),
+            Store::Bucket { store, .. } => {
+                let put = store.put(&StorePath::from(path), bytes::Bytes::new().into()).await;
+                put.map(|_| ()).map_err(Error::from)
+            }
+        };
+        put.context(|| format!("file {}", self.display(path)))
+    }
+
+    /// Removes a folder if it and those within it are empty. A folder in use stays; what fails is left as it is.
+    pub(super) async fn remove_empty_folders(&self, path: &str) {
+        if let Store::Local = self {
+            let path = PathBuf::from(path);
+            tokio::task::spawn_blocking(move || remove_empty(&path)).await.ok();
+        }
+    }
+
+    /// Removes a folder if it is empty.
+    pub(super) async fn remove_if_empty(&self, path: &str) {
+        if let Store::Local = self {
+            tokio::fs::remove_dir(path).await.ok();
+        }
+    }
+}
+
+fn remove_empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    std::fs::remove_dir(folder).ok();
 }
 
 /// Names that begin with `_` or `.` are not data.

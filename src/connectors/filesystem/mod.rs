@@ -19,10 +19,16 @@
 //!
 //! Names that begin with `_` or `.` are never read.
 
+mod commit;
 mod discover;
 mod layout;
 mod location;
+mod parquet;
+mod part;
 mod partition;
+mod sink;
+#[cfg(test)]
+mod sink_tests;
 mod source;
 mod split;
 #[cfg(test)]
@@ -30,25 +36,32 @@ mod tests;
 mod text;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow::datatypes::{Schema, SchemaRef};
 use regex::Regex;
 
 use self::discover::Discovery;
 use self::layout::Layout;
 use self::location::Location;
 use self::partition::Partitioning;
+pub use self::sink::FilesystemSink;
+use self::sink::SinkOptions;
 pub use self::source::FilesystemSource;
 use crate::catalog::ResolvedTable;
 use crate::connectors::options::Options;
-use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source, not_a};
-use crate::error::Result;
-use crate::formats::{RecordFormat, record_format};
+use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source};
+use crate::error::{Error, Result, ResultExt};
+use crate::formats::parquet::ParquetFormat;
+use crate::formats::{RECORD_FORMATS, RecordFormat, record_format};
 
 /// What the files hold.
 #[derive(Debug, Clone)]
 enum FileFormat {
     /// Records one after the other.
     Records(Arc<dyn RecordFormat>),
+    /// Row groups.
+    Parquet(Arc<ParquetFormat>),
 }
 
 /// Makes tables of files.
@@ -64,16 +77,27 @@ impl ConnectorFactory for FilesystemFactory {
         Ok(Arc::new(source(table, env)?))
     }
 
-    fn sink(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
-        Err(not_a("sink", table, "filesystem"))
+    fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink(table, env)?))
     }
 }
 
-fn source(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSource> {
+/// Everything a table says of itself; a table may be read and written, so all options are looked at for both.
+struct Parsed {
+    table: String,
+    location: Location,
+    partitioning: Partitioning,
+    regex: Option<Regex>,
+    monitor: Option<Duration>,
+    format: FileFormat,
+    extension: String,
+    sink: SinkOptions,
+}
+
+fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
     let options = Options::new(&table.def.path, "filesystem", &table.options);
     let location = Location::new(&options.require("path")?, &options, env)?;
     let partitioning = Partitioning::new(table, &options)?;
-    let layout = Layout::new(table, &partitioning)?;
     let regex = match options.take("source.path.regex-pattern") {
         Some(text) => Some(
             Regex::new(&format!("^(?:{text})$"))
@@ -82,20 +106,87 @@ fn source(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSource>
         None => None,
     };
     let monitor = options.duration("source.monitor-interval")?;
-    let format = file_format(&options, layout.file_schema.clone())?;
+    options.parse::<usize>("scan.parallelism", "a number of readers")?;
+    let sink = SinkOptions::new(&options)?;
+    let file_fields: Vec<_> = table
+        .physical
+        .fields()
+        .iter()
+        .filter(|f| !partitioning.columns.iter().any(|p| p.name() == f.name()))
+        .cloned()
+        .collect();
+    if file_fields.is_empty() && !partitioning.columns.is_empty() {
+        return Err(Error::validation(format!(
+            "table {}: every column is a partition column, nothing is left for the files",
+            table.def.path
+        )));
+    }
+    let name = options.require("format")?;
+    let format = file_format(&name, &options, Arc::new(Schema::new(file_fields)))
+        .context(|| format!("table {}", table.def.path))?;
     options.finish()?;
-    Ok(FilesystemSource {
+    Ok(Parsed {
         table: table.def.path.to_string(),
-        layout,
+        location,
         partitioning,
-        discovery: Discovery { location, regex },
-        format,
+        regex,
         monitor,
+        format,
+        extension: format!(".{}", if name == "raw" { "txt" } else { &name }),
+        sink,
+    })
+}
+
+fn source(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSource> {
+    let parsed = parse(table, env)?;
+    Ok(FilesystemSource {
+        table: parsed.table,
+        layout: Layout::new(table, &parsed.partitioning)?,
+        partitioning: parsed.partitioning,
+        discovery: Discovery { location: parsed.location, regex: parsed.regex },
+        format: parsed.format,
+        monitor: parsed.monitor,
         split_bytes: FilesystemSource::SPLIT_BYTES,
     })
 }
 
-fn file_format(options: &Options, schema: arrow::datatypes::SchemaRef) -> Result<FileFormat> {
-    let name = options.require("format")?;
-    Ok(FileFormat::Records(record_format(&name, options, &format!("{name}."), schema)?))
+fn sink(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSink> {
+    let parsed = parse(table, env)?;
+    if let Some(column) = table.metadata.iter().find(|m| !m.read_only) {
+        return Err(Error::validation(format!(
+            "table {}: the metadata column `{}` cannot be written",
+            parsed.table,
+            column.field.name()
+        ))
+        .hint("declare it as VIRTUAL"));
+    }
+    let schema = table.sink_schema();
+    let index = |name: &str| {
+        schema.index_of(name).map_err(|_| Error::internal(format!("the sink has no column `{name}`")))
+    };
+    let partition_columns =
+        parsed.partitioning.columns.iter().map(|f| index(f.name())).collect::<Result<Vec<usize>>>()?;
+    let file_columns = (0..schema.fields().len()).filter(|i| !partition_columns.contains(i)).collect();
+    Ok(FilesystemSink {
+        table: parsed.table,
+        schema,
+        location: parsed.location,
+        partitioning: parsed.partitioning,
+        partition_columns,
+        file_columns,
+        format: parsed.format,
+        extension: parsed.extension,
+        options: parsed.sink,
+    })
+}
+
+fn file_format(name: &str, options: &Options, schema: SchemaRef) -> Result<FileFormat> {
+    if name == "parquet" {
+        return Ok(FileFormat::Parquet(Arc::new(ParquetFormat::new(options, "parquet.", schema)?)));
+    }
+    if !RECORD_FORMATS.contains(&name) {
+        let expected = format!("one of {}, parquet", RECORD_FORMATS.join(", "));
+        return Err(options.invalid("format", name, &expected));
+    }
+    Ok(FileFormat::Records(record_format(name, options, &format!("{name}."), schema)?))
 }

@@ -18,12 +18,14 @@ use datafusion::logical_expr::Expr;
 use super::FileFormat;
 use super::discover::Discovery;
 use super::layout::{Layout, Projected};
+use super::location::Store;
+use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
 use super::text::{ChunkPool, Compression, TextSplit};
 use crate::connectors::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
-use crate::error::{Result, ResultExt};
-use crate::formats::RowDecoder;
+use crate::error::{Error, Result, ResultExt};
+use crate::formats::{RecordFormat, RowDecoder};
 use crate::runtime::ChangeBatch;
 
 /// Rows per batch when nothing is asked for.
@@ -63,12 +65,12 @@ impl FilesystemSource {
     }
 
     fn cut(&self, file: SplitFile) -> Vec<Split> {
-        let splittable = match &self.format {
-            FileFormat::Records(f) => {
-                f.splittable() && Compression::of(&file.entry.path) == Compression::None
-            }
+        let plain = Compression::of(&file.entry.path) == Compression::None;
+        let (splittable, bytes) = match &self.format {
+            FileFormat::Records(f) => (f.splittable() && plain, self.split_bytes),
+            FileFormat::Parquet(_) => (true, self.split_bytes.saturating_mul(4)),
         };
-        cut(file, splittable, self.split_bytes)
+        cut(file, splittable, bytes)
     }
 
     fn context(&self) -> String {
@@ -118,17 +120,28 @@ impl Source for FilesystemSource {
         let mut done = restored.done();
         let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
         for _ in 0..parallelism.max(1) {
-            let FileFormat::Records(format) = &self.format;
-            let decoder = format.row_decoder(&projected.file_columns)?;
+            let batch_rows = if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows };
+            let decode = match &self.format {
+                FileFormat::Records(format) => Decode::Text {
+                    format: format.clone(),
+                    pool: ChunkPool::default(),
+                    decoder: format.row_decoder(&projected.file_columns)?,
+                    batch_rows,
+                },
+                FileFormat::Parquet(format) => Decode::Parquet(ParquetScan {
+                    schema: Arc::new(format.schema().project(&projected.file_columns)?),
+                    table: format.schema().clone(),
+                    filters: scan.filters.clone().into(),
+                    batch_rows,
+                }),
+            };
             readers.push(Box::new(FileReader {
                 source: self.clone(),
                 projected: projected.clone(),
                 queue: queue.clone(),
                 metrics: scan.metrics.clone(),
-                batch_rows: if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows },
                 rows_left: scan.limit,
-                pool: ChunkPool::default(),
-                decoder,
+                decode,
                 current: None,
                 next_id: 0,
                 // What is done is remembered by one of them.
@@ -169,7 +182,42 @@ impl FilesystemSource {
 struct Current {
     id: SplitId,
     split: Split,
-    text: TextSplit,
+    rows: Rows,
+}
+
+/// Where its rows come from.
+enum Rows {
+    Text(TextSplit),
+    Parquet(ParquetSplit),
+}
+
+/// How splits are read.
+enum Decode {
+    Text { format: Arc<dyn RecordFormat>, pool: ChunkPool, decoder: Box<dyn RowDecoder>, batch_rows: usize },
+    Parquet(ParquetScan),
+}
+
+impl Decode {
+    fn open(&self, split: &Split, store: Store, metrics: Arc<SourceMetrics>) -> Rows {
+        match self {
+            Decode::Text { format, pool, .. } => {
+                Rows::Text(TextSplit::open(split.clone(), store, &**format, pool.clone(), metrics))
+            }
+            Decode::Parquet(scan) => Rows::Parquet(ParquetSplit::open(split, store, scan.clone(), metrics)),
+        }
+    }
+
+    async fn next(&mut self, rows: &mut Rows, metrics: &SourceMetrics) -> Result<Option<RecordBatch>> {
+        match (self, rows) {
+            (Decode::Text { decoder, batch_rows, .. }, Rows::Text(text)) => {
+                let batch = text.next(&mut **decoder, *batch_rows).await;
+                metrics.skipped.fetch_add(decoder.take_skipped(), Ordering::Relaxed);
+                batch
+            }
+            (Decode::Parquet(_), Rows::Parquet(parquet)) => parquet.next().await,
+            _ => Err(Error::internal("a split of another format")),
+        }
+    }
 }
 
 /// Reads splits from the shared queue.
@@ -178,10 +226,8 @@ struct FileReader {
     projected: Projected,
     queue: Arc<Queue>,
     metrics: Arc<SourceMetrics>,
-    batch_rows: usize,
     rows_left: Option<usize>,
-    pool: ChunkPool,
-    decoder: Box<dyn RowDecoder>,
+    decode: Decode,
     current: Option<Current>,
     next_id: SplitId,
     /// Names of finished splits.
@@ -226,25 +272,19 @@ impl SourceReader for FileReader {
             let wait = self.source.monitor.is_some();
             let Some(split) = take_split(&self.queue, wait).await? else { return Ok(SourceEvent::End) };
             // No await from here on: a split that was taken is kept.
-            let FileFormat::Records(format) = &self.source.format;
-            let text = TextSplit::open(
-                split.clone(),
-                self.source.discovery.location.store.clone(),
-                &**format,
-                self.pool.clone(),
-                self.metrics.clone(),
-            );
+            let store = self.source.discovery.location.store.clone();
+            let rows = self.decode.open(&split, store, self.metrics.clone());
             let id = self.next_id;
             self.next_id += 1;
-            self.current = Some(Current { id, split, text });
+            self.current = Some(Current { id, split, rows });
             return Ok(SourceEvent::SplitsStarted(vec![id]));
         };
         let batch = if self.rows_left == Some(0) {
             None
         } else {
-            current.text.next(&mut *self.decoder, self.batch_rows).await.context(|| self.source.context())?
+            let batch = self.decode.next(&mut current.rows, &self.metrics).await;
+            batch.context(|| self.source.context())?
         };
-        self.metrics.skipped.fetch_add(self.decoder.take_skipped(), Ordering::Relaxed);
         let id = current.id;
         match batch {
             Some(batch) => {
@@ -252,7 +292,7 @@ impl SourceReader for FileReader {
                 Ok(SourceEvent::Batch { split: id, batch: self.hand_out(batch, &file)? })
             }
             None => {
-                self.done.push(current.text.name().to_owned());
+                self.done.push(current.split.name());
                 self.current = None;
                 Ok(SourceEvent::SplitFinished(id))
             }
@@ -263,8 +303,14 @@ impl SourceReader for FileReader {
         let done = Position { done: true, ..Position::default() };
         let mut states: Vec<SplitState> =
             self.done.iter().map(|name| done.state(name.clone())).collect::<Result<_>>()?;
-        if let Some(current) = self.current.as_ref().filter(|c| c.text.begun()) {
-            states.push(current.text.position().state(current.text.name().to_owned())?);
+        if let Some(current) = &self.current {
+            let position = match &current.rows {
+                Rows::Text(text) => text.position(),
+                Rows::Parquet(parquet) => parquet.position(),
+            };
+            if let Some(position) = position {
+                states.push(position.state(current.split.name())?);
+            }
         }
         Ok(states)
     }

@@ -89,7 +89,6 @@ struct Chunk {
 
 /// Reader of one split.
 pub(super) struct TextSplit {
-    name: String,
     /// For messages.
     shown: String,
     chunks: mpsc::Receiver<Result<Chunk>>,
@@ -100,7 +99,6 @@ pub(super) struct TextSplit {
     filled: usize,
     /// Offset of `pos` in the uncompressed text.
     offset: u64,
-    end: u64,
     ended: bool,
     /// The split begins in the middle of a record that belongs to the one before.
     skip_partial: bool,
@@ -139,7 +137,6 @@ impl TextSplit {
             });
         }
         TextSplit {
-            name: split.name(),
             shown,
             chunks,
             buffer: pool.take(),
@@ -147,7 +144,6 @@ impl TextSplit {
             pos: HEAD,
             filled: HEAD,
             offset,
-            end: split.end,
             ended: false,
             skip_partial,
             skip_header: format.skips_first_line() && offset == 0,
@@ -189,7 +185,7 @@ impl TextSplit {
     }
 
     fn past_end(&self) -> bool {
-        !self.skip_partial && self.offset >= self.end
+        !self.skip_partial && self.offset >= self.split.end
     }
 
     fn decode(&mut self, decoder: &mut dyn RowDecoder, rows: usize) -> Result<()> {
@@ -261,19 +257,10 @@ impl TextSplit {
         .await?
     }
 
-    /// Where to go on after the last batch.
-    pub(super) fn position(&self) -> Position {
-        // Nothing handed out of a split that begins in the middle of a record: it begins there again.
-        Position { offset: self.committed, end: self.end, ..Position::default() }
-    }
-
-    /// Whether [`TextSplit::position`] is worth keeping: nothing of the split was handed out otherwise.
-    pub(super) fn begun(&self) -> bool {
-        self.split.resume.is_some() || self.committed > self.split.start
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Where to go on after the last batch; `None` if nothing of the split was handed out.
+    pub(super) fn position(&self) -> Option<Position> {
+        let begun = self.split.resume.is_some() || self.committed > self.split.start;
+        begun.then(|| Position { offset: self.committed, end: self.split.end, ..Position::default() })
     }
 }
 

@@ -1,0 +1,193 @@
+//! Making finished part files visible, once.
+//!
+//! A committable names staged files and the names they get. Every step can be done again: a file that was renamed
+//! already is left alone, an upload that was completed already counts as done.
+
+use async_trait::async_trait;
+use object_store::ObjectStoreExt;
+use object_store::multipart::PartId;
+use object_store::path::Path as StorePath;
+use serde::{Deserialize, Serialize};
+
+use super::location::Store;
+use super::sink::FilesystemSink;
+use crate::connectors::{Committable, SinkCommitter};
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::Epoch;
+
+/// A file that is complete and not visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StagedFile {
+    /// To be renamed.
+    Local { staged: String, path: String },
+    /// To be completed.
+    Upload { path: String, id: String, parts: Vec<String> },
+}
+
+/// What a writer hands over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Committed {
+    pub(super) run: String,
+    pub(super) overwrite: bool,
+    pub(super) files: Vec<StagedFile>,
+}
+
+impl Committed {
+    pub(super) fn encode(&self) -> Result<Committable> {
+        serde_json::to_vec(self).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|e| {
+            Error::data(format!("the checkpoint holds files to commit that are not understood: {e}"))
+        })
+    }
+}
+
+impl StagedFile {
+    fn path(&self) -> &str {
+        match self {
+            StagedFile::Local { path, .. } | StagedFile::Upload { path, .. } => path,
+        }
+    }
+
+    async fn commit(&self, store: &Store) -> Result<()> {
+        match (self, store) {
+            (StagedFile::Local { staged, path }, Store::Local) => {
+                let (staged, path) = (staged.clone(), path.clone());
+                tokio::task::spawn_blocking(move || rename(&staged, &path)).await?
+            }
+            (StagedFile::Upload { path, id, parts }, Store::Bucket { uploads, store, .. }) => {
+                let path = StorePath::from(path.as_str());
+                let parts = parts.iter().map(|p| PartId { content_id: p.clone() }).collect();
+                match uploads.complete_multipart(&path, id, parts).await {
+                    Ok(_) => Ok(()),
+                    // Completed before: names are unique, so what is there is this file.
+                    Err(_) if store.head(&path).await.is_ok() => Ok(()),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            _ => Err(Error::internal("a staged file of another store")),
+        }
+    }
+
+    /// Removes it, whether it is there or not.
+    pub(super) async fn discard(&self, store: &Store) {
+        match (self, store) {
+            (StagedFile::Local { staged, .. }, _) => {
+                tokio::fs::remove_file(staged).await.ok();
+            }
+            (StagedFile::Upload { path, id, .. }, Store::Bucket { uploads, .. }) => {
+                uploads.abort_multipart(&StorePath::from(path.as_str()), id).await.ok();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn rename(staged: &str, path: &str) -> Result<()> {
+    let target = std::path::Path::new(path);
+    if !std::path::Path::new(staged).exists() {
+        return if target.exists() {
+            Ok(())
+        } else {
+            Err(Error::external(format!("the file {staged} to commit is gone")))
+        };
+    }
+    let folder = target.parent().unwrap_or(target);
+    std::fs::create_dir_all(folder)?;
+    std::fs::rename(staged, target)?;
+    // The new name has to survive a power cut, too.
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Commits the files of all writers.
+pub(super) struct FileCommitter {
+    pub(super) sink: FilesystemSink,
+    pub(super) run: String,
+    /// The folder of the table did not exist before.
+    pub(super) created_root: bool,
+}
+
+impl FileCommitter {
+    /// Removes the files that an overwrite replaces.
+    async fn replace(&self, run: &str, files: &[StagedFile]) -> Result<()> {
+        let store = self.sink.store();
+        let root = &self.sink.location.path;
+        let mut folders: Vec<&str> = if self.sink.partition_columns.is_empty() {
+            vec![root]
+        } else {
+            files.iter().filter_map(|f| f.path().rsplit_once('/').map(|(folder, _)| folder)).collect()
+        };
+        folders.sort_unstable();
+        folders.dedup();
+        let own = format!("part-{run}-");
+        for folder in folders {
+            for old in store.list(folder).await?.unwrap_or_default() {
+                let name = old.path.rsplit('/').next().unwrap_or(&old.path);
+                if !name.starts_with(&own) {
+                    store.remove(&old.path).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the partitions that were written to.
+    async fn mark(&self, files: &[StagedFile]) -> Result<()> {
+        let Some(name) = self.sink.options.success_file.as_ref() else { return Ok(()) };
+        let mut folders: Vec<&str> =
+            files.iter().filter_map(|f| f.path().rsplit_once('/').map(|(folder, _)| folder)).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        for folder in folders {
+            self.sink.store().put_empty(&format!("{folder}/{name}")).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SinkCommitter for FileCommitter {
+    async fn commit(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        let context = || format!("table {}", self.sink.table);
+        let mut files = Vec::new();
+        let (mut overwrite, mut runs) = (false, Vec::new());
+        for bytes in &committables {
+            let committed = Committed::decode(bytes).context(context)?;
+            overwrite |= committed.overwrite;
+            files.extend(committed.files);
+            runs.push(committed.run);
+        }
+        for file in &files {
+            file.commit(self.sink.store())
+                .await
+                .context(|| format!("file {}", self.sink.store().display(file.path())))
+                .context(context)?;
+        }
+        runs.sort();
+        runs.dedup();
+        for run in &runs {
+            if overwrite {
+                self.replace(run, &files).await.context(context)?;
+            }
+            self.sink.store().remove_empty_folders(&self.sink.staging(run)).await;
+        }
+        self.mark(&files).await.context(context)
+    }
+
+    async fn abort(&mut self, committables: Vec<Committable>) {
+        for committed in committables.iter().filter_map(|b| Committed::decode(b).ok()) {
+            for file in committed.files {
+                file.discard(self.sink.store()).await;
+            }
+        }
+        let store = self.sink.store();
+        store.remove_empty_folders(&self.sink.staging(&self.run)).await;
+        if self.created_root {
+            store.remove_if_empty(&self.sink.location.path).await;
+        }
+    }
+}

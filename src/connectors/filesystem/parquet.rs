@@ -1,0 +1,163 @@
+//! Reading one split of a Parquet file: the row groups that begin within it.
+//!
+//! ```text
+//!  blocking pool:  footer ─► row groups ─► decode ─► batches ─┐ channel of 2
+//!  reader:                                            batch ◄─┘
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::{Buf, Bytes};
+use datafusion::logical_expr::Expr;
+use parquet::file::reader::{ChunkReader, Length};
+use tokio::sync::mpsc;
+
+use super::location::Store;
+use super::split::{Position, Split};
+use crate::connectors::SourceMetrics;
+use crate::error::{Result, ResultExt};
+use crate::formats::parquet::ParquetFile;
+
+/// What to read of every file.
+#[derive(Debug, Clone)]
+pub(super) struct ParquetScan {
+    /// The projected columns.
+    pub(super) schema: SchemaRef,
+    /// All columns that filters may name.
+    pub(super) table: SchemaRef,
+    pub(super) filters: Arc<[Expr]>,
+    pub(super) batch_rows: usize,
+}
+
+/// A batch and the position after it.
+struct Piece {
+    batch: RecordBatch,
+    group: u64,
+    rows: u64,
+}
+
+/// Reader of one split.
+pub(super) struct ParquetSplit {
+    pieces: mpsc::Receiver<Result<Piece>>,
+    committed: Option<Position>,
+    end: u64,
+}
+
+impl ParquetSplit {
+    /// Starts reading.
+    pub(super) fn open(split: &Split, store: Store, scan: ParquetScan, metrics: Arc<SourceMetrics>) -> Self {
+        let (sender, pieces) = mpsc::channel(2);
+        let task = split.clone();
+        tokio::task::spawn_blocking(move || {
+            let read = pump(&store, &task, &scan, &metrics, &sender);
+            if let Err(e) = read {
+                let shown = store.display(&task.file.entry.path);
+                sender.blocking_send(Err(e.context(format!("file {shown}")))).ok();
+            }
+        });
+        ParquetSplit { pieces, committed: split.resume, end: split.end }
+    }
+
+    /// The next batch; `None` at the end of the split. Cancel-safe.
+    ///
+    /// # Errors
+    /// Data for a damaged file.
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(piece) = self.pieces.recv().await else { return Ok(None) };
+        let Piece { batch, group, rows } = piece?;
+        self.committed = Some(Position { offset: group, rows, end: self.end, ..Position::default() });
+        Ok(Some(batch))
+    }
+
+    /// Where to go on after the last batch; `None` if there was none.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.committed
+    }
+}
+
+fn pump(
+    store: &Store,
+    split: &Split,
+    scan: &ParquetScan,
+    metrics: &SourceMetrics,
+    sender: &mpsc::Sender<Result<Piece>>,
+) -> Result<()> {
+    let entry = &split.file.entry;
+    let input = StoreFile { store: store.clone(), path: entry.path.as_str().into(), size: entry.size };
+    let file = ParquetFile::open(input, scan.schema.clone())?;
+    let resume = split.resume.unwrap_or_default();
+    let mut pruned = entry.size;
+    let groups = file.row_groups(split.start, split.end, &scan.filters, &scan.table);
+    for group in groups.into_iter().filter(|g| *g as u64 >= resume.offset) {
+        let mut rows = if group as u64 == resume.offset { resume.rows } else { 0 };
+        let mut reader = file.read(group, rows, scan.batch_rows)?;
+        while let Some(batch) = reader.next().context(|| format!("row group {group}"))? {
+            rows += batch.num_rows() as u64;
+            if sender.blocking_send(Ok(Piece { batch, group: group as u64, rows })).is_err() {
+                return Ok(());
+            }
+        }
+        let bytes = file.row_group_bytes(group).min(pruned);
+        pruned -= bytes;
+        metrics.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+    // A whole file that is done counts with its footer and what was not looked at.
+    if split.end == u64::MAX && split.start == 0 {
+        metrics.bytes.fetch_add(pruned, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// A file as the Parquet reader wants it.
+#[derive(Debug, Clone)]
+struct StoreFile {
+    store: Store,
+    path: Arc<str>,
+    size: u64,
+}
+
+impl Length for StoreFile {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Bytes fetched at once when the reader does not say how many it wants.
+const PIECE: u64 = 1 << 20;
+
+/// Sequential reads in pieces.
+struct PieceReader {
+    file: StoreFile,
+    at: u64,
+    piece: Bytes,
+}
+
+impl io::Read for PieceReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            let n = PIECE.min(self.file.size.saturating_sub(self.at));
+            if n == 0 {
+                return Ok(0);
+            }
+            self.piece = self.file.store.read_range(&self.file.path, self.at, n as usize)?;
+            self.at += n;
+        }
+        (&mut self.piece).reader().read(out)
+    }
+}
+
+impl ChunkReader for StoreFile {
+    type T = PieceReader;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(PieceReader { file: self.clone(), at: start, piece: Bytes::new() })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        Ok(self.store.read_range(&self.path, start, length)?)
+    }
+}

@@ -1,0 +1,317 @@
+//! The sink: part files that nobody sees before they are committed.
+//!
+//! ```text
+//!  rows ─► by partition ─► encoder ─► part file ─┐ rolled by size, by age and at every barrier
+//!                                                ▼
+//!                                   staged: .staging-<run>/…/part-<run>-<subtask>-<n>   (S3: a multipart upload)
+//!                                                │ barrier: synced, handed over as committable
+//!                                                ▼ commit: renamed                       (S3: upload completed)
+//!                                   <path>/day=2020-01-01/part-<run>-<subtask>-<n>.json
+//! ```
+//!
+//! | state | what for | when dropped |
+//! |---|---|---|
+//! | open part file per partition | rows written since it was begun | rolled, or at a barrier |
+//! | finished part files | handed over at the next barrier | at the barrier |
+//!
+//! INSERT OVERWRITE replaces the files of the table, or of the partitions that were written to: the new ones become
+//! visible first, then the old ones go.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::FileFormat;
+use super::commit::{Committed, FileCommitter, StagedFile};
+use super::location::{Location, Store};
+use super::part::PartFile;
+use super::partition::Partitioning;
+use crate::connectors::options::Options;
+use crate::connectors::{Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode};
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::{ChangeBatch, Epoch};
+
+/// Options that concern writing.
+#[derive(Debug, Clone)]
+pub(super) struct SinkOptions {
+    /// Bytes after which a file is finished.
+    pub(super) file_size: u64,
+    /// Age after which a file is finished.
+    pub(super) rollover: Duration,
+    /// Rows of a partition go to one writer.
+    pub(super) shuffle: bool,
+    /// Name of the file that marks a partition as written.
+    pub(super) success_file: Option<String>,
+}
+
+impl SinkOptions {
+    /// Takes the options that begin with `sink.`.
+    ///
+    /// # Errors
+    /// Validation for bad ones, Unsupported for what cannot be done.
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        options.parse::<usize>("sink.parallelism", "a number of writers")?;
+        // Checked with every batch.
+        options.duration("sink.rolling-policy.check-interval")?;
+        let key = "sink.partition-commit.policy.kind";
+        let success = match options.take(key) {
+            None => false,
+            Some(kinds) => {
+                for kind in kinds.split(',').map(str::trim) {
+                    if kind != "success-file" {
+                        return Err(Error::unsupported(format!("'{key}' = '{kind}' is not supported"))
+                            .hint("supported: success-file"));
+                    }
+                }
+                true
+            }
+        };
+        let key = "sink.partition-commit.trigger";
+        if let Some(trigger) = options.one_of(key, &["process-time", "partition-time"])?
+            && trigger != "process-time"
+        {
+            return Err(Error::unsupported(format!("'{key}' = '{trigger}' is not supported"))
+                .hint("partitions are committed with the checkpoint that completes their files"));
+        }
+        let key = "sink.partition-commit.delay";
+        if options.duration(key)?.is_some_and(|d| !d.is_zero()) {
+            return Err(Error::unsupported(format!("'{key}' other than '0 s' is not supported")));
+        }
+        let key = "auto-compaction";
+        if options.bool(key, false)? {
+            return Err(Error::unsupported(format!("'{key}' = 'true' is not supported"))
+                .hint("write fewer, larger files with a longer checkpoint interval"));
+        }
+        let name = options.take("sink.partition-commit.success-file.name");
+        Ok(SinkOptions {
+            file_size: options.bytes("sink.rolling-policy.file-size")?.unwrap_or(128 << 20).max(1),
+            rollover: options
+                .duration("sink.rolling-policy.rollover-interval")?
+                .unwrap_or(Duration::from_secs(30 * 60)),
+            shuffle: options.bool("sink.shuffle-by-partition.enable", false)?,
+            success_file: success.then(|| name.unwrap_or_else(|| "_SUCCESS".to_owned())),
+        })
+    }
+}
+
+/// A table of files to write to.
+#[derive(Debug, Clone)]
+pub struct FilesystemSink {
+    pub(super) table: String,
+    pub(super) schema: SchemaRef,
+    pub(super) location: Location,
+    pub(super) partitioning: Partitioning,
+    /// Columns of the schema that are in folder names, and those in files.
+    pub(super) partition_columns: Vec<usize>,
+    pub(super) file_columns: Vec<usize>,
+    pub(super) format: FileFormat,
+    /// End of file names: `.json`.
+    pub(super) extension: String,
+    pub(super) options: SinkOptions,
+}
+
+#[async_trait]
+impl Sink for FilesystemSink {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn changelog(&self) -> SinkChangelog {
+        SinkChangelog::AppendOnly
+    }
+
+    fn distribute_by(&self) -> Option<Vec<usize>> {
+        (self.options.shuffle && !self.partition_columns.is_empty()).then(|| self.partition_columns.clone())
+    }
+
+    async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
+        let context = || format!("table {}", self.table);
+        if self.location.path.contains(['*', '?']) {
+            return Err(Error::validation(format!("cannot write to the pattern '{}'", self.location.given))
+                .hint("write to a folder")
+                .context(context()));
+        }
+        let store = &self.location.store;
+        if store.stat(&self.location.path).await.context(context)?.is_some() {
+            return Err(Error::validation(format!(
+                "cannot write to '{}': it is a file",
+                self.location.given
+            ))
+            .hint("a filesystem sink writes part files into a folder")
+            .context(context()));
+        }
+        let created = store.create_folder(&self.location.path).await.context(context)?;
+        let run = Uuid::new_v4().simple().to_string();
+        let writers = (0..parallelism.max(1))
+            .map(|subtask| {
+                Ok(Box::new(FileSinkWriter {
+                    sink: self.clone(),
+                    run: run.clone(),
+                    subtask,
+                    next_file: 0,
+                    mode,
+                    open: HashMap::new(),
+                    finished: Vec::new(),
+                    rows: self.row_converter()?,
+                    bytes: 0,
+                }) as Box<dyn SinkWriter>)
+            })
+            .collect::<Result<_>>()?;
+        let committer: Box<dyn SinkCommitter> =
+            Box::new(FileCommitter { sink: self.clone(), run, created_root: created });
+        Ok(OpenedSink { writers, committer })
+    }
+}
+
+impl FilesystemSink {
+    fn row_converter(&self) -> Result<Option<RowConverter>> {
+        if self.partition_columns.is_empty() {
+            return Ok(None);
+        }
+        let fields = self
+            .partition_columns
+            .iter()
+            .map(|i| SortField::new(self.schema.field(*i).data_type().clone()))
+            .collect();
+        Ok(Some(RowConverter::new(fields)?))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.location.store
+    }
+
+    /// Where unfinished files of a run are.
+    pub(super) fn staging(&self, run: &str) -> String {
+        self.location.join(&format!(".staging-{run}"))
+    }
+}
+
+/// Writes the rows of one subtask.
+struct FileSinkWriter {
+    sink: FilesystemSink,
+    /// Distinguishes the files of this job from all others.
+    run: String,
+    subtask: usize,
+    next_file: usize,
+    mode: WriteMode,
+    /// By partition folder, `""` without partitions.
+    open: HashMap<String, PartFile>,
+    finished: Vec<StagedFile>,
+    rows: Option<RowConverter>,
+    bytes: u64,
+}
+
+impl FileSinkWriter {
+    /// Splits rows by partition folder.
+    fn by_partition(&mut self, rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
+        let Some(converter) = &self.rows else { return Ok(vec![(String::new(), rows.clone())]) };
+        let partition = rows.project(&self.sink.partition_columns)?;
+        let data = rows.project(&self.sink.file_columns)?;
+        let columns: Vec<ArrayRef> = partition.columns().to_vec();
+        let keys = converter.convert_columns(&columns)?;
+        let mut groups: HashMap<&[u8], usize> = HashMap::new();
+        let mut indices: Vec<(usize, Vec<u32>)> = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            let group = *groups.entry(key.data()).or_insert_with(|| {
+                indices.push((i, Vec::new()));
+                indices.len() - 1
+            });
+            if let Some((_, rows)) = indices.get_mut(group) {
+                rows.push(i as u32);
+            }
+        }
+        indices
+            .into_iter()
+            .map(|(first, rows)| {
+                let folder = self.sink.partitioning.folder(&columns, first)?;
+                let part = if rows.len() == data.num_rows() {
+                    data.clone()
+                } else {
+                    take_record_batch(&data, &UInt32Array::from(rows))?
+                };
+                Ok((folder, part))
+            })
+            .collect()
+    }
+
+    async fn append(&mut self, folder: String, rows: &RecordBatch) -> Result<()> {
+        let mut part = match self.open.remove(&folder) {
+            Some(part) => part,
+            None => {
+                let name =
+                    format!("part-{}-{}-{}{}", self.run, self.subtask, self.next_file, self.sink.extension);
+                self.next_file += 1;
+                PartFile::create(&self.sink, &self.run, &folder, &name).await?
+            }
+        };
+        let before = part.bytes();
+        let written = part.write(rows).await;
+        let size = part.bytes();
+        self.bytes += size.saturating_sub(before);
+        // Kept also when it failed, so that abort finds it.
+        let full = size >= self.sink.options.file_size || part.age() >= self.sink.options.rollover;
+        if written.is_ok() && full {
+            self.finished.push(part.finish().await?);
+        } else {
+            self.open.insert(folder, part);
+        }
+        written
+    }
+}
+
+#[async_trait]
+impl SinkWriter for FileSinkWriter {
+    async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        if batch.kinds.is_some() {
+            return Err(Error::internal("the filesystem sink was given updates"));
+        }
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let context = format!("table {}", self.sink.table);
+        for (folder, rows) in self.by_partition(&batch.rows).context(|| context.clone())? {
+            self.append(folder, &rows).await.context(|| context.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Committable>> {
+        let mut folders: Vec<String> = self.open.keys().cloned().collect();
+        folders.sort();
+        for folder in folders {
+            if let Some(part) = self.open.remove(&folder) {
+                self.finished.push(part.finish().await.context(|| format!("table {}", self.sink.table))?);
+            }
+        }
+        // An overwrite by nothing still removes what is there.
+        if self.finished.is_empty() && self.mode == WriteMode::Append {
+            return Ok(None);
+        }
+        let committed = Committed {
+            run: self.run.clone(),
+            overwrite: self.mode == WriteMode::Overwrite,
+            files: std::mem::take(&mut self.finished),
+        };
+        committed.encode().map(Some)
+    }
+
+    async fn abort(&mut self) {
+        for (_, part) in self.open.drain() {
+            part.discard().await;
+        }
+        for file in self.finished.drain(..) {
+            file.discard(self.sink.store()).await;
+        }
+        self.sink.store().remove_empty_folders(&self.sink.staging(&self.run)).await;
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.bytes
+    }
+}

@@ -1,0 +1,224 @@
+use std::collections::BTreeMap;
+
+use arrow::array::*;
+use arrow::datatypes::{Int32Type, IntervalUnit};
+use bytes::Bytes;
+use datafusion::prelude::{col, lit};
+
+use super::*;
+use crate::types::{LogicalType, RowField, TypeRoot};
+
+fn format(schema: SchemaRef, options: &[(&str, &str)]) -> Result<ParquetFormat> {
+    let options: BTreeMap<String, String> =
+        options.iter().map(|(k, v)| (format!("parquet.{k}"), (*v).to_owned())).collect();
+    let options = Options::new("t", "test", &options);
+    let format = ParquetFormat::new(&options, "parquet.", schema)?;
+    options.finish()?;
+    Ok(format)
+}
+
+fn write(format: &ParquetFormat, batches: &[RecordBatch]) -> Bytes {
+    let mut out = Vec::new();
+    let mut writer = format.writer(&mut out).unwrap();
+    for b in batches {
+        writer.write(&format.coerce(b).unwrap()).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.close().unwrap();
+    out.into()
+}
+
+fn write_plain(batch: &RecordBatch) -> Bytes {
+    let mut out = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    out.into()
+}
+
+fn read(file: Bytes, schema: SchemaRef) -> Result<Vec<RecordBatch>> {
+    let file = ParquetFile::open(file, schema.clone())?;
+    let mut batches = Vec::new();
+    for group in file.row_groups(0, u64::MAX, &[], &schema) {
+        let mut reader = file.read(group, 0, 100)?;
+        while let Some(b) = reader.next()? {
+            batches.push(b);
+        }
+    }
+    Ok(batches)
+}
+
+/// Every type, decoded from JSON, which is tested elsewhere.
+fn all_types() -> RecordBatch {
+    let n = LogicalType::nullable;
+    let row = TypeRoot::Row(vec![
+        RowField { name: "x".into(), ty: n(TypeRoot::Int), comment: None },
+        RowField { name: "y".into(), ty: LogicalType::string(), comment: None },
+    ]);
+    let columns = [
+        ("b", n(TypeRoot::Boolean)),
+        ("i8", n(TypeRoot::TinyInt)),
+        ("i16", n(TypeRoot::SmallInt)),
+        ("i32", n(TypeRoot::Int)),
+        ("i64", n(TypeRoot::BigInt)),
+        ("f", n(TypeRoot::Float)),
+        ("d", n(TypeRoot::Double)),
+        ("dec", n(TypeRoot::Decimal(38, 10))),
+        ("small", n(TypeRoot::Decimal(5, 2))),
+        ("dt", n(TypeRoot::Date)),
+        ("tm", n(TypeRoot::Time(3))),
+        ("t3", n(TypeRoot::Timestamp(3))),
+        ("t6", n(TypeRoot::Timestamp(6))),
+        ("t9", n(TypeRoot::Timestamp(9))),
+        ("z", n(TypeRoot::TimestampLtz(3))),
+        ("s", LogicalType::string()),
+        ("by", n(TypeRoot::Varbinary(crate::types::MAX_LENGTH))),
+        ("a", n(TypeRoot::Array(Box::new(n(TypeRoot::Array(Box::new(n(TypeRoot::Int)))))))),
+        ("m", n(TypeRoot::Map(Box::new(LogicalType::string()), Box::new(n(TypeRoot::Int))))),
+        ("ms", n(TypeRoot::Multiset(Box::new(LogicalType::string())))),
+        ("r", n(row)),
+    ];
+    let fields: Vec<Field> = columns.iter().map(|(name, t)| t.to_field(name)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let options = Options::new("t", "test", &BTreeMap::new());
+    let json = crate::formats::record_format("json", &options, "json.", schema).unwrap();
+    let mut d = json.row_decoder(&(0..columns.len()).collect::<Vec<_>>()).unwrap();
+    for record in [
+        r#"{"b":true,"i8":-128,"i16":-32768,"i32":2147483647,"i64":-9223372036854775808,"f":1.5,"d":"NaN","dec":"-1234567890123456789012345678.0123456789","small":-1.05,"dt":"0001-01-01","tm":"23:59:59.999","t3":"1969-12-31 23:59:59.999","t6":"2020-01-01 00:00:00.123456","t9":"2020-01-01 00:00:00.123456789","z":"2020-01-01 00:00:00.5Z","s":"é😀","by":"AP8=","a":[[1,null],null,[]],"m":{"k":1,"l":null},"ms":{"a":2},"r":{"x":1,"y":"q"}}"#,
+        "{}",
+        r#"{"s":"","by":"","a":[],"m":{},"ms":{},"r":{}}"#,
+    ] {
+        d.decode(record.as_bytes()).unwrap();
+    }
+    d.finish().unwrap()
+}
+
+#[test]
+fn every_type_round_trips_under_every_compression() {
+    let batch = all_types();
+    for compression in ["SNAPPY", "uncompressed", "GZIP", "ZSTD", "LZ4"] {
+        let f = format(batch.schema(), &[("compression", compression)]).unwrap();
+        let back = read(write(&f, std::slice::from_ref(&batch)), batch.schema()).unwrap();
+        assert_eq!(back, [batch.clone()], "{compression}");
+    }
+    let empty = batch.slice(0, 0);
+    let f = format(batch.schema(), &[]).unwrap();
+    assert!(read(write(&f, &[empty]), batch.schema()).unwrap().is_empty());
+}
+
+#[test]
+fn columns_by_name_missing_ones_are_null() {
+    let batch = RecordBatch::try_from_iter([
+        ("a", Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef),
+        ("b", Arc::new(StringArray::from(vec!["x", "y"])) as ArrayRef),
+    ])
+    .unwrap();
+    let file = write_plain(&batch);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("b", DataType::Utf8, true),
+        Field::new("c", DataType::Float64, true),
+        Field::new("a", DataType::Int64, true),
+    ]));
+    let rows = &read(file.clone(), schema).unwrap()[0];
+    assert_eq!(rows.column(0).as_string::<i32>().value(1), "y");
+    assert_eq!(rows.column(1).null_count(), 2);
+    assert_eq!(rows.column(2).as_primitive::<arrow::datatypes::Int64Type>().values(), &[1, 2]);
+    let none = read(file.clone(), Arc::new(Schema::empty())).unwrap();
+    assert_eq!(none[0].num_rows(), 2);
+    for (field, words) in [
+        (Field::new("a", DataType::Utf8, true), "column `a` is INT in the file and cannot be read as STRING"),
+        (Field::new("b", DataType::Int32, true), "cannot be read as INT"),
+        (Field::new("zz", DataType::Int32, false), "no column `zz`, which is NOT NULL"),
+    ] {
+        let e = read(file.clone(), Arc::new(Schema::new(vec![field]))).unwrap_err().to_string();
+        assert!(e.contains(words), "{e}");
+    }
+    assert!(read(Bytes::from_static(b"not parquet at all"), Arc::new(Schema::empty())).is_err());
+    assert!(read(file.slice(..file.len() - 20), Arc::new(Schema::empty())).is_err());
+}
+
+#[test]
+fn other_encodings_of_the_declared_types() {
+    let dictionary: DictionaryArray<Int32Type> = vec![Some("x"), None, Some("x")].into_iter().collect();
+    let batch = RecordBatch::try_from_iter([
+        ("s1", Arc::new(dictionary) as ArrayRef),
+        ("s2", Arc::new(LargeStringArray::from(vec!["a", "b", "c"])) as ArrayRef),
+        ("s3", Arc::new(StringViewArray::from(vec!["a", "b", "a longer one than twelve"])) as ArrayRef),
+        (
+            "ts",
+            Arc::new(TimestampMicrosecondArray::from(vec![1_001, -1_001, 0]).with_timezone("UTC"))
+                as ArrayRef,
+        ),
+        ("tm", Arc::new(Time64MicrosecondArray::from(vec![1_000, 2_000, 3_999])) as ArrayRef),
+        ("i", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef),
+        ("u", Arc::new(UInt32Array::from(vec![1, 2, u32::MAX])) as ArrayRef),
+    ])
+    .unwrap();
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("s1", DataType::Utf8, true),
+        Field::new("s2", DataType::Utf8, true),
+        Field::new("s3", DataType::Utf8, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("tm", DataType::Time32(TimeUnit::Millisecond), true),
+        Field::new("i", DataType::Int8, true),
+        Field::new("u", DataType::Int64, true),
+    ]));
+    let rows = &read(write_plain(&batch), schema).unwrap()[0];
+    assert!(rows.column(0).is_null(1));
+    assert_eq!(rows.column(2).as_string::<i32>().value(2), "a longer one than twelve");
+    assert_eq!(rows.column(3).as_primitive::<arrow::datatypes::TimestampMillisecondType>().value(0), 1);
+    assert_eq!(rows.column(4).as_primitive::<arrow::datatypes::Time32MillisecondType>().value(2), 3);
+    assert_eq!(rows.column(6).as_primitive::<arrow::datatypes::Int64Type>().value(2), i64::from(u32::MAX));
+    // A value that does not fit is an error, not another value.
+    let big = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from(vec![300])) as ArrayRef)]).unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("i", DataType::Int8, true)]));
+    let e = read(write_plain(&big), schema).unwrap_err().to_string();
+    assert!(e.contains("column `i`"), "{e}");
+}
+
+#[test]
+fn row_groups_are_pruned_resumed_and_split() {
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true)]));
+    let f = format(schema.clone(), &[]).unwrap();
+    let batches: Vec<RecordBatch> = (0..5)
+        .map(|g| {
+            let a = Int32Array::from_iter_values(g * 100..(g + 1) * 100);
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(a)]).unwrap()
+        })
+        .collect();
+    let bytes = write(&f, &batches);
+    let size = bytes.len() as u64;
+    let file = ParquetFile::open(bytes, schema.clone()).unwrap();
+    assert_eq!(file.row_groups(0, u64::MAX, &[], &schema), [0, 1, 2, 3, 4]);
+    assert_eq!(file.row_groups(0, u64::MAX, &[col("a").gt_eq(lit(250))], &schema), [2, 3, 4]);
+    assert_eq!(file.row_groups(0, u64::MAX, &[col("t.a").eq(lit(199)), col("zz").eq(lit(1))], &schema), [1]);
+    assert_eq!(file.row_groups(0, u64::MAX, &[col("a").is_null()], &schema), [] as [usize; 0]);
+    for step in [1, 7, 100, size] {
+        let mut groups = Vec::new();
+        for start in (0..size).step_by(step as usize) {
+            groups.extend(file.row_groups(start, start + step, &[], &schema));
+        }
+        assert_eq!(groups, [0, 1, 2, 3, 4], "in splits of {step}");
+    }
+    let mut reader = file.read(3, 95, 10).unwrap();
+    let rest = reader.next().unwrap().unwrap();
+    assert_eq!(rest.column(0).as_primitive::<Int32Type>().values(), &[395, 396, 397, 398, 399]);
+    assert!(reader.next().unwrap().is_none());
+}
+
+#[test]
+fn bad_options() {
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true)]));
+    for (options, words) in [
+        (&[("compression", "BROTLI")][..], "one of SNAPPY"),
+        (&[("write.int64.timestamp", "false")], "not supported"),
+        (&[("timestamp.time.unit", "hours")], "one of nanos"),
+        (&[("bloom", "true")], "unsupported options"),
+    ] {
+        let e = format(schema.clone(), options).unwrap_err().to_string();
+        assert!(e.contains(words), "{e}");
+    }
+    let interval = DataType::Interval(IntervalUnit::YearMonth);
+    let schema = Arc::new(Schema::new(vec![Field::new("a", interval, true)]));
+    assert!(format(schema, &[]).unwrap_err().to_string().contains("does not support the type"));
+}
