@@ -17,17 +17,56 @@ use crate::error::Result;
 /// None in practice; from DataFusion's traversal.
 pub fn nested_paths(plan: &LogicalPlan) -> Result<BTreeSet<Vec<String>>> {
     let mut paths = BTreeSet::new();
+    // What the plan yields is read as a whole.
+    whole_columns(plan, &mut paths);
     plan.apply_with_subqueries(|node| {
-        // A scan's own projection names columns without reading below them.
-        if !matches!(node, LogicalPlan::TableScan(_)) {
-            node.apply_expressions(|expr| {
-                collect(expr, &mut paths)?;
-                Ok(TreeNodeRecursion::Continue)
-            })?;
+        match node {
+            // A scan names columns without reading below them.
+            LogicalPlan::TableScan(_) => {}
+            LogicalPlan::Projection(projection) => {
+                for expr in &projection.expr {
+                    if !passes_through(expr) {
+                        collect(expr, &mut paths)?;
+                    }
+                }
+            }
+            other => {
+                other.apply_expressions(|expr| {
+                    collect(expr, &mut paths)?;
+                    Ok(TreeNodeRecursion::Continue)
+                })?;
+                let keeps_names = matches!(
+                    other,
+                    LogicalPlan::Filter(_)
+                        | LogicalPlan::SubqueryAlias(_)
+                        | LogicalPlan::Aggregate(_)
+                        | LogicalPlan::Extension(_)
+                        | LogicalPlan::Sort(_)
+                        | LogicalPlan::Limit(_)
+                );
+                if !keeps_names {
+                    for input in other.inputs() {
+                        whole_columns(input, &mut paths);
+                    }
+                }
+            }
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(paths)
+}
+
+fn whole_columns(plan: &LogicalPlan, paths: &mut BTreeSet<Vec<String>>) {
+    paths.extend(plan.schema().fields().iter().map(|f| vec![f.name().clone()]));
+}
+
+/// Whether a projection hands a column on under its own name: its uses above are found by themselves.
+fn passes_through(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        Expr::Alias(alias) => matches!(alias.expr.as_ref(), Expr::Column(c) if c.name == alias.name),
+        _ => false,
+    }
 }
 
 fn collect(expr: &Expr, paths: &mut BTreeSet<Vec<String>>) -> datafusion::common::Result<()> {

@@ -37,6 +37,10 @@ use crate::session::config::SessionConfig;
 /// aggregates, and limits are not pushed into sources that never end.
 const NOT_IN_STREAMS: &[&str] = &["single_distinct_aggregation_to_group_by", "push_down_limit"];
 
+/// Rules of neither mode: they move field accesses below renaming projections, where a field and a column of one name
+/// collide (`bid.auction` beside a row `auction`). Sources learn what is read of a row from `plan::nested`.
+const NOT_USED: &[&str] = &["extract_leaf_expressions", "push_down_leaf_projections"];
+
 /// Planning and execution of one statement.
 pub struct Execution {
     /// DataFusion's state: rules, options.
@@ -93,9 +97,7 @@ impl Execution {
         let mut analyzer = functions::analyzer_rules(functions);
         analyzer.extend(Analyzer::new().rules);
         let mut optimizer = Optimizer::new().rules;
-        if !batch {
-            optimizer.retain(|r| !NOT_IN_STREAMS.contains(&r.name()));
-        }
+        optimizer.retain(|r| !NOT_USED.contains(&r.name()) && (batch || !NOT_IN_STREAMS.contains(&r.name())));
         let options = datafusion_options(config)?;
         let state = SessionStateBuilder::new()
             .with_config(DataFusionConfig::from(options.clone()))
