@@ -14,7 +14,7 @@
 
 mod aggregate;
 mod arith;
-mod cast;
+pub(crate) mod cast;
 pub mod context;
 mod operators;
 mod registry;

@@ -65,6 +65,18 @@ macro_rules! integer_types {
 /// # Errors
 /// Internal for a type without ordinals.
 pub fn to_ordinals(array: &dyn Array, out: &mut Vec<i64>) -> Result<()> {
+    write_ordinals(array, out, |v| order(canonical_bits(v)))
+}
+
+/// As [`to_ordinals`], but `-0.0` stays itself, below `0.0`: for values that come out again.
+///
+/// # Errors
+/// Internal for a type without ordinals.
+pub fn to_exact_ordinals(array: &dyn Array, out: &mut Vec<i64>) -> Result<()> {
+    write_ordinals(array, out, |v| order(if v.is_nan() { canonical_bits(v) } else { v.to_bits() }))
+}
+
+fn write_ordinals(array: &dyn Array, out: &mut Vec<i64>, of_float: impl Fn(f64) -> i64) -> Result<()> {
     out.clear();
     macro_rules! widen {
         ($t:ty) => {
@@ -118,8 +130,8 @@ fn no_ordinals(ty: &DataType) -> Error {
 }
 
 #[inline]
-fn of_float(value: f64) -> i64 {
-    let bits = canonical_bits(value) as i64;
+fn order(bits: u64) -> i64 {
+    let bits = bits as i64;
     // The usual trick of IEEE total order: flip all but the sign of negative values.
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
@@ -166,7 +178,13 @@ mod tests {
             f64::NAN,
         ]));
         assert!(o.is_sorted(), "{o:?}");
-        assert_eq!(of_float(-0.0), of_float(0.0));
-        assert_eq!(of_float(-f64::NAN), of_float(f64::NAN));
+        let odd = Float64Array::from(vec![-0.0, 0.0, -f64::NAN, f64::NAN]);
+        let (mut one, mut exact) = (Vec::new(), Vec::new());
+        to_ordinals(&odd, &mut one).unwrap();
+        to_exact_ordinals(&odd, &mut exact).unwrap();
+        assert_eq!((one[0], one[2]), (one[1], one[3]));
+        assert!(exact[0] < exact[1] && exact[2] == exact[3]);
+        let back = from_ordinals(&DataType::Float64, exact, None).unwrap();
+        assert!(back.as_primitive::<Float64Type>().value(0).is_sign_negative());
     }
 }

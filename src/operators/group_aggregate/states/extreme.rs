@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Decimal128Type};
 use super::value::bytes_array;
 use super::{Entries, GroupedState, Rows, column};
 use crate::error::{Error, Result};
-use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
+use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
 
 /// Which end of the values is the result.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl ExtremeState {
         match &mut self.values {
             Values::Ordinals(m) => {
                 let mut values = Vec::new();
-                to_ordinals(arg, &mut values)?;
+                to_exact_ordinals(arg, &mut values)?;
                 each(&mut |row, slot, by| m.add(slot as u32, values[row], by));
             }
             Values::Decimals(m) => {

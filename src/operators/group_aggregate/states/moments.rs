@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
-use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Float64Type};
 
 use super::{GroupedState, Rows, column, gather};
 use crate::error::{Error, Result};
+use crate::functions::cast::{Mode, cast_array};
+
+/// Casts as batch does; between numbers the zone plays no part.
+const MODE: Mode = Mode { lenient: true, zone: chrono_tz::Tz::UTC };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
@@ -70,7 +73,7 @@ impl GroupedState for MomentState {
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()> {
         let [arg] = args else { return Err(Error::internal("a variance takes one number")) };
-        let arg = cast(arg, &DataType::Float64)?;
+        let arg = cast_array(arg, &DataType::Float64, MODE)?;
         let (values, states) = (arg.as_primitive::<Float64Type>().values(), &mut self.states);
         rows.each(arg.nulls(), |row, slot, sign| {
             let (s, x) = (&mut states[slot], values[row]);
@@ -89,8 +92,7 @@ impl GroupedState for MomentState {
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let values: Float64Array = slots.iter().map(|s| self.result(&self.states[*s as usize])).collect();
-        let options = CastOptions { safe: true, ..Default::default() };
-        Ok(cast_with_options(&values, &self.out, &options)?)
+        cast_array(&(Arc::new(values) as ArrayRef), &self.out, MODE)
     }
 
     fn clear(&mut self, slots: &[u32]) {

@@ -3,7 +3,7 @@
 //! | argument | sum kept as | SUM | AVG |
 //! |---|---|---|---|
 //! | integers | 64 bits, wrapping | cut to the result type: wraps as Flink does | truncated division |
-//! | floats | 64-bit float | rounded to the result type | divided |
+//! | floats | 64-bit float (SUM(FLOAT): 32-bit) | the sum | divided, rounded to the result type |
 //! | DECIMAL(p, s) | 128 bits and the overflow beyond them | NULL beyond 38 digits | rounded half up |
 //!
 //! The decimal sum is exact whatever the order of rows; only a result that does not fit is NULL.
@@ -168,12 +168,11 @@ impl GroupedState for FloatSum {
         let arg = arrow::compute::cast(arg, &DataType::Float64)?;
         let values = arg.as_primitive::<Float64Type>().values();
         let (sums, counts) = (&mut self.sums, &mut self.counts);
+        // SUM(FLOAT) adds FLOATs; a sum of two rounded once more is what 32-bit addition gives.
+        let single = self.out == DataType::Float32 && !self.average;
         rows.each(arg.nulls(), |row, slot, sign| {
-            if sign > 0 {
-                sums[slot] += values[row];
-            } else {
-                sums[slot] -= values[row];
-            }
+            let sum = sums[slot] + values[row] * sign as f64;
+            sums[slot] = if single { f64::from(sum as f32) } else { sum };
             counts[slot] += sign;
         });
         Ok(())

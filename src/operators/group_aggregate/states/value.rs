@@ -11,7 +11,7 @@ use arrow::row::{RowConverter, SortField};
 
 use super::{GroupedState, Rows};
 use crate::error::{Error, Result};
-use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
+use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
 
 /// Which value stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl GroupedState for ValueState {
         let keep = self.keep;
         match &mut self.values {
             Values::Ordinals { values, scratch } => {
-                to_ordinals(arg, scratch)?;
+                to_exact_ordinals(arg, scratch)?;
                 rows.each(arg.nulls(), |row, slot, _| keep_value(keep, &mut values[slot], scratch[row]));
             }
             Values::Decimals(values) => {

@@ -94,15 +94,12 @@ fn full() -> GroupAggregateConfig {
 
 #[test]
 fn final_rows_match_the_model() {
-    for seed in 0..40 {
-        for (bundle_rows, update_before) in
-            [(None, true), (Some(1), true), (Some(3), true), (Some(100_000), true)]
-        {
+    for seed in 0..10 {
+        for bundle_rows in [None, Some(1), Some(3), Some(100_000)] {
             for retracts in [false, true] {
                 let mut c = full();
                 c.input_retracts = retracts;
                 c.bundle_rows = bundle_rows;
-                c.emit_update_before = update_before;
                 let (script, groups) = script(&mut Dice(seed), retracts);
                 let mut h = harness(c);
                 let output = h.run(&script);
@@ -119,7 +116,7 @@ fn final_rows_match_the_model() {
 
 #[test]
 fn row_by_row_is_the_same_in_any_batching() {
-    for seed in 50..70 {
+    for seed in 50..56 {
         let mut c = full();
         c.input_retracts = true;
         c.bundle_rows = Some(1);
