@@ -8,6 +8,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::*;
 use crate::operators::harness::{OperatorHarness, check, failure, materialize};
 
+mod flink;
 mod model;
 
 fn schema(types: &[(&str, DataType)]) -> SchemaRef {
@@ -320,7 +321,7 @@ fn flink_result_types() {
 
          +I b -2 0 900000000000000000000000000000000000.00 0
          +I b -2 0 -999999999999999999999999999999999999.99 0",
-        "+I a 2147483645 715827881 -56 0.02 0.006667 0.75 null
+        "+I a 2147483645 715827881 -56 0.02 0.006667 0.75 2147483647
          +I b -3 -1 0 199999999999999999999999999999999999.98 null 0.0 0
          -U b -3 -1 0 199999999999999999999999999999999999.98 null 0.0 0
          +U b -7 -1 0 99999999999999999999999999999999999.99 null 0.0 0",

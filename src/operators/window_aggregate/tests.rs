@@ -83,6 +83,7 @@ fn harness(config: WindowAggregateConfig) -> OperatorHarness {
     })
 }
 
+mod flink;
 mod model;
 
 const MINUTE: i64 = 60_000;
