@@ -143,10 +143,9 @@ impl Slices {
         let mut table = if first == end { self.take_slice(end)? } else { self.merged(first, end)? };
         // The window after this one shares slices with it.
         let next = end.saturating_add(self.window.slice_width());
-        if let Some((slice_end, _)) = self.slices.range(..=end).next_back() {
-            if self.window.last_window_end(*slice_end) >= next && next > end {
-                self.pending.insert(next);
-            }
+        let latest = self.slices.range(..=end).next_back().map(|(slice_end, _)| *slice_end);
+        if next > end && latest.is_some_and(|latest| self.window.last_window_end(latest) >= next) {
+            self.pending.insert(next);
         }
         let (keys, results, rows) = table.finish()?;
         self.spare.push(table);

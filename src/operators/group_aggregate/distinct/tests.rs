@@ -21,7 +21,7 @@ fn filters_share_a_table() {
     set.resize(2);
     let filter = BooleanArray::from(vec![false, true, true, true]);
     let values = ints(&[Some(7), Some(7), None, Some(8)]);
-    set.update(&[0, 0, 0, 1], None, &[values.clone()], &[None, Some(&filter)]).unwrap();
+    set.update(&[0, 0, 0, 1], None, std::slice::from_ref(&values), &[None, Some(&filter)]).unwrap();
     assert_eq!(counts(&set, 0, &[0, 1]), vec![1, 1]);
     assert_eq!(counts(&set, 1, &[0, 1]), vec![1, 1]);
     set.update(&[0, 1, 1, 1], None, &[values], &[None, Some(&filter)]).unwrap();

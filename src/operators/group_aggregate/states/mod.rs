@@ -152,7 +152,7 @@ pub(crate) fn native(
 }
 
 /// Takes the column of a snapshot that a state wrote at `at`.
-fn column<'a, T: Array + 'static>(columns: &'a [ArrayRef], at: usize) -> Result<&'a T> {
+fn column<T: Array + 'static>(columns: &[ArrayRef], at: usize) -> Result<&T> {
     columns
         .get(at)
         .and_then(|c| c.as_any().downcast_ref::<T>())
