@@ -27,6 +27,7 @@ mod types;
 mod udf;
 
 mod collection;
+mod json;
 mod math;
 
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};

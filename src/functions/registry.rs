@@ -13,7 +13,8 @@ use crate::functions::context::FunctionContext;
 use crate::functions::operators::FlinkExprPlanner;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
-use crate::functions::{aggregate, cast, collection, math, strings, temporal};
+use crate::functions::udf::{Builtin, Nulls, Ret};
+use crate::functions::{aggregate, cast, collection, json, math, strings, temporal};
 
 /// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
 pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
@@ -43,8 +44,20 @@ fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     out.extend(strings::functions());
     out.extend(math::functions(context));
     out.extend(collection::functions());
+    out.extend(json::functions());
+    out.push(current_database(context));
     out.push(cast::tag_function());
     out
+}
+
+fn current_database(context: &FunctionContext) -> Arc<ScalarUDF> {
+    let name = context.current_database.clone();
+    Builtin::new("current_database", "", Ret::Type(DataType::Utf8), move |c| {
+        Ok(Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n(&name, c.rows))))
+    })
+    .nulls(Nulls::Never)
+    .volatility(datafusion::logical_expr::Volatility::Stable)
+    .build()
 }
 
 /// Every aggregate function.

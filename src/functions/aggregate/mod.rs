@@ -6,12 +6,14 @@
 //!  variance   VAR_*, STDDEV_* in the argument's type        state: count, mean, m2
 //!  pick       FIRST_VALUE, LAST_VALUE, NULLs skipped        state: value
 //!  listagg    strings joined in order of arrival            state: text
+//!  collect    the multiset of the values                    state: multiset
 //! ```
 //!
 //! Each has a `GroupsAccumulator` over flat vectors for grouped input and a small `Accumulator` for whole-input and
 //! OVER aggregation. State columns are typed and can be merged. COUNT, MIN, MAX and ARRAY_AGG are DataFusion's.
 
 mod avg;
+mod collect;
 mod distinct;
 mod listagg;
 mod pick;
@@ -47,6 +49,7 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         ("first_value", Kind::Pick { last: false }),
         ("last_value", Kind::Pick { last: true }),
         ("listagg", Kind::Listagg),
+        ("collect", Kind::Collect),
     ];
     kinds
         .into_iter()
@@ -67,6 +70,7 @@ enum Kind {
     Variance(variance::Form),
     Pick { last: bool },
     Listagg,
+    Collect,
 }
 
 /// One of Flink's aggregate functions.
@@ -81,7 +85,7 @@ impl Aggregate {
     fn mismatch(&self, types: &[DataType]) -> Error {
         let supported = match self.kind {
             Kind::Listagg => "LISTAGG(<CHARACTER>[, <CHARACTER>])".to_owned(),
-            Kind::Pick { .. } => format!("{}(<ANY>)", self.name.to_uppercase()),
+            Kind::Pick { .. } | Kind::Collect => format!("{}(<ANY>)", self.name.to_uppercase()),
             _ => format!("{}(<NUMERIC>)", self.name.to_uppercase()),
         };
         let name = self.name.to_uppercase();
@@ -95,6 +99,7 @@ impl Aggregate {
             (Kind::Sum, [t]) => sum::result_type(t).ok_or_else(bad),
             (Kind::Avg | Kind::Variance(_), [t]) => avg::result_type(t).ok_or_else(bad),
             (Kind::Pick { .. }, [t]) => Ok(t.clone()),
+            (Kind::Collect, [t]) => collect::result_type(t).ok_or_else(bad),
             (Kind::Listagg, [t] | [t, _]) if matches!(t, DataType::Utf8 | DataType::Null) => {
                 Ok(DataType::Utf8)
             }
@@ -118,6 +123,7 @@ impl Aggregate {
             Kind::Variance(form) => Ok(variance::accumulator(form, out)),
             Kind::Pick { last } => Ok(pick::accumulator(last != args.is_reversed, t)?),
             Kind::Listagg => Ok(listagg::accumulator(separator(args)?)),
+            Kind::Collect => Ok(Box::new(collect::Collect::new(out.clone()))),
         }
     }
 }
@@ -183,6 +189,7 @@ impl AggregateUDFImpl for Aggregate {
             ],
             Kind::Pick { .. } => vec![field("value", t)],
             Kind::Listagg => vec![field("text", DataType::Utf8)],
+            Kind::Collect => vec![field("values", args.return_field.data_type().clone())],
         })
     }
 
@@ -195,7 +202,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct
+        !args.is_distinct && self.kind != Kind::Collect
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
@@ -207,6 +214,7 @@ impl AggregateUDFImpl for Aggregate {
             Kind::Variance(form) => Box::new(variance::VarianceGroups::new(form, out.clone())),
             Kind::Pick { last } => Box::new(pick::PickGroups::new(last != args.is_reversed, t.clone())),
             Kind::Listagg => Box::new(listagg::ListaggGroups::new(separator(&args)?)),
+            Kind::Collect => return Err(Error::internal("COLLECT has no grouped state").into()),
         })
     }
 

@@ -187,11 +187,7 @@ fn to_timestamp_ltz(c: &Call<'_>) -> Result<ArrayRef> {
                 let factor = 10i128.pow(*s as u32);
                 let a = a.as_primitive::<Decimal128Type>();
                 build_prims::<Int64Type>(c.rows, |i| {
-                    Ok(if a.is_null(i) {
-                        None
-                    } else {
-                        keep(a.value(i).checked_mul(i128::from(per_second)).map(|v| v / scale / factor))
-                    })
+                    Ok(if a.is_null(i) { None } else { keep(convert(a.value(i) / factor)) })
                 })?
             }
             _ => {

@@ -263,8 +263,8 @@ fn round_units(unit: Unit, v: i64, per_second: i64, up: bool) -> Option<i64> {
     Some(if up && floor != v { floor + step } else { floor })
 }
 
-/// A day rounded to a coarser unit. As in Flink a first day of a unit never moves up, whatever its time of day; only
-/// a pure date rounded up to DAY does.
+/// A day rounded to a coarser unit. As in Flink the first day of a week, month or year never moves up, whatever its time
+/// of day, while that of a quarter, decade, century or millennium always does, and so does a pure date to DAY.
 fn round_day(unit: Unit, day: i64, up: bool, date: bool) -> Option<i64> {
     let (y, m, _) = civil(day);
     let of_years = |n: i64, first: i64| {
@@ -298,5 +298,6 @@ fn round_day(unit: Unit, day: i64, up: bool, date: bool) -> Option<i64> {
         }
         _ => return Some(if up && date && unit == Unit::Day { day + 1 } else { day }),
     };
-    Some(if up && floor != day { next } else { floor })
+    let always = matches!(unit, Unit::Quarter | Unit::Decade | Unit::Century | Unit::Millennium);
+    Some(if up && (always || floor != day) { next } else { floor })
 }

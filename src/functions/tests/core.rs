@@ -225,6 +225,11 @@ fn aggregates_in_the_type_of_their_argument() {
         ),
         ["1|1", "2|3", "3|5"]
     );
+    assert_eq!(sorted("SELECT COLLECT(x) FROM (VALUES (1),(2),(1),(NULL)) AS v(x)"), ["{1=2, 2=1}"]);
+    assert_eq!(
+        sorted(&format!("SELECT k, SUM(x), SUM(CAST(x AS DOUBLE)) FROM {t} WHERE k < 3 GROUP BY k")),
+        ["1|3|3.0", "2|7|7.0"]
+    );
     assert!(s.eval("SUM('a')").unwrap_err().to_string().contains("cannot apply SUM"));
     assert_eq!(sorted("SELECT x FROM (VALUES (1),(2),(3)) AS v(x) ORDER BY 1 LIMIT 2 OFFSET 1"), ["2", "3"]);
     assert!(s.rows("SELECT x FROM (VALUES (1)) AS v(x) GROUP BY 1").is_err());

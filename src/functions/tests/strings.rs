@@ -109,3 +109,31 @@ fn encodings_and_hashes() {
         ("JSON_UNQUOTE('[}')", "[}"),
     ]);
 }
+
+#[test]
+fn json() {
+    Session::new("UTC").check(&[
+        (r#"JSON_VALUE('{"a":{"b":1.50,"c":[1,2,{"d":"x"}]}}','$.a.b')"#, "1.50"),
+        (r#"JSON_VALUE('{"a":{"b":true}}','$.a.b')"#, "true"),
+        (r#"JSON_VALUE('{"a":{"b":true}}','$.a')"#, "NULL"),
+        (r#"JSON_QUERY('{"a":{"z": 1.50, "b":[1, 2]}}','$.a')"#, r#"{"b":[1,2],"z":1.50}"#),
+        (r#"JSON_QUERY('{"a":[1,{"d":"x"}]}','$.a[1].d')"#, "NULL"),
+        (r#"JSON_EXISTS('{"a":1}','$.a')"#, "TRUE"),
+        (r#"JSON_EXISTS('{"a":1}','$.b')"#, "FALSE"),
+        (r#"JSON_VALUE('{"a":null}','$.a')"#, "NULL"),
+        ("JSON_VALUE('not json','$.a')", "NULL"),
+        (r#"JSON_VALUE('{"a":"q\"x"}','$.a')"#, "q\"x"),
+        (r#"JSON_VALUE('{"a b":1}','$[''a b'']')"#, "1"),
+        (r#"JSON_QUERY('{"a":"\u00e9"}','$')"#, r#"{"a":"é"}"#),
+        (r#"JSON_QUERY('{"a":[{"b":1},{"b":2}]}','$.a[*].b')"#, "[1,2]"),
+        (r#"JSON_VALUE('{"a":1e2}','$.a')"#, "1E+2"),
+        (r#"JSON_VALUE('{"a":1.0}','lax $.a')"#, "1.0"),
+        (r#"JSON_VALUE('{"a":12345678901234567890.123}','$.a')"#, "12345678901234567890.123"),
+        ("JSON_VALUE('{}','a')", "ERROR invalid JSON path"),
+        ("JSON_STRING('a\"b')", r#""a\"b""#),
+        ("JSON_STRING(ARRAY[1,NULL])", "[1,null]"),
+        ("JSON_STRING(ROW(1,'a'))", r#"{"EXPR$0":1,"EXPR$1":"a"}"#),
+        ("JSON_STRING(MAP['a',1.5])", r#"{"a":1.5}"#),
+        ("CURRENT_DATABASE()", "default_database"),
+    ]);
+}

@@ -1,0 +1,257 @@
+//! A JSON document that keeps the spelling of its numbers.
+
+use std::fmt::Write;
+
+/// A JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Json {
+    Null,
+    Bool(bool),
+    Number(String),
+    Text(String),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+/// How deep documents may nest.
+const DEPTH: usize = 128;
+
+impl Json {
+    /// Reads a whole document.
+    pub(super) fn parse(s: &str) -> Option<Json> {
+        let mut p = Parser { rest: s };
+        let value = p.value(0)?;
+        p.blanks();
+        p.rest.is_empty().then_some(value)
+    }
+
+    /// Compact, object keys in order.
+    pub(super) fn write(&self, out: &mut String) {
+        match self {
+            Json::Null => out.push_str("null"),
+            Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+            Json::Number(n) => out.push_str(&number_text(n)),
+            Json::Text(s) => write_string(s, out),
+            Json::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Json::Object(fields) => {
+                let mut fields: Vec<&(String, Json)> = fields.iter().collect();
+                fields.sort_by(|a, b| a.0.cmp(&b.0));
+                out.push('{');
+                for (i, (k, v)) in fields.into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    write_string(k, out);
+                    out.push(':');
+                    v.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// A JSON string.
+pub(super) fn write_string(s: &str, out: &mut String) {
+    out.push('"');
+    for c in s.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if (c as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+/// As BigDecimal prints it: `1e2` is `1E+2`, everything without an exponent stays.
+pub(super) fn number_text(n: &str) -> String {
+    let Some((mantissa, exponent)) = n.split_once(['e', 'E']) else { return n.to_owned() };
+    let (Ok(exponent), fraction) =
+        (exponent.parse::<i64>(), mantissa.split_once('.').map_or(0, |(_, f)| f.len()))
+    else {
+        return n.to_owned();
+    };
+    let (sign, digits) = match mantissa.strip_prefix('-') {
+        Some(m) => ("-", m.replace('.', "")),
+        None => ("", mantissa.replace('.', "")),
+    };
+    let digits = match digits.trim_start_matches('0') {
+        "" => "0",
+        d => d,
+    };
+    let scale = fraction as i64 - exponent;
+    let adjusted = digits.len() as i64 - 1 - scale;
+    if scale >= 0 && adjusted >= -6 {
+        let scale = scale as usize;
+        if scale == 0 {
+            return format!("{sign}{digits}");
+        }
+        let padded = format!("{digits:0>width$}", width = scale + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - scale);
+        return format!("{sign}{whole}.{fraction}");
+    }
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}E{adjusted:+}")
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl Parser<'_> {
+    fn blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    }
+
+    fn eat(&mut self, prefix: &str) -> bool {
+        match self.rest.strip_prefix(prefix) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Json> {
+        if depth > DEPTH {
+            return None;
+        }
+        self.blanks();
+        match self.rest.as_bytes().first()? {
+            b'{' => self.object(depth),
+            b'[' => self.array(depth),
+            b'"' => self.string().map(Json::Text),
+            b't' => self.eat("true").then_some(Json::Bool(true)),
+            b'f' => self.eat("false").then_some(Json::Bool(false)),
+            b'n' => self.eat("null").then_some(Json::Null),
+            _ => self.number(),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Json> {
+        self.eat("{");
+        let mut fields: Vec<(String, Json)> = Vec::new();
+        self.blanks();
+        if self.eat("}") {
+            return Some(Json::Object(fields));
+        }
+        loop {
+            self.blanks();
+            let key = self.string()?;
+            self.blanks();
+            if !self.eat(":") {
+                return None;
+            }
+            let value = self.value(depth + 1)?;
+            // The last of equal keys wins.
+            fields.retain(|(k, _)| *k != key);
+            fields.push((key, value));
+            self.blanks();
+            if self.eat("}") {
+                return Some(Json::Object(fields));
+            }
+            if !self.eat(",") {
+                return None;
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<Json> {
+        self.eat("[");
+        let mut items = Vec::new();
+        self.blanks();
+        if self.eat("]") {
+            return Some(Json::Array(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.blanks();
+            if self.eat("]") {
+                return Some(Json::Array(items));
+            }
+            if !self.eat(",") {
+                return None;
+            }
+        }
+    }
+
+    fn string(&mut self) -> Option<String> {
+        let body = self.rest.strip_prefix('"')?;
+        let mut escaped = false;
+        let end = body.bytes().position(|b| {
+            let end = b == b'"' && !escaped;
+            escaped = b == b'\\' && !escaped;
+            end
+        })?;
+        let raw = body.get(..end)?;
+        self.rest = body.get(end + 1..)?;
+        if !raw.contains('\\') && !raw.bytes().any(|b| b < 0x20) {
+            return Some(raw.to_owned());
+        }
+        serde_json::from_str::<String>(&format!("\"{raw}\"")).ok()
+    }
+
+    fn number(&mut self) -> Option<Json> {
+        let end = self
+            .rest
+            .bytes()
+            .position(|b| !(b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E')))
+            .unwrap_or(self.rest.len());
+        let (text, rest) = self.rest.split_at(end);
+        serde_json::from_str::<serde_json::Number>(text).ok()?;
+        self.rest = rest;
+        Some(Json::Number(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_print_as_big_decimals() {
+        for (n, text) in [
+            ("1.50", "1.50"),
+            ("1e2", "1E+2"),
+            ("1.5e1", "15"),
+            ("15e-1", "1.5"),
+            ("-1e-9", "-1E-9"),
+            ("0", "0"),
+        ] {
+            assert_eq!(number_text(n), text);
+        }
+    }
+
+    #[test]
+    fn broken_documents_are_none() {
+        for s in ["", "{", "{\"a\"}", "[1,]", "01x", "\"a", "{\"a\":1} x", "nul", "[1 2]"] {
+            assert_eq!(Json::parse(s), None, "{s}");
+        }
+        let deep = "[".repeat(100_000);
+        assert_eq!(Json::parse(&deep), None);
+        assert_eq!(
+            Json::parse(r#" {"a": [1, "\u00e9\"", null]} "#).map(|j| matches!(j, Json::Object(_))),
+            Some(true)
+        );
+    }
+}
