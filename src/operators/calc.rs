@@ -1,5 +1,12 @@
 //! Filter and projection: `SELECT exprs WHERE condition`.
 //!
+//! ```text
+//!  batch ─► condition ─► mask
+//!        └► leaves: the columns and row fields that the projection reads ─► filtered by the mask ─► projection
+//! ```
+//!
+//! Only what the projection reads is filtered: a row of ten strings of which one is selected costs one.
+//!
 //! | | |
 //! |---|---|
 //! | state | none |
@@ -10,7 +17,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, UInt8Array};
 use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
@@ -32,33 +42,96 @@ pub struct CalcConfig {
 /// Filters, then projects.
 #[derive(Debug)]
 pub struct CalcOperator {
-    config: CalcConfig,
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    /// Columns and row fields that the projection reads; only with both condition and projection.
+    leaves: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    /// Over the leaves where there are leaves, over the input otherwise.
+    projection: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    schema: SchemaRef,
 }
 
 impl CalcOperator {
     /// A calc.
-    pub fn new(config: CalcConfig) -> Self {
-        CalcOperator { config }
+    ///
+    /// # Errors
+    /// From DataFusion, if an expression cannot be rewritten.
+    pub fn try_new(config: CalcConfig) -> Result<Self> {
+        let CalcConfig { condition, projection, schema } = config;
+        let (leaves, projection) = match (&condition, projection) {
+            (Some(_), Some(exprs)) => {
+                let mut leaves = Vec::new();
+                let exprs = exprs.into_iter().map(|e| over_leaves(e, &mut leaves)).collect::<Result<_>>()?;
+                (Some(leaves), Some(exprs))
+            }
+            (_, projection) => (None, projection),
+        };
+        Ok(CalcOperator { condition, leaves, projection, schema })
     }
 
-    /// The rows of `batch` that satisfy the condition.
+    /// The rows of `batch` that satisfy the condition, as leaves if there are leaves.
     fn filter(&self, batch: ChangeBatch) -> Result<ChangeBatch> {
-        let Some(condition) = &self.config.condition else { return Ok(batch) };
+        let Some(condition) = &self.condition else { return Ok(batch) };
         let mask = condition.evaluate(&batch.rows)?.into_array(batch.num_rows())?;
         let mask: &BooleanArray = mask
             .as_boolean_opt()
             .ok_or_else(|| Error::internal(format!("the condition {condition} is not boolean")))?;
         let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-        if mask.true_count() == mask.len() {
-            return Ok(batch);
+        let passing = mask.true_count();
+        let rows = match &self.leaves {
+            None => batch.rows,
+            // Nothing is left: what the leaves are does not matter.
+            Some(_) if passing == 0 => batch.rows,
+            Some(leaves) => {
+                let fields = leaves
+                    .iter()
+                    .map(|l| Ok(l.return_field(batch.rows.schema_ref())?))
+                    .collect::<Result<Vec<_>>>()?;
+                project(&batch.rows, leaves, &Arc::new(Schema::new(fields)))?
+            }
+        };
+        if passing == mask.len() {
+            return Ok(ChangeBatch { rows, kinds: batch.kinds });
         }
-        let rows = filter_record_batch(&batch.rows, &mask)?;
+        let rows = filter_record_batch(&rows, &mask)?;
         let Some(kinds) = &batch.kinds else { return Ok(ChangeBatch::insert_only(rows)) };
         let kept = filter(&kinds.to_array(), &mask)?;
         let kept: &UInt8Array = kept.as_primitive();
         let mut codes = kept.values().to_vec();
         ChangeBatch::heal_pairs(&mut codes);
         Ok(ChangeBatch::with_kinds(rows, RowKinds::new(codes)))
+    }
+}
+
+/// Rewrites an expression over the input to one over `leaves`, adding those it needs.
+fn over_leaves(
+    expr: Arc<dyn PhysicalExpr>,
+    leaves: &mut Vec<Arc<dyn PhysicalExpr>>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let rewritten = expr.transform_down(|e| {
+        if !is_leaf(&e) {
+            return Ok(Transformed::no(e));
+        }
+        let i = leaves.iter().position(|l| l == &e).unwrap_or_else(|| {
+            leaves.push(e.clone());
+            leaves.len() - 1
+        });
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&e.to_string(), i));
+        Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+    })?;
+    Ok(rewritten.data)
+}
+
+/// A column, or a field of a row that is a column: costs nothing to evaluate.
+fn is_leaf(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    if expr.as_any().is::<Column>() {
+        return true;
+    }
+    match expr.as_any().downcast_ref::<ScalarFunctionExpr>() {
+        Some(call) if call.name() == "get_field" => match call.args().split_first() {
+            Some((row, names)) => is_leaf(row) && names.iter().all(|n| n.as_any().is::<Literal>()),
+            None => false,
+        },
+        _ => false,
     }
 }
 
@@ -72,10 +145,10 @@ impl Operator for CalcOperator {
         if batch.num_rows() == 0 {
             return Ok(Progress::Done);
         }
-        out.emit(match &self.config.projection {
+        out.emit(match &self.projection {
             None => batch,
             Some(exprs) => {
-                ChangeBatch { rows: project(&batch.rows, exprs, &self.config.schema)?, kinds: batch.kinds }
+                ChangeBatch { rows: project(&batch.rows, exprs, &self.schema)?, kinds: batch.kinds }
             }
         });
         Ok(Progress::Done)

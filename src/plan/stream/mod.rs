@@ -281,7 +281,8 @@ impl StreamPlanner {
     }
 
     fn add_calc(&mut self, config: CalcConfig, detail: String, input: &Relation) -> NodeId {
-        let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(CalcOperator::new(config.clone()))));
+        let factory: OperatorFactory =
+            Arc::new(move |_| Ok(Box::new(CalcOperator::try_new(config.clone())?)));
         self.add_operator("Calc", detail, input, input.changelog, None, factory)
     }
 
