@@ -6,10 +6,9 @@
 use async_trait::async_trait;
 use object_store::ObjectStoreExt;
 use object_store::multipart::PartId;
-use object_store::path::Path as StorePath;
 use serde::{Deserialize, Serialize};
 
-use super::location::Store;
+use super::location::{Store, key};
 use super::sink::FilesystemSink;
 use crate::connectors::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
@@ -59,7 +58,7 @@ impl StagedFile {
                 tokio::task::spawn_blocking(move || rename(&staged, &path)).await?
             }
             (StagedFile::Upload { path, id, parts }, Store::Bucket { uploads, store, .. }) => {
-                let path = StorePath::from(path.as_str());
+                let path = key(path);
                 let parts = parts.iter().map(|p| PartId { content_id: p.clone() }).collect();
                 match uploads.complete_multipart(&path, id, parts).await {
                     Ok(_) => Ok(()),
@@ -79,7 +78,7 @@ impl StagedFile {
                 tokio::fs::remove_file(staged).await.ok();
             }
             (StagedFile::Upload { path, id, .. }, Store::Bucket { uploads, .. }) => {
-                uploads.abort_multipart(&StorePath::from(path.as_str()), id).await.ok();
+                uploads.abort_multipart(&key(path), id).await.ok();
             }
             _ => {}
         }

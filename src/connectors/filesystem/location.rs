@@ -173,7 +173,7 @@ impl Store {
                 if path.is_empty() {
                     return Ok(None);
                 }
-                match store.head(&StorePath::from(path)).await {
+                match store.head(&key(path)).await {
                     Ok(meta) => Ok(Some(FileEntry {
                         path: path.to_owned(),
                         size: meta.size,
@@ -203,7 +203,7 @@ impl Store {
                 Ok(Some(files))
             }
             Store::Bucket { store, .. } => {
-                let prefix = (!folder.is_empty()).then(|| StorePath::from(folder));
+                let prefix = (!folder.is_empty()).then(|| key(folder));
                 let all: Vec<_> = store
                     .list(prefix.as_ref())
                     .try_collect()
@@ -240,7 +240,7 @@ impl Store {
             }
             Store::Bucket { store, .. } => StoreReader::Store {
                 store: store.clone(),
-                path: StorePath::from(path),
+                path: key(path),
                 runtime: tokio::runtime::Handle::current(),
                 offset,
                 buffer: bytes::Bytes::new(),
@@ -259,7 +259,7 @@ impl Store {
             }
             Store::Bucket { store, .. } => {
                 let range = start..start + length as u64;
-                let path = StorePath::from(path);
+                let path = key(path);
                 Ok(tokio::runtime::Handle::current().block_on(store.get_range(&path, range))?)
             }
         }
@@ -284,7 +284,7 @@ impl Store {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                 other => other.map_err(Error::from),
             },
-            Store::Bucket { store, .. } => store.delete(&StorePath::from(path)).await.map_err(Error::from),
+            Store::Bucket { store, .. } => store.delete(&key(path)).await.map_err(Error::from),
         };
         removed.context(|| format!("file {}", self.display(path)))
     }
@@ -294,7 +294,7 @@ impl Store {
         let put = match self {
             Store::Local => tokio::fs::write(path, b"").await.map_err(Error::from),
             Store::Bucket { store, .. } => {
-                let put = store.put(&StorePath::from(path), bytes::Bytes::new().into()).await;
+                let put = store.put(&key(path), bytes::Bytes::new().into()).await;
                 put.map(|_| ()).map_err(Error::from)
             }
         };
@@ -324,6 +324,11 @@ fn remove_empty(folder: &Path) {
         }
     }
     std::fs::remove_dir(folder).ok();
+}
+
+/// The path of an object, taken as it is: `StorePath::from` would encode what is encoded already.
+pub(super) fn key(path: &str) -> StorePath {
+    StorePath::parse(path).unwrap_or_else(|_| StorePath::from(path))
 }
 
 /// Names that begin with `_` or `.` are not data.

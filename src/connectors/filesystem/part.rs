@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use object_store::multipart::PartId;
-use object_store::path::Path as StorePath;
 use parquet::arrow::ArrowWriter;
 
 use super::FileFormat;
 use super::commit::StagedFile;
-use super::location::Store;
+use super::location::{Store, key};
 use super::sink::FilesystemSink;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::parquet::ParquetFormat;
@@ -99,10 +98,7 @@ impl PartFile {
                 (Target::Local { file: Arc::new(file), staged, path }, LOCAL_BUFFER)
             }
             Store::Bucket { uploads, .. } => {
-                let id = uploads
-                    .create_multipart(&StorePath::from(path.as_str()))
-                    .await
-                    .context(|| format!("file {shown}"))?;
+                let id = uploads.create_multipart(&key(&path)).await.context(|| format!("file {shown}"))?;
                 (Target::Upload { store: sink.store().clone(), path, id, parts: Vec::new() }, UPLOAD_PART)
             }
         };
@@ -193,7 +189,7 @@ impl PartFile {
                 let Store::Bucket { uploads, .. } = store else {
                     return Err(Error::internal("an upload to the local disk"));
                 };
-                let path = StorePath::from(path.as_str());
+                let path = key(path);
                 let PartId { content_id } = uploads
                     .put_part(&path, id, parts.len(), bytes.into())
                     .await

@@ -539,7 +539,7 @@ fn integer(s: &mut Scanner<'_>, cut: bool) -> Result<i64, Fail> {
             }
             let v: f64 = text.parse().map_err(|_| Fail::Mismatch)?;
             // 2^63 is the first float beyond BIGINT.
-            if cut && v >= -9_223_372_036_854_775_808.0 && v < 9_223_372_036_854_775_808.0 {
+            if cut && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&v) {
                 Ok(v as i64)
             } else {
                 Err(Fail::Mismatch)

@@ -99,7 +99,7 @@ fn every_type_round_trips_under_every_compression() {
     for compression in ["SNAPPY", "uncompressed", "GZIP", "ZSTD", "LZ4"] {
         let f = format(batch.schema(), &[("compression", compression)]).unwrap();
         let back = read(write(&f, std::slice::from_ref(&batch)), batch.schema()).unwrap();
-        assert_eq!(back, [batch.clone()], "{compression}");
+        assert_eq!(back, std::slice::from_ref(&batch), "{compression}");
     }
     let empty = batch.slice(0, 0);
     let f = format(batch.schema(), &[]).unwrap();
