@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::{ColumnKind, PrimaryKey, TableDef, ViewDef};
 use crate::connectors::options::{is_secret, redact};
-use crate::sql::quote_ident;
+use crate::sql::{format_expr, quote_ident};
 use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
 
 fn string(s: &str) -> String {
@@ -59,7 +59,7 @@ pub(super) fn table(def: &TableDef) -> String {
         let mut item = quote_ident(&column.name);
         match (&column.kind, &column.ty) {
             (ColumnKind::Computed(expr), _) => {
-                let _ = write!(item, " AS {}", expr.text);
+                let _ = write!(item, " AS {}", format_expr(&expr.text));
             }
             (kind, ty) => {
                 if let Some(ty) = ty {
@@ -74,7 +74,7 @@ pub(super) fn table(def: &TableDef) -> String {
         items.push(item);
     }
     if let Some(w) = &def.watermark {
-        items.push(format!("WATERMARK FOR {} AS {}", quote_ident(&w.column), w.expr.text));
+        items.push(format!("WATERMARK FOR {} AS {}", quote_ident(&w.column), format_expr(&w.expr.text)));
     }
     if let Some(PrimaryKey { name, columns }) = &def.primary_key {
         let name = name.clone().unwrap_or_else(|| format!("PK_{}", columns.join("_")));

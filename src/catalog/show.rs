@@ -14,6 +14,7 @@ use super::{CatalogObject, ColumnKind, TableDef, ViewDef, ddl_text};
 use crate::connectors::options::redact;
 use crate::error::{Error, Result};
 use crate::sql::ast::{Name, NamePattern, Show};
+use crate::sql::format_expr;
 use crate::types::LogicalType;
 
 /// What only the planner knows about columns.
@@ -24,6 +25,11 @@ pub trait InferColumns: Send + Sync {
     /// # Errors
     /// Validation if an expression does not plan.
     async fn computed_columns(&self, table: &Arc<TableDef>) -> Result<BTreeMap<String, LogicalType>>;
+
+    /// Whether `*ROWTIME*` and `*PROCTIME*` are printed: batch mode has no time attributes.
+    fn time_attributes(&self) -> bool {
+        true
+    }
 
     /// Names (before the view's own column list is applied) and types of the columns of a view's query.
     ///
@@ -208,17 +214,17 @@ async fn table_rows(def: &Arc<TableDef>, infer: &dyn InferColumns) -> Result<Vec
         let watermark = def.watermark.as_ref().filter(|w| w.column == c.name);
         let key = def.primary_key.as_ref().filter(|k| k.columns.contains(&c.name));
         let mut type_text = bare(ty);
-        if watermark.is_some() {
+        if watermark.is_some() && infer.time_attributes() {
             type_text.push_str(" *ROWTIME*");
         }
         let extras = match &c.kind {
             ColumnKind::Physical => None,
             ColumnKind::Metadata { .. } => Some(ddl_text::metadata(&c.name, &c.kind).trim_start().to_owned()),
             ColumnKind::Computed(e) => {
-                if is_proctime(e) {
+                if is_proctime(e) && infer.time_attributes() {
                     type_text.push_str(" *PROCTIME*");
                 }
-                Some(format!("AS {}", e.text))
+                Some(format!("AS {}", format_expr(&e.text)))
             }
         };
         rows.push(Row {
@@ -227,7 +233,7 @@ async fn table_rows(def: &Arc<TableDef>, infer: &dyn InferColumns) -> Result<Vec
             nullable: ty.nullable,
             key: key.map(|k| format!("PRI({})", k.columns.join(", "))),
             extras,
-            watermark: watermark.map(|w| w.expr.text.clone()),
+            watermark: watermark.map(|w| format_expr(&w.expr.text)),
             comment: c.comment.clone(),
         });
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
+use super::config::RuntimeMode;
 use super::{Session, StatementResult};
 use crate::catalog::{Catalog, ColumnKind, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
 use crate::connectors::iceberg;
@@ -143,6 +144,10 @@ impl InferColumns for Columns<'_> {
         };
         let fields = schema.fields().iter().filter(|f| computed(f.name()));
         fields.map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
+    }
+
+    fn time_attributes(&self) -> bool {
+        !matches!(self.0.config.runtime_mode(), Ok(RuntimeMode::Batch))
     }
 
     async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>> {

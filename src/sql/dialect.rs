@@ -13,7 +13,7 @@
 //! | `supports_left_associative_joins_without_parens` | `a JOIN b JOIN c` nests to the left |
 //! | `supports_parens_around_table_factor` | `FROM (t)` |
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
-//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]` |
+//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, and keywords where an expression is missing |
 
 use std::any::TypeId;
 
@@ -85,6 +85,10 @@ impl Dialect for FlinkDialect {
         let Token::Word(Word { value, quote_style: None, keyword }) = &parser.peek_token_ref().token else {
             return None;
         };
+        if NO_EXPRESSION.contains(keyword) {
+            let found = parser.peek_token();
+            return Some(parser.expected("an expression", found));
+        }
         if *keyword == Keyword::TABLE {
             let name = matches!(parser.peek_nth_token_ref(1).token, Token::Word(_));
             return name.then(|| table_argument(parser));
@@ -93,6 +97,37 @@ impl Dialect for FlinkDialect {
         map.then(|| map_constructor(parser))
     }
 }
+
+/// Keywords with which no expression begins. sqlparser would take them for names and stumble over what follows.
+const NO_EXPRESSION: &[Keyword] = &[
+    Keyword::FROM,
+    Keyword::WHERE,
+    Keyword::GROUP,
+    Keyword::HAVING,
+    Keyword::ORDER,
+    Keyword::LIMIT,
+    Keyword::UNION,
+    Keyword::INTERSECT,
+    Keyword::EXCEPT,
+    Keyword::JOIN,
+    Keyword::ON,
+    Keyword::USING,
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::AS,
+    Keyword::BY,
+    Keyword::IN,
+    Keyword::IS,
+    Keyword::LIKE,
+    Keyword::BETWEEN,
+    Keyword::WHEN,
+    Keyword::THEN,
+    Keyword::ELSE,
+    Keyword::END,
+    Keyword::OVER,
+    Keyword::INTO,
+    Keyword::FETCH,
+];
 
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let keyword = parser.next_token();

@@ -21,6 +21,7 @@ mod query;
 mod report;
 mod split;
 mod types;
+mod unparse;
 mod validate;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use dialect::FlinkDialect;
 pub use keywords::{nearest_name, quote_ident};
 pub use report::render_error;
 pub use types::cast_type;
+pub use unparse::format_expr;
 
 use ast::{ParsedStatement, Query};
 use cursor::Cursor;

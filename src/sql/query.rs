@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast::{self, Ident};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
@@ -22,7 +23,7 @@ use crate::catalog::SqlExpr;
 use crate::error::{Error, Location, Result};
 
 /// How deep expressions and sub-queries may nest.
-const RECURSION_LIMIT: usize = 100;
+const RECURSION_LIMIT: usize = 50;
 
 /// Everything that is left at the cursor, as a query.
 ///
@@ -74,8 +75,11 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     let mut depth = 0usize;
     // Depths at which an AS ends the operand of a cast.
     let mut casts: Vec<usize> = Vec::new();
+    // Depths inside calls of the JSON constructors, where VALUE is a keyword.
+    let mut json: Vec<usize> = Vec::new();
     while let Some(l) = c.peek() {
         refuse(&c)?;
+        reserved(&c, !json.is_empty())?;
         match &l.token {
             _ if l.is_hint_open() => {
                 hint(&mut c, &mut out)?;
@@ -90,8 +94,15 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
                 if cast {
                     casts.push(depth);
                 }
+                let before = c.pos().checked_sub(1).and_then(|i| lexemes.get(i));
+                if before.is_some_and(|p| p.is_keyword("JSON_OBJECT") || p.is_keyword("JSON_OBJECTAGG")) {
+                    json.push(depth);
+                }
             }
             Token::RParen => {
+                if json.last() == Some(&depth) {
+                    json.pop();
+                }
                 if casts.last() == Some(&depth) {
                     casts.pop();
                 }
@@ -138,11 +149,7 @@ fn hint(c: &mut Cursor, out: &mut Fixed) -> Result<()> {
             if w.quote_style.is_some() || !keywords::is_reserved(&w.value) =>
         {
             let marked = format!("{}{HINT_MARK}{number}", w.value);
-            *w = Word {
-                value: marked,
-                quote_style: Some('`'),
-                keyword: datafusion::sql::sqlparser::keywords::Keyword::NoKeyword,
-            };
+            *w = Word { value: marked, quote_style: Some('`'), keyword: Keyword::NoKeyword };
         }
         _ => return Err(hints::misplaced(at)),
     }
@@ -150,6 +157,38 @@ fn hint(c: &mut Cursor, out: &mut Fixed) -> Result<()> {
     out.hint_places.push(at);
     Ok(())
 }
+
+/// Reserved words that no construct of a query uses, and that no `(` makes a call, can only be meant as names.
+fn reserved(c: &Cursor, in_json: bool) -> Result<()> {
+    let Some(Lexeme { token: Token::Word(w), .. }) = c.peek() else { return Ok(()) };
+    if w.quote_style.is_some() || !keywords::is_reserved(&w.value) {
+        return Ok(());
+    }
+    let value = w.value.eq_ignore_ascii_case("VALUE");
+    let keyword = if value { in_json } else { w.keyword != Keyword::NoKeyword };
+    let called = c.nth(1).is_some_and(|l| matches!(l.token, Token::LParen | Token::LBracket));
+    if keyword || called || BARE.iter().any(|b| w.value.eq_ignore_ascii_case(b)) {
+        return Ok(());
+    }
+    let e = Error::syntax(format!("unexpected reserved word `{}`", w.value)).at(c.location());
+    Err(match c.peek().and_then(advice) {
+        Some(hint) => e.hint(hint),
+        None => e,
+    })
+}
+
+/// Reserved words that stand alone where an expression may, or that another check refuses with better words.
+const BARE: &[&str] = &[
+    "COLLATE",
+    "CURRENT_CATALOG",
+    "CURRENT_ROLE",
+    "CURRENT_SCHEMA",
+    "CURRENT_USER",
+    "DEFAULT",
+    "SESSION_USER",
+    "SYSTEM_USER",
+    "USER",
+];
 
 /// Constructs of Flink that are not supported, refused where they stand.
 fn refuse(c: &Cursor) -> Result<()> {
@@ -207,7 +246,8 @@ fn run<T>(
         // sqlparser tries alternatives and reports the last one: look whether a sub-query is the true culprit.
         let end = lexemes.last().map_or(c.location(), |l| l.end);
         let culprit = innermost_failure(fixed).unwrap_or((e, end));
-        explain(c.text, lexemes, culprit.0, culprit.1)
+        let (e, end) = failure_of_argument(fixed, &culprit.0, end).unwrap_or(culprit);
+        explain(c.text, lexemes, e, end)
     })
 }
 
@@ -241,6 +281,25 @@ fn innermost_failure(tokens: &[TokenWithSpan]) -> Option<(ParserError, Location)
     None
 }
 
+/// A named argument that does not parse is reported at its `=>`: the error of its value is the true one.
+fn failure_of_argument(
+    tokens: &[TokenWithSpan],
+    e: &ParserError,
+    end: Location,
+) -> Option<(ParserError, Location)> {
+    let ParserError::ParserError(message) = e else { return None };
+    let (_, at) = split_location(message);
+    let arrow = tokens.iter().position(|t| t.token == Token::RArrow && Some(span_location(t.span)) == at)?;
+    let mut parser = Parser::new(&FlinkDialect)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .with_tokens_with_locations(tokens.get(arrow + 1..)?.to_vec());
+    match parser.parse_expr().map(|_| parser.peek_token()) {
+        Ok(TokenWithSpan { token: Token::Comma | Token::RParen, .. }) => None,
+        Ok(found) => parser.expected::<()>("`,` or `)`", found).err().map(|e| (e, end)),
+        Err(e) => Some((e, end)),
+    }
+}
+
 /// sqlparser's error in our words, at its place.
 fn explain(text: &str, lexemes: &[Lexeme], e: ParserError, end: Location) -> Error {
     let message = match e {
@@ -255,7 +314,7 @@ fn explain(text: &str, lexemes: &[Lexeme], e: ParserError, end: Location) -> Err
     let lexeme = lexemes.iter().find(|l| l.start == at);
     let message = match message.split_once(", found: ") {
         Some((expected, _)) => {
-            let expected = expected.strip_prefix("Expected: ").unwrap_or(expected);
+            let expected = expected.trim_start_matches("Expected: ").trim_start_matches("Expected ");
             let found = match lexeme {
                 Some(l) => cursor::found(text, Some(l)),
                 None if lexemes.last().is_some_and(|l| l.end == at) => "the end of the statement".into(),
@@ -265,8 +324,20 @@ fn explain(text: &str, lexemes: &[Lexeme], e: ParserError, end: Location) -> Err
         }
         None => message.to_owned(),
     };
+    let named = message.contains("identifier");
+    let message_is_about_units = message.starts_with("INTERVAL requires a unit");
     let error = Error::syntax(message).at(at);
-    match lexeme.and_then(advice) {
+    let place = lexemes.iter().position(|l| l.start == at);
+    let limit = place.and_then(|i| lexemes.get(i.checked_sub(2)?)).is_some_and(|l| l.is_keyword("LIMIT"));
+    if limit && lexeme.is_some_and(|l| l.token == Token::Comma) {
+        return error.hint("LIMIT takes one number: write LIMIT n OFFSET m");
+    }
+    if message_is_about_units {
+        return error.hint("units are SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER and YEAR");
+    }
+    // That FROM is a reserved word helps nobody, unless a name is missing.
+    let reserved = |l: &&Lexeme| named || !l.bare_word().is_some_and(keywords::is_reserved);
+    match lexeme.filter(reserved).and_then(advice) {
         Some(hint) => error.hint(hint),
         None => error,
     }

@@ -11,10 +11,10 @@ fn describe_as_flink() {
     let all = [
         "id|INT|false|PRI(id, name)|-|-|-",
         "name|STRING|false|PRI(id, name)|-|-|the 'name'",
-        "ts|TIMESTAMP(3) *ROWTIME*|true|-|-|ts - INTERVAL '5' SECOND|-",
+        "ts|TIMESTAMP(3) *ROWTIME*|true|-|-|`ts` - INTERVAL '5' SECOND|-",
         "k|STRING|true|-|METADATA FROM 'key' VIRTUAL|-|-",
         "tp|STRING|true|-|METADATA|-|-",
-        "cost|INT|true|-|AS id * 2|-|double",
+        "cost|INT|true|-|AS `id` * 2|-|double",
         "pt|TIMESTAMP_LTZ(3) *PROCTIME*|false|-|AS PROCTIME()|-|-",
     ];
     assert_eq!(ok(&m, "DESCRIBE t"), all);

@@ -1,1 +1,139 @@
+use super::{all, fails, one, refused};
+use crate::error::ErrorKind::Syntax;
+use crate::sql::ast::Statement;
+use crate::sql::parse_expr;
 
+/// The string a literal stands for.
+fn literal(sql: &str) -> String {
+    use datafusion::sql::sqlparser::ast::{Expr, Value};
+    match parse_expr(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).expr {
+        Expr::Value(v) => match v.value {
+            Value::SingleQuotedString(s) | Value::HexStringLiteral(s) => s,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn strings() {
+    for (sql, value) in [
+        ("''", ""),
+        ("'a''b'", "a'b"),
+        (r"'a\nb\'", r"a\nb\"),
+        ("'a;b -- c /* d'", "a;b -- c /* d"),
+        ("'a\nb'", "a\nb"),
+        ("'a'\n  'b' -- x\n 'c'", "abc"),
+        (r"U&'\00e9\d83d\de00 \\'", "é😀 \\"),
+        ("u&'!00e9!!' UESCAPE '!'", "é!"),
+        (r"E'a\tb\n\x41\101\u00e9\U0001F600\'\\q\q'", "a\tb\nAA\u{e9}😀'\\qq"),
+        ("e'it''s'", "it's"),
+        ("N'abc'", "abc"),
+        ("X'0a FF'", "0aFF"),
+        ("'日本'", "日本"),
+    ] {
+        assert_eq!(literal(sql), value, "{sql}");
+    }
+}
+
+#[test]
+fn bad_literals_point_at_their_opening() {
+    for (at, sql, part) in [
+        ("1:8", "SELECT 'abc", "does not end"),
+        ("2:3", "SELECT\n  'abc;\nSELECT 1;", "does not end"),
+        ("1:8", "SELECT `abc", "does not end"),
+        ("1:10", "SELECT 1 /* abc ; '", "does not end"),
+        ("1:8", "SELECT E'abc\\'", "does not end"),
+        ("1:8", "SELECT ``", "empty name"),
+        ("1:8", "SELECT X'0'", "even number"),
+        ("1:8", "SELECT X'0g'", "even number"),
+        ("1:8", r"SELECT U&'\00g0'", "Unicode escape"),
+        ("1:8", r"SELECT U&'\12'", "Unicode escape"),
+        ("1:8", r"SELECT U&'\d83d'", "surrogate"),
+        ("1:19", "SELECT U&'!0041!' UESCAPE 'ab'", "one character"),
+        ("1:8", r"SELECT E'\u12'", "four hexadecimal"),
+        ("1:8", r"SELECT E'\U00110000'", "no Unicode character"),
+        ("1:12", "SELECT 'a' 'b'", "side by side"),
+        ("1:8", "SELECT \"a\"", "backticks"),
+        ("1:10", "SELECT a != b", "write <>"),
+        ("1:9", "SELECT a::INT", "CAST"),
+        ("1:10", "SELECT a & b", "bitwise"),
+        ("1:12", "SELECT a = ?", "parameters"),
+        ("1:8", "SELECT ‘a’", "plain single quotes"),
+    ] {
+        refused(Syntax, at, sql, &[part]);
+    }
+}
+
+#[test]
+fn statements_are_split_and_placed() {
+    let script = "-- first\n/* c; */ SELECT ';' ; ;\r\n\tSHOW TABLES;\nSELECT `a;b`\nFROM t -- ; end\n; // x ; y\nSELECT 1";
+    let found: Vec<_> = all(script).iter().map(|s| (s.location.to_string(), s.text.clone())).collect();
+    let expected = [
+        ("2:10", "SELECT ';'"),
+        ("3:2", "SHOW TABLES"),
+        ("4:1", "SELECT `a;b`\nFROM t"),
+        ("7:1", "SELECT 1"),
+    ];
+    assert_eq!(found, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+}
+
+#[test]
+fn nothing_is_no_statement() {
+    for sql in
+        ["", "  \n\t", ";", ";;\n;", "-- only\n", "-- only", "/* only */", "/**/", "\u{feff}", "\r\n\r\n"]
+    {
+        assert!(all(sql).is_empty(), "{sql:?}");
+    }
+    assert_eq!(all("\u{feff}SELECT 1")[0].location.to_string(), "1:1");
+}
+
+#[test]
+fn statement_sets_are_one_statement() {
+    let set = "EXECUTE STATEMENT SET BEGIN\nINSERT INTO a SELECT CASE WHEN x THEN 1 END FROM t;\nINSERT INTO b SELECT 1;\nEND";
+    let script = format!("SELECT 1;\n{set};\nSELECT 2");
+    let statements = all(&script);
+    assert_eq!(statements.len(), 3);
+    assert_eq!(statements[1].text, set);
+    let Statement::StatementSet(inserts) = &statements[1].statement else { panic!() };
+    assert_eq!(inserts.len(), 2);
+    assert_eq!(inserts[1].query.location.to_string(), "4:15");
+
+    assert!(
+        matches!(one("BEGIN STATEMENT SET; INSERT INTO a SELECT 1; END;"), Statement::StatementSet(i) if i.len() == 1)
+    );
+    refused(
+        Syntax,
+        "1:1",
+        "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1; SELECT 2;",
+        &["does not end", "END;"],
+    );
+    refused(Syntax, "1:1", "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1 END;", &["does not end"]);
+    refused(Syntax, "1:29", "EXECUTE STATEMENT SET BEGIN SELECT 1; END;", &["expected INSERT"]);
+    refused(Syntax, "1:29", "EXECUTE STATEMENT SET BEGIN END;", &["expected INSERT"]);
+}
+
+#[test]
+fn places_count_characters_in_the_whole_script() {
+    // Behind wide characters, tabs and several statements.
+    let e = fails("SELECT 1;\nSELECT '日本',\t`ü` FROM\n  t WHERE\n  ,");
+    assert_eq!(e.location().unwrap().to_string(), "4:3");
+    let e = fails("SELECT 1;\r\nCREATE TABLE t (\r\n  a INT,\r\n  b TEXT\r\n);");
+    assert_eq!(e.location().unwrap().to_string(), "4:5");
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_not_a_crash() {
+    for sql in [
+        format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000)),
+        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(2000), ")".repeat(2000)),
+        format!("CREATE TABLE t (a {}INT{})", "ARRAY<".repeat(3000), ">".repeat(3000)),
+        format!("SELECT CAST(x AS {}INT{})", "ROW<a ".repeat(3000), ">".repeat(3000)),
+        format!("SELECT {}1", "NOT ".repeat(5000)),
+    ] {
+        assert_eq!(fails(&sql).kind(), Syntax);
+    }
+    // Long is not deep.
+    let sql = format!("SELECT * FROM t WHERE {}a = 1", "a = 1 OR ".repeat(3000));
+    one(&sql);
+}

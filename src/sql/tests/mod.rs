@@ -3,6 +3,7 @@ mod errors;
 mod lexical;
 mod queries;
 mod statements;
+mod unparse;
 
 use crate::error::{Error, ErrorKind};
 use crate::sql::ast::{ParsedStatement, Statement};

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::{Validator, refuse_at, refuse_if, unsupported};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::sql::ast::TABLE_ARGUMENT;
 use crate::sql::query::{ident_location, location_of};
 
@@ -31,7 +31,7 @@ impl Validator {
     }
 
     fn table_factor(&mut self, factor: &mut TableFactor) -> Result<()> {
-        let at = location_of(&*factor);
+        let at = place_of(factor);
         let refuse = |yes: bool, what: &str| refuse_at(yes, what, at);
         match factor {
             TableFactor::Table {
@@ -172,7 +172,7 @@ impl Validator {
 
     fn join(&mut self, join: &mut Join) -> Result<()> {
         let Join { relation, global, join_operator } = join;
-        let at = location_of(&*relation);
+        let at = place_of(relation);
         self.table_factor(relation)?;
         refuse_if(*global, "GLOBAL JOIN", &*relation)?;
         match join_operator {
@@ -206,6 +206,18 @@ impl Validator {
             JoinOperator::AsOf { .. } => Err(unsupported("ASOF JOIN", &*relation)),
             JoinOperator::StraightJoin(_) => Err(unsupported("STRAIGHT_JOIN", &*relation)),
         }
+    }
+}
+
+/// Where a table begins. Not its span: that visits whole sub-queries, by recursion.
+fn place_of(factor: &TableFactor) -> Location {
+    match factor {
+        TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => location_of(name),
+        TableFactor::Derived { subquery, .. } => super::place_of(&subquery.body),
+        TableFactor::NestedJoin { table_with_joins, .. } => place_of(&table_with_joins.relation),
+        TableFactor::UNNEST { array_exprs, .. } => array_exprs.first().map(location_of).unwrap_or_default(),
+        TableFactor::TableFunction { expr, .. } => location_of(expr),
+        other => location_of(other),
     }
 }
 

@@ -75,7 +75,7 @@ impl Validator {
     }
 
     fn query(&mut self, query: &mut Query) -> Result<()> {
-        let at = location_of(&*query.body);
+        let at = place_of(&query.body);
         let Query {
             with,
             body,
@@ -280,6 +280,25 @@ impl Validator {
             self.expr(expr)?;
         }
         Ok(())
+    }
+}
+
+/// Where a query's body begins. Not its span: that visits the whole tree, by recursion.
+fn place_of(mut body: &SetExpr) -> Location {
+    loop {
+        match body {
+            SetExpr::Select(select) => return span_location(select.select_token.0.span),
+            SetExpr::Query(query) => body = &query.body,
+            SetExpr::SetOperation { op: _, set_quantifier: _, left, right: _ } => body = left,
+            SetExpr::Values(values) => {
+                let first = values.rows.first().and_then(|row| row.first());
+                return first.map(location_of).unwrap_or_default();
+            }
+            SetExpr::Table(_) => return Location::default(),
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                return location_of(body);
+            }
+        }
     }
 }
 
