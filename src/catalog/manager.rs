@@ -95,7 +95,7 @@ impl CatalogManager {
     ) -> Result<()> {
         let mut state = self.write();
         if state.catalogs.contains_key(name) {
-            return Err(Error::validation(format!("the catalog `{name}` exists already"))
+            return Err(Error::validation(format!("the catalog `{name}` already exists"))
                 .hint("add IF NOT EXISTS if that is fine, or drop it first"));
         }
         state.catalogs.insert(name.to_owned(), Entry { catalog, comment });

@@ -92,7 +92,7 @@ impl MemoryCatalog {
 
 /// The error of CREATE for what is there already.
 pub(super) fn exists(kind: &str, path: &ObjectPath) -> Error {
-    Error::validation(format!("a {kind} {path} exists already"))
+    Error::validation(format!("a {kind} {path} already exists"))
         .hint("add IF NOT EXISTS if that is fine, or drop it first")
 }
 
@@ -131,7 +131,7 @@ impl Catalog for MemoryCatalog {
                 return Ok(());
             }
             return Err(Error::validation(format!(
-                "the database `{name}` exists already in the catalog `{}`",
+                "the database `{name}` already exists in the catalog `{}`",
                 self.name
             ))
             .hint("add IF NOT EXISTS if that is fine"));

@@ -26,11 +26,6 @@ pub trait InferColumns: Send + Sync {
     /// Validation if an expression does not plan.
     async fn computed_columns(&self, table: &Arc<TableDef>) -> Result<BTreeMap<String, LogicalType>>;
 
-    /// Whether `*ROWTIME*` and `*PROCTIME*` are printed: batch mode has no time attributes.
-    fn time_attributes(&self) -> bool {
-        true
-    }
-
     /// Names (before the view's own column list is applied) and types of the columns of a view's query.
     ///
     /// # Errors
@@ -214,14 +209,14 @@ async fn table_rows(def: &Arc<TableDef>, infer: &dyn InferColumns) -> Result<Vec
         let watermark = def.watermark.as_ref().filter(|w| w.column == c.name);
         let key = def.primary_key.as_ref().filter(|k| k.columns.contains(&c.name));
         let mut type_text = bare(ty);
-        if watermark.is_some() && infer.time_attributes() {
+        if watermark.is_some() {
             type_text.push_str(" *ROWTIME*");
         }
         let extras = match &c.kind {
             ColumnKind::Physical => None,
             ColumnKind::Metadata { .. } => Some(ddl_text::metadata(&c.name, &c.kind).trim_start().to_owned()),
             ColumnKind::Computed(e) => {
-                if is_proctime(e) && infer.time_attributes() {
+                if is_proctime(e) {
                     type_text.push_str(" *PROCTIME*");
                 }
                 Some(format!("AS {}", format_expr(&e.text)))

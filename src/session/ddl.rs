@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
-use super::config::RuntimeMode;
 use super::{Session, StatementResult};
 use crate::catalog::{Catalog, ColumnKind, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
 use crate::connectors::iceberg;
@@ -86,7 +85,7 @@ impl Session {
         let path = def.path.clone();
         if !self.catalogs.create_table(def, table.if_not_exists).await? {
             return Ok(StatementResult::Done {
-                notice: Some(format!("{path} exists already: it is not created, and nothing is inserted")),
+                notice: Some(format!("{path} already exists: it is not created, and nothing is inserted")),
             });
         }
         let insert = Insert {
@@ -144,10 +143,6 @@ impl InferColumns for Columns<'_> {
         };
         let fields = schema.fields().iter().filter(|f| computed(f.name()));
         fields.map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
-    }
-
-    fn time_attributes(&self) -> bool {
-        !matches!(self.0.config.runtime_mode(), Ok(RuntimeMode::Batch))
     }
 
     async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>> {

@@ -29,12 +29,12 @@ fn create_again() {
     let m = manager();
     ok(&m, "CREATE TABLE t (a INT); CREATE TABLE IF NOT EXISTS t (b STRING)");
     assert_eq!(ok(&m, "DESCRIBE t"), ["a|INT|true|-|-|-"]);
-    let e = fails(&m, "CREATE TABLE t (b INT)", &["exists already", "IF NOT EXISTS"]);
+    let e = fails(&m, "CREATE TABLE t (b INT)", &["already exists", "IF NOT EXISTS"]);
     assert_eq!(e.location().unwrap().to_string(), "1:14");
-    fails(&m, "CREATE VIEW t AS SELECT 1", &["table default_catalog.default_database.t exists already"]);
-    fails(&m, "CREATE DATABASE default_database", &["exists already"]);
+    fails(&m, "CREATE VIEW t AS SELECT 1", &["table default_catalog.default_database.t already exists"]);
+    fails(&m, "CREATE DATABASE default_database", &["already exists"]);
     ok(&m, "CREATE DATABASE IF NOT EXISTS default_database");
-    fails(&m, "CREATE CATALOG default_catalog WITH ('type'='generic_in_memory')", &["exists already"]);
+    fails(&m, "CREATE CATALOG default_catalog WITH ('type'='generic_in_memory')", &["already exists"]);
     fails(
         &m,
         "CREATE CATALOG x WITH ('type'='generic_in_memory', 'warehouse'='y')",
