@@ -274,8 +274,11 @@ fn names(column: &str, mut all: Vec<String>, pattern: Option<&NamePattern>) -> R
     batch(vec![(column, Arc::new(StringArray::from(all)))])
 }
 
+/// Whether a name is shown.
+type Matcher = Box<dyn Fn(&str) -> bool + Send>;
+
 /// `[NOT] LIKE|ILIKE`: `%` any characters, `_` one, `\` takes the next one literally.
-fn matcher(pattern: Option<&NamePattern>) -> Result<Box<dyn Fn(&str) -> bool + Send>> {
+fn matcher(pattern: Option<&NamePattern>) -> Result<Matcher> {
     let Some(NamePattern { negated, case_insensitive, pattern }) = pattern.cloned() else {
         return Ok(Box::new(|_| true));
     };

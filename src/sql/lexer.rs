@@ -212,7 +212,7 @@ impl<'a> Lexer<'a> {
                 self.take(1);
                 let raw = self.quoted('\'', "binary string", start)?;
                 let hex: String = raw.chars().filter(|c| !c.is_whitespace()).collect();
-                if hex.len() % 2 != 0 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+                if !hex.len().is_multiple_of(2) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
                     return Err(Error::syntax(format!(
                         "X'{raw}' needs an even number of hexadecimal digits"
                     ))

@@ -34,7 +34,7 @@ fn golden() {
         |                                                                                             ^~~~~~~~~
     ");
     insta::assert_snapshot!(rendered("SELECT a FROM t WHERE a ILIKE 'x'"), @r"
-    error: q.sql:1:25: expected the end of the statement, found `ILIKE`; write LOWER(x) LIKE LOWER(pattern)
+    error: q.sql:1:25: unexpected reserved word `ILIKE`; write LOWER(x) LIKE LOWER(pattern)
       1 | SELECT a FROM t WHERE a ILIKE 'x'
         |                         ^~~~~
     ");

@@ -137,3 +137,36 @@ fn deep_nesting_is_an_error_and_not_a_crash() {
     let sql = format!("SELECT * FROM t WHERE {}a = 1", "a = 1 OR ".repeat(3000));
     one(&sql);
 }
+
+/// Every statement and query of the project's own SQL files parses, unless its file says that it fails.
+#[test]
+fn sql_files_of_the_project_parse() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root.join("sql-tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "slt") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for record in text.split("\n\n") {
+            let lines: Vec<&str> = record
+                .lines()
+                .skip_while(|l| !l.starts_with("query") && !l.starts_with("statement ok"))
+                .collect();
+            let Some((_, rest)) = lines.split_first() else { continue };
+            let sql: Vec<&str> = rest.iter().take_while(|l| **l != "----").copied().collect();
+            let sql = sql.join("\n");
+            if let Err(e) = crate::sql::parse_script(&sql) {
+                panic!("{}: {}", path.display(), crate::sql::render_error(&e, "", &sql));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+    for file in ["data/quickstart.sql"] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        crate::sql::parse_script(&text)
+            .unwrap_or_else(|e| panic!("{}", crate::sql::render_error(&e, file, &text)));
+    }
+}

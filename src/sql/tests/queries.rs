@@ -59,7 +59,7 @@ fn queries_of_flink_pass() {
         "TABLE t",
         // Keywords of other dialects are names here.
         "SELECT top, sample, format, settings, source, `value` FROM asof prewhere WHERE type = key",
-        "SELECT a ilike, b div FROM t semi",
+        "SELECT a regexp, b div FROM t semi",
         "SELECT `select`, `a``b` FROM `weird.name`",
         "SELECT `LEFT`(s, 2), LEFT(s, 2), YEAR(ts) FROM t",
         "SELECT t.*, u.a FROM t, u",
