@@ -153,7 +153,12 @@ impl Sender {
                     break;
                 }
             }
-            cancellation.run(async { Ok(room.await) }).await?;
+            cancellation
+                .run(async {
+                    room.await;
+                    Ok(())
+                })
+                .await?;
         }
         self.mailbox.arrived.notify_one();
         Ok(())

@@ -438,9 +438,12 @@ impl Coordinator {
     }
 }
 
+/// The reader at the head of a source task, and what is done to its rows.
+type SourceParts = (Box<dyn crate::connectors::SourceReader>, SourceHead);
+
 /// A chain ready to start: per subtask its operators and, for a source, its head.
 struct ChainSpec {
     source: Option<String>,
     sink: Option<usize>,
-    tasks: Vec<(Chain, Option<(Box<dyn crate::connectors::SourceReader>, SourceHead)>)>,
+    tasks: Vec<(Chain, Option<SourceParts>)>,
 }

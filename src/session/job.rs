@@ -66,6 +66,20 @@ pub struct PlannedInsert {
     pub table: String,
 }
 
+/// A query that is optimized, with its sink.
+pub struct OptimizedQuery {
+    /// Rows with the sink's columns.
+    pub plan: LogicalPlan,
+    /// Where they go.
+    pub sink: Arc<dyn Sink>,
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// Name for messages and plans.
+    pub table: String,
+    /// Whether NOT NULL columns of the sink are checked.
+    pub enforced: bool,
+}
+
 /// DataFusion's options for a session.
 ///
 /// # Errors
@@ -150,13 +164,11 @@ impl Execution {
     ///
     /// # Errors
     /// Unsupported for what does not run as a stream.
-    pub fn graph(
-        &self,
-        queries: &[(LogicalPlan, Arc<dyn Sink>, WriteMode, String, bool)],
-    ) -> Result<StreamGraph> {
+    pub fn graph(&self, queries: &[OptimizedQuery]) -> Result<StreamGraph> {
         let mut planner = StreamPlanner::new(self.stream.clone());
-        for (plan, sink, mode, name, enforced) in queries {
-            planner.add_query(plan, sink.clone(), *mode, name, enforced.then_some(self.enforcer))?;
+        for query in queries {
+            let enforcer = query.enforced.then_some(self.enforcer);
+            planner.add_query(&query.plan, query.sink.clone(), query.mode, &query.table, enforcer)?;
         }
         Ok(planner.finish())
     }
@@ -192,7 +204,13 @@ impl Execution {
             })
         } else {
             let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema.clone(), sender));
-            let graph = self.graph(&[(optimized, sink, WriteMode::Append, "collect".to_owned(), false)])?;
+            let graph = self.graph(&[OptimizedQuery {
+                plan: optimized,
+                sink,
+                mode: WriteMode::Append,
+                table: "collect".to_owned(),
+                enforced: false,
+            }])?;
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
         };
         let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
@@ -227,7 +245,13 @@ impl Execution {
                     return Err(Error::unsupported("INSERT OVERWRITE is only allowed in batch mode")
                         .hint("SET 'execution.runtime-mode' = 'batch'"));
                 }
-                queries.push((self.optimize(&insert.plan)?, insert.sink, insert.mode, insert.table, true));
+                queries.push(OptimizedQuery {
+                    plan: self.optimize(&insert.plan)?,
+                    sink: insert.sink,
+                    mode: insert.mode,
+                    table: insert.table,
+                    enforced: true,
+                });
             }
             let graph = self.graph(&queries)?;
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))

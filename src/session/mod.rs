@@ -31,7 +31,7 @@ use crate::runtime::ChangeBatch;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
 use crate::session::config::{RuntimeMode, SessionConfig};
-use crate::session::job::{Execution, PlannedInsert, datafusion_options, unbounded_table};
+use crate::session::job::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, unbounded_table};
 use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
 
@@ -290,12 +290,18 @@ impl Session {
         for (query, enforced) in queries {
             let plan = execution.optimize(&query.plan)?;
             text += &format!("{}\n", plan.display_indent());
-            optimized.push((plan, query.sink, query.mode, query.table, enforced));
+            optimized.push(OptimizedQuery {
+                plan,
+                sink: query.sink,
+                mode: query.mode,
+                table: query.table,
+                enforced,
+            });
         }
         text += "\n== Optimized Execution Plan ==\n";
         if execution.batch {
-            for (plan, ..) in &optimized {
-                let physical = execution.physical(plan).await?;
+            for query in &optimized {
+                let physical = execution.physical(&query.plan).await?;
                 let shown = displayable(physical.as_ref());
                 text += &if details.contains(&ExplainDetail::EstimatedCost) {
                     shown.set_show_statistics(true).indent(false).to_string()
