@@ -70,25 +70,26 @@ impl FunctionRegistry {
             expr_planners: functions::expr_planners(context),
             type_planner: functions::type_planner(),
         };
-        for f in functions::scalar_functions(context) {
-            for alias in f.aliases() {
-                registry.scalar.insert(alias.to_ascii_lowercase(), f.clone());
-            }
-            registry.scalar.insert(f.name().to_ascii_lowercase(), f);
-        }
-        for f in functions::aggregate_functions() {
-            for alias in f.aliases() {
-                registry.aggregate.insert(alias.to_ascii_lowercase(), f.clone());
-            }
-            registry.aggregate.insert(f.name().to_ascii_lowercase(), f);
-        }
-        for f in functions::window_functions() {
-            for alias in f.aliases() {
-                registry.window.insert(alias.to_ascii_lowercase(), f.clone());
-            }
-            registry.window.insert(f.name().to_ascii_lowercase(), f);
-        }
+        by_name(&mut registry.scalar, functions::scalar_functions(context), |f| (f.name(), f.aliases()));
+        by_name(&mut registry.aggregate, functions::aggregate_functions(), |f| (f.name(), f.aliases()));
+        by_name(&mut registry.window, functions::window_functions(), |f| (f.name(), f.aliases()));
         registry
+    }
+}
+
+/// Names win over aliases: DataFusion's `to_char` is also called `date_format`, which is a function of its own here.
+fn by_name<F>(
+    known: &mut HashMap<String, Arc<F>>,
+    functions: Vec<Arc<F>>,
+    names: impl Fn(&F) -> (&str, &[String]),
+) {
+    for f in &functions {
+        known.insert(names(f).0.to_ascii_lowercase(), Arc::clone(f));
+    }
+    for f in &functions {
+        for alias in names(f).1 {
+            known.entry(alias.to_ascii_lowercase()).or_insert_with(|| Arc::clone(f));
+        }
     }
 }
 
@@ -316,4 +317,29 @@ impl ContextProvider for Planner {
 /// The position that sqlparser's span starts at.
 pub fn location_of(span: datafusion::sql::sqlparser::tokenizer::Span) -> Location {
     Location { line: span.start.line, column: span.start.column }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_alias_hides_a_function() {
+        let context = functions::FunctionContext::default();
+        let registry = FunctionRegistry::new(&context);
+        for f in functions::scalar_functions(&context) {
+            assert!(registry.scalar.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+        }
+        for f in functions::aggregate_functions() {
+            assert!(registry.aggregate.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+            // The planner asks for scalar functions first.
+            assert!(registry.scalar.get(f.name()).is_none_or(|g| g.name() == f.name()), "{}", f.name());
+        }
+        for f in functions::window_functions() {
+            assert!(registry.window.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+            assert!(!registry.scalar.contains_key(f.name()), "{}", f.name());
+        }
+        let date_format = registry.scalar.get("date_format").map(|f| f.name().to_owned());
+        assert_eq!(date_format.as_deref(), Some("date_format"));
+    }
 }
