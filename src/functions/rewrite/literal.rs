@@ -25,8 +25,9 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
                 let at = Location { line: v.span.start.line, column: v.span.start.column };
                 if let Some(t) = number_type(n).map_err(|e| e.at(at))? {
                     let inner = match t {
-                        // A string keeps the digits: DataFusion would read the number as a DOUBLE.
-                        DataType::Decimal(_) => text(n),
+                        // A string keeps the digits: DataFusion would read the number as a DOUBLE, or as a DECIMAL of
+                        // negative scale where it has an exponent.
+                        DataType::Decimal(_) | DataType::Double(_) => text(n),
                         _ => Expr::Value(v.clone()),
                     };
                     *expr = cast(inner, t);
