@@ -237,9 +237,10 @@ fn round(c: &Call<'_>, half_up: bool) -> Result<ArrayRef> {
         DataType::Int32 => rows!(Int32Type, |v: i32, n| decimal(i128::from(v), 0, n) as i32),
         DataType::Int64 => rows!(Int64Type, |v: i64, n| decimal(i128::from(v), 0, n) as i64),
         DataType::Float32 => {
-            rows!(Float32Type, |v: f32, n| round_float(&format!("{v:e}"), n, half_up) as f32)
+            // BigDecimal knows no negative zero; adding zero takes its sign.
+            rows!(Float32Type, |v: f32, n| (round_float(&format!("{v:e}"), n, half_up) + 0.0) as f32)
         }
-        DataType::Float64 => rows!(Float64Type, |v: f64, n| round_float(&format!("{v:e}"), n, half_up)),
+        DataType::Float64 => rows!(Float64Type, |v: f64, n| round_float(&format!("{v:e}"), n, half_up) + 0.0),
         DataType::Decimal128(_, s) => {
             let scale = *s as u8;
             let DataType::Decimal128(_, to) = c.return_type else {
