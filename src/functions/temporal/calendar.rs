@@ -111,6 +111,11 @@ fn checked_day(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(days(year, m, d))
 }
 
+fn clamped_day(year: i64, month: i64, day: i64) -> Option<i64> {
+    let m = u32::try_from(month).ok().filter(|m| (1..=12).contains(m))?;
+    checked_day(year, month, day.min(i64::from(month_length(year, m))))
+}
+
 /// `H[:m[:s[.f]]]` as nanoseconds of the day.
 pub(crate) fn parse_time(s: &str) -> Option<i64> {
     let (clock, fraction) = s.split_once('.').unwrap_or((s, ""));
@@ -144,7 +149,8 @@ pub(crate) fn parse_timestamp(s: &str) -> Option<(i64, i64)> {
     if parts.next().is_some() {
         return None;
     }
-    let day = checked_day(y, m, d)?;
+    // As java.time resolves by default: a day up to 31 that the month lacks is its last.
+    let day = (1..=31).contains(&d).then(|| clamped_day(y, m, d)).flatten()?;
     let nanos = match clock {
         Some(c) if c.matches(':').count() == 2 => parse_time(c)?,
         Some(_) => return None,
