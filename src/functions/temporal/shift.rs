@@ -175,18 +175,20 @@ fn diff(c: &Call<'_>, context: &FunctionContext) -> Result<ArrayRef> {
     })
 }
 
-/// Whole months from `a` to `b`, truncated toward zero.
+/// Whole months from `a` to `b` as Calcite counts them: by days first, where the end of a shorter month completes a
+/// month; a time of day takes one off only where the day is exactly met, also when counting backwards.
 fn months_between(a: i64, b: i64) -> i64 {
-    let (da, db) = (a.div_euclid(DAY_MILLIS), b.div_euclid(DAY_MILLIS));
-    let ((ya, ma, _), (yb, mb, _)) = (civil(da), civil(db));
-    let mut months = (yb - ya) * 12 + i64::from(mb) - i64::from(ma);
-    let moved = add_months(da, months) * DAY_MILLIS + a.rem_euclid(DAY_MILLIS);
-    if months > 0 && moved > b {
-        months -= 1;
-    } else if months < 0 && moved < b {
-        months += 1;
-    }
-    months
+    let (day_a, day_b) = (a.div_euclid(DAY_MILLIS), b.div_euclid(DAY_MILLIS));
+    let months = if day_b < day_a { -months_of_days(day_b, day_a) } else { months_of_days(day_a, day_b) };
+    let early = b.rem_euclid(DAY_MILLIS) < a.rem_euclid(DAY_MILLIS);
+    months - i64::from(early && add_months(day_a, months) == day_b)
+}
+
+/// Whole months between two days in order.
+fn months_of_days(from: i64, to: i64) -> i64 {
+    let ((y0, m0, _), (y1, m1, _)) = (civil(from), civil(to));
+    let months = (y1 - y0) * 12 + i64::from(m1) - i64::from(m0);
+    months - i64::from(add_months(from, months) > to)
 }
 
 /// Start and end of the period in a row.
