@@ -83,7 +83,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                     return Ok(false);
                 };
                 if find.is_empty() {
-                    out.push_str(s);
+                    // As in Java, nothing is found before every character and at the end.
+                    out.push_str(with);
+                    for ch in s.chars() {
+                        out.push(ch);
+                        out.push_str(with);
+                    }
                     return Ok(true);
                 }
                 for (k, part) in s.split(find).enumerate() {
