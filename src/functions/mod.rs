@@ -23,6 +23,7 @@ mod rules;
 mod signature;
 mod strings;
 mod temporal;
+mod type_of;
 mod types;
 mod udf;
 

@@ -14,7 +14,7 @@ use crate::functions::operators::FlinkExprPlanner;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};
-use crate::functions::{aggregate, cast, collection, json, math, strings, temporal};
+use crate::functions::{aggregate, cast, collection, json, math, strings, temporal, type_of};
 
 /// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
 pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
@@ -46,6 +46,7 @@ fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     out.extend(collection::functions());
     out.extend(json::functions());
     out.push(current_database(context));
+    out.extend(type_of::functions());
     out.push(cast::tag_function());
     out
 }

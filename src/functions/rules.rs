@@ -15,9 +15,9 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
 use crate::error::Result;
-use crate::functions::cast;
 use crate::functions::context::FunctionContext;
 use crate::functions::operators::{check_comparable, comparison_cast};
+use crate::functions::{cast, type_of};
 
 /// Gives casts and comparisons Flink's meaning.
 #[derive(Debug)]
@@ -50,9 +50,19 @@ impl FlinkSemantics {
                 .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
         let names = NamePreserver::new(&plan);
+        let columns = if plan.expressions().iter().any(type_of::occurs) {
+            Some(type_of::exact_schema(&plan.inputs())?)
+        } else {
+            None
+        };
         let out = plan.map_expressions(|e| {
             let name = names.save(&e);
-            Ok(rewrite(e, &schema, &self.context)?.update_data(|e| name.restore(e)))
+            let e = rewrite(e, &schema, &self.context)?;
+            let e = match &columns {
+                Some(columns) => e.transform_data(|e| type_of::settle(e, columns))?,
+                None => e,
+            };
+            Ok(e.update_data(|e| name.restore(e)))
         })?;
         if out.transformed { out.map_data(LogicalPlan::recompute_schema) } else { recompute(out) }
     }
@@ -72,7 +82,7 @@ fn recompute(plan: Transformed<LogicalPlan>) -> DfResult<Transformed<LogicalPlan
 /// # Errors
 /// Casts and comparisons that Flink refuses.
 pub fn analyze_expr(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> Result<Expr> {
-    Ok(rewrite(expr, schema, context)?.data)
+    Ok(type_of::settle(rewrite(expr, schema, context)?.data, schema)?.data)
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {

@@ -3,15 +3,16 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DateTimeField, Expr, Function,
+    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript,
-    TrimWhereField, Value, WindowType,
+    TimezoneInfo, TrimWhereField, Value, WindowType,
 };
 
-use super::literal::{number, text, unwrap};
+use super::literal::{number, string_of, text, unwrap};
 use crate::error::{Error, Result};
 use crate::functions::cast::CAST_TAG;
-use crate::types::{MAX_LENGTH, TypeRoot};
+use crate::functions::type_of::TYPE_OF_DECLARED;
+use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
 
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     match expr {
@@ -135,27 +136,80 @@ fn round_to(name: &str, field: &CeilFloorKind, e: &mut Expr) -> Result<Expr> {
     }
 }
 
-/// `CHAR(n)` and its kin: Arrow's strings have no length, so the cast gets a step that cuts or pads.
+/// `CHAR(n)`, `TIMESTAMP(0)` and their kin: Arrow's strings have no length and its times three precisions, so the cast
+/// gets a step that cuts or pads.
 fn cast_length(expr: &mut Expr) -> Result<()> {
-    let Expr::Cast { kind, data_type, format, .. } = expr else { return Ok(()) };
+    let Expr::Cast { kind, data_type, format, expr: value, .. } = expr else { return Ok(()) };
     if let Some(f) = format {
         return Err(Error::unsupported(format!("CAST with FORMAT {f} is not supported")));
     }
     if matches!(kind, CastKind::DoubleColon) {
         return Err(Error::syntax("the operator :: is not supported").hint("write CAST(x AS type)"));
     }
-    let bounded = match crate::sql::cast_type(data_type).transpose()?.map(|t| t.root) {
-        Some(TypeRoot::Char(n)) => Some(("__char", n)),
-        Some(TypeRoot::Varchar(n)) => Some(("__varchar", n)),
-        Some(TypeRoot::Binary(n)) => Some(("__binary", n)),
-        Some(TypeRoot::Varbinary(n)) => Some(("__varbinary", n)),
+    let declared = declared(data_type)?;
+    // Arrow's units print 3, 6 or 9 fraction digits.
+    let shown = match declared {
+        Some(TypeRoot::Char(_) | TypeRoot::Varchar(_)) => inner_type(value)?.and_then(|t| odd_precision(&t)),
         _ => None,
     };
     tag_cast(expr);
-    let Some((name, length)) = bounded.filter(|(_, n)| *n < MAX_LENGTH) else { return Ok(()) };
-    let inner = take(expr);
-    *expr = call(name, vec![inner, number(i64::from(length))]);
+    if let Some(digits) = shown {
+        *expr = call("__fraction", vec![take(expr), number(i64::from(digits))]);
+    }
+    let Some(declared) = declared else { return Ok(()) };
+    if let Some(digits) = odd_precision(&declared) {
+        *expr = call("__precision", vec![take(expr), number(i64::from(digits))]);
+        return Ok(());
+    }
+    let (name, length) = match declared {
+        TypeRoot::Char(n) => ("__char", n),
+        TypeRoot::Varchar(n) => ("__varchar", n),
+        TypeRoot::Binary(n) => ("__binary", n),
+        TypeRoot::Varbinary(n) => ("__varbinary", n),
+        _ => return Ok(()),
+    };
+    if length < MAX_LENGTH {
+        *expr = call(name, vec![take(expr), number(i64::from(length))]);
+    }
     Ok(())
+}
+
+/// What a type in a cast or a typed literal declares.
+fn declared(data_type: &DataType) -> Result<Option<TypeRoot>> {
+    Ok(match data_type {
+        DataType::Timestamp(Some(p), TimezoneInfo::None) => u8::try_from(*p).ok().map(TypeRoot::Timestamp),
+        DataType::Time(None, TimezoneInfo::None) => Some(TypeRoot::Time(0)),
+        other => crate::sql::cast_type(other).transpose()?.map(|t| t.root),
+    })
+}
+
+/// The declared type of an expression that is a cast or a typed literal.
+fn inner_type(e: &Expr) -> Result<Option<TypeRoot>> {
+    match e {
+        Expr::Nested(e) => inner_type(e),
+        Expr::Cast { data_type, .. } => declared(data_type),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if WRAPPERS.contains(&name.to_string().as_str()) =>
+        {
+            match list.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => inner_type(e),
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What stands around casts to give them lengths and precisions.
+const WRAPPERS: &[&str] = &["__char", "__varchar", "__binary", "__varbinary", "__fraction", "__precision"];
+
+/// The precision of a time where it is not that of an Arrow unit.
+fn odd_precision(t: &TypeRoot) -> Option<u8> {
+    match t {
+        TypeRoot::Timestamp(p) | TypeRoot::TimestampLtz(p) if !matches!(p, 3 | 6 | 9) => Some(*p),
+        TypeRoot::Time(p) if *p < 3 => Some(*p),
+        _ => None,
+    }
 }
 
 /// `CAST(x AS t)` as `CAST(__as(x, 't') AS t)`: DataFusion leaves casts out of the names by which it tells columns
@@ -190,6 +244,10 @@ fn canonical(name: &str) -> &str {
     }
 }
 
+fn length_of(s: &str) -> u32 {
+    u32::try_from(s.chars().count()).unwrap_or(MAX_LENGTH)
+}
+
 fn function(expr: &mut Expr) -> Result<()> {
     let Expr::Function(f) = expr else { return Ok(()) };
     let [part] = f.name.0.as_slice() else { return Ok(()) };
@@ -220,6 +278,17 @@ fn function(expr: &mut Expr) -> Result<()> {
                     unit = u.to_owned();
                 }
                 *e = text(unit.strip_suffix('S').unwrap_or(&unit));
+            }
+        }
+        "typeof" if (1..=2).contains(&list.args.len()) => {
+            if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) = list.args.first_mut() {
+                if let Some(s) = string_of(e) {
+                    *expr = text(&LogicalType::not_null(TypeRoot::Char(length_of(s))).to_string());
+                } else if let Some(root) = inner_type(e)? {
+                    let declared = text(&LogicalType::nullable(root).to_string());
+                    let value = take(e);
+                    *expr = call(TYPE_OF_DECLARED, vec![value, declared]);
+                }
             }
         }
         "unix_timestamp" if list.args.is_empty() => *expr = call("__unix_timestamp_now", Vec::new()),

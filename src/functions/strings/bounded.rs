@@ -1,9 +1,9 @@
-//! Casts to types with a length, which Arrow's types do not have: cut, and for CHAR and BINARY padded.
+//! Casts to types with a length or a precision that Arrow's types do not have: cut, and for CHAR and BINARY padded.
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{DataType, Int64Type, Time32MillisecondType, TimeUnit};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::Result;
@@ -13,6 +13,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Builtin::new("__char", "s l", Ret::Type(DataType::Utf8), |c| text(c, true)).build(),
         Builtin::new("__varchar", "s l", Ret::Type(DataType::Utf8), |c| text(c, false)).build(),
+        Builtin::new("__fraction", "s l", Ret::Type(DataType::Utf8), fraction).build(),
+        Builtin::new("__precision", "t l", Ret::Arg(0), precision).build(),
         Builtin::new("__binary", "x l", Ret::Type(DataType::Binary), |c| bytes(c, true)).build(),
         Builtin::new("__varbinary", "x l", Ret::Type(DataType::Binary), |c| bytes(c, false)).build(),
     ]
@@ -33,6 +35,45 @@ fn text(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
         }
         Ok(true)
     })
+}
+
+/// The text of a time with that many fraction digits.
+fn fraction(c: &Call<'_>) -> Result<ArrayRef> {
+    let (s, n) = (c.str(0)?, c.prim::<Int64Type>(1)?);
+    build_strings(c.rows, |i, out| {
+        let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
+        let end = match (s.find('.'), usize::try_from(n)) {
+            (Some(point), Ok(0)) => point,
+            (Some(point), Ok(n)) => (point + 1 + n).min(s.len()),
+            _ => s.len(),
+        };
+        out.push_str(s.get(..end).unwrap_or(s));
+        Ok(true)
+    })
+}
+
+/// A time without the fraction digits beyond its precision, cut off toward the past.
+fn precision(c: &Call<'_>) -> Result<ArrayRef> {
+    let a = c.full(0)?;
+    let unit = match a.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 6,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => 9,
+        DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Time32(TimeUnit::Millisecond) => 3,
+        _ => return Ok(a),
+    };
+    let digits = c.prim::<Int64Type>(1)?.get(0).and_then(|n| u32::try_from(n).ok()).unwrap_or(unit);
+    let step = 10i64.pow(unit.saturating_sub(digits));
+    if let DataType::Time32(_) = a.data_type() {
+        let step = step as i32;
+        let cut = |v: i32| v - v.rem_euclid(step);
+        return Ok(Arc::new(
+            a.as_primitive::<Time32MillisecondType>().unary::<_, Time32MillisecondType>(cut),
+        ));
+    }
+    let values = arrow::compute::cast(&a, &DataType::Int64)?;
+    let cut = |v: i64| v.saturating_sub(v.rem_euclid(step));
+    let out: Int64Array = values.as_primitive::<Int64Type>().unary(cut);
+    Ok(arrow::compute::cast(&out, a.data_type())?)
 }
 
 fn bytes(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
