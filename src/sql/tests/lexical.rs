@@ -170,3 +170,42 @@ fn sql_files_of_the_project_parse() {
             .unwrap_or_else(|e| panic!("{}", crate::sql::render_error(&e, file, &text)));
     }
 }
+
+/// Scripts cut off anywhere, and with any one token left out, give an error or a statement, never a panic.
+#[test]
+fn damaged_scripts() {
+    let scripts = [
+        "CREATE TEMPORARY TABLE IF NOT EXISTS a.`b` (id BIGINT NOT NULL COMMENT 'x', k STRING METADATA FROM 'key' VIRTUAL, c AS CAST(id AS DECIMAL(3, 1)), r ROW<x ARRAY<INT>>, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND, PRIMARY KEY (id) NOT ENFORCED) COMMENT 'c' PARTITIONED BY (id, bucket(3, k)) WITH ('a' = 'b') LIKE s (EXCLUDING ALL INCLUDING OPTIONS);",
+        "WITH x AS (SELECT a, MAP['k', 1]['k'], E'\\n', U&'\\00e9' FROM t /*+ OPTIONS('a'='b') */ AS u) SELECT DISTINCT CASE WHEN a THEN 'ü' END, SUM(b) OVER (PARTITION BY c ORDER BY d ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM x LEFT JOIN UNNEST(arr) AS y (z) ON TRUE, TABLE(HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '1' MINUTE, SIZE => INTERVAL '5' MINUTE)) WHERE a IN (SELECT 1) GROUP BY GROUPING SETS ((a), ()) HAVING COUNT(*) > 1 ORDER BY 1 DESC NULLS LAST LIMIT 3",
+        "EXECUTE STATEMENT SET BEGIN INSERT INTO t /*+ OPTIONS('a'='b') */ PARTITION (p = 1) (a, b) VALUES (1, 'x'); INSERT OVERWRITE u SELECT * FROM v; END; SHOW TABLES FROM d NOT LIKE 'x'; SET 'a' = 'b'; EXPLAIN CHANGELOG_MODE, ESTIMATED_COST SELECT 1; DROP DATABASE IF EXISTS d CASCADE",
+    ];
+    let check = |sql: &str| {
+        if let Err(e) = crate::sql::parse_script(sql) {
+            assert!(e.location().is_some(), "{sql}\n{e}");
+            assert_ne!(e.kind(), crate::error::ErrorKind::Internal, "{sql}\n{e}");
+            crate::sql::render_error(&e, "f", sql);
+        }
+        crate::sql::format_expr(sql);
+    };
+    for script in scripts {
+        all(script);
+        for (i, _) in script.char_indices() {
+            check(&script[..i]);
+            check(&script[i..]);
+        }
+        let tokens = crate::sql::lexer::tokenize(script).unwrap();
+        for (i, a) in tokens.iter().enumerate() {
+            check(&format!("{} {}", &script[..a.lo], &script[a.hi..]));
+            if let Some(b) = tokens.get(i + 1) {
+                // Neighbours swapped.
+                check(&format!(
+                    "{} {} {} {}",
+                    &script[..a.lo],
+                    &script[b.lo..b.hi],
+                    &script[a.lo..a.hi],
+                    &script[b.hi..]
+                ));
+            }
+        }
+    }
+}
