@@ -34,7 +34,7 @@ use datafusion::logical_expr::Expr;
 
 use crate::catalog::ResolvedTable;
 use crate::error::{Error, Result};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// What a connector may use of its surroundings.
 #[derive(Debug, Clone)]
@@ -267,6 +267,13 @@ pub trait SinkWriter: Send {
     async fn flush(&mut self) -> Result<()> {
         Ok(())
     }
+
+    /// No row before `watermark` comes any more; [`Timestamp::MAX`] at the end of the input, before the last
+    /// [`SinkWriter::prepare`].
+    fn on_watermark(&mut self, _watermark: Timestamp) {}
+
+    /// Its input became idle, or active again.
+    fn on_activity(&mut self, _activity: Activity) {}
 
     /// A barrier, or the end: make everything written so far durable and hand over what commits it.
     ///

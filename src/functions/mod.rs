@@ -22,7 +22,7 @@ mod rewrite;
 mod rules;
 mod signature;
 mod strings;
-mod temporal;
+pub(crate) mod temporal;
 mod type_of;
 mod types;
 mod udf;

@@ -179,10 +179,18 @@ impl Chain {
     }
 
     async fn control(&mut self, message: &Message) -> Result<()> {
-        if let Tail::Exchanges(outputs) = &mut self.tail {
-            for output in outputs {
-                output.broadcast(message, &self.cancellation).await?;
+        match &mut self.tail {
+            Tail::Exchanges(outputs) => {
+                for output in outputs {
+                    output.broadcast(message, &self.cancellation).await?;
+                }
             }
+            Tail::Sink(writer) => match message {
+                Message::Watermark(watermark) => writer.on_watermark(*watermark),
+                Message::Activity(activity) => writer.on_activity(*activity),
+                // Barriers and the end come to it as `prepare`.
+                _ => {}
+            },
         }
         Ok(())
     }

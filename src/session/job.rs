@@ -29,7 +29,7 @@ use crate::plan::table::ConnectorTable;
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::runtime::{ChangeBatch, Epoch, Timestamp};
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
 
@@ -339,6 +339,7 @@ async fn write_all(
         metrics.bytes_out.fetch_add(now.saturating_sub(written), Ordering::Relaxed);
         written = now;
     }
+    writer.on_watermark(Timestamp::MAX);
     let committable = writer.prepare(Epoch(1)).await?;
     metrics.bytes_out.fetch_add(writer.bytes_written().saturating_sub(written), Ordering::Relaxed);
     Ok(committable)

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::location::{Store, key};
 use super::sink::FilesystemSink;
+use super::trigger::{PendingPartitions, WriterTime, now_millis};
 use crate::connectors::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
 use crate::runtime::Epoch;
@@ -30,6 +31,9 @@ pub(super) struct Committed {
     pub(super) run: String,
     pub(super) overwrite: bool,
     pub(super) files: Vec<StagedFile>,
+    /// How far the writer is, when it has changed and matters.
+    #[serde(default)]
+    pub(super) time: Option<WriterTime>,
 }
 
 impl Committed {
@@ -108,6 +112,8 @@ pub(super) struct FileCommitter {
     pub(super) run: String,
     /// The folder of the table did not exist before.
     pub(super) created_root: bool,
+    /// Partitions with committed files that are not marked as complete.
+    pub(super) pending: PendingPartitions,
 }
 
 impl FileCommitter {
@@ -134,15 +140,18 @@ impl FileCommitter {
         Ok(())
     }
 
-    /// Marks the partitions that were written to.
-    async fn mark(&self, files: &[StagedFile]) -> Result<()> {
-        let Some(name) = self.sink.options.success_file.as_ref() else { return Ok(()) };
-        let mut folders: Vec<&str> =
-            files.iter().filter_map(|f| f.path().rsplit_once('/').map(|(folder, _)| folder)).collect();
-        folders.sort_unstable();
-        folders.dedup();
-        for folder in folders {
-            self.sink.store().put_empty(&format!("{folder}/{name}")).await?;
+    /// Marks the partitions that are complete.
+    async fn mark(&mut self, files: &[StagedFile]) -> Result<()> {
+        let Some(name) = self.sink.options.success_file.clone() else { return Ok(()) };
+        let now = now_millis();
+        let root = &self.sink.location.path;
+        for (folder, _) in files.iter().filter_map(|f| f.path().rsplit_once('/')) {
+            self.pending.add(folder.strip_prefix(root.as_str()).unwrap_or(folder).trim_matches('/'), now);
+        }
+        for folder in self.pending.due(now)? {
+            let file = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            self.sink.store().put_empty(&self.sink.location.join(&file)).await?;
+            self.pending.done(&folder);
         }
         Ok(())
     }
@@ -152,13 +161,14 @@ impl FileCommitter {
 impl SinkCommitter for FileCommitter {
     async fn commit(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
         let context = || format!("table {}", self.sink.table);
-        let mut files = Vec::new();
+        let (mut files, mut times) = (Vec::new(), Vec::new());
         let (mut overwrite, mut runs) = (false, Vec::new());
         for bytes in &committables {
             let committed = Committed::decode(bytes).context(context)?;
             overwrite |= committed.overwrite;
             files.extend(committed.files);
             runs.push(committed.run);
+            times.extend(committed.time);
         }
         for file in &files {
             file.commit(self.sink.store())
@@ -174,7 +184,10 @@ impl SinkCommitter for FileCommitter {
             }
             self.sink.store().remove_empty_folders(&self.sink.staging(run)).await;
         }
-        self.mark(&files).await.context(context)
+        for time in times {
+            self.pending.advance(time);
+        }
+        self.mark(&files).await.context(|| format!("table {}", self.sink.table))
     }
 
     async fn abort(&mut self, committables: Vec<Committable>) {

@@ -15,6 +15,9 @@
 //! | `source.path.regex-pattern` | read only files whose whole path matches |
 //! | `partition.default-name` | folder of NULL in partition columns |
 //! | `sink.rolling-policy.file-size`, `.rollover-interval` | when to begin a new file |
+//! | `sink.partition-commit.policy.kind` = `success-file`, `.success-file.name` | mark partitions that are complete |
+//! | `sink.partition-commit.trigger`, `.delay`, `.watermark-time-zone` | when they are: some time after they were begun, or when the watermark passes the time they stand for |
+//! | `partition.time-extractor.timestamp-pattern`, `.timestamp-formatter` | the time a partition stands for: `$day $hour:00:00` |
 //! | `s3.endpoint`, `s3.access-key`, `s3.secret-key`, `s3.region`, `s3.path.style.access` | for `s3://`; also by SET, or as AWS_* in the environment |
 //!
 //! Names that begin with `_` or `.` are never read.
@@ -34,6 +37,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trigger;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +111,7 @@ fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
     };
     let monitor = options.duration("source.monitor-interval")?;
     options.parse::<usize>("scan.parallelism", "a number of readers")?;
-    let sink = SinkOptions::new(&options)?;
+    let sink = SinkOptions::new(&options, &partitioning)?;
     let file_fields: Vec<_> = table
         .physical
         .fields()

@@ -96,6 +96,46 @@ impl Partitioning {
         self.columns.iter().map(value).collect::<Result<_>>().context(|| path.to_owned())
     }
 
+    /// The values in the names of a partition's folders, in the order of the columns.
+    pub(super) fn texts(&self, folder: &str) -> Vec<String> {
+        folder.split('/').filter_map(|part| part.split_once('=')).map(|(_, value)| unescape(value)).collect()
+    }
+
+    /// Puts values in the place of `$column`; of several columns that fit, the one with the longest name counts.
+    pub(super) fn substitute(&self, pattern: &str, values: &[String]) -> String {
+        let mut out = String::new();
+        let mut rest = pattern;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            let named = self.columns.iter().zip(values).filter(|(c, _)| after.starts_with(c.name().as_str()));
+            match named.max_by_key(|(c, _)| c.name().len()) {
+                Some((column, value)) => {
+                    out.push_str(value);
+                    rest = after.get(column.name().len()..).unwrap_or_default();
+                }
+                None => {
+                    out.push('$');
+                    rest = after;
+                }
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+
+    /// Refuses a pattern with a `$` that is no partition column; gives what is expected.
+    pub(super) fn check_time_pattern(&self, pattern: &str) -> std::result::Result<(), String> {
+        let nothing = vec![String::new(); self.columns.len()];
+        if !self.substitute(pattern, &nothing).contains('$') {
+            return Ok(());
+        }
+        let names: Vec<String> = self.columns.iter().map(|c| format!("${}", c.name())).collect();
+        Err(match names.is_empty() {
+            true => "no '$', as the table has no partition columns".to_owned(),
+            false => format!("only partition columns after '$': {}", names.join(", ")),
+        })
+    }
+
     /// Which of several files can hold rows that pass `filters`, by their partition values.
     pub(super) fn prune(&self, values: &[Vec<ArrayRef>], filters: &[Expr]) -> Vec<bool> {
         let mut keep = vec![true; values.len()];

@@ -13,6 +13,7 @@
 //! |---|---|---|
 //! | open part file per partition | rows written since it was begun | rolled, or at a barrier |
 //! | finished part files | handed over at the next barrier | at the barrier |
+//! | watermark, idleness | partitions that are complete by event time | never |
 //!
 //! INSERT OVERWRITE replaces the files of the table, or of the partitions that were written to: the new ones become
 //! visible first, then the old ones go.
@@ -32,10 +33,11 @@ use super::commit::{Committed, FileCommitter, StagedFile};
 use super::location::{Location, Store};
 use super::part::PartFile;
 use super::partition::Partitioning;
+use super::trigger::{PendingPartitions, Trigger, WriterTime};
 use crate::connectors::options::Options;
 use crate::connectors::{Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// Options that concern writing.
 #[derive(Debug, Clone)]
@@ -48,14 +50,16 @@ pub(super) struct SinkOptions {
     pub(super) shuffle: bool,
     /// Name of the file that marks a partition as written.
     pub(super) success_file: Option<String>,
+    /// When a partition is complete.
+    pub(super) trigger: Trigger,
 }
 
 impl SinkOptions {
-    /// Takes the options that begin with `sink.`.
+    /// Takes the options that begin with `sink.`, and those of the partitions' time.
     ///
     /// # Errors
     /// Validation for bad ones, Unsupported for what cannot be done.
-    pub(super) fn new(options: &Options) -> Result<Self> {
+    pub(super) fn new(options: &Options, partitioning: &Partitioning) -> Result<Self> {
         options.parse::<usize>("sink.parallelism", "a number of writers")?;
         // Checked with every batch.
         options.duration("sink.rolling-policy.check-interval")?;
@@ -72,17 +76,7 @@ impl SinkOptions {
                 true
             }
         };
-        let key = "sink.partition-commit.trigger";
-        if let Some(trigger) = options.one_of(key, &["process-time", "partition-time"])?
-            && trigger != "process-time"
-        {
-            return Err(Error::unsupported(format!("'{key}' = '{trigger}' is not supported"))
-                .hint("partitions are committed with the checkpoint that completes their files"));
-        }
-        let key = "sink.partition-commit.delay";
-        if options.duration(key)?.is_some_and(|d| !d.is_zero()) {
-            return Err(Error::unsupported(format!("'{key}' other than '0 s' is not supported")));
-        }
+        let trigger = Trigger::new(options, partitioning)?;
         let key = "auto-compaction";
         if options.bool(key, false)? {
             return Err(Error::unsupported(format!("'{key}' = 'true' is not supported"))
@@ -96,6 +90,7 @@ impl SinkOptions {
                 .unwrap_or(Duration::from_secs(30 * 60)),
             shuffle: options.bool("sink.shuffle-by-partition.enable", false)?,
             success_file: success.then(|| name.unwrap_or_else(|| "_SUCCESS".to_owned())),
+            trigger,
         })
     }
 }
@@ -160,11 +155,15 @@ impl Sink for FilesystemSink {
                     finished: Vec::new(),
                     rows: self.row_converter()?,
                     bytes: 0,
+                    watermark: Timestamp::MIN,
+                    idle: false,
+                    told: None,
                 }) as Box<dyn SinkWriter>)
             })
             .collect::<Result<_>>()?;
+        let pending = PendingPartitions::new(self.options.trigger.clone(), parallelism.max(1));
         let committer: Box<dyn SinkCommitter> =
-            Box::new(FileCommitter { sink: self.clone(), run, created_root: created });
+            Box::new(FileCommitter { sink: self.clone(), run, created_root: created, pending });
         Ok(OpenedSink { writers, committer })
     }
 }
@@ -205,9 +204,27 @@ struct FileSinkWriter {
     finished: Vec<StagedFile>,
     rows: Option<RowConverter>,
     bytes: u64,
+    watermark: Timestamp,
+    idle: bool,
+    /// What the committer knows of the two.
+    told: Option<WriterTime>,
 }
 
 impl FileSinkWriter {
+    /// How far it is, if partitions wait for that and the committer does not know it yet.
+    fn news(&mut self) -> Option<WriterTime> {
+        let options = &self.sink.options;
+        if options.success_file.is_none() || !options.trigger.waits() {
+            return None;
+        }
+        let time = WriterTime { subtask: self.subtask, watermark: self.watermark.0, idle: self.idle };
+        if self.told == Some(time) {
+            return None;
+        }
+        self.told = Some(time);
+        self.told
+    }
+
     /// Splits rows by partition folder.
     fn by_partition(&mut self, rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
         let Some(converter) = &self.rows else { return Ok(vec![(String::new(), rows.clone())]) };
@@ -281,6 +298,14 @@ impl SinkWriter for FileSinkWriter {
         Ok(())
     }
 
+    fn on_watermark(&mut self, watermark: Timestamp) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
+    fn on_activity(&mut self, activity: Activity) {
+        self.idle = activity == Activity::Idle;
+    }
+
     async fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Committable>> {
         let mut folders: Vec<String> = self.open.keys().cloned().collect();
         folders.sort();
@@ -289,14 +314,16 @@ impl SinkWriter for FileSinkWriter {
                 self.finished.push(part.finish().await.context(|| format!("table {}", self.sink.table))?);
             }
         }
+        let time = self.news();
         // An overwrite by nothing still removes what is there.
-        if self.finished.is_empty() && self.mode == WriteMode::Append {
+        if self.finished.is_empty() && time.is_none() && self.mode == WriteMode::Append {
             return Ok(None);
         }
         let committed = Committed {
             run: self.run.clone(),
             overwrite: self.mode == WriteMode::Overwrite,
             files: std::mem::take(&mut self.finished),
+            time,
         };
         committed.encode().map(Some)
     }

@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 use super::tests::{env, int, read_all, table};
 use super::*;
 use crate::connectors::{Committable, OpenedSink, ScanRequest, WriteMode};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
 use crate::types::{LogicalType, TypeRoot};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -230,12 +230,168 @@ async fn targets_that_cannot_be_written() {
     }
     for (options, words) in [
         (&[("sink.partition-commit.policy.kind", "metastore")][..], "'metastore' is not supported"),
-        (&[("sink.partition-commit.trigger", "partition-time")], "not supported"),
+        (&[("sink.partition-commit.trigger", "partition-time")], "needs partitions"),
+        (&[("sink.partition-commit.trigger", "sometimes")], "one of process-time, partition-time"),
+        (&[("sink.partition-commit.delay", "soon")], "a duration such as"),
+        (&[("sink.partition-commit.watermark-time-zone", "Mars")], "a zone name"),
+        (&[("partition.time-extractor.kind", "custom")], "'custom' is not supported"),
+        (&[("partition.time-extractor.timestamp-pattern", "$day")], "no partition columns"),
+        (&[("partition.time-extractor.timestamp-formatter", "yyyy-bb")], "DateTimeFormatter"),
         (&[("sink.rolling-policy.file-size", "big")], "a size such as"),
         (&[("sink.compression", "gzip")], "unsupported options"),
     ] {
         let e = sink(&people("json", &[], options), &env(dir.path())).unwrap_err().to_string();
         assert!(e.contains(words), "{e}");
+    }
+}
+
+const BY_TIME: &[(&str, &str)] = &[
+    ("path", "out"),
+    ("format", "csv"),
+    ("sink.partition-commit.trigger", "partition-time"),
+    ("sink.partition-commit.policy.kind", "success-file"),
+];
+
+/// A table `id, dt, hm` in folders by the last two.
+fn by_minute(more: &[(&str, &str)]) -> ResolvedTable {
+    let columns = [("id", int()), ("dt", LogicalType::string()), ("hm", LogicalType::string())];
+    table(&columns, &[], &["dt", "hm"], &[BY_TIME, more].concat())
+}
+
+fn minute(schema: &arrow::datatypes::SchemaRef, dt: &str, hm: &str) -> ChangeBatch {
+    let text = |s: &str| Arc::new(arrow::array::StringArray::from(vec![s])) as arrow::array::ArrayRef;
+    let id = Arc::new(arrow::array::Int32Array::from(vec![1]));
+    ChangeBatch::insert_only(RecordBatch::try_new(schema.clone(), vec![id, text(dt), text(hm)]).unwrap())
+}
+
+/// Folders with a success file.
+fn marked(dir: &Path) -> Vec<String> {
+    let all = files(&dir.join("out")).into_iter().filter(|p| p.ends_with("_SUCCESS"));
+    all.map(|p| p.parent().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// One checkpoint.
+async fn checkpoint(opened: &mut OpenedSink, epoch: u64) -> Result<Vec<Committable>> {
+    let mut committables = Vec::new();
+    for w in &mut opened.writers {
+        committables.extend(w.prepare(Epoch(epoch)).await?);
+    }
+    opened.committer.commit(Epoch(epoch), committables.clone()).await?;
+    Ok(committables)
+}
+
+/// 2020-01-01 00:00:00 and so many seconds.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp((18_262 * 86_400 + seconds) * 1000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_marked_when_the_watermark_passes_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let t = by_minute(&[
+        ("sink.partition-commit.delay", "1 min"),
+        ("partition.time-extractor.timestamp-pattern", "$dt $hm:00"),
+    ]);
+    let s = sink(&t, &env(dir.path())).unwrap();
+    let mut opened = s.open(WriteMode::Append, 2).await.unwrap();
+    let (first, second) = ("dt=2020-01-01/hm=00%3A00", "dt=2020-01-01/hm=00%3A01");
+    opened.writers[0].write(minute(&s.schema(), "2020-01-01", "00:00")).await.unwrap();
+    opened.writers[1].write(minute(&s.schema(), "2020-01-01", "00:01")).await.unwrap();
+    opened.writers[0].on_watermark(at(60));
+    opened.writers[1].on_watermark(at(1000));
+    checkpoint(&mut opened, 1).await.unwrap();
+    assert_eq!(visible(&dir.path().join("out")).len(), 2);
+    // The watermark has to be beyond the time, as in Flink.
+    assert!(marked(dir.path()).is_empty(), "{:?}", marked(dir.path()));
+    opened.writers[0].on_watermark(Timestamp(at(60).0 + 1));
+    // Only the barrier counts.
+    assert!(marked(dir.path()).is_empty());
+    let last = checkpoint(&mut opened, 2).await.unwrap();
+    assert_eq!(last.len(), 1, "the second writer has no news");
+    assert_eq!(marked(dir.path()), [first]);
+    opened.committer.commit(Epoch(2), last).await.unwrap();
+    assert_eq!(marked(dir.path()), [first]);
+    assert!(checkpoint(&mut opened, 3).await.unwrap().is_empty());
+    // A late row: the partition is marked again.
+    std::fs::remove_file(dir.path().join("out").join(first).join("_SUCCESS")).unwrap();
+    opened.writers[0].write(minute(&s.schema(), "2020-01-01", "00:00")).await.unwrap();
+    checkpoint(&mut opened, 4).await.unwrap();
+    assert_eq!(marked(dir.path()), [first]);
+    // An idle writer does not hold back the others.
+    opened.writers[0].on_activity(Activity::Idle);
+    checkpoint(&mut opened, 5).await.unwrap();
+    assert_eq!(marked(dir.path()), [first, second]);
+    // One writer ends, the other does not.
+    let third = "dt=2020-01-02/hm=00%3A00";
+    opened.writers[0].write(minute(&s.schema(), "2020-01-02", "00:00")).await.unwrap();
+    opened.writers[0].on_watermark(Timestamp::MAX);
+    checkpoint(&mut opened, 6).await.unwrap();
+    assert_eq!(marked(dir.path()), [first, second]);
+    opened.writers[1].on_watermark(Timestamp::MAX);
+    checkpoint(&mut opened, 7).await.unwrap();
+    assert_eq!(marked(dir.path()), [first, second, third]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_partition() {
+    let shanghai = ("sink.partition-commit.watermark-time-zone", "Asia/Shanghai");
+    let pattern = "partition.time-extractor.timestamp-pattern";
+    let formatter = "partition.time-extractor.timestamp-formatter";
+    for (options, dt, hm, due) in [
+        // Without a pattern the first column is the time.
+        (vec![], "2020-01-01", "x", at(0)),
+        (vec![(pattern, "$dt $hm:30"), shanghai], "2020-01-01", "10:00", at(2 * 3600 + 30)),
+        (vec![(pattern, "$dt$hm"), (formatter, "yyyyMMddHHmm")], "20200101", "0100", at(3600)),
+        (vec![(pattern, "$dt"), (formatter, "yyyyMMdd")], "20200101", "", at(0)),
+        // `$` of a value is no column.
+        (vec![(pattern, "$dt")], "2020-1-1", "$dt", at(0)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let s = sink(&by_minute(&options), &env(dir.path())).unwrap();
+        let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+        opened.writers[0].write(minute(&s.schema(), dt, hm)).await.unwrap();
+        opened.writers[0].on_watermark(due);
+        checkpoint(&mut opened, 1).await.unwrap();
+        assert!(marked(dir.path()).is_empty(), "{options:?}");
+        opened.writers[0].on_watermark(Timestamp(due.0 + 1));
+        checkpoint(&mut opened, 2).await.unwrap();
+        assert_eq!(marked(dir.path()).len(), 1, "{options:?}");
+    }
+    for wrong in ["$dt $h:00", "$$dt", "$dt $"] {
+        let dir = tempfile::tempdir().unwrap();
+        let e = sink(&by_minute(&[(pattern, wrong)]), &env(dir.path())).unwrap_err().to_string();
+        assert!(e.contains("only partition columns after '$': $dt, $hm"), "{e}");
+    }
+    // A partition that stands for no time, here that of NULL.
+    let dir = tempfile::tempdir().unwrap();
+    let s = sink(&by_minute(&[(pattern, "$dt $hm:00")]), &env(dir.path())).unwrap();
+    let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+    opened.writers[0].write(minute(&s.schema(), "", "10:00")).await.unwrap();
+    opened.writers[0].on_watermark(at(0));
+    let e = checkpoint(&mut opened, 1).await.unwrap_err().to_string();
+    assert!(e.contains("'__DEFAULT_PARTITION__ 10:00:00' is no time") && e.contains("hm=10%3A00"), "{e}");
+    // At the end, and so in batch, everything is complete.
+    opened.writers[0].on_watermark(Timestamp::MAX);
+    checkpoint(&mut opened, 2).await.unwrap();
+    assert_eq!(marked(dir.path()).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_marked_some_time_after_they_were_begun() {
+    for (delay, names) in [("0 s", 1), ("1 h", 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let t = by_minute(&[
+            ("sink.partition-commit.trigger", "process-time"),
+            ("sink.partition-commit.delay", delay),
+        ]);
+        let s = sink(&t, &env(dir.path())).unwrap();
+        let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+        opened.writers[0].write(minute(&s.schema(), "a", "b")).await.unwrap();
+        checkpoint(&mut opened, 1).await.unwrap();
+        assert_eq!(marked(dir.path()).len(), names);
+        opened.writers[0].on_watermark(Timestamp::MAX);
+        checkpoint(&mut opened, 2).await.unwrap();
+        assert_eq!(marked(dir.path()), ["dt=a/hm=b"]);
     }
 }
 

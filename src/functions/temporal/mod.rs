@@ -11,7 +11,7 @@ mod clock;
 mod convert;
 
 mod fields;
-mod pattern;
+pub(crate) mod pattern;
 
 mod shift;
 
