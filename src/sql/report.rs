@@ -6,8 +6,11 @@
 //!     |        ^~~~~
 //! ```
 
+use std::borrow::Cow;
+
 use super::lexer;
 use super::lexer::Lexeme;
+use crate::connectors::options::is_secret;
 use crate::error::{Error, ErrorKind, Location};
 
 /// Columns shown of a very long line.
@@ -48,7 +51,7 @@ fn excerpt(at: Location, text: &str) -> Option<String> {
     let column = usize::try_from(at.column).ok()?.checked_sub(1)?;
     // `split` and not `lines`: an error may stand on the empty line behind the last newline.
     let line = text.split('\n').nth(line_index)?;
-    let line = line.strip_suffix('\r').unwrap_or(line);
+    let line = mask_secrets(line.strip_suffix('\r').unwrap_or(line));
     let chars: Vec<char> = line.chars().collect();
     let length = token_length(at, text).min(chars.len().saturating_sub(column)).max(1);
 
@@ -83,6 +86,35 @@ fn excerpt(at: Location, text: &str) -> Option<String> {
     ))
 }
 
+/// A line with asterisks for the value of `'…password…' = 'value'`, one for each character: places stay where they are.
+fn mask_secrets(line: &str) -> Cow<'_, str> {
+    // The text between the next two quotes, or behind the last one.
+    let quoted = |from: usize| {
+        let open = from + line.get(from..)?.find('\'')? + 1;
+        let close = line.get(open..)?.find('\'').map_or(line.len(), |n| open + n);
+        Some((open, close))
+    };
+    let mut masked = String::new();
+    let (mut done, mut at) = (0, 0);
+    while let Some((from, to)) = quoted(at) {
+        at = to + 1;
+        if !line.get(from..to).is_some_and(is_secret) {
+            continue;
+        }
+        let Some((from, to)) = quoted(at) else { break };
+        if line.get(at..from - 1).is_some_and(|between| between.trim() == "=") {
+            masked.push_str(line.get(done..from).unwrap_or_default());
+            masked.extend(line.get(from..to).unwrap_or_default().chars().map(|_| '*'));
+            (done, at) = (to, to + 1);
+        }
+    }
+    if done == 0 {
+        return Cow::Borrowed(line);
+    }
+    masked.push_str(line.get(done..).unwrap_or_default());
+    Cow::Owned(masked)
+}
+
 /// Characters of the token at a place; 1 where there is none.
 fn token_length(at: Location, text: &str) -> usize {
     let one_line = |l: &Lexeme| {
@@ -115,5 +147,41 @@ fn width(c: char) -> usize {
         | 0x1f300..=0x1faff
         | 0x20000..=0x3fffd => 2,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_in_the_line_shown() {
+        let masked = |line: &str| mask_secrets(line).into_owned();
+        assert_eq!(
+            masked("WITH ('a' = 'b', 'properties.sasl.password' = 'hünter2', 'c'='d')"),
+            "WITH ('a' = 'b', 'properties.sasl.password' = '*******', 'c'='d')"
+        );
+        assert_eq!(
+            masked("'s3.secret-access-key'='x','token' = 'y', 'z' = 'z'"),
+            "'s3.secret-access-key'='*','token' = '*', 'z' = 'z'"
+        );
+        // An open string is all secret; what is no assignment stays.
+        assert_eq!(masked("'password' = 'abc"), "'password' = '***");
+        assert_eq!(masked("SELECT 'password', 'abc', 'token'"), "SELECT 'password', 'abc', 'token'");
+        assert_eq!(masked("'password' ="), "'password' =");
+    }
+
+    #[test]
+    fn an_error_does_not_tell_a_password() {
+        let text = "CREATE TABLE t (a INT)\nWITH ('password' = 'hunter2', 'x' = 1)";
+        let error = Error::syntax("expected a string").at(Location { line: 2, column: 37 });
+        let told = render_error(&error, "q.sql", text);
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(
+            told.ends_with(
+                "  2 | WITH ('password' = '*******', 'x' = 1)\n    |                                     ^"
+            ),
+            "{told}"
+        );
     }
 }
