@@ -207,6 +207,18 @@ impl From<datafusion::error::DataFusionError> for Error {
                 },
                 other => Error::new(kind_of(other), other.strip_backtrace()),
             },
+            D::SchemaError(e, _) => {
+                use datafusion::common::SchemaError as S;
+                let span = match &*e {
+                    S::FieldNotFound { field, .. } | S::AmbiguousReference { field } => field.spans().first(),
+                    S::DuplicateQualifiedField { .. } | S::DuplicateUnqualifiedField { .. } => None,
+                };
+                let error = Error::validation(e.to_string());
+                match span {
+                    Some(span) => error.at(Location { line: span.start.line, column: span.start.column }),
+                    None => error,
+                }
+            }
             D::Collection(mut all) if !all.is_empty() => all.swap_remove(0).into(),
             D::ArrowError(e, _) => (*e).into(),
             other => Error::new(kind_of(&other), other.message().into_owned()),
