@@ -45,7 +45,6 @@ pub struct SqlExpr {
     reason = "a table has few columns, and none of them is moved in a hot path"
 )]
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a table has few columns, and definitions are not moved about")]
 pub enum ColumnKind {
     /// Stored by the connector.
     Physical,
