@@ -10,7 +10,7 @@
 //! | TIMESTAMP(p) | Timestamp(ms for p ≤ 3, µs for p ≤ 6, else ns), no zone: a wall clock |
 //! | TIMESTAMP_LTZ(p) | Timestamp(unit as above, "UTC"): an instant, shown in the session zone |
 //! | INTERVAL YEAR TO MONTH, INTERVAL DAY TO SECOND | Interval(YearMonth), Interval(MonthDayNano) |
-//! | ARRAY<t>, MAP<k, v>, MULTISET<t>, ROW<…> | List, Map, Map<t, Int32>, Struct |
+//! | `ARRAY<t>`, `MAP<k, v>`, `MULTISET<t>`, `ROW<…>` | List, Map, `Map<t, Int32>`, Struct |
 
 use std::fmt;
 use std::sync::Arc;

@@ -8,7 +8,7 @@
 //!
 //! | state | dropped |
 //! |---|---|
-//! | key → row count, state of each call ([`table`]) | when retractions bring the row count to 0 |
+//! | key → row count, state of each call (`table`) | when retractions bring the row count to 0 |
 //!
 //! Input: append-only, or any changelog when the configuration says so. Output: `+I` for a new group, `-U`/`+U` where
 //! the result changed, `-D` when the last row is gone. A bundle (one input batch by default) folds the changes of a

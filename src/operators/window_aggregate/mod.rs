@@ -12,7 +12,7 @@
 //! | slice end, key → partial aggregates | when the last window with the slice has fired |
 //! | watermark up to which windows have fired | never |
 //!
-//! Input: append-only, or any changelog in phase `Single` ([`updating`]); output: append-only, in order of window ends. A
+//! Input: append-only, or any changelog in phase `Single` (`updating`); output: append-only, in order of window ends. A
 //! row is late, dropped and counted when the last window that holds it has fired; before that it still counts into
 //! the windows that have not. Rows without a time are dropped and counted as well. At a barrier the slices are frozen
 //! into typed columns (`slices`: keys, slice end, states; `watermark`); at the end of input the last watermark has

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Windows are assigned lazily: a relation carries its *pending* window as virtual columns until an aggregate turns it
-//! into slices, or something else needs the columns and the rows are expanded ([`relation`]).
+//! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
 mod relation;
