@@ -47,7 +47,7 @@ impl Sink for BlackholeSink {
     }
 
     fn changelog(&self) -> SinkChangelog {
-        SinkChangelog::All
+        SinkChangelog::Upsert
     }
 
     async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {

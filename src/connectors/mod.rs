@@ -213,6 +213,8 @@ pub enum WriteMode {
 pub enum SinkChangelog {
     /// `+I` only; an updating query is refused at planning.
     AppendOnly,
+    /// `+I`, `+U` and `-D`: by [`Sink::primary_key`], or by nothing if it does not care. `-U` is left out where possible.
+    Upsert,
     /// Everything.
     All,
 }
@@ -225,6 +227,11 @@ pub trait Sink: Send + Sync + Debug {
 
     /// Kinds it takes.
     fn changelog(&self) -> SinkChangelog;
+
+    /// Columns of the PRIMARY KEY by which a [`SinkChangelog::Upsert`] sink updates.
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        None
+    }
 
     /// Columns to partition rows by before the writers (Iceberg's hash distribution), if any.
     fn distribute_by(&self) -> Option<Vec<usize>> {

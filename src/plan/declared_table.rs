@@ -39,6 +39,7 @@ impl Planner {
             name: def.path.object.clone(),
             identity,
             source,
+            primary_key: primary_key(def),
             idle_timeout,
             metrics: self.env.metrics.clone(),
         };
@@ -163,11 +164,16 @@ impl Planner {
             name: def.path.object.clone(),
             identity: 0,
             source: Arc::new(ValuesSource::new(resolved.scan_schema(), Vec::new())),
+            primary_key: primary_key(def),
             idle_timeout: None,
             metrics: env.metrics.clone(),
         };
         Ok(planner.with_derived_columns(def, &resolved, Arc::new(base))?.schema())
     }
+}
+
+fn primary_key(def: &TableDef) -> Vec<String> {
+    def.primary_key.as_ref().map(|k| k.columns.clone()).unwrap_or_default()
 }
 
 /// Takes the `scan.watermark.*` options, which are the planner's and not the connector's; gives the idle timeout.

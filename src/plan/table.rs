@@ -32,6 +32,8 @@ pub struct ConnectorTable {
     pub identity: u64,
     /// The source.
     pub source: Arc<dyn Source>,
+    /// Columns of its PRIMARY KEY (taken at its word), empty without.
+    pub primary_key: Vec<String>,
     /// `scan.watermark.idle-timeout`; the session's when `None`.
     pub idle_timeout: Option<std::time::Duration>,
     /// Where its counters go.

@@ -268,7 +268,12 @@ impl Coordinator {
                 NodeKind::Operator(factory) => {
                     for (subtask, chain) in operators.iter_mut().enumerate() {
                         let key_groups = KeyGroupRange::of_subtask(subtask, parallelism);
-                        let mut operator = factory(SubtaskContext { subtask, parallelism, key_groups })?;
+                        let mut operator = factory(SubtaskContext {
+                            subtask,
+                            parallelism,
+                            key_groups,
+                            emit_update_before: node.changelog.update_before,
+                        })?;
                         if let Some(tables) = restore.as_ref().and_then(|r| r.operators.get(&node.uid)) {
                             let reader = SnapshotReader::new(tables.clone(), key_groups);
                             operator.restore(&reader).context(|| format!("restoring {}", node.name))?;

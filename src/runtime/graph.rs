@@ -21,28 +21,69 @@ pub struct SubtaskContext {
     pub parallelism: usize,
     /// Key groups it owns.
     pub key_groups: KeyGroupRange,
+    /// Whether somebody downstream needs the old rows of updates; with `false` an update is one `+U`.
+    pub emit_update_before: bool,
 }
 
 /// Makes one instance of an operator per subtask.
 pub type OperatorFactory = Arc<dyn Fn(SubtaskContext) -> Result<Box<dyn Operator>> + Send + Sync>;
 
-/// What kinds of changes flow out of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangelogMode {
-    /// `+I` only.
-    AppendOnly,
-    /// `+I`, `-U`, `+U`, `-D`.
-    Retract,
+/// What kinds of changes flow out of a node, besides `+I`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChangelogMode {
+    /// `-U`: the old row of an update is sent.
+    pub update_before: bool,
+    /// `+U`: rows are updated.
+    pub update_after: bool,
+    /// `-D`: rows are deleted.
+    pub delete: bool,
 }
 
 impl ChangelogMode {
-    /// Flink's notation, as users read it in plans.
-    pub fn notation(self) -> &'static str {
-        match self {
-            ChangelogMode::AppendOnly => "[I]",
-            ChangelogMode::Retract => "[I,UB,UA,D]",
+    /// `+I` only.
+    pub const APPEND_ONLY: Self = ChangelogMode { update_before: false, update_after: false, delete: false };
+    /// Inserts and whole updates, no deletes.
+    pub const UPDATES: Self = ChangelogMode { update_before: true, update_after: true, delete: false };
+    /// Inserts and deletes.
+    pub const DELETES: Self = ChangelogMode { update_before: false, update_after: false, delete: true };
+    /// `+I`, `-U`, `+U`, `-D`.
+    pub const ALL: Self = ChangelogMode { update_before: true, update_after: true, delete: true };
+    /// `+I`, `+U`, `-D` by key.
+    pub const UPSERT: Self = ChangelogMode { update_before: false, update_after: true, delete: true };
+
+    /// Whether every row is `+I`.
+    pub fn is_append_only(self) -> bool {
+        self == Self::APPEND_ONLY
+    }
+
+    /// Everything that either side may send.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        ChangelogMode {
+            update_before: self.update_before || other.update_before,
+            update_after: self.update_after || other.update_after,
+            delete: self.delete || other.delete,
         }
     }
+
+    /// Flink's notation, as users read it in plans: `[I,UB,UA,D]`.
+    pub fn notation(self) -> String {
+        let kinds = [("UB", self.update_before), ("UA", self.update_after), ("D", self.delete)];
+        let sent: String =
+            kinds.iter().filter(|(_, sent)| *sent).map(|(kind, _)| format!(",{kind}")).collect();
+        format!("[I{sent}]")
+    }
+}
+
+/// Whether a consumer needs the `-U` rows of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateBefore {
+    /// It retracts rows, or cannot tell which row a `+U` replaces.
+    Required,
+    /// It hands rows on: as its own consumers need them.
+    Inherit,
+    /// A `+U` tells it enough.
+    NotNeeded,
 }
 
 /// What a node does.
@@ -76,6 +117,8 @@ pub struct Edge {
     pub port: usize,
     /// How they find their subtask.
     pub partitioning: Partitioning,
+    /// Whether the node needs the old rows of updates.
+    pub update_before: UpdateBefore,
 }
 
 /// A node of the graph.
@@ -90,7 +133,8 @@ pub struct Node {
     pub parallelism: usize,
     /// Inputs in port order.
     pub inputs: Vec<Edge>,
-    /// Kinds of changes it sends on.
+    /// Kinds of changes it sends on; `update_before` is what it could send until
+    /// [`StreamGraph::drop_unneeded_update_before`] has seen all consumers.
     pub changelog: ChangelogMode,
     /// What it does.
     pub kind: NodeKind,
@@ -108,6 +152,28 @@ impl StreamGraph {
     pub fn add(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// Takes `-U` from every node none of whose consumers needs it; called once, when the graph is complete.
+    pub fn drop_unneeded_update_before(&mut self) {
+        let mut needed = vec![false; self.nodes.len()];
+        for id in (0..self.nodes.len()).rev() {
+            for edge in &self.nodes[id].inputs {
+                needed[edge.from] |= match edge.update_before {
+                    UpdateBefore::Required => true,
+                    UpdateBefore::Inherit => needed[id],
+                    UpdateBefore::NotNeeded => false,
+                };
+            }
+        }
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            // Who only hands on sends what comes, also when another consumer of its input asked for it.
+            let hands_on = !node.inputs.is_empty()
+                && node.inputs.iter().all(|e| e.update_before == UpdateBefore::Inherit)
+                && node.inputs.iter().any(|e| self.nodes[e.from].changelog.update_before);
+            self.nodes[id].changelog.update_before &= needed[id] || hands_on;
+        }
     }
 
     /// Whether an edge needs no channel: forward, or between two single subtasks.

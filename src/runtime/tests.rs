@@ -16,7 +16,9 @@ use crate::connectors::{
 use crate::error::{Error, Result};
 use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
 use crate::runtime::exchange::{Partitioning, split};
-use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory, StreamGraph};
+use crate::runtime::graph::{
+    ChangelogMode, Edge, Node, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
+};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::runtime::snapshot::{KeyGroup, SnapshotReader, SnapshotWriter};
@@ -222,7 +224,7 @@ fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at:
         detail: String::new(),
         parallelism,
         inputs,
-        changelog: ChangelogMode::AppendOnly,
+        changelog: ChangelogMode::APPEND_ONLY,
         kind,
     };
     let source = graph.add(node(
@@ -235,9 +237,19 @@ fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at:
         vec![],
     ));
     let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(Sums { sums: BTreeMap::new(), fail_at })));
-    let edge = Edge { from: source, port: 0, partitioning: Partitioning::Hash(vec![0]) };
+    let edge = Edge {
+        from: source,
+        port: 0,
+        partitioning: Partitioning::Hash(vec![0]),
+        update_before: UpdateBefore::Required,
+    };
     let sums = graph.add(node("sums", NodeKind::Operator(factory), vec![edge]));
-    let edge = Edge { from: sums, port: 0, partitioning: Partitioning::Forward };
+    let edge = Edge {
+        from: sums,
+        port: 0,
+        partitioning: Partitioning::Forward,
+        update_before: UpdateBefore::Required,
+    };
     graph.add(node(
         "sink",
         NodeKind::Sink { sink: Arc::new(Recorder(out)), mode: WriteMode::Append },

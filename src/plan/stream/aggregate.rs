@@ -81,31 +81,27 @@ impl StreamPlanner {
                 .collect(),
             keys: column_exprs(&input.physical, &key_columns),
             aggregates: self.calls(&aggregate.aggr_expr, &schema, &input.physical)?,
-            input_retracts: input.changelog == ChangelogMode::Retract,
+            input_retracts: !input.changelog.is_append_only(),
+            // Each subtask is told when the whole graph is known.
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
             emit_default_row_on_end: true,
         };
         config.validate()?;
         let detail = describe(&aggregate.group_expr, &aggregate.aggr_expr);
+        // A group vanishes only with its last row.
+        let changelog =
+            if input.changelog.is_append_only() { ChangelogMode::UPDATES } else { ChangelogMode::ALL };
         let factory: OperatorFactory = Arc::new(move |subtask| {
-            Ok(Box::new(GroupAggregateOperator::new(config.clone(), subtask.key_groups)?))
+            let config =
+                GroupAggregateConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+            Ok(Box::new(GroupAggregateOperator::new(config, subtask.key_groups)?))
         });
-        let node = self.add_operator(
-            "GroupAggregate",
-            detail,
-            &input,
-            ChangelogMode::Retract,
-            Some(key_columns),
-            factory,
-        );
-        Ok(Relation::plain(
-            node,
-            aggregate.schema.clone(),
-            output_schema,
-            ChangelogMode::Retract,
-            BTreeSet::new(),
-        ))
+        let exchange = Some(key_columns);
+        let node = self.add_operator("GroupAggregate", detail, &input, changelog, exchange, factory);
+        let relation =
+            Relation::plain(node, aggregate.schema.clone(), output_schema, changelog, BTreeSet::new());
+        Ok(relation.with_keys(vec![(0..keys.len()).collect()]))
     }
 
     fn lower_window_aggregate(
@@ -157,7 +153,7 @@ impl StreamPlanner {
             keys: column_exprs(&input.physical, &key_columns),
             aggregates: self.calls(&aggregate.aggr_expr, &schema, &input.physical)?,
             phase: WindowPhase::Single,
-            input_retracts: input.changelog == ChangelogMode::Retract,
+            input_retracts: !input.changelog.is_append_only(),
         };
         config.validate()?;
         let detail = format!("{}, window=[{text}]", describe(&aggregate.group_expr, &aggregate.aggr_expr));
@@ -175,7 +171,7 @@ impl StreamPlanner {
                 "LocalWindowAggregate",
                 detail.clone(),
                 &input,
-                ChangelogMode::AppendOnly,
+                ChangelogMode::APPEND_ONLY,
                 None,
                 build(local),
             );
@@ -186,7 +182,7 @@ impl StreamPlanner {
                 "GlobalWindowAggregate",
                 detail,
                 &between,
-                ChangelogMode::AppendOnly,
+                ChangelogMode::APPEND_ONLY,
                 Some(keys),
                 build(global),
             )
@@ -195,7 +191,7 @@ impl StreamPlanner {
                 "WindowAggregate",
                 detail,
                 &input,
-                ChangelogMode::AppendOnly,
+                ChangelogMode::APPEND_ONLY,
                 Some(key_columns),
                 build(config),
             )
@@ -204,10 +200,11 @@ impl StreamPlanner {
             node,
             aggregate.schema.clone(),
             output_schema,
-            ChangelogMode::AppendOnly,
+            ChangelogMode::APPEND_ONLY,
             rowtime,
         );
-        Ok(Relation { attached, ..plain })
+        let key = (0..groups.len()).collect();
+        Ok(Relation { attached, ..plain }.with_keys(vec![key]))
     }
 
     /// Physical columns that hold the keys; a calc computes those that are not columns already.

@@ -22,6 +22,7 @@ use datafusion::common::DFSchema;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
 use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::connectors::{Sink, SinkChangelog, WriteMode};
@@ -33,7 +34,9 @@ use crate::plan::nested::nested_paths;
 use crate::plan::watermark::WatermarkNode;
 use crate::plan::window_tvf::WindowTvfNode;
 use crate::runtime::exchange::Partitioning;
-use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph};
+use crate::runtime::graph::{
+    ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
+};
 
 pub use relation::{ColumnRef, Relation};
 
@@ -74,7 +77,8 @@ impl StreamPlanner {
     }
 
     /// The graph built so far.
-    pub fn finish(self) -> StreamGraph {
+    pub fn finish(mut self) -> StreamGraph {
+        self.graph.drop_unneeded_update_before();
         self.graph
     }
 
@@ -95,7 +99,7 @@ impl StreamPlanner {
         let relation = self.lower(plan)?;
         let relation = self.materialize(relation)?;
         let mut relation = self.trim(relation)?;
-        if relation.changelog == ChangelogMode::Retract && sink.changelog() == SinkChangelog::AppendOnly {
+        if !relation.changelog.is_append_only() && sink.changelog() == SinkChangelog::AppendOnly {
             let producer = self.graph.nodes[relation.node].name;
             return Err(Error::unsupported(format!(
                 "Table sink '{name}' doesn't support consuming update and delete changes which is produced by node {producer}"
@@ -117,13 +121,17 @@ impl StreamPlanner {
             Some(columns) if parallelism > 1 => Partitioning::Hash(columns),
             _ => Partitioning::Forward,
         };
+        let update_before = match sink.changelog() {
+            SinkChangelog::Upsert => UpdateBefore::NotNeeded,
+            SinkChangelog::AppendOnly | SinkChangelog::All => UpdateBefore::Required,
+        };
         let uid = self.uid("Sink", name, &[relation.node]);
         self.graph.add(Node {
             uid,
             name: "Sink",
             detail: format!("table=[{name}]"),
             parallelism,
-            inputs: vec![Edge { from: relation.node, port: 0, partitioning }],
+            inputs: vec![Edge { from: relation.node, port: 0, partitioning, update_before }],
             changelog: relation.changelog,
             kind: NodeKind::Sink { sink, mode },
         });
@@ -182,7 +190,7 @@ impl StreamPlanner {
             CalcConfig { condition: Some(condition), projection: None, schema: input.physical.clone() };
         let detail = format!("where=[{}]", filter.predicate);
         let node = self.add_calc(config, detail, &input);
-        Ok(Relation { node, ..input })
+        Ok(Relation { node, changelog: self.graph.nodes[node].changelog, ..input })
     }
 
     fn lower_projection(&mut self, projection: &Projection) -> Result<Relation> {
@@ -225,7 +233,7 @@ impl StreamPlanner {
         });
         let config = CalcConfig { condition, projection: Some(exprs), schema: relation.physical.clone() };
         let node = self.add_calc(config, detail, &input);
-        Ok(Relation { node, ..relation })
+        Ok(Relation { node, changelog: self.graph.nodes[node].changelog, ..relation })
     }
 
     fn lower_union(
@@ -241,11 +249,7 @@ impl StreamPlanner {
             })
             .collect::<Result<Vec<_>>>()?;
         let parallelism = inputs.iter().map(|i| self.graph.nodes[i.node].parallelism).max().unwrap_or(1);
-        let changelog = if inputs.iter().any(|i| i.changelog == ChangelogMode::Retract) {
-            ChangelogMode::Retract
-        } else {
-            ChangelogMode::AppendOnly
-        };
+        let changelog = inputs.iter().fold(ChangelogMode::APPEND_ONLY, |all, i| all.union(i.changelog));
         let mut rowtime = inputs.first().map(|i| i.rowtime.clone()).unwrap_or_default();
         for input in &inputs {
             rowtime.retain(|c| input.rowtime.contains(c));
@@ -261,6 +265,7 @@ impl StreamPlanner {
                 } else {
                     Partitioning::Rebalance
                 },
+                update_before: UpdateBefore::Inherit,
             })
             .collect();
         let operator_schema = schema.clone();
@@ -281,12 +286,28 @@ impl StreamPlanner {
     }
 
     fn add_calc(&mut self, config: CalcConfig, detail: String, input: &Relation) -> NodeId {
+        let mut changelog = input.changelog;
+        let mut update_before = UpdateBefore::Inherit;
+        if let Some(condition) = &config.condition
+            && changelog.update_after
+        {
+            let columns: Vec<usize> = collect_columns(condition).iter().map(|c| c.index()).collect();
+            // A condition on a key holds for both halves of an update or for none.
+            if !input.keys.iter().any(|key| columns.iter().all(|c| key.contains(c))) {
+                update_before = UpdateBefore::Required;
+                // Halves that are torn apart become a delete or an insert.
+                changelog.delete = true;
+            }
+        }
         let factory: OperatorFactory =
             Arc::new(move |_| Ok(Box::new(CalcOperator::try_new(config.clone())?)));
-        self.add_operator("Calc", detail, input, input.changelog, None, factory)
+        let node = self.add_operator("Calc", detail, input, changelog, None, factory);
+        self.graph.nodes[node].inputs.iter_mut().for_each(|edge| edge.update_before = update_before);
+        node
     }
 
-    /// Adds an operator behind `input`: chained, or behind a keyed exchange on `keys` (gathered when there are none).
+    /// Adds an operator behind `input`: chained, handing on what comes, or behind a keyed exchange on `keys` (gathered
+    /// when there are none), retracting.
     fn add_operator(
         &mut self,
         name: &'static str,
@@ -297,10 +318,10 @@ impl StreamPlanner {
         factory: OperatorFactory,
     ) -> NodeId {
         let upstream = self.graph.nodes[input.node].parallelism;
-        let (partitioning, parallelism) = match keys {
-            None => (Partitioning::Forward, upstream),
-            Some(keys) if keys.is_empty() => (Partitioning::Single, 1),
-            Some(keys) => (Partitioning::Hash(keys), self.options.parallelism),
+        let (partitioning, parallelism, update_before) = match keys {
+            None => (Partitioning::Forward, upstream, UpdateBefore::Inherit),
+            Some(keys) if keys.is_empty() => (Partitioning::Single, 1, UpdateBefore::Required),
+            Some(keys) => (Partitioning::Hash(keys), self.options.parallelism, UpdateBefore::Required),
         };
         let uid = self.uid(name, &detail, &[input.node]);
         self.graph.add(Node {
@@ -308,7 +329,7 @@ impl StreamPlanner {
             name,
             detail,
             parallelism,
-            inputs: vec![Edge { from: input.node, port: 0, partitioning }],
+            inputs: vec![Edge { from: input.node, port: 0, partitioning, update_before }],
             changelog,
             kind: NodeKind::Operator(factory),
         })

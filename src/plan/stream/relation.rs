@@ -71,6 +71,9 @@ pub struct Relation {
     pub window: Option<PendingWindow>,
     /// Window columns made by an earlier window, if any.
     pub attached: Option<AttachedWindow>,
+    /// Sets of physical columns of which each is unique in the table that the changes add up to, at any time: upsert
+    /// keys. `[[]]` is a table of at most one row.
+    pub keys: Vec<Vec<usize>>,
 }
 
 impl Relation {
@@ -83,7 +86,33 @@ impl Relation {
         rowtime: BTreeSet<usize>,
     ) -> Self {
         let columns = (0..physical.fields().len()).map(ColumnRef::Physical).collect();
-        Relation { node, schema, physical, columns, changelog, rowtime, window: None, attached: None }
+        Relation {
+            node,
+            schema,
+            physical,
+            columns,
+            changelog,
+            rowtime,
+            window: None,
+            attached: None,
+            keys: Vec::new(),
+        }
+    }
+
+    /// The same with upsert keys.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<Vec<usize>>) -> Self {
+        Relation { keys, ..self }
+    }
+
+    /// Upsert keys after physical column `i` has become `to(i)`; a key that lost a column is none.
+    pub fn mapped_keys(&self, to: impl Fn(usize) -> Option<usize>) -> Vec<Vec<usize>> {
+        self.keys.iter().filter_map(|key| key.iter().map(|c| to(*c)).collect()).collect()
+    }
+
+    /// Whether some upsert key lies within the physical `columns`.
+    pub fn is_unique_by(&self, columns: &[usize]) -> bool {
+        self.keys.iter().any(|key| key.iter().all(|c| columns.contains(c)))
     }
 
     /// Index of the plan's column that `expr` is, aliases aside.
@@ -152,6 +181,7 @@ impl Relation {
         let mut rowtime = BTreeSet::new();
         let mut window = self.window.clone();
         let mut kept_time = None;
+        let mut moved: HashMap<usize, usize> = HashMap::new();
         let (mut start, mut end) = (None, None);
         for (expr, field) in exprs.iter().zip(schema.fields()) {
             let source = self.column_of(expr).map(|i| self.columns[i]);
@@ -161,6 +191,7 @@ impl Relation {
                     continue;
                 }
                 Some(ColumnRef::Physical(p)) => {
+                    moved.entry(p).or_insert(compiled.len());
                     if self.rowtime.contains(&p) {
                         rowtime.insert(compiled.len());
                     }
@@ -207,6 +238,7 @@ impl Relation {
             rowtime,
             window,
             attached,
+            keys: self.mapped_keys(|c| moved.get(&c).copied()),
         };
         Ok((relation, compiled))
     }
@@ -276,6 +308,8 @@ impl StreamPlanner {
             rowtime: BTreeSet::from([first + 2]),
             window: None,
             attached: Some(AttachedWindow { start: first, end: first + 1, zone: window.spec.zone }),
+            // A row is in several windows, once in each.
+            keys: input.keys.iter().map(|k| k.iter().copied().chain([first, first + 1]).collect()).collect(),
             ..input
         })
     }

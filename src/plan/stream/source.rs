@@ -82,8 +82,8 @@ impl StreamPlanner {
             .downcast_ref::<ConnectorTable>()
             .ok_or_else(|| Error::internal(format!("table {} has no streaming source", scan.table_name)))?;
         let changelog = match table.source.changelog() {
-            SourceChangelog::AppendOnly => ChangelogMode::AppendOnly,
-            SourceChangelog::Retract => ChangelogMode::Retract,
+            SourceChangelog::AppendOnly => ChangelogMode::APPEND_ONLY,
+            SourceChangelog::Retract => ChangelogMode::ALL,
             SourceChangelog::Upsert => return Err(not_yet("an upsert source")),
         };
         let key = format!("{}\n{}\n{:?}", table.identity, plan.display_indent(), self.nested);
@@ -147,7 +147,16 @@ impl StreamPlanner {
                 spec: SourceSpec { projection, watermark, idle_timeout },
             },
         });
-        let relation = Relation::plain(node, plan.schema().clone(), physical, changelog, rowtime);
+        let primary_key: Option<Vec<usize>> = table
+            .primary_key
+            .iter()
+            .map(|name| {
+                exprs.iter().position(|e| matches!(e.clone().unalias(), Expr::Column(c) if &c.name == name))
+            })
+            .collect();
+        let keys = primary_key.filter(|k| !k.is_empty()).into_iter().collect();
+        let relation =
+            Relation::plain(node, plan.schema().clone(), physical, changelog, rowtime).with_keys(keys);
         self.sources.insert(key, relation.clone());
         Ok(relation)
     }
@@ -241,13 +250,13 @@ impl StreamPlanner {
             detail: String::new(),
             parallelism: 1,
             inputs: Vec::new(),
-            changelog: ChangelogMode::AppendOnly,
+            changelog: ChangelogMode::APPEND_ONLY,
             kind: NodeKind::Source {
                 source: Arc::new(source),
                 scan: ScanRequest { batch_rows: BATCH_ROWS, ..ScanRequest::default() },
                 spec: SourceSpec::default(),
             },
         });
-        Relation::plain(node, schema, physical, ChangelogMode::AppendOnly, BTreeSet::new())
+        Relation::plain(node, schema, physical, ChangelogMode::APPEND_ONLY, BTreeSet::new())
     }
 }
