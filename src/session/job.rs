@@ -167,6 +167,9 @@ impl Execution {
     pub fn graph(&self, queries: &[OptimizedQuery]) -> Result<StreamGraph> {
         let mut planner = StreamPlanner::new(self.stream.clone());
         for query in queries {
+            planner.survey(&query.plan)?;
+        }
+        for query in queries {
             let enforcer = query.enforced.then_some(self.enforcer);
             planner.add_query(&query.plan, query.sink.clone(), query.mode, &query.table, enforcer)?;
         }

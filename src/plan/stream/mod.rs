@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod relation;
+mod shared_scan;
 mod source;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
 use crate::operators::union::UnionOperator;
-use crate::plan::nested::nested_paths;
+use crate::plan::stream::shared_scan::SharedScan;
 use crate::plan::watermark::WatermarkNode;
 use crate::plan::window_tvf::WindowTvfNode;
 use crate::runtime::exchange::Partitioning;
@@ -57,8 +58,8 @@ pub struct StreamOptions {
 pub struct StreamPlanner {
     options: StreamOptions,
     graph: StreamGraph,
-    /// Sources that several queries of a statement set share.
-    sources: HashMap<String, Relation>,
+    /// Tables that the queries read.
+    scans: HashMap<String, SharedScan>,
     uids: HashMap<String, usize>,
     /// Nested fields that the queries read.
     nested: BTreeSet<Vec<String>>,
@@ -70,7 +71,7 @@ impl StreamPlanner {
         StreamPlanner {
             options,
             graph: StreamGraph::default(),
-            sources: HashMap::new(),
+            scans: HashMap::new(),
             uids: HashMap::new(),
             nested: BTreeSet::new(),
         }
@@ -82,7 +83,7 @@ impl StreamPlanner {
         self.graph
     }
 
-    /// Adds an optimized plan that ends in `sink`; gives the changelog that reaches it. With an `enforcer` the rows are
+    /// Adds an optimized and surveyed plan that ends in `sink`; gives the changelog that reaches it. With an `enforcer` the rows are
     /// brought to the sink's schema and NULLs in NOT NULL columns are refused or dropped.
     ///
     /// # Errors
@@ -95,7 +96,6 @@ impl StreamPlanner {
         name: &str,
         enforcer: Option<NotNullEnforcer>,
     ) -> Result<ChangelogMode> {
-        self.nested = nested_paths(plan)?;
         let relation = self.lower(plan)?;
         let relation = self.materialize(relation)?;
         let mut relation = self.trim(relation)?;

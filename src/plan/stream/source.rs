@@ -4,167 +4,134 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::datasource::source_as_provider;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::{
-    EmptyRelation, Expr, LogicalPlan, Operator as BinaryOperator, TableScan, Values,
+    EmptyRelation, Expr, ExprSchemable, LogicalPlan, Operator as BinaryOperator, Values,
 };
 
 use crate::connectors::values::ValuesSource;
 use crate::connectors::{ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
-use crate::plan::stream::{Relation, StreamPlanner, not_yet, physical_expr};
-use crate::plan::table::ConnectorTable;
+use crate::plan::stream::shared_scan::scan_use;
+use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet, physical_expr};
 use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::{ChangelogMode, Node, NodeKind};
 use crate::runtime::operator::BATCH_ROWS;
 use crate::runtime::source::{SourceSpec, WatermarkExpr};
 
-/// A scan and the columns made of it, as expressions over the scan.
-struct ScanColumns<'a> {
-    scan: &'a TableScan,
-    exprs: Vec<Expr>,
-}
-
-/// Sees a plan as projections over one scan, if it is.
-fn scan_columns(plan: &LogicalPlan) -> Result<Option<ScanColumns<'_>>> {
-    Ok(match plan {
-        LogicalPlan::TableScan(scan) => {
-            let exprs = scan.projected_schema.columns().into_iter().map(Expr::Column).collect();
-            Some(ScanColumns { scan, exprs })
-        }
-        LogicalPlan::SubqueryAlias(alias) => scan_columns(&alias.input)?,
-        LogicalPlan::Projection(projection) => match scan_columns(&projection.input)? {
-            None => None,
-            Some(inner) => {
-                let schema = projection.input.schema();
-                let exprs = projection
-                    .expr
-                    .iter()
-                    .map(|e| {
-                        let substituted = e.clone().transform(|e| {
-                            Ok(match &e {
-                                Expr::Column(c) => match schema.maybe_index_of_column(c) {
-                                    Some(i) => Transformed::yes(inner.exprs[i].clone().unalias()),
-                                    None => Transformed::no(e),
-                                },
-                                _ => Transformed::no(e),
-                            })
-                        })?;
-                        Ok(substituted.data)
-                    })
-                    .collect::<Result<_>>()?;
-                Some(ScanColumns { scan: inner.scan, exprs })
-            }
-        },
-        _ => None,
-    })
-}
-
 impl StreamPlanner {
-    /// A scan, or a watermark over one.
+    /// A scan, or a watermark over one: the source that all its users in the job share.
     pub(super) fn lower_source(&mut self, plan: &LogicalPlan) -> Result<Relation> {
-        let (watermark, input) = match plan {
-            LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WatermarkNode>() {
-                Some(node) => (Some(node), &node.input),
-                None => return Err(not_yet(e.node.name())),
-            },
-            _ => (None, plan),
-        };
-        let Some(ScanColumns { scan, exprs }) = scan_columns(input)? else {
-            return Err(Error::internal(format!("a watermark stands over {}", input.display())));
-        };
-        let provider = source_as_provider(&scan.source)?;
-        let table = provider
-            .as_any()
-            .downcast_ref::<ConnectorTable>()
-            .ok_or_else(|| Error::internal(format!("table {} has no streaming source", scan.table_name)))?;
+        let Some(found) = scan_use(plan)? else { return Err(not_yet(&plan.display().to_string())) };
+        let shared = self
+            .scans
+            .get(&found.key)
+            .ok_or_else(|| Error::internal(format!("{} was not surveyed", found.scan.table_name)))?;
+        let table = shared.table()?;
         let changelog = match table.source.changelog() {
             SourceChangelog::AppendOnly => ChangelogMode::APPEND_ONLY,
             SourceChangelog::Retract => ChangelogMode::ALL,
             SourceChangelog::Upsert => return Err(not_yet("an upsert source")),
         };
-        let key = format!("{}\n{}\n{:?}", table.identity, plan.display_indent(), self.nested);
-        if let Some(shared) = self.sources.get(&key) {
-            return Ok(Relation { schema: plan.schema().clone(), ..shared.clone() });
+        let source_schema = table.source.schema();
+        let mut read: Vec<usize> = Vec::new();
+        for (_, expr) in &shared.columns {
+            for column in expr.column_refs() {
+                read.push(source_schema.index_of(&column.name)?);
+            }
         }
-        let schema = input.schema();
-        let scan_schema = scan.projected_schema.as_ref();
-        let identity = exprs.len() == scan_schema.fields().len()
-            && exprs.iter().enumerate().all(
-                |(i, e)| matches!(e, Expr::Column(c) if scan_schema.maybe_index_of_column(c) == Some(i)),
-            );
-        let physical: SchemaRef = Arc::new(schema.as_arrow().clone());
-        let projection = if identity {
-            None
-        } else {
-            let compiled = exprs
-                .iter()
-                .map(|e| physical_expr(&e.clone().unalias(), scan_schema, &self.options.props))
-                .collect::<Result<Vec<_>>>()?;
-            Some((compiled, physical.clone()))
+        read.sort_unstable();
+        read.dedup();
+        let scan_schema = DFSchema::try_from(source_schema.project(&read)?)?;
+        let fields = shared.columns.iter().map(|(name, expr)| {
+            let (_, field) = expr.to_field(&scan_schema)?;
+            Ok(Arc::new(field.as_ref().clone().with_name(name)))
+        });
+        let physical: SchemaRef = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+        let column_of = |name: &str| {
+            shared.columns.iter().position(|(_, e)| matches!(e, Expr::Column(c) if c.name == name))
         };
-        let mut rowtime = BTreeSet::new();
-        let watermark = match watermark {
+        let primary_key: Option<Vec<usize>> = table.primary_key.iter().map(|c| column_of(c)).collect();
+        let columns = found
+            .columns
+            .iter()
+            .map(|column| {
+                let position = shared.columns.iter().position(|c| c == column);
+                position.map(ColumnRef::Physical).ok_or_else(|| Error::internal("a column was not surveyed"))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut relation =
+            Relation::plain(0, plan.schema().clone(), physical.clone(), changelog, BTreeSet::new())
+                .with_keys(primary_key.filter(|k| !k.is_empty()).into_iter().collect());
+        relation.columns = columns;
+        let watermark = match found.watermark {
             None => None,
             Some(node) => {
-                let (expr, column) = self.watermark(node, schema)?;
-                rowtime.insert(column);
+                let (expr, column) = self.watermark(node, &relation)?;
+                relation.rowtime.insert(column);
                 Some(expr)
             }
         };
-        let mut detail = format!("table=[{}]", table.name);
+        if let Some(node) = shared.node {
+            relation.node = node;
+            return self.trim(relation);
+        }
+        let identity =
+            shared.columns.len() == read.len()
+                && shared.columns.iter().enumerate().all(
+                    |(i, (_, e))| matches!(e, Expr::Column(c) if scan_schema.field(i).name() == &c.name),
+                );
+        let projection = if identity {
+            None
+        } else {
+            let compiled = shared
+                .columns
+                .iter()
+                .map(|(_, e)| physical_expr(e, &scan_schema, &self.options.props))
+                .collect::<Result<Vec<_>>>()?;
+            Some((compiled, physical.clone()))
+        };
         let names: Vec<&str> = physical.fields().iter().map(|f| f.name().as_str()).collect();
-        detail.push_str(&format!(", fields=[{}]", names.join(", ")));
-        if let LogicalPlan::Extension(e) = plan
-            && let Some(node) = e.node.as_any().downcast_ref::<WatermarkNode>()
-        {
+        let mut detail = format!("table=[{}], fields=[{}]", table.name, names.join(", "));
+        if let Some(node) = found.watermark {
             detail.push_str(&format!(", watermark=[{}]", node.watermark));
         }
         let request = ScanRequest {
-            projection: scan.projection.clone(),
-            filters: scan.filters.clone(),
-            limit: scan.fetch,
+            projection: (read.len() < source_schema.fields().len()).then_some(read),
+            filters: shared.filters(),
+            limit: shared.limit(),
             nested: Some(self.nested.iter().cloned().collect()),
             batch_rows: BATCH_ROWS,
             metrics: table.metrics.add_source(),
         };
         let idle_timeout =
             table.idle_timeout.or(self.options.idle_timeout).filter(|t| !t.is_zero() && watermark.is_some());
+        let kind = NodeKind::Source {
+            source: table.source.clone(),
+            scan: request,
+            spec: SourceSpec { projection, watermark, idle_timeout },
+        };
         let uid = self.uid("Source", &detail, &[]);
-        let node = self.graph.add(Node {
+        relation.node = self.graph.add(Node {
             uid,
             name: "Source",
             detail,
             parallelism: self.options.parallelism,
             inputs: Vec::new(),
             changelog,
-            kind: NodeKind::Source {
-                source: table.source.clone(),
-                scan: request,
-                spec: SourceSpec { projection, watermark, idle_timeout },
-            },
+            kind,
         });
-        let primary_key: Option<Vec<usize>> = table
-            .primary_key
-            .iter()
-            .map(|name| {
-                exprs.iter().position(|e| matches!(e.clone().unalias(), Expr::Column(c) if &c.name == name))
-            })
-            .collect();
-        let keys = primary_key.filter(|k| !k.is_empty()).into_iter().collect();
-        let relation =
-            Relation::plain(node, plan.schema().clone(), physical, changelog, rowtime).with_keys(keys);
-        self.sources.insert(key, relation.clone());
-        Ok(relation)
+        if let Some(shared) = self.scans.get_mut(&found.key) {
+            shared.node = Some(relation.node);
+        }
+        self.trim(relation)
     }
 
-    /// The watermark over the columns of `schema`, and its row time column.
-    fn watermark(&self, node: &WatermarkNode, schema: &DFSchemaRef) -> Result<(WatermarkExpr, usize)> {
-        let column_of = |e: &Expr| match e {
-            Expr::Column(c) => schema.maybe_index_of_column(c),
+    /// The watermark over the physical columns of `relation`, and its row time column.
+    fn watermark(&self, node: &WatermarkNode, relation: &Relation) -> Result<(WatermarkExpr, usize)> {
+        let column_of = |e: &Expr| match relation.column_of(e).map(|i| relation.columns[i]) {
+            Some(ColumnRef::Physical(p)) => Some(p),
             _ => None,
         };
         let column = column_of(&node.column)
@@ -194,10 +161,7 @@ impl StreamPlanner {
         };
         let expr = match simple {
             Some(delay_ms) => WatermarkExpr::Delay { column, delay_ms },
-            None => WatermarkExpr::Any {
-                column,
-                expr: physical_expr(&node.watermark, schema, &self.options.props)?,
-            },
+            None => WatermarkExpr::Any { column, expr: self.physical(&node.watermark, relation)? },
         };
         Ok((expr, column))
     }

@@ -1,0 +1,190 @@
+//! Which scans of a job are one source.
+//!
+//! ```text
+//!  all plans of the job ─► survey ─► table + watermark ─► SharedScan: every column and row that some query reads
+//!                                                               │ first query that is lowered
+//!                                                               ▼
+//!                                                          one Source node ─► [Calc with the query's columns] ─► …
+//! ```
+//!
+//! The inserts of a statement set, and the sides of a self join, read a topic once whatever columns each of them wants.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+
+use crate::error::{Error, Result};
+use crate::plan::stream::StreamPlanner;
+use crate::plan::table::ConnectorTable;
+use crate::plan::watermark::WatermarkNode;
+use crate::runtime::graph::NodeId;
+
+/// A column as a query calls it, and what it is of the table's columns (without qualifiers).
+pub(super) type NamedExpr = (String, Expr);
+
+/// One place in a plan that reads a table.
+pub(super) struct ScanUse<'a> {
+    /// Equal for uses that can share a source.
+    pub key: String,
+    /// The scan.
+    pub scan: &'a TableScan,
+    /// The watermark over it, if any.
+    pub watermark: Option<&'a WatermarkNode>,
+    /// Columns of the plan, in its order.
+    pub columns: Vec<NamedExpr>,
+}
+
+/// A table as the whole job reads it.
+pub(super) struct SharedScan {
+    /// Always a [`ConnectorTable`].
+    pub provider: Arc<dyn TableProvider>,
+    /// Every column that some query reads.
+    pub columns: Vec<NamedExpr>,
+    /// For each use, its filters.
+    filters: Vec<Vec<Expr>>,
+    /// For each use, how many rows it needs.
+    fetch: Vec<Option<usize>>,
+    /// The source node, once a query has been lowered.
+    pub node: Option<NodeId>,
+}
+
+impl SharedScan {
+    /// The connector's table.
+    pub fn table(&self) -> Result<&ConnectorTable> {
+        connector_table(&self.provider)
+    }
+
+    /// Predicates of which a row that some query wants fulfills each.
+    pub fn filters(&self) -> Vec<Expr> {
+        match self.filters.as_slice() {
+            [only] => only.clone(),
+            all => {
+                let each: Option<Vec<Expr>> = all.iter().map(|f| conjunction(f.clone())).collect();
+                each.and_then(disjunction).into_iter().collect()
+            }
+        }
+    }
+
+    /// Rows that are enough.
+    pub fn limit(&self) -> Option<usize> {
+        match self.fetch.as_slice() {
+            [only] => *only,
+            _ => None,
+        }
+    }
+}
+
+fn connector_table(provider: &Arc<dyn TableProvider>) -> Result<&ConnectorTable> {
+    provider
+        .as_any()
+        .downcast_ref::<ConnectorTable>()
+        .ok_or_else(|| Error::internal(format!("no streaming source: {provider:?}")))
+}
+
+/// Sees a plan as a use of a table: a scan, or a watermark over projections over one.
+pub(super) fn scan_use(plan: &LogicalPlan) -> Result<Option<ScanUse<'_>>> {
+    let (watermark, input) = match plan {
+        LogicalPlan::TableScan(_) => (None, plan),
+        LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WatermarkNode>() {
+            Some(node) => (Some(node), &node.input),
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    let Some((scan, exprs)) = scan_columns(input)? else {
+        return Err(Error::internal(format!("a watermark stands over {}", input.display())));
+    };
+    let provider = source_as_provider(&scan.source)?;
+    let mut key = connector_table(&provider)?.identity.to_string();
+    if let Some(node) = watermark {
+        let expr = substitute(&node.watermark, input.schema(), &exprs)?;
+        let column = substitute(&node.column, input.schema(), &exprs)?;
+        key.push_str(&format!(" {column} {expr}"));
+    }
+    let names = input.schema().fields().iter().map(|f| f.name().clone());
+    Ok(Some(ScanUse { key, scan, watermark, columns: names.zip(exprs).collect() }))
+}
+
+/// A plan of projections over one scan: what its columns are of the scan's.
+fn scan_columns(plan: &LogicalPlan) -> Result<Option<(&TableScan, Vec<Expr>)>> {
+    Ok(match plan {
+        LogicalPlan::TableScan(scan) => {
+            let columns = scan.projected_schema.fields().iter();
+            Some((scan, columns.map(|f| Expr::Column(Column::new_unqualified(f.name()))).collect()))
+        }
+        LogicalPlan::SubqueryAlias(alias) => scan_columns(&alias.input)?,
+        LogicalPlan::Projection(projection) => match scan_columns(&projection.input)? {
+            None => None,
+            Some((scan, inner)) => {
+                let schema = projection.input.schema();
+                let exprs =
+                    projection.expr.iter().map(|e| substitute(e, schema, &inner)).collect::<Result<_>>()?;
+                Some((scan, exprs))
+            }
+        },
+        _ => None,
+    })
+}
+
+/// `expr` with the columns of `schema` replaced by `exprs`.
+fn substitute(expr: &Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr> {
+    let replaced = expr.clone().unalias().transform(|e| {
+        Ok(match &e {
+            Expr::Column(c) => match schema.maybe_index_of_column(c) {
+                Some(i) => Transformed::yes(exprs[i].clone()),
+                None => Transformed::no(e),
+            },
+            _ => Transformed::no(e),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
+fn unqualified(expr: &Expr) -> Result<Expr> {
+    let stripped = expr.clone().transform(|e| {
+        Ok(match e {
+            Expr::Column(c) => Transformed::yes(Expr::Column(Column::new_unqualified(c.name))),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(stripped.data)
+}
+
+impl StreamPlanner {
+    /// Notes which tables, columns and rows a plan reads. Every plan of the job is surveyed before the first is added.
+    ///
+    /// # Errors
+    /// Internal for plans that cannot be lowered either.
+    pub fn survey(&mut self, plan: &LogicalPlan) -> Result<()> {
+        self.nested.extend(crate::plan::nested::nested_paths(plan)?);
+        self.survey_scans(plan)
+    }
+
+    fn survey_scans(&mut self, plan: &LogicalPlan) -> Result<()> {
+        let Some(found) = scan_use(plan)? else {
+            return plan.inputs().into_iter().try_for_each(|input| self.survey_scans(input));
+        };
+        let provider = source_as_provider(&found.scan.source)?;
+        let filters = found.scan.filters.iter().map(unqualified).collect::<Result<Vec<_>>>()?;
+        let shared = self.scans.entry(found.key).or_insert_with(|| SharedScan {
+            provider,
+            columns: Vec::new(),
+            filters: Vec::new(),
+            fetch: Vec::new(),
+            node: None,
+        });
+        shared.filters.push(filters);
+        shared.fetch.push(found.scan.fetch);
+        for column in found.columns {
+            if !shared.columns.contains(&column) {
+                shared.columns.push(column);
+            }
+        }
+        Ok(())
+    }
+}
