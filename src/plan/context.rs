@@ -22,6 +22,7 @@ use crate::error::{Error, Location, Result};
 use crate::functions;
 use crate::plan::select_names::name_columns;
 use crate::plan::table::DerivedTable;
+use crate::plan::unknown_column;
 use crate::plan::window_tvf::WindowTvfPlanner;
 use crate::runtime::job::JobMetrics;
 use crate::sql::ast::{HINT_MARK, Query};
@@ -149,11 +150,15 @@ impl Planner {
     }
 
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let written = query;
         let mut query = query.clone();
         name_columns(&mut query);
         functions::rewrite_query_ast(&mut query)?;
         let planner = SqlToRel::new_with_options(self, parser_options());
-        Ok(planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)))?)
+        planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
+            let location = unknown_column::locate(&e, written);
+            location.into_iter().fold(Error::from(e), Error::at)
+        })
     }
 
     /// Plans an expression over the columns of `schema`.

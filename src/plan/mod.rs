@@ -17,5 +17,6 @@ pub mod reader_exec;
 pub mod select_names;
 pub mod stream;
 pub mod table;
+mod unknown_column;
 pub mod watermark;
 pub mod window_tvf;
