@@ -44,6 +44,9 @@ pub(super) struct Input {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) input: Input,
+    /// Memory of the process, e.g. 2GB, beyond which state rests on disk [default: 70 % of the machine's].
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
     /// How queries are printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) format: Format,

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use crate::error::{Error, Result};
 use crate::runtime::ChangeBatch;
 use crate::runtime::job::RunningJob;
+use crate::session::config::PROCESS_MEMORY;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use crate::sql::ast::{ParsedStatement, Statement};
 
@@ -35,7 +36,9 @@ pub(super) async fn main(args: RunArgs) -> ExitCode {
 
 async fn run(args: RunArgs, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
     let scripts = scripts(&args.input)?;
-    let mut shell = Shell::new(args.input.set, interrupts.clone())?;
+    let mut set = args.input.set;
+    set.extend(args.memory.map(|size| (PROCESS_MEMORY.to_owned(), size)));
+    let mut shell = Shell::new(set, interrupts.clone())?;
     shell.format = args.format;
     shell.result_mode = args.result_mode;
     for script in &scripts {

@@ -6,7 +6,7 @@
 //!                         an empty line ends a batch, so does every control line
 //!  ~ 12:00:05             a watermark: time of 1970-01-01, `1970-01-02T00:00:00`, or milliseconds
 //!  @ 12:00:05             processing time
-//!  | 3                    barrier of epoch 3: flush, then snapshot
+//!  | 3                    barrier of epoch 3: drain, then snapshot
 //!  | 3 x4                 as above, then restore into four fresh subtasks
 //!  .                      end of input: the greatest watermark, flush, on_end
 //! ```
@@ -181,7 +181,7 @@ impl OperatorHarness {
     fn barrier(&mut self, text: &mut Vec<String>) -> Result<()> {
         let mut all = OperatorSnapshot::new();
         for i in 0..self.subtasks.len() {
-            self.call(i, text, |s, out| s.flush(out))?;
+            self.call(i, text, |s, out| s.drain(out))?;
             let mut writer = SnapshotWriter::new();
             self.subtasks[i].snapshot(&mut writer)?;
             for (table, parts) in writer.finish() {

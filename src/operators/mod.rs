@@ -5,6 +5,7 @@ pub mod constraint_enforcer;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
+pub mod spilling;
 pub mod union;
 pub mod window_aggregate;
 pub mod window_table_function;

@@ -15,7 +15,7 @@ use crate::error::{Result, ResultExt};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::job::JobMetrics;
-use crate::runtime::message::{Activity, Barrier, ChangeBatch, Epoch, Message, Timestamp};
+use crate::runtime::message::{Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, Timestamp};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::runtime::snapshot::{OperatorSnapshot, SnapshotWriter};
 
@@ -33,6 +33,7 @@ enum Work {
     Watermark(usize, Timestamp),
     Timer(usize, Timestamp),
     Flush(usize),
+    Drain(usize),
     End(usize),
 }
 
@@ -128,9 +129,10 @@ impl Chain {
         &mut self,
         barrier: Barrier,
     ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
-        self.run(Work::Flush(0)).await?;
-        let mut snapshots = Vec::with_capacity(self.operators.len());
-        for (uid, operator) in &mut self.operators {
+        let drains = barrier.keep || barrier.kind == BarrierKind::Final;
+        self.run(if drains { Work::Drain(0) } else { Work::Flush(0) }).await?;
+        let mut snapshots = Vec::new();
+        for (uid, operator) in self.operators.iter_mut().filter(|_| barrier.keep) {
             let mut writer = SnapshotWriter::new();
             operator.snapshot(&mut writer).context(|| format!("snapshot of {}", operator.name()))?;
             snapshots.push((uid.clone(), writer.finish()));
@@ -221,7 +223,12 @@ impl Chain {
         let depth = self.operators.len();
         let (i, progress) = match work {
             Work::Batch(i, _, batch) if i >= depth => return self.deliver(batch).await,
-            Work::Watermark(i, _) | Work::Timer(i, _) | Work::Flush(i) | Work::End(i) | Work::Resume(i)
+            Work::Watermark(i, _)
+            | Work::Timer(i, _)
+            | Work::Flush(i)
+            | Work::Drain(i)
+            | Work::End(i)
+            | Work::Resume(i)
                 if i >= depth =>
             {
                 return Ok(());
@@ -235,6 +242,10 @@ impl Chain {
             Work::Flush(i) => {
                 self.stack.push(Work::Flush(i + 1));
                 (i, self.operators[i].1.flush(&mut self.output))
+            }
+            Work::Drain(i) => {
+                self.stack.push(Work::Drain(i + 1));
+                (i, self.operators[i].1.drain(&mut self.output))
             }
             Work::End(i) => {
                 self.stack.push(Work::End(i + 1));

@@ -18,16 +18,18 @@ use tokio::task::JoinSet;
 
 use crate::connectors::{Committable, SinkCommitter, SplitState};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::operators::spilling::{SpillingConfig, SpillingOperator};
 use crate::runtime::chain::{Chain, Tail};
 use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
-use crate::runtime::graph::{NodeId, NodeKind, StreamGraph, SubtaskContext};
+use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind, Epoch};
 use crate::runtime::operator::Operator;
 use crate::runtime::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotReader};
 use crate::runtime::source::SourceHead;
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, run_channels, run_source};
+use crate::state::memory::StateMemory;
 
 /// State of a whole job at one epoch, by operator uid.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +48,8 @@ pub type SnapshotHook = Arc<dyn Fn(Epoch, &JobSnapshot) + Send + Sync>;
 pub struct JobOptions {
     /// `execution.checkpointing.interval`; `None` commits at the end only.
     pub checkpoint_interval: Option<Duration>,
+    /// Memory for operator state, beyond which it rests on disk; `None` for no limit.
+    pub memory: Option<StateMemory>,
     /// State to begin with.
     pub restore: Option<Arc<JobSnapshot>>,
     /// Called with each complete snapshot.
@@ -268,12 +272,18 @@ impl Coordinator {
                 NodeKind::Operator(factory) => {
                     for (subtask, chain) in operators.iter_mut().enumerate() {
                         let key_groups = KeyGroupRange::of_subtask(subtask, parallelism);
-                        let mut operator = factory(SubtaskContext {
+                        let context = SubtaskContext {
                             subtask,
                             parallelism,
                             key_groups,
                             emit_update_before: node.changelog.update_before,
-                        })?;
+                        };
+                        let mut operator = factory(context)?;
+                        if let (Some(memory), Some(keys)) = (&self.options.memory, node.exchange_keys())
+                            && operator.spillable()
+                        {
+                            operator = spilling(operator, factory.clone(), context, keys, memory);
+                        }
                         if let Some(tables) = restore.as_ref().and_then(|r| r.operators.get(&node.uid)) {
                             let reader = SnapshotReader::new(tables.clone(), key_groups);
                             operator.restore(&reader).context(|| format!("restoring {}", node.name))?;
@@ -375,7 +385,8 @@ impl Coordinator {
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
         self.pending = Some(Pending { epoch, kind, waiting, snapshot: JobSnapshot::default() });
-        self.barriers.send_replace(Some(Barrier { epoch, kind }));
+        let keep = self.options.on_snapshot.is_some();
+        self.barriers.send_replace(Some(Barrier { epoch, kind, keep }));
     }
 
     fn keep_committable(&mut self, event: TaskEvent) {
@@ -451,4 +462,20 @@ struct ChainSpec {
     source: Option<String>,
     sink: Option<usize>,
     tasks: Vec<(Chain, Option<SourceParts>)>,
+}
+
+/// `operator`, able to run with more state than memory.
+fn spilling(
+    operator: Box<dyn Operator>,
+    factory: OperatorFactory,
+    context: SubtaskContext,
+    keys: Vec<Vec<usize>>,
+    memory: &StateMemory,
+) -> Box<dyn Operator> {
+    let config = SpillingConfig {
+        factory: Arc::new(move |key_groups| factory(SubtaskContext { key_groups, ..context })),
+        keys,
+        range: context.key_groups,
+    };
+    Box::new(SpillingOperator::new(operator, config, memory.share()))
 }

@@ -83,11 +83,24 @@ impl ExchangeOutput {
 /// # Errors
 /// From `take`.
 pub fn split(batch: &ChangeBatch, hashes: &[u64], targets: usize) -> Result<Vec<(usize, ChangeBatch)>> {
+    split_by(batch, hashes, targets, |hash| subtask_of(KeyGroup::of_hash(hash), targets))
+}
+
+/// Splits a batch by `target` of each row's hash, below `targets`; as [`split`].
+///
+/// # Errors
+/// From `take`.
+pub fn split_by(
+    batch: &ChangeBatch,
+    hashes: &[u64],
+    targets: usize,
+    target: impl Fn(u64) -> usize,
+) -> Result<Vec<(usize, ChangeBatch)>> {
     let mut counts = vec![0usize; targets];
     let rows_target: Vec<u16> = hashes
         .iter()
         .map(|h| {
-            let t = subtask_of(KeyGroup::of_hash(*h), targets);
+            let t = target(*h);
             counts[t] += 1;
             t as u16
         })

@@ -140,6 +140,17 @@ pub struct Node {
     pub kind: NodeKind,
 }
 
+impl Node {
+    /// Key columns of each input, if rows come to all of them by key.
+    pub fn exchange_keys(&self) -> Option<Vec<Vec<usize>>> {
+        let keys = self.inputs.iter().map(|edge| match &edge.partitioning {
+            Partitioning::Hash(columns) => Some(columns.clone()),
+            _ => None,
+        });
+        keys.collect()
+    }
+}
+
 /// Nodes in topological order: inputs stand before their consumers.
 #[derive(Default)]
 pub struct StreamGraph {

@@ -214,6 +214,8 @@ pub struct Barrier {
     pub epoch: Epoch,
     /// Its cause.
     pub kind: BarrierKind,
+    /// Whether somebody keeps the snapshot; operators are not asked for their state otherwise.
+    pub keep: bool,
 }
 
 /// One in-band message of a channel.

@@ -130,6 +130,20 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
+    /// As [`Operator::flush`], and also what is held back at any price: before a barrier whose snapshot is kept.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn drain(&mut self, out: &mut Output) -> Result<Progress> {
+        self.flush(out)
+    }
+
+    /// Whether its state may be split by key group and rest on disk: all of it is keyed by the input's exchange, rows of
+    /// different keys do not meet, and its results do not depend on when a watermark passes.
+    fn spillable(&self) -> bool {
+        false
+    }
+
     /// Writes its state as typed columns. Cheap: no IO happens here.
     ///
     /// # Errors

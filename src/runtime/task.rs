@@ -118,6 +118,17 @@ pub async fn run_source(
     result
 }
 
+/// Timers that are due while there is always another batch.
+async fn due_timers(chain: &mut Chain) -> Result<()> {
+    if let Some(timer) = chain.next_timer() {
+        let now = now();
+        if timer <= now {
+            chain.timer(now).await?;
+        }
+    }
+    Ok(())
+}
+
 struct SourceTask {
     head: SourceHead,
     chain: Chain,
@@ -168,6 +179,7 @@ impl SourceTask {
                             self.chain.activity(Activity::Active).await?;
                         }
                         if batch.num_rows() > 0 {
+                            due_timers(&mut self.chain).await?;
                             self.chain.batch(0, batch).await?;
                         }
                         self.apply(Change { activity: None, ..change }).await?;
@@ -299,6 +311,7 @@ impl ChannelTask {
             match message {
                 Message::Batch(batch) => {
                     let batch = self.coalesce(queue, batch)?;
+                    due_timers(&mut self.chain).await?;
                     self.chain.batch(self.ports[queue], batch).await?;
                     tokio::task::yield_now().await;
                 }

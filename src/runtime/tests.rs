@@ -289,6 +289,7 @@ async fn a_snapshot_restored_into_fresh_tasks_goes_on_exactly_where_it_was() {
     let (seen, stop) = (snapshots.clone(), StopHandle::new());
     let stopper = stop.clone();
     let options = JobOptions {
+        memory: None,
         checkpoint_interval: Some(Duration::from_millis(20)),
         restore: None,
         on_snapshot: Some(Arc::new(move |_, s: &JobSnapshot| {
@@ -322,6 +323,7 @@ async fn a_snapshot_restored_into_fresh_tasks_goes_on_exactly_where_it_was() {
     let finished = Arc::new(Mutex::new(None));
     let keep = finished.clone();
     let options = JobOptions {
+        memory: None,
         checkpoint_interval: Some(Duration::from_millis(1)),
         restore: Some(Arc::new(snapshots[0].clone())),
         on_snapshot: Some(Arc::new(move |_, s: &JobSnapshot| *keep.lock().unwrap() = Some(s.clone()))),

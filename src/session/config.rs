@@ -4,15 +4,17 @@
 //! a notice, so that scripts run unchanged.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::connectors::options::parse_duration;
+use crate::connectors::options::{parse_bytes, parse_duration};
 use crate::error::{Error, Result};
 use crate::operators::constraint_enforcer::NotNullEnforcer;
 use crate::plan::context::nearest;
+use crate::state::memory::StateMemory;
 
 /// `execution.runtime-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub enum RuntimeMode {
     /// Batch when every table is bounded, streaming otherwise.
     Automatic,
 }
+
+/// The key behind `--memory`.
+pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
 
 /// Keys with a meaning here: (key, default, what it does).
 pub const KEYS: &[(&str, &str, &str)] = &[
@@ -53,6 +58,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("table.dynamic-table-options.enabled", "true", "whether /*+ OPTIONS */ hints are allowed"),
     ("table.display.max-column-width", "30", "columns wider than this are cut in tables on a terminal"),
     ("pipeline.name", "", "name of the job in messages"),
+    (
+        PROCESS_MEMORY,
+        "",
+        "memory of the process, beyond which state rests on disk; empty: 70 % of the machine's (--memory sets it)",
+    ),
+    ("io.tmp.dirs", "", "folder for state that rests on disk; empty: the system's temporary folder"),
 ];
 
 /// Prefixes whose keys go to connectors as they are.
@@ -164,6 +175,7 @@ impl SessionConfig {
         self.time_zone()?;
         self.hints_allowed()?;
         self.max_column_width()?;
+        self.process_memory()?;
         Ok(())
     }
 
@@ -225,6 +237,27 @@ impl SessionConfig {
             "" | "-1" => Some(None),
             v => v.parse().ok().filter(|n| *n > 0).map(Some),
         })
+    }
+
+    /// `taskmanager.memory.process.size` in bytes.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn process_memory(&self) -> Result<usize> {
+        self.parsed(PROCESS_MEMORY, "a size such as '2 GB'", |v| {
+            if v.is_empty() {
+                return Some(StateMemory::default_limit());
+            }
+            parse_bytes(v).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0)
+        })
+    }
+
+    /// `io.tmp.dirs`, the first of them.
+    pub fn temporary_folder(&self) -> PathBuf {
+        match self.get("io.tmp.dirs").split([',', '|']).next().map(str::trim) {
+            Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+            _ => std::env::temp_dir(),
+        }
     }
 
     /// `table.exec.sink.not-null-enforcer`.

@@ -32,6 +32,7 @@ use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
 use crate::runtime::{ChangeBatch, Epoch, Timestamp};
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
+use crate::state::memory::StateMemory;
 
 /// Rules that change the shape of a plan in ways the streaming lowering does not want: distinct aggregates stay
 /// aggregates, and limits are not pushed into sources that never end.
@@ -130,7 +131,11 @@ impl Execution {
                 idle_timeout: config.idle_timeout()?,
                 props,
             },
-            job: JobOptions { checkpoint_interval: config.checkpoint_interval()?, ..JobOptions::default() },
+            job: JobOptions {
+                checkpoint_interval: config.checkpoint_interval()?,
+                memory: Some(StateMemory::new(config.process_memory()?, config.temporary_folder())),
+                ..JobOptions::default()
+            },
             enforcer: config.not_null_enforcer()?,
         })
     }

@@ -1,4 +1,4 @@
-//! Keyed state: the stable key hash and the group directory.
+//! Keyed state: the stable key hash, the group directory, the memory budget and what goes to disk beyond it.
 //!
 //! ```text
 //!  key columns ──► key::hash_columns ──► 64-bit hash ──► key group (top 7 bits) ──► subtask
@@ -8,7 +8,9 @@
 
 pub mod directory;
 pub mod key;
+pub mod memory;
 pub mod ordinal;
+pub mod spill;
 
 pub use directory::{GroupDirectory, NO_SLOT};
 pub use key::{hash_columns, key_groups_of};

@@ -319,6 +319,10 @@ impl Operator for GroupAggregateOperator {
         Ok(progress)
     }
 
+    fn spillable(&self) -> bool {
+        !self.config.keys.is_empty()
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         if !self.bundle.is_empty() {
             return Err(Error::internal("a group aggregate was not flushed before a barrier"));

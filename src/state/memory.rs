@@ -1,0 +1,158 @@
+//! How much memory the state of streaming operators may take, and where the rest goes.
+//!
+//! ```text
+//!  --memory ─► StateMemory (one per session) ─► StateShare (one per operator instance): reports bytes, hears of excess
+//!                     └─► SpillStore: a folder of disposable files
+//! ```
+//!
+//! The limit is soft for a moment: an operator hears of an excess with its next batch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::error::{Error, Result};
+
+/// The budget of all operators of a session.
+#[derive(Debug, Clone)]
+pub struct StateMemory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Bytes of state that may be in memory.
+    limit: usize,
+    used: AtomicUsize,
+    operators: AtomicUsize,
+    spilled_bytes: AtomicU64,
+    store: SpillStore,
+}
+
+impl StateMemory {
+    /// A budget for a process that may take `process_limit` bytes; files go below `folder`.
+    ///
+    /// Half of the process' memory is for state: the other half is for batches under way, and for the copy of a part
+    /// of the state that writing and reading it back takes.
+    pub fn new(process_limit: usize, folder: PathBuf) -> Self {
+        StateMemory(Arc::new(Inner {
+            limit: process_limit / 2,
+            used: AtomicUsize::new(0),
+            operators: AtomicUsize::new(0),
+            spilled_bytes: AtomicU64::new(0),
+            store: SpillStore { folder, made: std::sync::OnceLock::new(), files: AtomicU64::new(0) },
+        }))
+    }
+
+    /// Joins the budget.
+    pub fn share(&self) -> StateShare {
+        self.0.operators.fetch_add(1, Ordering::Relaxed);
+        StateShare { memory: self.clone(), bytes: 0 }
+    }
+
+    /// Bytes written to disk so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.0.spilled_bytes.load(Ordering::Relaxed)
+    }
+
+    /// 70 % of what this process may use: of its control group's limit or of the machine's memory.
+    pub fn default_limit() -> usize {
+        let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
+        });
+        let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
+        // Where neither is known (macOS), a size that hardly any machine lacks.
+        let available = [machine, group].into_iter().flatten().min().unwrap_or(8 << 30);
+        available / 10 * 7
+    }
+}
+
+/// One operator instance's part of the budget.
+#[derive(Debug)]
+pub struct StateShare {
+    memory: StateMemory,
+    bytes: usize,
+}
+
+impl StateShare {
+    /// The operator holds `bytes` now.
+    pub fn report(&mut self, bytes: usize) {
+        let used = &self.memory.0.used;
+        if bytes >= self.bytes {
+            used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else {
+            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Bytes this operator should keep below while memory is short: an equal part of the budget.
+    pub fn fair(&self) -> usize {
+        self.memory.0.limit / self.memory.0.operators.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether the operator has to give memory back: `parts` of the budget are in use, and of its own part.
+    /// (`1.0` is all of it.)
+    pub fn is_over(&self, parts: f64) -> bool {
+        let over = |bytes: usize, limit: usize| bytes as f64 > limit as f64 * parts;
+        over(self.memory.0.used.load(Ordering::Relaxed), self.memory.0.limit) && over(self.bytes, self.fair())
+    }
+
+    /// Where files go.
+    pub fn store(&self) -> &SpillStore {
+        &self.memory.0.store
+    }
+
+    /// Counts bytes written to disk.
+    pub fn spilled(&self, bytes: u64) {
+        self.memory.0.spilled_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for StateShare {
+    fn drop(&mut self) {
+        self.report(0);
+        self.memory.0.operators.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A folder of this process' own, made with its first file, removed at the end.
+#[derive(Debug)]
+pub struct SpillStore {
+    folder: PathBuf,
+    made: std::sync::OnceLock<PathBuf>,
+    files: AtomicU64,
+}
+
+impl SpillStore {
+    /// The path of a new file.
+    ///
+    /// # Errors
+    /// External if the folder cannot be made.
+    pub fn new_file(&self) -> Result<PathBuf> {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        Ok(self.dir()?.join(format!("{number}.arrows")))
+    }
+
+    fn dir(&self) -> Result<&Path> {
+        if let Some(dir) = self.made.get() {
+            return Ok(dir);
+        }
+        let dir = self.folder.join(format!("tidelake-spill-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            Error::external(format!("cannot make {} for state that outgrew the memory: {e}", dir.display()))
+                .hint("give more with --memory, or another folder with SET 'io.tmp.dirs'")
+        })?;
+        Ok(self.made.get_or_init(|| dir))
+    }
+}
+
+impl Drop for SpillStore {
+    fn drop(&mut self) {
+        if let Some(dir) = self.made.get() {
+            // Disposable; what is left behind is in a temporary folder.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
