@@ -6,6 +6,7 @@ pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
 pub mod spilling;
+pub mod top_n;
 pub mod union;
 pub mod window_aggregate;
 pub mod window_table_function;

@@ -449,7 +449,7 @@ fn valid_but(slots: &[u32], null: Option<u32>) -> Option<NullBuffer> {
 }
 
 /// Floats that are equal as keys get the same bits; other columns stay as they are.
-fn one_zero_one_nan(column: &ArrayRef) -> ArrayRef {
+pub(crate) fn one_zero_one_nan(column: &ArrayRef) -> ArrayRef {
     let odd = |v: f64| canonical_bits(v) != v.to_bits();
     match column.data_type() {
         DataType::Float64 => {

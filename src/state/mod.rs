@@ -10,7 +10,12 @@ pub mod directory;
 pub mod key;
 pub mod memory;
 pub mod ordinal;
+
+pub mod row_store;
+pub mod sort_key;
 pub mod spill;
+pub mod ttl;
 
 pub use directory::{GroupDirectory, NO_SLOT};
 pub use key::{hash_columns, key_groups_of};
+pub use row_store::RowStore;

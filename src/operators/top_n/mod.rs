@@ -1,0 +1,391 @@
+//! Top-N: `ROW_NUMBER() OVER (PARTITION BY … ORDER BY …)` with a bound on the number; `ORDER BY … LIMIT`; `LIMIT`.
+//!
+//! ```text
+//!  batch ─► partitions (slots) ─► sort keys ─► worse than the last row of a full partition? dropped (append-only input)
+//!                                              │
+//!              partition's tree of row ids ◄───┴── row kept in typed columns under an id
+//!                       │ end of bundle
+//!                       └─► +I / -U +U / -D of rows whose rank changed (`changes`)
+//! ```
+//!
+//! | state | dropped |
+//! |---|---|
+//! | partition → tree of rows (`forest`), row → sort key and columns (`state`) | append-only input: what falls below the last rank; retracting input: rows taken back. Partitions without rows; with a TTL, partitions not written for that long |
+//!
+//! Input: append-only, or any changelog when the configuration says so; a retraction of a row that is not there is
+//! ignored. Output: any changelog; with rank numbers a row that moves is an update of its rank. A bundle (one input
+//! batch by default) folds changes; bundles of one row give Flink's changelog row by row. Watermarks pass; a barrier
+//! finds no open bundle and writes all rows with their order of arrival. Nothing happens at the end.
+
+mod changes;
+mod config;
+mod forest;
+mod state;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::datatypes::DataType;
+
+use crate::error::{Error, Result};
+use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::row_store::SourceRows;
+use crate::state::sort_key::BatchKeys;
+use crate::state::ttl::TimeToLive;
+use changes::{Bundle, Change, Places};
+pub use config::{RankEnd, RankOutput, SortColumn, TopNConfig};
+use forest::NIL;
+use state::{RankState, row_hashes};
+
+/// Changes to gather before they go out.
+const ENOUGH: usize = 4 * BATCH_ROWS;
+
+/// The operator; see the module.
+pub struct TopNOperator {
+    config: TopNConfig,
+    /// Whether places are compared, rather than membership.
+    by_place: bool,
+    /// Where each output column lies in the state; `None`: the rank.
+    output: Vec<Option<usize>>,
+    state: RankState,
+    bundle: Bundle,
+    /// Whether the bundle is being ended.
+    closing: bool,
+    /// The batch at work.
+    pending: Option<Pending>,
+    changes: Vec<Change>,
+    /// Rows taken from the batch at work, not yet stored: ids, rows.
+    accepted: (Vec<u32>, Vec<u32>),
+    /// Rows that left their tree; consumers may still have to be told.
+    dead: Vec<u32>,
+    /// Partitions that lost their last row.
+    emptied: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+/// A batch on its way through the operator.
+struct Pending {
+    batch: ChangeBatch,
+    slots: Vec<u32>,
+    keys: BatchKeys,
+    source: SourceRows,
+    /// Retracting input: hash of each row, and the id of each row that is added.
+    hashes: Vec<u64>,
+    ids: Vec<u32>,
+    /// Rows done.
+    from: usize,
+}
+
+impl std::fmt::Debug for TopNOperator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopNOperator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl TopNOperator {
+    /// An instance without rows.
+    ///
+    /// # Errors
+    /// What [`TopNConfig::validate`] finds; unsupported for columns that cannot be kept or compared.
+    pub fn new(config: TopNConfig) -> Result<Self> {
+        config.validate()?;
+        let state = RankState::new(&config)?;
+        let output = config
+            .output
+            .iter()
+            .map(|o| match o {
+                RankOutput::Rank => Ok(None),
+                RankOutput::Column(c) => state.place_of(*c).map(Some),
+            })
+            .collect::<Result<_>>()?;
+        let shows_rank = config.output.contains(&RankOutput::Rank);
+        // One row a partition: a new one replaces the old one. Row by row Flink says so only over append-only input.
+        let replaces =
+            config.end == RankEnd::Constant(1) && !(config.input_retracts && config.bundle_rows == Some(1));
+        Ok(TopNOperator {
+            by_place: shows_rank || config.start > 1 || replaces,
+            config,
+            output,
+            state,
+            bundle: Bundle::default(),
+            closing: false,
+            pending: None,
+            changes: Vec::new(),
+            accepted: Default::default(),
+            dead: Vec::new(),
+            emptied: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+
+    fn begin(&mut self, batch: ChangeBatch) -> Result<Pending> {
+        let rows = batch.num_rows();
+        let mut slots = std::mem::take(&mut self.slots);
+        self.state.slots(&batch.rows, &mut slots)?;
+        if let Some(ttl) = &mut self.state.ttl {
+            slots.iter().for_each(|s| ttl.touch(*s));
+        }
+        let keys = self.state.sort_keys(&batch.rows)?;
+        let kept = self.state.kept_columns(&batch.rows);
+        let source = self.state.rows.source(&kept)?;
+        let (mut hashes, mut ids) = (Vec::new(), Vec::new());
+        if self.config.input_retracts {
+            // A row may be taken back in the batch that brought it.
+            hashes = row_hashes(&kept, &slots)?;
+            let codes = batch.kinds.as_ref().map(RowKinds::codes);
+            let is_added = |row: usize| codes.is_none_or(|c| c[row] & 1 == 0);
+            let added: Vec<u32> = (0..rows as u32).filter(|row| is_added(*row as usize)).collect();
+            let new: Vec<u32> = added.iter().map(|_| self.state.allocate()).collect();
+            self.state.rows.put(&new, &source, &added);
+            ids.resize(rows, NIL);
+            added.iter().zip(new).for_each(|(row, id)| ids[*row as usize] = id);
+        }
+        Ok(Pending { batch, slots, keys, source, hashes, ids, from: 0 })
+    }
+
+    /// Takes one row into the open bundle.
+    #[inline]
+    fn take_row(&mut self, pending: &Pending, row: usize) {
+        let slot = pending.slots[row];
+        let end = self.state.end(slot);
+        if !self.config.input_retracts {
+            let worst = self.state.worst[slot as usize];
+            if end == 0 || (worst != NIL && self.state.keys.compare(&pending.keys, row, worst).is_ge()) {
+                // Below the last rank, now and for ever.
+                return;
+            }
+            let id = self.state.allocate();
+            self.accepted.0.push(id);
+            self.accepted.1.push(row as u32);
+            self.add(pending, row, slot, id, end);
+            if self.state.forest.len(self.state.roots[slot as usize]) > end {
+                let last = self.state.forest.last(self.state.roots[slot as usize]);
+                self.state.unlink(slot, last);
+                self.dead.push(last);
+            }
+            self.state.note_worst(slot);
+        } else if pending.ids[row] != NIL {
+            let id = pending.ids[row];
+            self.add(pending, row, slot, id, end);
+            self.state.index_row(id, &pending.source, row, pending.hashes[row]);
+        } else if let Some(id) = self.state.find_row(slot, &pending.source, row, pending.hashes[row]) {
+            self.remove(slot, id, end);
+        } else if self.state.roots[slot as usize] == NIL {
+            self.emptied.push(slot);
+        }
+    }
+
+    fn places(config: &TopNConfig, end: u32) -> Places {
+        Places { from: u32::try_from(config.start - 1).unwrap_or(u32::MAX), to: end }
+    }
+
+    fn touch(&mut self, slot: u32, end: u32) {
+        let root = self.state.roots[slot as usize];
+        self.bundle.touch(slot, root, &self.state.forest, Self::places(&self.config, end));
+    }
+
+    fn add(&mut self, pending: &Pending, row: usize, slot: u32, id: u32, end: u32) {
+        let arrival = self.state.next_arrival;
+        self.state.next_arrival += 1;
+        self.state.keys.put(id, &pending.keys, row, arrival);
+        if self.by_place {
+            self.touch(slot, end);
+            self.state.link(slot, id);
+            return;
+        }
+        self.state.link(slot, id);
+        if self.state.rank(slot, id) < end {
+            let pushed_out = self.state.forest.nth(self.state.roots[slot as usize], end);
+            if pushed_out != NIL {
+                self.bundle.set_member(pushed_out, false);
+            }
+            self.bundle.set_member(id, true);
+        }
+    }
+
+    fn remove(&mut self, slot: u32, id: u32, end: u32) {
+        if self.by_place {
+            self.touch(slot, end);
+        } else if self.state.rank(slot, id) < end {
+            self.bundle.set_member(id, false);
+            let moved_up = self.state.forest.nth(self.state.roots[slot as usize], end);
+            if moved_up != NIL {
+                self.bundle.set_member(moved_up, true);
+            }
+        }
+        self.state.unlink(slot, id);
+        self.dead.push(id);
+        if self.state.roots[slot as usize] == NIL {
+            self.emptied.push(slot);
+        }
+    }
+
+    /// Goes on with the batch at work.
+    fn advance(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        let rows = pending.batch.num_rows();
+        loop {
+            if self.closing {
+                let (state, config) = (&self.state, &self.config);
+                let is_closed = self.bundle.close(
+                    &state.forest,
+                    &state.roots,
+                    |slot| Self::places(config, state.end(slot)),
+                    config.emit_update_before,
+                    ENOUGH,
+                    &mut self.changes,
+                );
+                self.closing = !is_closed;
+            }
+            let is_done = !self.closing && pending.from == rows;
+            if is_done || self.changes.len() >= ENOUGH {
+                self.send(&pending, out)?;
+                if is_done {
+                    self.forget_emptied();
+                    self.slots = pending.slots;
+                    return Ok(Progress::Done);
+                }
+                self.pending = Some(pending);
+                return Ok(Progress::More);
+            }
+            let bundle = self.config.bundle_rows.unwrap_or(rows);
+            let to = rows.min(pending.from.saturating_add(bundle));
+            for row in pending.from..to {
+                self.take_row(&pending, row);
+            }
+            pending.from = to;
+            self.closing = true;
+        }
+    }
+
+    /// Stores the rows taken, and sends the changes.
+    fn send(&mut self, pending: &Pending, out: &mut Output) -> Result<()> {
+        let (ids, rows) = &mut self.accepted;
+        self.state.rows.put(ids, &pending.source, rows);
+        ids.clear();
+        rows.clear();
+        if !self.changes.is_empty() {
+            let ids: Vec<u32> = self.changes.iter().map(|c| c.id).collect();
+            let kept = self.state.rows.gather(&ids)?;
+            let columns: Vec<ArrayRef> = self
+                .output
+                .iter()
+                .zip(self.config.output_schema.fields())
+                .map(|(place, field)| match (place, field.data_type()) {
+                    (Some(place), _) => Arc::clone(&kept[*place]),
+                    (None, DataType::UInt64) => {
+                        Arc::new(self.changes.iter().map(|c| u64::from(c.rank)).collect::<UInt64Array>())
+                    }
+                    (None, _) => {
+                        Arc::new(self.changes.iter().map(|c| i64::from(c.rank)).collect::<Int64Array>())
+                    }
+                })
+                .collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
+            let rows =
+                RecordBatch::try_new_with_options(Arc::clone(&self.config.output_schema), columns, &options)?;
+            let kinds = self.changes.drain(..).map(|c| c.kind as u8).collect();
+            emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(kinds)), out);
+        }
+        if !self.closing {
+            self.bundle.forget(&self.dead);
+            self.state.forget(&self.dead);
+            self.dead.clear();
+        }
+        Ok(())
+    }
+
+    /// Gives back the slots of partitions without rows.
+    fn forget_emptied(&mut self) {
+        if self.emptied.is_empty() {
+            return;
+        }
+        self.emptied.sort_unstable();
+        self.emptied.dedup();
+        let roots = &self.state.roots;
+        self.emptied.retain(|s| roots[*s as usize] == NIL);
+        self.state.directory.remove(&self.emptied);
+        self.emptied.clear();
+    }
+}
+
+/// Sends a batch in pieces of the usual size; halves of an update stay together.
+pub(crate) fn emit_in_slices(batch: &ChangeBatch, out: &mut Output) {
+    let mut from = 0;
+    while from < batch.num_rows() {
+        let mut to = (from + BATCH_ROWS).min(batch.num_rows());
+        if to < batch.num_rows() && batch.kind(to - 1) == RowKind::UpdateBefore {
+            to += 1;
+        }
+        out.emit(batch.slice(from, to - from));
+        from = to;
+    }
+}
+
+impl Operator for TopNOperator {
+    fn name(&self) -> &'static str {
+        "Rank"
+    }
+
+    fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        if batch.kinds.is_some() && !self.config.input_retracts {
+            return Err(Error::internal("Rank: updates in append-only input"));
+        }
+        if batch.num_rows() == 0 {
+            return Ok(Progress::Done);
+        }
+        self.pending = Some(self.begin(batch)?);
+        self.advance(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        self.advance(out)
+    }
+
+    fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
+        if let Some(ttl) = &mut self.state.ttl {
+            let expired = ttl.expired(now, &self.state.directory.slots());
+            if !expired.is_empty() {
+                self.state.expire(&expired);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.state.ttl.as_ref().map(TimeToLive::next_timer)
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        if self.pending.is_some() {
+            return Err(Error::internal("Rank: a barrier in the middle of a batch"));
+        }
+        self.state.snapshot(writer)
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
+        self.state.restore(reader)?;
+        if !self.by_place {
+            let mut shown = Vec::new();
+            for slot in self.state.directory.slots() {
+                let root = self.state.roots[slot as usize];
+                self.state.forest.collect(root, 0, self.state.end(slot), &mut shown);
+            }
+            shown.into_iter().for_each(|id| self.bundle.set_shown(id));
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics {
+            late_rows_dropped: 0,
+            state_entries: self.state.live() as u64,
+            state_bytes: (self.state.size() + self.bundle.size()) as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
