@@ -208,7 +208,11 @@ impl StreamPlanner {
     }
 
     /// Physical columns that hold the keys; a calc computes those that are not columns already.
-    fn with_key_columns(&mut self, input: Relation, keys: &[Expr]) -> Result<(Relation, Vec<usize>)> {
+    pub(super) fn with_key_columns(
+        &mut self,
+        input: Relation,
+        keys: &[Expr],
+    ) -> Result<(Relation, Vec<usize>)> {
         let found: Vec<Option<usize>> = keys
             .iter()
             .map(|k| {

@@ -5,12 +5,14 @@
 //!  WindowTvf + Aggregate by its window        ─► [local] ══ keys ══► WindowAggregate
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
+//!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank
 //! ```
 //!
 //! Windows are assigned lazily: a relation carries its *pending* window as virtual columns until an aggregate turns it
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
+mod rank;
 mod relation;
 mod shared_scan;
 mod source;
@@ -19,9 +21,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
@@ -158,8 +160,11 @@ impl StreamPlanner {
                 }
             }
             LogicalPlan::Filter(filter) => {
+                if let Some(top_n) = rank::top_n(filter)? {
+                    return self.lower_top_n(&top_n, filter, None);
+                }
                 let input = self.lower(&filter.input)?;
-                self.lower_filter(filter, input)
+                self.lower_filter(&filter.predicate, input)
             }
             LogicalPlan::Projection(projection) => self.lower_projection(projection),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate),
@@ -168,11 +173,8 @@ impl StreamPlanner {
                 self.lower_union(inputs, union)
             }
             LogicalPlan::Join(_) => Err(not_yet("a join")),
-            LogicalPlan::Sort(_) => Err(Error::unsupported(
-                "Sort on a non-time-attribute field is not supported",
-            )
-            .hint("drop ORDER BY, sort what the stream produced, or SET 'execution.runtime-mode' = 'batch'")),
-            LogicalPlan::Limit(_) => Err(not_yet("LIMIT")),
+            LogicalPlan::Sort(sort) => self.lower_sort(sort),
+            LogicalPlan::Limit(limit) => self.lower_limit(limit),
             LogicalPlan::Window(_) => Err(not_yet("an OVER window")),
             LogicalPlan::Unnest(_) => Err(not_yet("UNNEST")),
             LogicalPlan::Distinct(_) => Err(not_yet("DISTINCT ON")),
@@ -180,15 +182,15 @@ impl StreamPlanner {
         }
     }
 
-    fn lower_filter(&mut self, filter: &Filter, input: Relation) -> Result<Relation> {
-        if input.uses_window(&filter.predicate)? {
+    fn lower_filter(&mut self, predicate: &Expr, input: Relation) -> Result<Relation> {
+        if input.uses_window(predicate)? {
             let input = self.materialize(input)?;
-            return self.lower_filter(filter, input);
+            return self.lower_filter(predicate, input);
         }
-        let condition = self.physical(&filter.predicate, &input)?;
+        let condition = self.physical(predicate, &input)?;
         let config =
             CalcConfig { condition: Some(condition), projection: None, schema: input.physical.clone() };
-        let detail = format!("where=[{}]", filter.predicate);
+        let detail = format!("where=[{predicate}]");
         let node = self.add_calc(config, detail, &input);
         Ok(Relation { node, changelog: self.graph.nodes[node].changelog, ..input })
     }
@@ -199,11 +201,18 @@ impl StreamPlanner {
         while let LogicalPlan::SubqueryAlias(alias) = below {
             below = alias.input.as_ref();
         }
+        if let LogicalPlan::Filter(filter) = below
+            && let Some(top_n) = rank::top_n(filter)?
+        {
+            let above = Some((projection.expr.as_slice(), projection.input.schema()));
+            let input = self.lower_top_n(&top_n, filter, above)?;
+            return self.add_projection(&projection.expr, projection.schema.clone(), input, None);
+        }
         let (mut input, condition) = match below {
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 if input.uses_window(&filter.predicate)? {
-                    (self.lower_filter(filter, input)?, None)
+                    (self.lower_filter(&filter.predicate, input)?, None)
                 } else {
                     let physical = self.physical(&filter.predicate, &input)?;
                     (input, Some((physical, filter.predicate.to_string())))
@@ -221,11 +230,20 @@ impl StreamPlanner {
         if needs_columns {
             input = self.materialize(input)?;
         }
+        self.add_projection(&projection.expr, projection.schema.clone(), input, condition)
+    }
+
+    /// A calc that computes `exprs` of the rows that meet a condition.
+    fn add_projection(
+        &mut self,
+        exprs: &[Expr],
+        schema: DFSchemaRef,
+        input: Relation,
+        condition: Option<(Arc<dyn PhysicalExpr>, String)>,
+    ) -> Result<Relation> {
         let props = self.options.props.clone();
-        let detail_select = projection.expr.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let (relation, exprs) = input.project(&projection.expr, projection.schema.clone(), |e, schema| {
-            physical_expr(e, schema, &props)
-        })?;
+        let detail_select = exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (relation, exprs) = input.project(exprs, schema, |e, schema| physical_expr(e, schema, &props))?;
         let mut detail = format!("select=[{detail_select}]");
         let condition = condition.map(|(physical, text)| {
             detail.push_str(&format!(", where=[{text}]"));

@@ -1,0 +1,581 @@
+//! Lowering of top-N, `ORDER BY … LIMIT` and `LIMIT`.
+//!
+//! ```text
+//!  Filter[rn <= n AND rest] ─ (Projection | SubqueryAlias)* ─ Window[ROW_NUMBER() AS rn]
+//!     ─► ══ partition ══► Rank ─► Calc[rest] ─► Calc[projection]
+//!  Limit[m, n] ─ (Projection | SubqueryAlias)* ─ Sort     ─► ══ single ══► SortLimit
+//!  Limit[m, n]                                            ─► ══ single ══► Limit
+//! ```
+//!
+//! The rank is computed only where somebody reads it. A condition on it that bounds it from above without being a
+//! plain comparison (`rn IN (1, 3)`) gives the bound and stays as a filter.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue, TableReference};
+use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Expr, Filter, Limit, LogicalPlan, Operator, Projection, Sort as SortPlan, SortExpr, SubqueryAlias, Window,
+};
+
+use crate::error::{Error, Result};
+use crate::operators::top_n::{RankEnd, RankOutput, SortColumn, TopNConfig, TopNOperator};
+use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet};
+use crate::runtime::graph::{ChangelogMode, OperatorFactory};
+
+/// A filter over ROW_NUMBER.
+pub(super) struct TopN<'a> {
+    window: &'a Window,
+    function: &'a WindowFunctionParams,
+    /// The columns of the filtered relation, over the window's schema.
+    columns: Vec<Expr>,
+    start: u64,
+    end: Bound,
+    /// What else the filter demands, over the window's schema.
+    rest: Option<Expr>,
+}
+
+/// Upper bound of the rank.
+#[derive(Debug, Clone)]
+enum Bound {
+    Constant(u64),
+    Column(Expr),
+}
+
+/// The ranks wanted of a relation, with all columns named by position.
+struct Rank {
+    name: &'static str,
+    start: u64,
+    end: Bound,
+    partition: Vec<Expr>,
+    order: Vec<SortExpr>,
+    /// Columns of the input that go on.
+    columns: Vec<usize>,
+    /// The column of the rank, if it goes on.
+    rank: Option<(Option<TableReference>, FieldRef)>,
+}
+
+/// The window below projections and aliases, and the columns of `plan` as expressions over the window's schema.
+fn window_columns(plan: &LogicalPlan) -> Result<Option<(&Window, Vec<Expr>)>> {
+    Ok(match plan {
+        LogicalPlan::Window(window) => {
+            Some((window, window.schema.columns().into_iter().map(Expr::Column).collect()))
+        }
+        LogicalPlan::SubqueryAlias(alias) => window_columns(&alias.input)?,
+        LogicalPlan::Projection(projection) => match window_columns(&projection.input)? {
+            None => None,
+            Some((window, columns)) => {
+                let exprs = projection
+                    .expr
+                    .iter()
+                    .map(|e| substitute(e.clone(), projection.input.schema(), &columns))
+                    .collect::<Result<_>>()?;
+                Some((window, exprs))
+            }
+        },
+        _ => None,
+    })
+}
+
+/// `expr` over `schema`, whose columns are `columns`, as an expression over what those are over.
+fn substitute(expr: Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr> {
+    let substituted = expr.transform(|e| {
+        Ok(match &e {
+            Expr::Column(c) => match schema.maybe_index_of_column(c) {
+                Some(i) => Transformed::yes(columns[i].clone().unalias()),
+                None => Transformed::no(e),
+            },
+            _ => Transformed::no(e),
+        })
+    })?;
+    Ok(substituted.data)
+}
+
+/// Sees a filter as a top-N, if it stands over a window.
+///
+/// # Errors
+/// Unsupported for a window that is none, as Flink says it.
+pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
+    let Some((window, columns)) = window_columns(&filter.input)? else { return Ok(None) };
+    let predicate = substitute(filter.predicate.clone(), filter.input.schema(), &columns)?;
+    let function = rank_function(window)?;
+    let rank = rank_column(window);
+    let mut start = 1;
+    let mut ends: Vec<Bound> = Vec::new();
+    let mut rest = Vec::new();
+    for condition in split_conjunction_owned(predicate) {
+        match rank_range(&condition, &rank) {
+            Some(range) => {
+                start = start.max(range.from);
+                ends.extend(range.to.map(Bound::Constant));
+                continue;
+            }
+            None if condition.column_refs().len() > 1 => {
+                if let Some(column) = rank_below_column(&condition, &rank) {
+                    ends.push(Bound::Column(column));
+                    continue;
+                }
+            }
+            None => {}
+        }
+        ends.extend(upper_bound(&condition, &rank).map(Bound::Constant));
+        rest.push(condition);
+    }
+    let constant = ends.iter().filter_map(|e| if let Bound::Constant(n) = e { Some(*n) } else { None }).min();
+    let columns_below = ends.iter().filter(|e| matches!(e, Bound::Column(_))).count();
+    let end = match (constant, columns_below) {
+        (Some(n), 0) => Bound::Constant(n),
+        (None, 1) => match ends.pop() {
+            Some(bound) => bound,
+            None => return Err(Error::internal("a rank bound got lost")),
+        },
+        (None, 0) => {
+            return Err(Error::unsupported(
+                "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
+            )
+            .hint("bound the row number from above: WHERE rn <= 10"));
+        }
+        _ => return Err(not_yet("more than one upper bound of a row number")),
+    };
+    if let Bound::Constant(0) = end {
+        return Err(Error::unsupported("Rank end should not less than zero, but now is 0"));
+    }
+    Ok(Some(TopN { window, function, columns, start, end, rest: conjunction(rest) }))
+}
+
+/// The only function of a window, which has to be ROW_NUMBER.
+fn rank_function(window: &Window) -> Result<&WindowFunctionParams> {
+    let [expr] = window.window_expr.as_slice() else {
+        return Err(Error::unsupported(
+            "Over Agg: Unsupported use of OVER windows. All aggregates must be computed on the same window.",
+        ));
+    };
+    let mut expr = expr;
+    while let Expr::Alias(alias) = expr {
+        expr = &alias.expr;
+    }
+    let Expr::WindowFunction(function) = expr else { return Err(not_yet("an OVER window")) };
+    let WindowFunction { fun, params } = function.as_ref();
+    match fun.name().to_ascii_lowercase().as_str() {
+        "row_number" => {}
+        name @ ("rank" | "dense_rank") => {
+            return Err(Error::unsupported(format!(
+                "{}() on streaming table is not supported currently",
+                name.to_ascii_uppercase()
+            ))
+            .hint("use ROW_NUMBER(), or run in batch mode"));
+        }
+        _ => return Err(not_yet("an OVER window")),
+    }
+    if params.order_by.is_empty() || params.order_by.iter().all(|s| matches!(s.expr, Expr::Literal(..))) {
+        return Err(Error::validation(
+            "Over Agg: The window rank function requires order by clause with non-constant fields. please re-check the over window statement.",
+        ));
+    }
+    Ok(params)
+}
+
+/// The rank of a window, which is its last column.
+fn rank_column(window: &Window) -> Expr {
+    let last = window.schema.fields().len().saturating_sub(1);
+    Expr::Column(Column::from(window.schema.qualified_field(last)))
+}
+
+fn without_casts(mut expr: &Expr) -> &Expr {
+    loop {
+        expr = match expr {
+            Expr::Cast(cast) => &cast.expr,
+            Expr::TryCast(cast) => &cast.expr,
+            Expr::Alias(alias) => &alias.expr,
+            other => return other,
+        };
+    }
+}
+
+struct Range {
+    from: u64,
+    to: Option<u64>,
+}
+
+/// The ranks that a condition of the form `rank <= n` leaves.
+fn rank_range(condition: &Expr, rank: &Expr) -> Option<Range> {
+    match condition {
+        Expr::BinaryExpr(binary) => {
+            let (left, right) = (without_casts(&binary.left), without_casts(&binary.right));
+            let (op, number) = if left == rank {
+                (binary.op, number(right)?)
+            } else if right == rank {
+                (binary.op.swap()?, number(left)?)
+            } else {
+                return None;
+            };
+            let last = |n: f64| Some(n.max(0.0) as u64);
+            let first = |n: f64| n.max(1.0) as u64;
+            Some(match op {
+                Operator::LtEq => Range { from: 1, to: last(number.floor()) },
+                Operator::Lt => Range { from: 1, to: last(number.ceil() - 1.0) },
+                Operator::Gt => Range { from: first(number.floor() + 1.0), to: None },
+                Operator::GtEq => Range { from: first(number.ceil()), to: None },
+                Operator::Eq if number.fract() == 0.0 => Range { from: first(number), to: last(number) },
+                _ => return None,
+            })
+        }
+        Expr::Between(between) if !between.negated && without_casts(&between.expr) == rank => Some(Range {
+            from: number(without_casts(&between.low))?.ceil().max(1.0) as u64,
+            to: Some(number(without_casts(&between.high))?.floor().max(0.0) as u64),
+        }),
+        _ => None,
+    }
+}
+
+/// `rank <= column` with a bare column.
+fn rank_below_column(condition: &Expr, rank: &Expr) -> Option<Expr> {
+    let Expr::BinaryExpr(binary) = condition else { return None };
+    let (left, right) = (without_casts(&binary.left), without_casts(&binary.right));
+    match binary.op {
+        Operator::LtEq if left == rank && matches!(right, Expr::Column(_)) => Some(right.clone()),
+        Operator::GtEq if right == rank && matches!(left, Expr::Column(_)) => Some(left.clone()),
+        _ => None,
+    }
+}
+
+/// A bound that follows from a condition on the rank of any form.
+fn upper_bound(condition: &Expr, rank: &Expr) -> Option<u64> {
+    if let Some(range) = rank_range(condition, rank) {
+        return range.to;
+    }
+    match condition {
+        Expr::BinaryExpr(b) if b.op == Operator::Or => {
+            Some(upper_bound(&b.left, rank)?.max(upper_bound(&b.right, rank)?))
+        }
+        Expr::BinaryExpr(b) if b.op == Operator::And => {
+            match (upper_bound(&b.left, rank), upper_bound(&b.right, rank)) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        }
+        Expr::InList(list) if !list.negated && without_casts(&list.expr) == rank => list
+            .list
+            .iter()
+            .map(|e| Some(number(without_casts(e))?.max(0.0) as u64))
+            .collect::<Option<Vec<u64>>>()?
+            .into_iter()
+            .max(),
+        _ => None,
+    }
+}
+
+/// A numeric constant. Ranks are far below what a double holds exactly.
+fn number(expr: &Expr) -> Option<f64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    match value.cast_to(&DataType::Float64).ok()? {
+        ScalarValue::Float64(number) if value.data_type().is_numeric() => number,
+        _ => None,
+    }
+}
+
+impl StreamPlanner {
+    /// A top-N; `above` are the expressions of a projection over it and the columns they see: only what they read is
+    /// kept.
+    pub(super) fn lower_top_n(
+        &mut self,
+        top_n: &TopN<'_>,
+        filter: &Filter,
+        above: Option<(&[Expr], &DFSchemaRef)>,
+    ) -> Result<Relation> {
+        // Aliases between the filter and the projection rename columns.
+        let named = above.map_or(filter.input.schema(), |(_, schema)| schema);
+        let window_schema = &top_n.window.schema;
+        let rank_at = window_schema.fields().len() - 1;
+        // Columns of the window that are read above it, through the columns of the filtered relation.
+        let mut used: BTreeSet<usize> = BTreeSet::new();
+        let mut made: Vec<usize> = (0..top_n.columns.len()).collect();
+        if let Some((above, _)) = above {
+            let read: BTreeSet<usize> = above
+                .iter()
+                .flat_map(|e| e.column_refs())
+                .filter_map(|c| named.maybe_index_of_column(c))
+                .collect();
+            made.retain(|i| read.contains(i));
+        }
+        for expr in made.iter().map(|i| &top_n.columns[*i]).chain(&top_n.rest) {
+            used.extend(
+                expr.column_refs().into_iter().filter_map(|c| window_schema.maybe_index_of_column(c)),
+            );
+        }
+        let rank = used.remove(&rank_at).then(|| {
+            let (qualifier, field) = window_schema.qualified_field(rank_at);
+            (qualifier.cloned(), Arc::clone(field))
+        });
+        let mut input = self.lower(&top_n.window.input)?;
+        input.schema = top_n.window.input.schema().clone();
+        let relation = self.lower_rank(
+            input,
+            Rank {
+                name: "Rank",
+                start: top_n.start,
+                end: top_n.end.clone(),
+                partition: top_n.function.partition_by.clone(),
+                order: top_n.function.order_by.clone(),
+                columns: used.into_iter().collect(),
+                rank,
+            },
+        )?;
+        let relation = match &top_n.rest {
+            Some(rest) => self.lower_filter(rest, relation)?,
+            None => relation,
+        };
+        // Projections between the window and the filter.
+        let exprs: Vec<Expr> = made.iter().map(|i| top_n.columns[*i].clone().unalias()).collect();
+        let fields = made.iter().map(|i| {
+            let (qualifier, field) = named.qualified_field(*i);
+            (qualifier.cloned(), Arc::clone(field))
+        });
+        let schema: DFSchemaRef =
+            Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
+        let is_identity = exprs.len() == relation.schema.fields().len()
+            && exprs.iter().enumerate().all(|(i, e)| relation.column_of(e) == Some(i));
+        if is_identity {
+            return Ok(Relation { schema, ..relation });
+        }
+        self.add_projection(&exprs, schema, relation, None)
+    }
+
+    fn lower_rank(&mut self, input: Relation, rank: Rank) -> Result<Relation> {
+        let input = self.materialize(input)?;
+        let keys: Vec<Expr> =
+            rank.partition.iter().cloned().chain(rank.order.iter().map(|s| s.expr.clone())).collect();
+        let (input, key_columns) = self.with_key_columns(input, &keys)?;
+        let (partition, order) = key_columns.split_at(rank.partition.len());
+        let order: Vec<SortColumn> = order
+            .iter()
+            .zip(&rank.order)
+            .map(|(column, sort)| SortColumn {
+                column: *column,
+                options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
+            })
+            .collect();
+        let end = match &rank.end {
+            Bound::Constant(n) => RankEnd::Constant(*n),
+            Bound::Column(expr) => {
+                let column = input.column_of(expr).and_then(|i| match input.columns[i] {
+                    ColumnRef::Physical(p) => Some(p),
+                    _ => None,
+                });
+                match column {
+                    Some(column) if partition.contains(&column) => RankEnd::Column(column),
+                    _ => {
+                        return Err(Error::unsupported(format!(
+                            "the row number is bounded by {expr}, which differs between rows of a partition"
+                        ))
+                        .hint("bound it by a constant, or add the column to PARTITION BY"));
+                    }
+                }
+            }
+        };
+        let physical = |i: &usize| match input.columns[*i] {
+            ColumnRef::Physical(p) => Ok(p),
+            _ => Err(Error::internal("a column of a pending window below a rank")),
+        };
+        let columns = rank.columns.iter().map(physical).collect::<Result<Vec<_>>>()?;
+        let mut output: Vec<RankOutput> = columns.iter().copied().map(RankOutput::Column).collect();
+        let mut fields: Vec<_> = rank
+            .columns
+            .iter()
+            .map(|i| {
+                let (qualifier, field) = input.schema.qualified_field(*i);
+                (qualifier.cloned(), Arc::clone(field))
+            })
+            .collect();
+        let shows_rank = rank.rank.is_some();
+        if let Some(field) = rank.rank {
+            output.push(RankOutput::Rank);
+            fields.push(field);
+        }
+        let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
+        let output_schema: SchemaRef = Arc::new(schema.as_arrow().clone());
+        let input_retracts = !input.changelog.is_append_only();
+        let config = TopNConfig {
+            input_schema: input.physical.clone(),
+            output_schema: output_schema.clone(),
+            output,
+            partition: partition.to_vec(),
+            order,
+            start: rank.start,
+            end,
+            input_retracts,
+            // Each subtask is told when the whole graph is known.
+            emit_update_before: true,
+            bundle_rows: self.options.bundle_rows,
+            ttl_ms: None,
+        };
+        config.validate()?;
+        let changelog = if input_retracts {
+            ChangelogMode::ALL
+        } else if config.order.is_empty() && config.start == 1 {
+            // The first rows to arrive stay the first.
+            ChangelogMode::APPEND_ONLY
+        } else if config.end == RankEnd::Constant(1) {
+            ChangelogMode::UPDATES
+        } else {
+            ChangelogMode::ALL
+        };
+        let place = |column: &usize| columns.iter().position(|c| c == column);
+        let partition_key: Option<Vec<usize>> = partition.iter().map(place).collect();
+        let keys = if config.end == RankEnd::Constant(1)
+            || (config.start > 1 && RankEnd::Constant(config.start) == config.end)
+        {
+            partition_key.into_iter().collect()
+        } else if shows_rank {
+            // A row that falls out below the last rank is only told as an update of that rank.
+            partition_key
+                .into_iter()
+                .map(|mut key| {
+                    key.push(columns.len());
+                    key
+                })
+                .collect()
+        } else if config.start > 1 {
+            Vec::new()
+        } else {
+            input.mapped_keys(|c| place(&c))
+        };
+        let detail = describe(&config, &schema);
+        let exchange = Some(config.partition.clone());
+        let factory: OperatorFactory = Arc::new(move |subtask| {
+            let config = TopNConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+            Ok(Box::new(TopNOperator::new(config)?))
+        });
+        let node = self.add_operator(rank.name, detail, &input, changelog, exchange, factory);
+        Ok(Relation::plain(node, schema, output_schema, changelog, BTreeSet::new()).with_keys(keys))
+    }
+
+    /// `LIMIT`, over `ORDER BY` or not.
+    pub(super) fn lower_limit(&mut self, limit: &Limit) -> Result<Relation> {
+        match limit.input.as_ref() {
+            // Projections keep rows and order: limit below them, where the sort is.
+            LogicalPlan::Projection(p) if ends_in_sort(&p.input) => {
+                let below = LogicalPlan::Limit(Limit { input: Arc::clone(&p.input), ..limit.clone() });
+                let projection =
+                    Projection::try_new_with_schema(p.expr.clone(), Arc::new(below), Arc::clone(&p.schema))?;
+                self.lower(&LogicalPlan::Projection(projection))
+            }
+            LogicalPlan::SubqueryAlias(a) if ends_in_sort(&a.input) => {
+                let below = LogicalPlan::Limit(Limit { input: Arc::clone(&a.input), ..limit.clone() });
+                let alias = SubqueryAlias::try_new(Arc::new(below), a.alias.clone())?;
+                self.lower(&LogicalPlan::SubqueryAlias(alias))
+            }
+            LogicalPlan::Sort(sort) => {
+                let (skip, fetch) = limits(limit)?;
+                let fetch = sort.fetch.map_or(fetch, |n| fetch.min((n as u64).saturating_sub(skip)));
+                self.lower_sort_limit(sort, skip, fetch)
+            }
+            other => {
+                let (skip, fetch) = limits(limit)?;
+                let input = self.lower(other)?;
+                self.lower_first("Limit", input, Vec::new(), skip, fetch)
+            }
+        }
+    }
+
+    /// `ORDER BY` with a number of rows.
+    pub(super) fn lower_sort(&mut self, sort: &SortPlan) -> Result<Relation> {
+        let Some(fetch) = sort.fetch else {
+            return Err(Error::unsupported("Sort on a non-time-attribute field is not supported").hint(
+                "drop ORDER BY, add LIMIT, sort what the stream produced, or SET 'execution.runtime-mode' = 'batch'",
+            ));
+        };
+        self.lower_sort_limit(sort, 0, fetch as u64)
+    }
+
+    fn lower_sort_limit(&mut self, sort: &SortPlan, skip: u64, fetch: u64) -> Result<Relation> {
+        let mut input = self.lower(&sort.input)?;
+        input.schema = sort.input.schema().clone();
+        let order = sort.expr.iter().filter(|s| !matches!(s.expr, Expr::Literal(..))).cloned().collect();
+        self.lower_first("SortLimit", input, order, skip, fetch)
+    }
+
+    /// Rows `skip..skip + fetch` of an order.
+    fn lower_first(
+        &mut self,
+        name: &'static str,
+        input: Relation,
+        order: Vec<SortExpr>,
+        skip: u64,
+        fetch: u64,
+    ) -> Result<Relation> {
+        let rank = Rank {
+            name,
+            start: skip + 1,
+            end: Bound::Constant(skip.saturating_add(fetch)),
+            partition: Vec::new(),
+            order,
+            columns: (0..input.schema.fields().len()).collect(),
+            rank: None,
+        };
+        self.lower_rank(input, rank)
+    }
+}
+
+fn ends_in_sort(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(p) => ends_in_sort(&p.input),
+        LogicalPlan::SubqueryAlias(a) => ends_in_sort(&a.input),
+        _ => false,
+    }
+}
+
+/// OFFSET and the number of rows.
+fn limits(limit: &Limit) -> Result<(u64, u64)> {
+    use datafusion::logical_expr::{FetchType, SkipType};
+    let skip = match limit.get_skip_type()? {
+        SkipType::Literal(skip) => skip as u64,
+        SkipType::UnsupportedExpr => return Err(Error::validation("OFFSET has to be a constant")),
+    };
+    match limit.get_fetch_type()? {
+        FetchType::Literal(Some(fetch)) => Ok((skip, fetch as u64)),
+        FetchType::Literal(None) => {
+            Err(Error::unsupported("FETCH is missed, which on streaming table is not supported currently.")
+                .hint("add LIMIT, or run in batch mode"))
+        }
+        FetchType::UnsupportedExpr => Err(Error::validation("LIMIT has to be a constant")),
+    }
+}
+
+/// As Flink's plans describe it.
+fn describe(config: &TopNConfig, schema: &DFSchema) -> String {
+    let name = |column: &usize| config.input_schema.field(*column).name().clone();
+    let list = |names: Vec<String>| names.join(", ");
+    let strategy = if config.input_retracts { "RetractStrategy" } else { "AppendFastStrategy" };
+    let range = match config.end {
+        RankEnd::Constant(end) => format!("rankStart={}, rankEnd={end}", config.start),
+        RankEnd::Column(column) => format!("rankStart={}, rankEnd={}", config.start, name(&column)),
+    };
+    let order: Vec<String> = config
+        .order
+        .iter()
+        .map(|o| {
+            let direction = if o.options.descending { "DESC" } else { "ASC" };
+            // NULLs are low unless something else is said.
+            let nulls = match (o.options.descending, o.options.nulls_first) {
+                (false, false) => " NULLS LAST",
+                (true, true) => " NULLS FIRST",
+                _ => "",
+            };
+            format!("{} {direction}{nulls}", name(&o.column))
+        })
+        .collect();
+    let select: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    format!(
+        "strategy=[{strategy}], rankRange=[{range}], partitionBy=[{}], orderBy=[{}], select=[{}]",
+        list(config.partition.iter().map(name).collect()),
+        list(order),
+        list(select)
+    )
+}
