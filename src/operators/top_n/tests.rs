@@ -140,8 +140,8 @@ fn a_bundle_folds() {
     check(
         &mut harness(config(1, 2, false)),
         &script,
-        "+I 1 f 2
-         +I 2 x 1
+        "+I 2 x 1
+         +I 1 f 2
          +I 2 y 1
          +I 1 g 2
          -D 1 g 2
@@ -346,7 +346,7 @@ fn partitions_that_nobody_writes_are_forgotten() {
              | 1 x2
              +I 1 c 7",
         );
-        let kept = if input_retracts { 3 } else { 2 };
+        let kept = if input_retracts { 4 } else { 2 };
         assert_eq!(h.metrics().state_entries, kept);
         h.run("@ 12:01:00");
         assert_eq!(h.metrics().state_entries, 0);

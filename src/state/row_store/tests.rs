@@ -90,7 +90,8 @@ fn equality_sees_every_column() {
             assert_eq!(store.is_equal(&source, row, id), row as u32 == id, "{row} {id}");
         }
     }
-    for changed in 0..columns.len() - 1 {
+    // All values of column 8 are equal.
+    for changed in (0..columns.len() - 1).filter(|c| *c != 8) {
         let mut others = columns.clone();
         others[changed] = take(&columns[changed], &UInt32Array::from(vec![3, 0, 1, 2]), None).unwrap();
         let source = store.source(&others).unwrap();
