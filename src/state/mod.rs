@@ -10,7 +10,6 @@ pub mod directory;
 pub mod key;
 pub mod memory;
 pub mod ordinal;
-
 pub mod row_store;
 pub mod sort_key;
 pub mod spill;

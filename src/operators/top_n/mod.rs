@@ -358,6 +358,10 @@ impl Operator for TopNOperator {
         self.state.ttl.as_ref().map(TimeToLive::next_timer)
     }
 
+    fn spillable(&self) -> bool {
+        true
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         if self.pending.is_some() {
             return Err(Error::internal("Rank: a barrier in the middle of a batch"));
