@@ -78,6 +78,9 @@ pub struct ScanRequest {
     /// Predicates over the source's columns that may be used to read less (partition pruning, Parquet statistics).
     /// The query evaluates them again.
     pub filters: Vec<Expr>,
+    /// Predicates that the query evaluates behind the watermark: rows they drop still move time on. A source may use
+    /// them all the same if it tells the row times of what it dropped ([`SourceEvent::Dropped`]).
+    pub filters_behind_watermark: Vec<Expr>,
     /// At most so many rows are needed.
     pub limit: Option<usize>,
     /// Rows per batch to aim for.
@@ -159,6 +162,13 @@ pub enum SourceEvent {
         split: SplitId,
         /// Rows; kinds only from changelog sources.
         batch: ChangeBatch,
+    },
+    /// Rows of a split were dropped by [`ScanRequest::filters_behind_watermark`].
+    Dropped {
+        /// Where they were.
+        split: SplitId,
+        /// The latest of their row times.
+        row_time: Timestamp,
     },
     /// A split has ended.
     SplitFinished(SplitId),

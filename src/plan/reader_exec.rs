@@ -191,7 +191,9 @@ impl State {
                         return Ok(Some(batch.rows));
                     }
                 }
-                SourceEvent::SplitsStarted(_) | SourceEvent::SplitFinished(_) => {}
+                SourceEvent::SplitsStarted(_)
+                | SourceEvent::SplitFinished(_)
+                | SourceEvent::Dropped { .. } => {}
                 SourceEvent::End => return Ok(None),
             }
         }

@@ -86,6 +86,7 @@ impl TableProvider for ConnectorTable {
             filters: filters.to_vec(),
             limit,
             nested: None,
+            filters_behind_watermark: Vec::new(),
             batch_rows: BATCH_ROWS,
             metrics: self.metrics.add_source(),
         };

@@ -122,17 +122,34 @@ impl SourceHead {
             Some(expr) => watermark_of(expr, &batch.rows)?,
             None => None,
         };
-        if let Some(s) = self.splits.get_mut(&split) {
-            s.last_row = now;
-            if s.idle {
-                s.idle = false;
-                merge(&mut change, self.tracker.on_activity(s.input, Activity::Active));
-            }
-            if let Some(watermark) = watermark {
-                merge(&mut change, self.tracker.on_watermark(s.input, watermark));
-            }
-        }
+        self.advance(split, watermark, now, &mut change);
         Ok((batch, change))
+    }
+
+    /// A source dropped rows up to `row_time` that the query would drop behind the watermark.
+    pub fn dropped(&mut self, split: SplitId, row_time: Timestamp, now: Instant) -> Change {
+        let mut change = self.start_split(split, now);
+        let watermark = match &self.spec.watermark {
+            Some(WatermarkExpr::Delay { delay_ms, .. }) => {
+                Some(Timestamp(row_time.0.saturating_sub(*delay_ms)))
+            }
+            _ => None,
+        };
+        self.advance(split, watermark, now, &mut change);
+        change
+    }
+
+    /// Rows of a split were there.
+    fn advance(&mut self, split: SplitId, watermark: Option<Timestamp>, now: Instant, change: &mut Change) {
+        let Some(s) = self.splits.get_mut(&split) else { return };
+        s.last_row = now;
+        if s.idle {
+            s.idle = false;
+            merge(change, self.tracker.on_activity(s.input, Activity::Active));
+        }
+        if let Some(watermark) = watermark {
+            merge(change, self.tracker.on_watermark(s.input, watermark));
+        }
     }
 
     /// When the next split may become idle.

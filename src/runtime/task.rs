@@ -168,6 +168,10 @@ impl SourceTask {
                             self.apply(change).await?;
                         }
                     }
+                    SourceEvent::Dropped { split, row_time } => {
+                        let change = self.head.dropped(split, row_time, Instant::now());
+                        self.apply(change).await?;
+                    }
                     SourceEvent::SplitFinished(split) => {
                         let change = self.head.finish_split(split);
                         self.apply(change).await?;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::ResolvedTable;
 use crate::connectors::{ScanRequest, SourceEvent, SourceReader, SplitState};
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
+use crate::runtime::{ChangeBatch, Timestamp};
 
 use lanes::{Lane, Lanes};
 use pace::Pace;
@@ -41,6 +41,11 @@ pub trait RowGenerator: Send + Sync {
     /// # Errors
     /// Internal, or Data when a value does not fit its type.
     fn rows(&self, numbers: Range<u64>) -> Result<RecordBatch>;
+
+    /// The latest row time of the rows `numbers`, if some of them are left out by filters behind the watermark.
+    fn dropped_row_time(&self, _numbers: Range<u64>) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// What makes the rows of a source reproducible; kept in snapshots.
@@ -118,6 +123,7 @@ impl Plan {
                     lanes,
                     max_rows,
                     left: scan.limit.map(|l| l as u64),
+                    dropped: None,
                     stage: Stage::New,
                 }) as Box<dyn SourceReader>
             })
@@ -143,6 +149,8 @@ struct GeneratorReader {
     max_rows: u64,
     /// Rows still wanted under a LIMIT.
     left: Option<u64>,
+    /// The latest row time among rows left out, to be told next.
+    dropped: Option<Timestamp>,
     stage: Stage,
 }
 
@@ -157,6 +165,9 @@ impl SourceReader for GeneratorReader {
             Stage::Finished => return Ok(SourceEvent::End),
             Stage::Running => {}
         }
+        if let Some(row_time) = self.dropped.take() {
+            return Ok(SourceEvent::Dropped { split: 0, row_time });
+        }
         let wanted = self.left.unwrap_or(u64::MAX);
         let next = if wanted == 0 { None } else { self.lanes.peek(self.max_rows, self.end) };
         let Some(mut range) = next else {
@@ -169,6 +180,7 @@ impl SourceReader for GeneratorReader {
         range.end = self.pace.wait(&range).await;
         // From here on nothing awaits: a dropped future has changed nothing.
         let rows = self.generator.rows(range.clone())?;
+        self.dropped = self.generator.dropped_row_time(range.clone());
         self.pace.took(range.end - range.start);
         self.lanes.advance(range.end);
         let rows = match &mut self.left {

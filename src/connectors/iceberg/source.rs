@@ -68,7 +68,15 @@ impl Source for IcebergSource {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
-        let ScanRequest { projection, filters, limit: _, nested: _, batch_rows, metrics } = scan;
+        let ScanRequest {
+            projection,
+            filters,
+            filters_behind_watermark: _,
+            limit: _,
+            nested: _,
+            batch_rows,
+            metrics,
+        } = scan;
         let mut done: HashMap<String, Position> = HashMap::new();
         let mut version = self.version.clone();
         for state in restored.iter().flatten() {

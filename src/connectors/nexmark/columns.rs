@@ -15,6 +15,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use crate::connectors::ScanRequest;
 use crate::connectors::generator::{BLOCK_ROWS, Origin, RowGenerator};
 use crate::error::{Error, Result};
+use crate::runtime::Timestamp;
 
 use super::Config;
 use super::bid::BidColumns;
@@ -30,6 +31,8 @@ pub(super) struct Events {
     columns: Vec<Column>,
     /// Kinds that pass the pushed-down filters.
     wanted: [bool; 3],
+    /// Whether the row times of the others have to be told.
+    dropped_matters: bool,
     /// An all-NULL array of a block for each field that nobody reads, shared by all batches.
     unread: Vec<Vec<Option<ArrayRef>>>,
     persons: PersonColumns,
@@ -50,7 +53,8 @@ impl Events {
             None => schema.clone(),
         };
         let mut wanted = [true; 3];
-        for filter in &scan.filters {
+        let dropped_matters = !scan.filters_behind_watermark.is_empty();
+        for filter in scan.filters.iter().chain(&scan.filters_behind_watermark) {
             if let Some(passing) = wanted_by(filter) {
                 for (w, p) in wanted.iter_mut().zip(passing) {
                     *w &= p;
@@ -72,6 +76,7 @@ impl Events {
             schema: projected,
             columns,
             wanted,
+            dropped_matters: dropped_matters && wanted != [true; 3],
             unread,
             persons: PersonColumns::new(origin.seed),
             auctions: AuctionColumns::new(origin.seed),
@@ -129,6 +134,12 @@ impl RowGenerator for Events {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?)
+    }
+
+    fn dropped_row_time(&self, numbers: Range<u64>) -> Option<Timestamp> {
+        // Times rise with the numbers.
+        let last = numbers.end.checked_sub(1)?;
+        self.dropped_matters.then(|| Timestamp(self.config.timestamp_of_row(self.base_time, last)))
     }
 }
 

@@ -81,7 +81,12 @@ pub(super) fn segments(config: &Config, rows: Range<u64>, wanted: [bool; 3]) -> 
 }
 
 impl Config {
-    /// Event time of an event.
+    /// The time of the event of a row.
+    pub(super) fn timestamp_of_row(&self, base_time: i64, row: u64) -> i64 {
+        self.timestamp(base_time, row.saturating_add(FIRST_EVENT_ID))
+    }
+
+    /// The time of an event by its id.
     pub(super) fn timestamp(&self, base_time: i64, id: u64) -> i64 {
         let number = id - (FIRST_EVENT_ID - 1);
         base_time + (number as f64 * self.delay()) as i64 / 1000

@@ -47,6 +47,8 @@ pub(super) struct SharedScan {
     pub columns: Vec<NamedExpr>,
     /// For each use, its filters.
     filters: Vec<Vec<Expr>>,
+    /// For each use, the filters right behind its watermark.
+    filters_behind: Vec<Vec<Expr>>,
     /// For each use, how many rows it needs.
     fetch: Vec<Option<usize>>,
     /// The source node, once a query has been lowered.
@@ -61,13 +63,12 @@ impl SharedScan {
 
     /// Predicates of which a row that some query wants fulfills each.
     pub fn filters(&self) -> Vec<Expr> {
-        match self.filters.as_slice() {
-            [only] => only.clone(),
-            all => {
-                let each: Option<Vec<Expr>> = all.iter().map(|f| conjunction(f.clone())).collect();
-                each.and_then(disjunction).into_iter().collect()
-            }
-        }
+        of_any_use(&self.filters)
+    }
+
+    /// Those among them that stand behind the watermark.
+    pub fn filters_behind_watermark(&self) -> Vec<Expr> {
+        of_any_use(&self.filters_behind)
     }
 
     /// Rows that are enough.
@@ -75,6 +76,16 @@ impl SharedScan {
         match self.fetch.as_slice() {
             [only] => *only,
             _ => None,
+        }
+    }
+}
+
+fn of_any_use(filters: &[Vec<Expr>]) -> Vec<Expr> {
+    match filters {
+        [only] => only.clone(),
+        all => {
+            let each: Option<Vec<Expr>> = all.iter().map(|f| conjunction(f.clone())).collect();
+            each.and_then(disjunction).into_iter().collect()
         }
     }
 }
@@ -162,23 +173,35 @@ impl StreamPlanner {
     /// Internal for plans that cannot be lowered either.
     pub fn survey(&mut self, plan: &LogicalPlan) -> Result<()> {
         self.nested.extend(crate::plan::nested::nested_paths(plan)?);
-        self.survey_scans(plan)
+        self.survey_scans(plan, None)
     }
 
-    fn survey_scans(&mut self, plan: &LogicalPlan) -> Result<()> {
+    /// `above` is the predicate of a filter right above the plan.
+    fn survey_scans(&mut self, plan: &LogicalPlan, above: Option<&Expr>) -> Result<()> {
         let Some(found) = scan_use(plan)? else {
-            return plan.inputs().into_iter().try_for_each(|input| self.survey_scans(input));
+            let predicate = match plan {
+                LogicalPlan::Filter(filter) => Some(&filter.predicate),
+                _ => None,
+            };
+            return plan.inputs().into_iter().try_for_each(|input| self.survey_scans(input, predicate));
         };
+        let mut filters_behind = Vec::new();
+        if let (Some(node), Some(predicate)) = (found.watermark, above) {
+            let exprs: Vec<Expr> = found.columns.iter().map(|(_, e)| e.clone()).collect();
+            filters_behind.push(substitute(predicate, node.input.schema(), &exprs)?);
+        }
         let provider = source_as_provider(&found.scan.source)?;
         let filters = found.scan.filters.iter().map(unqualified).collect::<Result<Vec<_>>>()?;
         let shared = self.scans.entry(found.key).or_insert_with(|| SharedScan {
             provider,
             columns: Vec::new(),
             filters: Vec::new(),
+            filters_behind: Vec::new(),
             fetch: Vec::new(),
             node: None,
         });
         shared.filters.push(filters);
+        shared.filters_behind.push(filters_behind);
         shared.fetch.push(found.scan.fetch);
         for column in found.columns {
             if !shared.columns.contains(&column) {

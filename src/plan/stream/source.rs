@@ -97,9 +97,15 @@ impl StreamPlanner {
         if let Some(node) = found.watermark {
             detail.push_str(&format!(", watermark=[{}]", node.watermark));
         }
+        // Only of `column - delay` is it known what a dropped row does to the watermark.
+        let filters_behind_watermark = match &watermark {
+            Some(WatermarkExpr::Delay { .. }) => shared.filters_behind_watermark(),
+            _ => Vec::new(),
+        };
         let request = ScanRequest {
             projection: (read.len() < source_schema.fields().len()).then_some(read),
             filters: shared.filters(),
+            filters_behind_watermark,
             limit: shared.limit(),
             nested: Some(self.nested.iter().cloned().collect()),
             batch_rows: BATCH_ROWS,

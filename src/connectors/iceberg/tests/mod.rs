@@ -228,7 +228,9 @@ pub async fn drain(readers: &mut [Box<dyn SourceReader>]) -> Vec<RecordBatch> {
             match reader.next().await.unwrap() {
                 SourceEvent::Batch { batch, .. } => rows.push(batch.rows),
                 SourceEvent::End => break,
-                SourceEvent::SplitsStarted(_) | SourceEvent::SplitFinished(_) => {}
+                SourceEvent::SplitsStarted(_)
+                | SourceEvent::SplitFinished(_)
+                | SourceEvent::Dropped { .. } => {}
             }
         }
     }

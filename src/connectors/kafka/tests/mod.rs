@@ -206,6 +206,7 @@ async fn read(table: &ResolvedTable, parallelism: usize) -> Result<Vec<RecordBat
         loop {
             match next(&mut reader).await? {
                 SourceEvent::SplitsStarted(ids) => open.extend(ids),
+                SourceEvent::Dropped { .. } => {}
                 SourceEvent::Batch { split, batch } => {
                     assert!(open.contains(&split));
                     assert!(batch.num_rows() > 0);
