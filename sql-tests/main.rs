@@ -7,6 +7,7 @@
 //! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
+//! | [`differential`] | random queries over random changelogs, streaming against batch |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,3 +19,5 @@ mod e2e {
     pub(crate) mod startup;
     pub(crate) mod support;
 }
+
+mod differential;

@@ -31,6 +31,7 @@ mod collection;
 mod json;
 mod math;
 
+pub(crate) use collection::common as common_type;
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};
 pub use operators::FlinkExprPlanner;
 pub use registry::{

@@ -5,8 +5,10 @@ pub mod constraint_enforcer;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
+pub mod set_operation;
 pub mod spilling;
 pub mod top_n;
 pub mod union;
+pub mod unnest;
 pub mod window_aggregate;
 pub mod window_table_function;

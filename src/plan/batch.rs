@@ -4,6 +4,7 @@
 //!  WatermarkNode(x)          ─► x
 //!  WindowTvfNode(x), TUMBLE  ─► Projection[x.*, start(ts), end(ts), time(ts)] (Filter[ts IS NOT NULL] (x))
 //!  WindowTvfNode(x), others  ─► Projection[x.*, w.start, w.end, w.time] (Unnest[w] (Projection[x.*, windows(ts) AS w] …))
+//!  SetOperationNode          ─► see `set_operation`;  UnnestNode ─► see `unnest`
 //! ```
 
 use std::any::Any;
@@ -15,14 +16,19 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
+use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
 
+use datafusion::optimizer::AnalyzerRule;
+
 use crate::error::Result;
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
 use crate::operators::window_table_function::assign_windows;
+use crate::plan::set_operation::{self, SetOperationNode};
+use crate::plan::unnest::{self, UnnestNode};
 use crate::plan::watermark::WatermarkNode;
 use crate::plan::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
 
@@ -45,6 +51,32 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
         Ok(Transformed::yes(node.recompute_schema()?))
     })?;
     Ok(lowered.data)
+}
+
+/// Replaces own nodes whose plain plans need settled types: an analyzer rule behind DataFusion's type coercion.
+#[derive(Debug)]
+pub struct LowerToPlainPlans;
+
+impl AnalyzerRule for LowerToPlainPlans {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
+        let lowered = plan.transform_up_with_subqueries(|node| {
+            if let LogicalPlan::Extension(extension) = &node {
+                let any = extension.node.as_any();
+                if let Some(operation) = any.downcast_ref::<SetOperationNode>() {
+                    return Ok(Transformed::yes(set_operation::lower_to_plain(operation)?));
+                }
+                if let Some(unnest) = any.downcast_ref::<UnnestNode>() {
+                    return Ok(Transformed::yes(unnest::lower_to_plain(unnest)?));
+                }
+            }
+            Ok(Transformed::yes(node.recompute_schema()?))
+        })?;
+        Ok(lowered.data)
+    }
+
+    fn name(&self) -> &str {
+        "lower_to_plain_plans"
+    }
 }
 
 fn lower_window(window: &WindowTvfNode) -> DfResult<LogicalPlan> {

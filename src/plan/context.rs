@@ -21,8 +21,10 @@ use crate::connectors::{ConnectorEnv, Source};
 use crate::error::{Error, Location, Result};
 use crate::functions;
 use crate::plan::select_names::name_columns;
+use crate::plan::set_operation::{SetOperationPlanner, rewrite_set_operations};
 use crate::plan::table::DerivedTable;
 use crate::plan::unknown_column;
+use crate::plan::unnest::{UnnestPlanner, join_unnests};
 use crate::plan::window_tvf::WindowTvfPlanner;
 use crate::runtime::job::JobMetrics;
 use crate::sql::ast::{HINT_MARK, Query};
@@ -138,7 +140,17 @@ impl Planner {
     pub fn new(env: PlanEnv, hints: Vec<BTreeMap<String, String>>) -> Self {
         let window: Arc<dyn RelationPlanner> =
             Arc::new(WindowTvfPlanner { time_zone: env.connectors.time_zone });
-        Planner { env, hints, within: None, relation_planners: vec![window], depth: 0 }
+        Planner {
+            env,
+            hints,
+            within: None,
+            relation_planners: vec![
+                Arc::new(SetOperationPlanner),
+                Arc::new(UnnestPlanner::default()),
+                window,
+            ],
+            depth: 0,
+        }
     }
 
     /// Plans a query, before analysis and optimization.
@@ -154,11 +166,13 @@ impl Planner {
         let mut query = query.clone();
         name_columns(&mut query);
         functions::rewrite_query_ast(&mut query)?;
+        rewrite_set_operations(&mut query);
         let planner = SqlToRel::new_with_options(self, parser_options());
-        planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
+        let plan = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
             let location = unknown_column::locate(&e, written);
             location.into_iter().fold(Error::from(e), Error::at)
-        })
+        })?;
+        join_unnests(plan)
     }
 
     /// Plans an expression over the columns of `schema`.

@@ -3,6 +3,7 @@
 //! ```text
 //!  ast::Query ─► rewrite (Flink's literals) ─► SqlToRel + own table factors ─► LogicalPlan
 //!      tables: ConnectorTable ─► computed columns ─► WatermarkNode;  window functions: WindowTvfNode
+//!      INTERSECT, EXCEPT: SetOperationNode;  UNNEST: UnnestNode
 //!  ─► analyzer ─► optimizer (one list of rules for both)
 //!      ├─ batch:     own nodes lowered to plain plans ─► DataFusion ExecutionPlan
 //!      └─ streaming: StreamPlanner ─► StreamGraph
@@ -15,8 +16,10 @@ pub mod insert;
 pub mod nested;
 pub mod reader_exec;
 pub mod select_names;
+pub mod set_operation;
 pub mod stream;
 pub mod table;
 mod unknown_column;
+pub mod unnest;
 pub mod watermark;
 pub mod window_tvf;

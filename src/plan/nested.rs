@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::Result;
+use crate::plan::set_operation::SetOperationNode;
 
 /// Paths below columns, `[bid, price]`; a path of one name is a whole column.
 ///
@@ -35,15 +36,19 @@ pub fn nested_paths(plan: &LogicalPlan) -> Result<BTreeSet<Vec<String>>> {
                     collect(expr, &mut paths)?;
                     Ok(TreeNodeRecursion::Continue)
                 })?;
-                let keeps_names = matches!(
-                    other,
-                    LogicalPlan::Filter(_)
-                        | LogicalPlan::SubqueryAlias(_)
-                        | LogicalPlan::Aggregate(_)
-                        | LogicalPlan::Extension(_)
-                        | LogicalPlan::Sort(_)
-                        | LogicalPlan::Limit(_)
-                );
+                // A set operation compares whole rows.
+                let compares = matches!(other, LogicalPlan::Extension(e)
+                    if e.node.as_any().is::<SetOperationNode>());
+                let keeps_names = !compares
+                    && matches!(
+                        other,
+                        LogicalPlan::Filter(_)
+                            | LogicalPlan::SubqueryAlias(_)
+                            | LogicalPlan::Aggregate(_)
+                            | LogicalPlan::Extension(_)
+                            | LogicalPlan::Sort(_)
+                            | LogicalPlan::Limit(_)
+                    );
                 if !keeps_names {
                     for input in other.inputs() {
                         whole_columns(input, &mut paths);

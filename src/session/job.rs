@@ -23,9 +23,10 @@ use crate::connectors::{Committable, Sink, SinkWriter, WriteMode};
 use crate::error::{Error, Result};
 use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
-use crate::plan::batch::lower_to_batch;
+use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::stream::{StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
+use crate::plan::unnest::prune_unnests;
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
@@ -111,6 +112,9 @@ impl Execution {
         // Before DataFusion's type coercion, so that only casts the user wrote are seen.
         let mut analyzer = functions::analyzer_rules(functions);
         analyzer.extend(Analyzer::new().rules);
+        if batch {
+            analyzer.push(Arc::new(LowerToPlainPlans));
+        }
         let mut optimizer = Optimizer::new().rules;
         optimizer.retain(|r| !NOT_USED.contains(&r.name()) && (batch || !NOT_IN_STREAMS.contains(&r.name())));
         let options = datafusion_options(config)?;
@@ -154,7 +158,8 @@ impl Execution {
     /// Validation for type clashes.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
         let plan = if self.batch { lower_to_batch(plan.clone())? } else { plan.clone() };
-        Ok(self.state.optimize(&plan)?)
+        let optimized = self.state.optimize(&plan)?;
+        if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
     }
 
     /// The batch plan of an optimized plan.

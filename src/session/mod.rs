@@ -110,6 +110,11 @@ impl Session {
         &self.config
     }
 
+    /// Its catalogs, to add tables and catalogs that are not declared in SQL.
+    pub fn catalogs(&self) -> &Arc<CatalogManager> {
+        &self.catalogs
+    }
+
     /// Restore state and hooks for the streaming jobs of the statements that follow.
     pub fn set_job_options(&mut self, options: JobOptions) {
         self.job_options = options;

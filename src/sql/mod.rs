@@ -32,6 +32,7 @@ pub use keywords::{nearest_name, quote_ident};
 pub use report::render_error;
 pub use types::cast_type;
 pub use unparse::format_expr;
+pub(crate) use validate::select_from;
 
 use ast::{ParsedStatement, Query};
 use cursor::Cursor;

@@ -57,7 +57,7 @@ pub(super) fn list_of(t: DataType) -> DataType {
 }
 
 /// The least common type of some types.
-pub(super) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
+pub(crate) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(known.first().cloned().unwrap_or(DataType::Null));

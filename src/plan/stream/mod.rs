@@ -14,8 +14,10 @@
 mod aggregate;
 mod rank;
 mod relation;
+mod set_operation;
 mod shared_scan;
 mod source;
+mod unnest;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,7 +35,9 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
 use crate::operators::union::UnionOperator;
+use crate::plan::set_operation::SetOperationNode;
 use crate::plan::stream::shared_scan::SharedScan;
+use crate::plan::unnest::UnnestNode;
 use crate::plan::watermark::WatermarkNode;
 use crate::plan::window_tvf::WindowTvfNode;
 use crate::runtime::exchange::Partitioning;
@@ -155,6 +159,10 @@ impl StreamPlanner {
                     self.lower_source(plan)
                 } else if let Some(window) = extension.node.as_any().downcast_ref::<WindowTvfNode>() {
                     self.lower_window(window)
+                } else if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
+                    self.lower_set_operation(operation)
+                } else if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
+                    self.lower_unnest(unnest)
                 } else {
                     Err(not_yet(extension.node.name()))
                 }
@@ -280,8 +288,11 @@ impl StreamPlanner {
                 port: 0,
                 partitioning: if self.graph.nodes[i.node].parallelism == parallelism {
                     Partitioning::Forward
-                } else {
+                } else if i.changelog.is_append_only() {
                     Partitioning::Rebalance
+                } else {
+                    // All to one subtask: spread out, a retraction could overtake its row.
+                    Partitioning::Hash(Vec::new())
                 },
                 update_before: UpdateBefore::Inherit,
             })

@@ -358,6 +358,12 @@ fn select_all(table: &mut Table) -> Select {
         sample: None,
         index_hints: Vec::new(),
     };
+    let from = TableWithJoins { relation, joins: Vec::new() };
+    select_from(vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())], from)
+}
+
+/// `SELECT projection FROM from`.
+pub(crate) fn select_from(projection: Vec<SelectItem>, from: TableWithJoins) -> Select {
     Select {
         select_token: AttachedToken::empty(),
         optimizer_hint: None,
@@ -365,10 +371,10 @@ fn select_all(table: &mut Table) -> Select {
         select_modifiers: None,
         top: None,
         top_before_distinct: false,
-        projection: vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())],
+        projection,
         exclude: None,
         into: None,
-        from: vec![TableWithJoins { relation, joins: Vec::new() }],
+        from: vec![from],
         lateral_views: Vec::new(),
         prewhere: None,
         selection: None,

@@ -1,0 +1,235 @@
+//! Runs a case in batch and in streaming and compares.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tidelake::runtime::ChangeBatch;
+use tidelake::runtime::coordinator::{JobOptions, JobSnapshot};
+use tidelake::session::{RunningQuery, Session, SessionOptions, StatementResult};
+use tidelake::text::{Column, Style};
+use tidelake::{Error, ErrorKind, Result};
+
+use super::query::{Generator, Rel};
+use super::random::Random;
+use super::source::{Pause, definition};
+use super::tables::Table;
+
+/// How a streaming run is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) parallelism: usize,
+    pub(crate) bundle: Option<usize>,
+    /// Batches of each split before a snapshot, and the parallelism that goes on from it.
+    pub(crate) restart: Option<(usize, usize)>,
+}
+
+/// A query over tables, and how it is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) tables: Vec<Table>,
+    pub(crate) query: Rel,
+    pub(crate) settings: Settings,
+}
+
+impl Case {
+    /// The case of a seed.
+    pub(crate) fn random(seed: u64) -> Case {
+        let mut r = Random::new(seed);
+        let tables: Vec<Table> =
+            (0..1 + r.below(3)).map(|i| Table::random(format!("T{i}"), &mut r)).collect();
+        let depth = 1 + r.below(4);
+        let query = Generator { tables: &tables, random: &mut r }.relation(depth);
+        let settings = Settings {
+            parallelism: *r.pick(&[1, 1, 2, 4]),
+            bundle: *r.pick(&[None, None, Some(1), Some(3)]),
+            restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
+        };
+        Case { tables, query, settings }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sql = self.query.sql();
+        for table in &self.tables {
+            if sql.contains(&format!("{} ", table.name)) || sql.ends_with(&table.name) {
+                write!(f, "{table}")?;
+            }
+        }
+        writeln!(f, "{sql};")?;
+        write!(f, "{:?}", self.settings)
+    }
+}
+
+/// What came of a case.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Same,
+    /// Neither mode, or not streaming, runs such a query: why.
+    Refused(String),
+    Different(String),
+}
+
+impl Outcome {
+    pub(crate) fn is_different(&self) -> bool {
+        matches!(self, Outcome::Different(_))
+    }
+}
+
+/// Rows as text with how often they stand there.
+type Rows = BTreeMap<String, i64>;
+
+async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>) -> Result<Session> {
+    let mut config = vec![
+        ("execution.runtime-mode".to_owned(), mode.to_owned()),
+        ("parallelism.default".to_owned(), parallelism.to_string()),
+        ("table.local-time-zone".to_owned(), "UTC".to_owned()),
+    ];
+    if let (Some(rows), "streaming") = (case.settings.bundle, mode) {
+        config.push(("table.exec.mini-batch.size".to_owned(), rows.to_string()));
+    }
+    let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
+    for table in &case.tables {
+        session.catalogs().create_table(definition(table, pause), false).await?;
+    }
+    Ok(session)
+}
+
+async fn start(session: &mut Session, sql: &str) -> Result<RunningQuery> {
+    let statements = tidelake::sql::parse_script(sql)?;
+    let [statement] = statements.as_slice() else { return Err(Error::internal("one query")) };
+    match session.execute(statement).await? {
+        StatementResult::Query(query) => Ok(query),
+        _ => Err(Error::internal("a query")),
+    }
+}
+
+fn apply(rows: &mut Rows, changes: &ChangeBatch) -> Result<()> {
+    let zone = "UTC".parse().expect("a zone");
+    let columns = changes
+        .rows
+        .columns()
+        .iter()
+        .map(|c| Column::new(c, Style::Sql, zone))
+        .collect::<Result<Vec<_>>>()?;
+    let mut line = String::new();
+    for row in 0..changes.num_rows() {
+        line.clear();
+        for column in &columns {
+            column.write(row, &mut line)?;
+            line.push_str(" | ");
+        }
+        let change = if changes.kind(row).is_retraction() { -1 } else { 1 };
+        match rows.get_mut(&line) {
+            Some(count) => *count += change,
+            None => {
+                rows.insert(line.clone(), change);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn batch(case: &Case, sql: &str) -> Result<Rows> {
+    let mut session = session(case, "batch", 1, &Pause::new(None)).await?;
+    let RunningQuery { rows: mut stream, job, .. } = start(&mut session, sql).await?;
+    let mut rows = Rows::new();
+    while let Some(changes) = stream.next().await {
+        apply(&mut rows, &changes?)?;
+    }
+    job.wait().await?;
+    Ok(rows)
+}
+
+/// Plays the tables up to the pause, if there is one, into `rows`; gives the snapshot taken there.
+async fn stream(
+    case: &Case,
+    sql: &str,
+    parallelism: usize,
+    after: Option<usize>,
+    restore: Option<Arc<JobSnapshot>>,
+    rows: &mut Rows,
+) -> Result<Option<Arc<JobSnapshot>>> {
+    let pause = Pause::new(after);
+    let mut session = session(case, "streaming", parallelism, &pause).await?;
+    let taken: Arc<Mutex<Option<Arc<JobSnapshot>>>> = Arc::default();
+    let keep = taken.clone();
+    session.set_job_options(JobOptions {
+        restore,
+        on_snapshot: Some(Arc::new(move |_, snapshot| {
+            *keep.lock().expect("no panic") = Some(Arc::new(snapshot.clone()));
+        })),
+        ..JobOptions::default()
+    });
+    let RunningQuery { rows: mut stream, job, .. } = start(&mut session, sql).await?;
+    let stop = job.stop_handle();
+    let mut paused = std::pin::pin!(async {
+        pause.reached().await;
+        stop.stop();
+    });
+    let mut stopped = false;
+    loop {
+        tokio::select! {
+            changes = stream.next() => match changes {
+                Some(changes) => apply(rows, &changes?)?,
+                None => break,
+            },
+            () = &mut paused, if after.is_some() && !stopped => stopped = true,
+        }
+    }
+    job.wait().await?;
+    Ok(taken.lock().expect("no panic").take())
+}
+
+async fn streaming(case: &Case, sql: &str) -> Result<Rows> {
+    let mut rows = Rows::new();
+    let Settings { parallelism, restart, .. } = case.settings;
+    match restart {
+        None => drop(stream(case, sql, parallelism, None, None, &mut rows).await?),
+        Some((after, then)) => {
+            let snapshot = stream(case, sql, parallelism, Some(after), None, &mut rows).await?;
+            // Without a snapshot the query read no table and has ended.
+            if snapshot.is_some() {
+                stream(case, sql, then, None, snapshot, &mut rows).await?;
+            }
+        }
+    }
+    rows.retain(|_, count| *count != 0);
+    Ok(rows)
+}
+
+/// Runs a case in both modes.
+pub(crate) async fn run(case: &Case) -> Outcome {
+    let sql = case.query.sql();
+    let limit = Duration::from_secs(30);
+    let expected = match tokio::time::timeout(limit, batch(case, &sql)).await {
+        Ok(Ok(rows)) => rows,
+        Ok(Err(e)) => return Outcome::Refused(format!("batch: {}", e.message())),
+        Err(_) => return Outcome::Refused("batch: no end".to_owned()),
+    };
+    let got = match tokio::time::timeout(limit, streaming(case, &sql)).await {
+        Ok(Ok(rows)) => rows,
+        Ok(Err(e)) if e.kind() == ErrorKind::Unsupported => {
+            return Outcome::Refused(format!("streaming: {}", e.message()));
+        }
+        Ok(Err(e)) => return Outcome::Different(format!("streaming fails: {e}")),
+        Err(_) => return Outcome::Different("streaming does not end".to_owned()),
+    };
+    if got == expected {
+        return Outcome::Same;
+    }
+    let mut text = String::new();
+    for (row, count) in &expected {
+        let n = got.get(row).copied().unwrap_or(0);
+        if n != *count {
+            text += &format!("  {count} in batch, {n} in streaming: {row}\n");
+        }
+    }
+    for (row, n) in got.iter().filter(|(row, _)| !expected.contains_key(*row)) {
+        text += &format!("  0 in batch, {n} in streaming: {row}\n");
+    }
+    Outcome::Different(text)
+}
