@@ -31,15 +31,6 @@ impl Expr {
             }
         }
     }
-
-    /// Columns it reads.
-    pub(crate) fn columns(&self, out: &mut Vec<usize>) {
-        match self {
-            Expr::Column(i) => out.push(*i),
-            Expr::Literal(..) => {}
-            Expr::Call(_, args) => args.iter().for_each(|a| a.columns(out)),
-        }
-    }
 }
 
 fn call(template: &'static str, args: impl IntoIterator<Item = Expr>) -> Expr {

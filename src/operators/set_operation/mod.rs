@@ -235,6 +235,10 @@ impl Operator for SetOperationOperator {
         Ok(Progress::Done)
     }
 
+    fn spillable(&self) -> bool {
+        true
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         let slots = self.directory.slots();
         if slots.is_empty() {
