@@ -64,7 +64,8 @@ async fn run_all() -> Vec<String> {
     let until = variable("SECONDS").map(|s| Instant::now() + Duration::from_secs(s));
     let started = Instant::now();
     let (mut same, mut run) = (0, 0);
-    let mut refused: BTreeMap<String, u64> = BTreeMap::new();
+    // Why, how often, and the first seed.
+    let mut refused: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut failures = Vec::new();
     for seed in first..first + cases {
         if until.is_some_and(|t| Instant::now() > t) || failures.len() >= FAILURES {
@@ -77,7 +78,7 @@ async fn run_all() -> Vec<String> {
         }
         match run::run(&case).await {
             Outcome::Same => same += 1,
-            Outcome::Refused(why) => *refused.entry(why).or_default() += 1,
+            Outcome::Refused(why) => refused.entry(why).or_insert((0, seed)).0 += 1,
             Outcome::Different(difference) => {
                 let small = minimize::minimize(case.clone()).await;
                 let small = minimize::report(&small).await;
@@ -90,13 +91,16 @@ async fn run_all() -> Vec<String> {
     say(&format!(
         "differential: {run} cases from seed {first}, {same} the same, {} different, {} not run, {:.1} s",
         failures.len(),
-        refused.values().sum::<u64>(),
+        refused.values().map(|(n, _)| n).sum::<u64>(),
         started.elapsed().as_secs_f64()
     ));
-    let mut reasons: Vec<(&String, &u64)> = refused.iter().collect();
-    reasons.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
-    for (reason, n) in reasons.into_iter().take(if cases > CASES { 30 } else { 12 }) {
-        say(&format!("not run, {n} times: {}", reason.lines().next().unwrap_or_default()));
+    let mut reasons: Vec<(&String, &(u64, u64))> = refused.iter().collect();
+    reasons.sort_by_key(|(_, n)| std::cmp::Reverse(n.0));
+    for (reason, (n, seed)) in reasons.into_iter().take(if cases > CASES { 30 } else { 12 }) {
+        say(&format!(
+            "not run, {n} times, first of seed {seed}: {}",
+            reason.lines().next().unwrap_or_default()
+        ));
     }
     failures
 }
