@@ -11,12 +11,16 @@
 //! | json | yes | one object a line |
 //! | csv | yes | one record a line |
 //! | raw | yes | one line a row |
+//! | debezium-json, canal-json, maxwell-json, ogg-json | yes | one message a line |
 //! | parquet | no | yes |
 //!
-//! Options and results are those of Flink's formats of the same names.
+//! Options and results are those of Flink's formats of the same names. The formats of change data capture give rows with
+//! kinds ([`RowDecoder::take_kinds`], [`Decoded::kinds`]) and take them ([`RecordEncoder::encode_changes`]); all others
+//! know inserts only and don't pay for it.
 
 mod base64;
 mod bytes;
+pub mod cdc;
 mod column;
 pub mod csv;
 mod datetime;
@@ -30,10 +34,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 
+use crate::connectors::SourceChangelog;
 use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::runtime::message::{ChangeBatch, RowKinds};
 
 pub use record::{Frame, RowDecoder};
 
@@ -61,6 +67,8 @@ pub struct BadRecord {
 pub struct Decoded {
     /// The rows.
     pub rows: RecordBatch,
+    /// Their kinds, `None` when all are `+I`.
+    pub kinds: Option<RowKinds>,
     /// For each row the index of its record among those pushed since the last flush; `None` when record `i` gave row `i`.
     pub records: Option<Vec<u32>>,
     /// Records (or parts of them) dropped or nulled by `ignore-parse-errors`.
@@ -89,6 +97,22 @@ pub trait RecordEncoder: Send {
     /// # Errors
     /// Data for values the format cannot hold.
     fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()>;
+
+    /// As [`RecordEncoder::encode`], for rows of any kind.
+    ///
+    /// # Errors
+    /// Also Internal, if a format that knows inserts only is given updates: planning refuses that.
+    fn encode_changes(
+        &mut self,
+        batch: &ChangeBatch,
+        buffer: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) -> Result<()> {
+        match batch.kinds {
+            None => self.encode(&batch.rows, buffer, ends),
+            Some(_) => Err(Error::internal("updates reached a format that only knows inserts")),
+        }
+    }
 }
 
 /// A format of self-contained records with its options, for one schema.
@@ -96,11 +120,33 @@ pub trait RecordFormat: Send + Sync + Debug {
     /// The columns it reads and writes.
     fn schema(&self) -> &SchemaRef;
 
+    /// The kinds of changes its records stand for, read and written.
+    fn changelog(&self) -> SourceChangelog {
+        SourceChangelog::AppendOnly
+    }
+
+    /// What can be read of a record beside its columns: metadata keys with their types.
+    fn metadata(&self) -> Vec<Field> {
+        Vec::new()
+    }
+
     /// A decoder that yields the columns `projection` (indices into the schema, in that order), for files.
     ///
     /// # Errors
     /// Unsupported for column types that the format cannot read.
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>>;
+
+    /// As [`RecordFormat::row_decoder`], with `metadata` (indices into [`RecordFormat::metadata`]) as further columns.
+    ///
+    /// # Errors
+    /// As [`RecordFormat::row_decoder`].
+    fn row_decoder_with(&self, projection: &[usize], metadata: &[usize]) -> Result<Box<dyn RowDecoder>> {
+        if metadata.is_empty() {
+            self.row_decoder(projection)
+        } else {
+            Err(Error::internal("metadata of a format that has none"))
+        }
+    }
 
     /// An encoder of rows with the whole schema.
     ///
@@ -123,17 +169,18 @@ pub trait RecordFormat: Send + Sync + Debug {
         false
     }
 
-    /// A decoder of pushed records that yields the columns `projection`.
+    /// A decoder of pushed records that yields the columns `projection`, then `metadata`.
     ///
     /// # Errors
     /// As [`RecordFormat::row_decoder`].
-    fn record_decoder(&self, projection: &[usize]) -> Result<Box<dyn RecordDecoder>> {
-        Ok(Box::new(record::BufferedRecords::new(self.row_decoder(projection)?)))
+    fn record_decoder(&self, projection: &[usize], metadata: &[usize]) -> Result<Box<dyn RecordDecoder>> {
+        Ok(Box::new(record::BufferedRecords::new(self.row_decoder_with(projection, metadata)?)))
     }
 }
 
 /// Names that [`record_format`] knows.
-pub const RECORD_FORMATS: &[&str] = &["json", "csv", "raw"];
+pub const RECORD_FORMATS: &[&str] =
+    &["json", "csv", "raw", "debezium-json", "canal-json", "maxwell-json", "ogg-json"];
 
 /// The format `name` for rows of `schema`, with its options taken from `options` under `prefix`: `json.`, or
 /// `value.json.`, `key.csv.` where a connector has several formats.
@@ -150,6 +197,9 @@ pub fn record_format(
         "json" => Ok(Arc::new(json::JsonFormat::new(options, prefix, schema)?)),
         "csv" => Ok(Arc::new(csv::CsvFormat::new(options, prefix, schema)?)),
         "raw" => Ok(Arc::new(raw::RawFormat::new(options, prefix, schema)?)),
+        "debezium-json" | "canal-json" | "maxwell-json" | "ogg-json" => {
+            Ok(Arc::new(cdc::CdcFormat::new(name, options, prefix, schema)?))
+        }
         other => Err(Error::validation(format!("there is no format '{other}' for records"))
             .hint(format!("supported formats: {}", RECORD_FORMATS.join(", ")))),
     }

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 
 use super::{BadRecord, Decoded, RecordDecoder};
 use crate::error::Result;
+use crate::runtime::message::RowKinds;
 
 /// Where a record ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,11 @@ pub trait RowDecoder: Send {
     /// # Errors
     /// Data if a column is too large.
     fn finish(&mut self) -> Result<RecordBatch>;
+
+    /// The kinds of the rows that [`RowDecoder::finish`] gave last, one code a row; `None` if all are `+I`.
+    fn take_kinds(&mut self) -> Option<RowKinds> {
+        None
+    }
 }
 
 /// A line ends at `\n`; a `\r` before it is not part of it.
@@ -86,6 +92,7 @@ impl RecordDecoder for BufferedRecords {
         if decoded.is_err() {
             // Rows of the records before the bad one are of no use to the caller.
             self.decoder.finish().ok();
+            self.decoder.take_kinds();
         }
         decoded
     }
@@ -111,5 +118,5 @@ fn decode_all(decoder: &mut dyn RowDecoder, bytes: &[u8], ends: &[usize]) -> Res
     }
     let last = ends.len().saturating_sub(1);
     let rows = decoder.finish().map_err(|error| BadRecord { record: last, error })?;
-    Ok(Decoded { rows, records, skipped: decoder.take_skipped() })
+    Ok(Decoded { rows, kinds: decoder.take_kinds(), records, skipped: decoder.take_skipped() })
 }

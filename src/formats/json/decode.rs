@@ -17,7 +17,7 @@ use crate::formats::record::RowDecoder;
 use crate::types::LogicalType;
 
 /// Names of a row's fields and where to find them.
-struct RowShape {
+pub(crate) struct RowShape {
     fields: Vec<FieldShape>,
     /// Only for rows of many fields.
     index: HashMap<String, usize>,
@@ -26,13 +26,13 @@ struct RowShape {
     order: Vec<(String, Option<usize>)>,
 }
 
-struct FieldShape {
+pub(crate) struct FieldShape {
     name: String,
     shape: Shape,
 }
 
 /// What is inside of a type.
-enum Shape {
+pub(crate) enum Shape {
     Leaf,
     /// ARRAY
     List(Box<Shape>),
@@ -42,7 +42,8 @@ enum Shape {
 }
 
 impl Shape {
-    fn new(ty: &DataType) -> Self {
+    /// The inside of an Arrow type.
+    pub(crate) fn new(ty: &DataType) -> Self {
         match ty {
             DataType::List(item) => Shape::List(Box::new(Shape::new(item.data_type()))),
             DataType::Map(entries, _) => match entries.data_type() {
@@ -110,7 +111,7 @@ impl RowShape {
 }
 
 /// Why a value was not decoded.
-enum Fail {
+pub(crate) enum Fail {
     /// The text is no JSON.
     Syntax(Syntax),
     /// JSON, but not of the column's type. Becomes NULL or [`Fail::Field`].
@@ -119,7 +120,7 @@ enum Fail {
     Field(Box<FieldError>),
 }
 
-struct FieldError {
+pub(crate) struct FieldError {
     path: String,
     reason: String,
 }
@@ -130,11 +131,70 @@ impl From<Syntax> for Fail {
     }
 }
 
+/// Reads objects into the columns of a row, and single values.
+pub(crate) struct ObjectReader {
+    shape: RowShape,
+    cx: Context,
+}
+
+impl ObjectReader {
+    /// A reader of objects with these fields.
+    pub(crate) fn new(fields: &[FieldRef], options: JsonOptions) -> Self {
+        ObjectReader { shape: RowShape::new(fields), cx: Context { options, skipped: 0 } }
+    }
+
+    /// Takes the object at the scanner's position into the open row of `columns`, which begin with one per field and
+    /// hold `rows` closed rows. A field that the open row has already is replaced; one that the object lacks stays.
+    #[inline]
+    pub(crate) fn object(
+        &mut self,
+        s: &mut Scanner<'_>,
+        columns: &mut [Column],
+        rows: usize,
+    ) -> Result<(), Fail> {
+        self.cx.object(s, &mut self.shape, columns, rows)
+    }
+
+    /// Takes the value at the scanner's position.
+    pub(crate) fn value(
+        &mut self,
+        s: &mut Scanner<'_>,
+        shape: &mut Shape,
+        column: &mut Column,
+    ) -> Result<(), Fail> {
+        self.cx.value(s, shape, column)
+    }
+
+    /// Ends the open row of a batch.
+    pub(crate) fn close_row(&self, batch: &mut Batch) -> Result<(), Fail> {
+        batch.close_row().map_err(|field| {
+            Fail::Field(Box::new(FieldError {
+                path: field.name().clone(),
+                reason: "the column is NOT NULL and the record has no value for it".to_owned(),
+            }))
+        })
+    }
+
+    /// Whether what cannot be parsed is skipped or NULL.
+    pub(crate) fn ignores_errors(&self) -> bool {
+        self.cx.options.ignore_parse_errors
+    }
+
+    /// Counts a record that was given up.
+    pub(crate) fn skip(&mut self) {
+        self.cx.skipped += 1;
+    }
+
+    /// What was given up since the last call.
+    pub(crate) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.cx.skipped)
+    }
+}
+
 /// Decoder of JSON records.
 pub(super) struct JsonDecoder {
-    shape: RowShape,
+    reader: ObjectReader,
     batch: Batch,
-    cx: Context,
 }
 
 struct Context {
@@ -144,8 +204,8 @@ struct Context {
 
 impl JsonDecoder {
     pub(super) fn new(schema: SchemaRef, options: JsonOptions) -> Result<Self> {
-        let shape = RowShape::new(schema.fields());
-        Ok(JsonDecoder { shape, batch: Batch::new(schema)?, cx: Context { options, skipped: 0 } })
+        let reader = ObjectReader::new(schema.fields(), options);
+        Ok(JsonDecoder { reader, batch: Batch::new(schema)? })
     }
 
     fn record(&mut self, s: &mut Scanner<'_>) -> Result<(), Fail> {
@@ -175,7 +235,7 @@ impl JsonDecoder {
             _ => return Err(Fail::Syntax("a record has to be an object")),
         }
         s.skip_blanks();
-        if !s.at_end() && !self.cx.options.ignore_parse_errors {
+        if !s.at_end() && !self.reader.ignores_errors() {
             return Err(Fail::Syntax("there is more text after the object"));
         }
         Ok(())
@@ -183,13 +243,8 @@ impl JsonDecoder {
 
     fn row(&mut self, s: &mut Scanner<'_>) -> Result<(), Fail> {
         let rows = self.batch.rows();
-        self.cx.object(s, &mut self.shape, &mut self.batch.columns, rows)?;
-        self.batch.close_row().map_err(|field| {
-            Fail::Field(Box::new(FieldError {
-                path: field.name().clone(),
-                reason: "the column is NOT NULL and the record has no value for it".to_owned(),
-            }))
-        })
+        self.reader.object(s, &mut self.batch.columns, rows)?;
+        self.reader.close_row(&mut self.batch)
     }
 }
 
@@ -203,18 +258,18 @@ impl RowDecoder for JsonDecoder {
                 let mut scanner = Scanner::new(text);
                 match self.record(&mut scanner) {
                     Ok(()) => return Ok(()),
-                    Err(_) if self.cx.options.ignore_parse_errors => None,
-                    Err(fail) => Some(describe(fail, scanner.pos, text)),
+                    Err(_) if self.reader.ignores_errors() => None,
+                    Err(fail) => Some(describe(fail, scanner.pos, text, "json")),
                 }
             }
-            Err(_) if self.cx.options.ignore_parse_errors => None,
+            Err(_) if self.reader.ignores_errors() => None,
             Err(e) => Some(Error::data(format!(
                 "cannot parse the record as JSON: byte {} is not UTF-8",
                 e.valid_up_to() + 1
             ))),
         };
         self.batch.truncate(rows);
-        self.cx.skipped += 1;
+        self.reader.skip();
         error.map_or(Ok(()), Err)
     }
 
@@ -223,7 +278,7 @@ impl RowDecoder for JsonDecoder {
     }
 
     fn take_skipped(&mut self) -> u64 {
-        std::mem::take(&mut self.cx.skipped)
+        self.reader.take_skipped()
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
@@ -231,8 +286,9 @@ impl RowDecoder for JsonDecoder {
     }
 }
 
-fn describe(fail: Fail, pos: usize, text: &str) -> Error {
-    const WAY_OUT: &str = "set 'json.ignore-parse-errors' = 'true' to skip such records";
+/// The error for a record of `format` that could not be decoded; the scanner stands at `pos`.
+pub(crate) fn describe(fail: Fail, pos: usize, text: &str, format: &str) -> Error {
+    let way_out = format!("set '{format}.ignore-parse-errors' = 'true' to skip such records");
     match fail {
         Fail::Syntax(what) => {
             let column = text.get(..pos.min(text.len())).map_or(pos, |t| t.chars().count()) + 1;
@@ -240,15 +296,15 @@ fn describe(fail: Fail, pos: usize, text: &str) -> Error {
                 "cannot parse the record as JSON: {what} (character {column} of {})",
                 clip(text)
             ))
-            .hint(WAY_OUT)
+            .hint(way_out)
         }
         Fail::Mismatch => Error::internal("a mismatch without a field"),
-        Fail::Field(e) => Error::data(format!("field `{}`: {}", e.path, e.reason)).hint(WAY_OUT),
+        Fail::Field(e) => Error::data(format!("field `{}`: {}", e.path, e.reason)).hint(way_out),
     }
 }
 
 /// A text short enough for a message.
-fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     const MAX: usize = 120;
     match text.char_indices().nth(MAX) {
         None => format!("'{text}'"),

@@ -14,7 +14,7 @@ use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32,
 use crate::formats::{RecordEncoder, base64};
 
 /// Encoder of JSON records.
-pub(super) struct JsonEncoder {
+pub(crate) struct JsonEncoder {
     schema: SchemaRef,
     /// `"name":` of every column.
     names: Vec<Vec<u8>>,
@@ -22,7 +22,7 @@ pub(super) struct JsonEncoder {
 }
 
 impl JsonEncoder {
-    pub(super) fn new(schema: SchemaRef, options: JsonOptions) -> Self {
+    pub(crate) fn new(schema: SchemaRef, options: JsonOptions) -> Self {
         let names = schema.fields().iter().map(|f| quoted_name(f.name())).collect();
         JsonEncoder { schema, names, options }
     }
@@ -50,6 +50,11 @@ impl RecordEncoder for JsonEncoder {
 }
 
 impl JsonEncoder {
+    /// Appends a row of its schema as an object.
+    pub(crate) fn write_row(&self, out: &mut Vec<u8>, columns: &[&dyn Array], row: usize) -> Result<()> {
+        self.object(out, &self.names, columns, row)
+    }
+
     fn object(&self, out: &mut Vec<u8>, names: &[Vec<u8>], columns: &[&dyn Array], row: usize) -> Result<()> {
         out.push(b'{');
         let mut first = true;

@@ -13,9 +13,9 @@
 //! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
 //! parse errors are ignored.
 
-mod decode;
-mod encode;
-mod scan;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -32,12 +32,34 @@ use crate::error::{Error, Result};
 
 /// Options of the format `json`.
 #[derive(Debug, Clone, Copy)]
-struct JsonOptions {
+pub(crate) struct JsonOptions {
     fail_on_missing_field: bool,
     ignore_parse_errors: bool,
     timestamp_format: TimestampFormat,
     decimal_as_plain_number: bool,
-    ignore_null_fields: bool,
+    pub(crate) ignore_null_fields: bool,
+}
+
+impl JsonOptions {
+    /// Takes the options that all formats of JSON have.
+    pub(crate) fn new(options: &Options, prefix: &str) -> Result<Self> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let timestamp_format =
+            match options.one_of(&key("timestamp-format.standard"), &["SQL", "ISO-8601"])? {
+                Some("ISO-8601") => TimestampFormat::Iso8601,
+                _ => TimestampFormat::Sql,
+            };
+        // Arrow's maps have no NULL keys, so there is nothing that these could act on.
+        options.one_of(&key("map-null-key.mode"), &["FAIL", "DROP", "LITERAL"])?;
+        options.take(&key("map-null-key.literal"));
+        Ok(JsonOptions {
+            fail_on_missing_field: false,
+            ignore_parse_errors: options.bool(&key("ignore-parse-errors"), false)?,
+            timestamp_format,
+            decimal_as_plain_number: options.bool(&key("encode.decimal-as-plain-number"), false)?,
+            ignore_null_fields: options.bool(&key("encode.ignore-null-fields"), false)?,
+        })
+    }
 }
 
 /// The format `json` with its options.
@@ -55,36 +77,27 @@ impl JsonFormat {
     pub fn new(options: &Options, prefix: &str, schema: SchemaRef) -> Result<Self> {
         let key = |name: &str| format!("{prefix}{name}");
         let fail_on_missing_field = options.bool(&key("fail-on-missing-field"), false)?;
-        let ignore_parse_errors = options.bool(&key("ignore-parse-errors"), false)?;
-        if fail_on_missing_field && ignore_parse_errors {
+        let options_of_all = JsonOptions::new(options, prefix)?;
+        if fail_on_missing_field && options_of_all.ignore_parse_errors {
             return Err(Error::validation(format!(
                 "{} and {} shouldn't both be true.",
                 key("fail-on-missing-field"),
                 key("ignore-parse-errors")
             )));
         }
-        let timestamp_format =
-            match options.one_of(&key("timestamp-format.standard"), &["SQL", "ISO-8601"])? {
-                Some("ISO-8601") => TimestampFormat::Iso8601,
-                _ => TimestampFormat::Sql,
-            };
-        // Arrow's maps have no NULL keys, so there is nothing that these could act on.
-        options.one_of(&key("map-null-key.mode"), &["FAIL", "DROP", "LITERAL"])?;
-        options.take(&key("map-null-key.literal"));
         // Flink's choice between two parsers with one meaning.
         options.bool(&key("decode.json-parser.enabled"), true)?;
-        let options = JsonOptions {
-            fail_on_missing_field,
-            ignore_parse_errors,
-            timestamp_format,
-            decimal_as_plain_number: options.bool(&key("encode.decimal-as-plain-number"), false)?,
-            ignore_null_fields: options.bool(&key("encode.ignore-null-fields"), false)?,
-        };
-        for field in schema.fields() {
-            check_type(field.data_type()).map_err(|e| e.context(format!("column `{}`", field.name())))?;
-        }
+        let options = JsonOptions { fail_on_missing_field, ..options_of_all };
+        check_types(&schema)?;
         Ok(JsonFormat { schema, options })
     }
+}
+
+/// Refuses columns that JSON cannot hold.
+pub(crate) fn check_types(schema: &arrow::datatypes::Schema) -> Result<()> {
+    schema.fields().iter().try_for_each(|field| {
+        check_type(field.data_type()).map_err(|e| e.context(format!("column `{}`", field.name())))
+    })
 }
 
 fn check_type(ty: &DataType) -> Result<()> {

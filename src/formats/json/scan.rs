@@ -8,49 +8,49 @@ use std::borrow::Cow;
 use crate::formats::bytes::find2;
 
 /// Deepest nesting of objects and arrays (Jackson's limit).
-pub(super) const MAX_DEPTH: usize = 1000;
+pub(crate) const MAX_DEPTH: usize = 1000;
 
 /// Why a text is no JSON: what was found wrong; the scanner stands at the place.
-pub(super) type Syntax = &'static str;
+pub(crate) type Syntax = &'static str;
 
 /// A position in a JSON text.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     /// Next byte.
-    pub(super) pos: usize,
+    pub(crate) pos: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Scanner { text, bytes: text.as_bytes(), pos: 0 }
     }
 
     /// The byte at the position; 0 at the end (a NUL is as wrong as the end everywhere it could matter).
     #[inline]
-    pub(super) fn peek(&self) -> u8 {
+    pub(crate) fn peek(&self) -> u8 {
         self.bytes.get(self.pos).copied().unwrap_or(0)
     }
 
-    pub(super) fn at_end(&self) -> bool {
+    pub(crate) fn at_end(&self) -> bool {
         self.pos >= self.bytes.len()
     }
 
     #[inline]
-    pub(super) fn skip_blanks(&mut self) {
+    pub(crate) fn skip_blanks(&mut self) {
         while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
             self.pos += 1;
         }
     }
 
     /// Text between two positions, both at ASCII characters.
-    pub(super) fn slice(&self, start: usize, end: usize) -> &'a str {
+    pub(crate) fn slice(&self, start: usize, end: usize) -> &'a str {
         self.text.get(start..end).unwrap_or_default()
     }
 
     /// Takes `"name"` if exactly that stands here.
     #[inline]
-    pub(super) fn take_name(&mut self, name: &str) -> bool {
+    pub(crate) fn take_name(&mut self, name: &str) -> bool {
         let end = self.pos + 1 + name.len();
         if self.bytes.get(self.pos + 1..end) == Some(name.as_bytes()) && self.bytes.get(end) == Some(&b'"') {
             self.pos = end + 1;
@@ -60,7 +60,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    pub(super) fn expect(&mut self, byte: u8, wrong: Syntax) -> Result<(), Syntax> {
+    pub(crate) fn expect(&mut self, byte: u8, wrong: Syntax) -> Result<(), Syntax> {
         if self.peek() == byte && !self.at_end() {
             self.pos += 1;
             Ok(())
@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes a string; gives it raw, and whether it has escapes. The position is at its opening quote.
     #[inline]
-    pub(super) fn raw_string(&mut self) -> Result<(&'a str, bool), Syntax> {
+    pub(crate) fn raw_string(&mut self) -> Result<(&'a str, bool), Syntax> {
         let start = self.pos + 1;
         let mut end = find2(self.bytes, start, b'"', b'\\');
         let mut escaped = false;
@@ -92,7 +92,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string and resolves its escapes.
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Syntax> {
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Syntax> {
         let (raw, escaped) = self.raw_string()?;
         if !escaped {
             return Ok(Cow::Borrowed(raw));
@@ -104,7 +104,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes a number; gives its text and whether it is whole (no point, no exponent).
     #[inline]
-    pub(super) fn number(&mut self) -> Result<(&'a str, bool), Syntax> {
+    pub(crate) fn number(&mut self) -> Result<(&'a str, bool), Syntax> {
         let start = self.pos;
         if self.peek() == b'-' {
             self.pos += 1;
@@ -158,7 +158,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes `true`, `false` or `null`.
     #[inline]
-    pub(super) fn literal(&mut self, word: &'static str) -> Result<(), Syntax> {
+    pub(crate) fn literal(&mut self, word: &'static str) -> Result<(), Syntax> {
         let end = self.pos + word.len();
         if self.bytes.get(self.pos..end) == Some(word.as_bytes())
             && !self.bytes.get(end).is_some_and(u8::is_ascii_alphanumeric)
@@ -171,7 +171,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a value without looking at it, though not without checking it.
-    pub(super) fn skip_value(&mut self, depth: usize) -> Result<(), Syntax> {
+    pub(crate) fn skip_value(&mut self, depth: usize) -> Result<(), Syntax> {
         match self.peek() {
             b'"' => {
                 let (raw, escaped) = self.raw_string()?;
@@ -223,7 +223,7 @@ impl<'a> Scanner<'a> {
 
     /// After an item: true for `,`, false for the closing bracket.
     #[inline]
-    pub(super) fn more(&mut self, close: u8) -> Result<bool, Syntax> {
+    pub(crate) fn more(&mut self, close: u8) -> Result<bool, Syntax> {
         self.skip_blanks();
         let b = self.peek();
         if b == b',' {
@@ -245,7 +245,7 @@ fn check_escapes(raw: &str) -> Result<(), Syntax> {
 }
 
 /// Appends a raw string with its escapes resolved. Half a surrogate pair becomes `?`, as in Java.
-pub(super) fn unescape(raw: &str, out: &mut Vec<u8>) -> Result<(), Syntax> {
+pub(crate) fn unescape(raw: &str, out: &mut Vec<u8>) -> Result<(), Syntax> {
     const BAD: Syntax = "a string has an unknown escape";
     let bytes = raw.as_bytes();
     let hex = |at: usize| -> Result<u32, Syntax> {
@@ -293,7 +293,7 @@ pub(super) fn unescape(raw: &str, out: &mut Vec<u8>) -> Result<(), Syntax> {
 }
 
 /// Appends a value as compact JSON: blanks outside strings dropped, everything else as written.
-pub(super) fn compact(value: &str, out: &mut Vec<u8>) {
+pub(crate) fn compact(value: &str, out: &mut Vec<u8>) {
     let bytes = value.as_bytes();
     let (mut in_string, mut start) = (false, 0);
     let mut i = 0;
