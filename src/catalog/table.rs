@@ -223,6 +223,13 @@ impl ResolvedTable {
         Arc::new(Schema::new(fields))
     }
 
+    /// The PRIMARY KEY as columns of [`ResolvedTable::sink_schema`].
+    pub fn sink_primary_key(&self) -> Option<Vec<usize>> {
+        let key = self.def.primary_key.as_ref()?;
+        let schema = self.sink_schema();
+        key.columns.iter().map(|c| schema.index_of(c).ok()).collect()
+    }
+
     /// What its sink takes, in *declared* order: physical columns and metadata columns that are not VIRTUAL.
     pub fn sink_schema(&self) -> SchemaRef {
         let mut fields = Vec::new();

@@ -31,13 +31,14 @@ impl ConnectorFactory for BlackholeFactory {
     fn sink(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
         refuse_metadata(table, "blackhole")?;
         Options::new(&table.def.path, "blackhole", &table.options).finish()?;
-        Ok(Arc::new(BlackholeSink { schema: table.sink_schema() }))
+        Ok(Arc::new(BlackholeSink { schema: table.sink_schema(), primary_key: table.sink_primary_key() }))
     }
 }
 
 #[derive(Debug)]
 struct BlackholeSink {
     schema: SchemaRef,
+    primary_key: Option<Vec<usize>>,
 }
 
 #[async_trait]
@@ -48,6 +49,10 @@ impl Sink for BlackholeSink {
 
     fn changelog(&self) -> SinkChangelog {
         SinkChangelog::Upsert
+    }
+
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        self.primary_key.clone()
     }
 
     async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -111,7 +112,7 @@ pub trait Source: Send + Sync + Debug {
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
 
-    /// What kinds of changes it yields; all the sources of today are append-only.
+    /// What kinds of changes it yields.
     fn changelog(&self) -> SourceChangelog {
         SourceChangelog::AppendOnly
     }
@@ -238,9 +239,14 @@ pub trait Sink: Send + Sync + Debug {
     /// Kinds it takes.
     fn changelog(&self) -> SinkChangelog;
 
-    /// Columns of the PRIMARY KEY by which a [`SinkChangelog::Upsert`] sink updates.
+    /// Columns of the PRIMARY KEY, if the table has one: rows of one key replace each other.
     fn primary_key(&self) -> Option<Vec<usize>> {
         None
+    }
+
+    /// Whether an insert also replaces the row of its key, so that even inserts alone can meet a conflict.
+    fn always_upserts(&self) -> bool {
+        false
     }
 
     /// Columns to partition rows by before the writers (Iceberg's hash distribution), if any.
@@ -283,6 +289,11 @@ pub trait SinkWriter: Send {
     /// As [`SinkWriter::write`].
     async fn flush(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// When [`SinkWriter::flush`] has something to do again though no row comes.
+    fn next_flush(&self) -> Option<Instant> {
+        None
     }
 
     /// No row before `watermark` comes any more; [`Timestamp::MAX`] at the end of the input, before the last

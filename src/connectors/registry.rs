@@ -9,7 +9,7 @@ use crate::connectors::blackhole::BlackholeFactory;
 use crate::connectors::datagen::DatagenFactory;
 use crate::connectors::filesystem::FilesystemFactory;
 use crate::connectors::iceberg::IcebergFactory;
-use crate::connectors::kafka::KafkaFactory;
+use crate::connectors::kafka::{KafkaFactory, UpsertKafkaFactory};
 use crate::connectors::nexmark::NexmarkFactory;
 use crate::connectors::print::PrintFactory;
 use crate::error::{Error, Result};
@@ -23,6 +23,7 @@ fn all() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(KafkaFactory),
         Arc::new(NexmarkFactory),
         Arc::new(PrintFactory),
+        Arc::new(UpsertKafkaFactory),
     ]
 }
 

@@ -100,6 +100,14 @@ impl Chain {
         self.operators.iter().filter_map(|(_, o)| o.next_timer()).min()
     }
 
+    /// When the sink has something to flush again.
+    pub fn next_flush(&self) -> Option<std::time::Instant> {
+        match &self.tail {
+            Tail::Sink(writer) => writer.next_flush(),
+            Tail::Exchanges(_) => None,
+        }
+    }
+
     /// The inputs are empty for now: emits what is held back, pushes the sink's buffer out.
     ///
     /// # Errors

@@ -206,7 +206,8 @@ impl SourceTask {
             return Ok(Wake::Event(event));
         }
         self.chain.flush().await?;
-        let timer = [self.head.next_idle_check(), until(self.chain.next_timer())].into_iter().flatten().min();
+        let timers = [self.head.next_idle_check(), until(self.chain.next_timer()), self.chain.next_flush()];
+        let timer = timers.into_iter().flatten().min();
         let cancellation = self.context.cancellation.clone();
         tokio::select! {
             biased;
@@ -363,7 +364,7 @@ impl ChannelTask {
                 self.chain.flush().await?;
                 continue;
             }
-            let timer = until(self.chain.next_timer());
+            let timer = [until(self.chain.next_timer()), self.chain.next_flush()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = self.context.cancellation.cancelled() => return Err(crate::error::Error::cancelled()),

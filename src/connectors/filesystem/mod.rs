@@ -10,7 +10,7 @@
 //! | option | meaning |
 //! |---|---|
 //! | `path` | file, folder (read at any depth) or pattern; relative paths start at the working directory; `file://`, `s3://bucket/…` |
-//! | `format` | `json`, `csv`, `raw`, `parquet`; `.gz` and `.zst` files are unpacked for the first three |
+//! | `format` | `json`, `csv`, `raw`, `debezium-json`, `canal-json`, `maxwell-json`, `ogg-json`, `parquet`; `.gz` and `.zst` files are unpacked for all but the last |
 //! | `source.monitor-interval` | look for new files that often: the table never ends |
 //! | `source.path.regex-pattern` | read only files whose whole path matches |
 //! | `partition.default-name` | folder of NULL in partition columns |
@@ -20,7 +20,8 @@
 //! | `partition.time-extractor.timestamp-pattern`, `.timestamp-formatter` | the time a partition stands for: `$day $hour:00:00` |
 //! | `s3.endpoint`, `s3.access-key`, `s3.secret-key`, `s3.region`, `s3.path.style.access` | for `s3://`; also by SET, or as AWS_* in the environment |
 //!
-//! Names that begin with `_` or `.` are never read.
+//! Names that begin with `_` or `.` are never read. Files of change messages are read one after the other by name, by one
+//! reader: the changes of a row have to stay in order.
 
 mod commit;
 mod discover;
@@ -136,7 +137,14 @@ fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
         regex,
         monitor,
         format,
-        extension: format!(".{}", if name == "raw" { "txt" } else { &name }),
+        extension: format!(
+            ".{}",
+            match name.as_str() {
+                "raw" => "txt",
+                change if change.ends_with("-json") => "json",
+                other => other,
+            }
+        ),
         sink,
     })
 }
@@ -173,6 +181,7 @@ fn sink(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSink> {
     let file_columns = (0..schema.fields().len()).filter(|i| !partition_columns.contains(i)).collect();
     Ok(FilesystemSink {
         table: parsed.table,
+        primary_key: table.sink_primary_key(),
         schema,
         location: parsed.location,
         partitioning: parsed.partitioning,

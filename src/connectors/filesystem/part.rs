@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use object_store::multipart::PartId;
 use parquet::arrow::ArrowWriter;
 
@@ -15,6 +14,7 @@ use super::sink::FilesystemSink;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::parquet::ParquetFormat;
 use crate::formats::{RecordEncoder, RecordFormat};
+use crate::runtime::ChangeBatch;
 
 /// Bytes collected before a local file is written to.
 const LOCAL_BUFFER: usize = 1 << 20;
@@ -144,12 +144,12 @@ impl PartFile {
     ///
     /// # Errors
     /// Data for values that the format cannot hold, External if the store refuses.
-    pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+    pub(super) async fn write(&mut self, batch: &ChangeBatch) -> Result<()> {
         match &mut self.encoder {
             Encoder::Records { format, encoder, out, ends } => {
                 out.clear();
                 ends.clear();
-                encoder.encode(rows, out, ends)?;
+                encoder.encode_changes(batch, out, ends)?;
                 let mut start = 0;
                 for end in ends.iter() {
                     self.buffer.extend_from_slice(out.get(start..*end).unwrap_or_default());
@@ -158,7 +158,7 @@ impl PartFile {
                 }
             }
             Encoder::Parquet { format, writer, out } => {
-                writer.write(&format.coerce(rows)?)?;
+                writer.write(&format.coerce(&batch.rows)?)?;
                 out.drain_into(&mut self.buffer);
             }
         }

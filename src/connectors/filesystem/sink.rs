@@ -21,8 +21,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
@@ -35,8 +35,11 @@ use super::part::PartFile;
 use super::partition::Partitioning;
 use super::trigger::{PendingPartitions, Trigger, WriterTime};
 use crate::connectors::options::Options;
-use crate::connectors::{Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode};
+use crate::connectors::{
+    Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, SourceChangelog, WriteMode,
+};
 use crate::error::{Error, Result, ResultExt};
+use crate::runtime::message::RowKinds;
 use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// Options that concern writing.
@@ -100,6 +103,7 @@ impl SinkOptions {
 pub struct FilesystemSink {
     pub(super) table: String,
     pub(super) schema: SchemaRef,
+    pub(super) primary_key: Option<Vec<usize>>,
     pub(super) location: Location,
     pub(super) partitioning: Partitioning,
     /// Columns of the schema that are in folder names, and those in files.
@@ -118,7 +122,16 @@ impl Sink for FilesystemSink {
     }
 
     fn changelog(&self) -> SinkChangelog {
-        SinkChangelog::AppendOnly
+        match &self.format {
+            FileFormat::Records(format) if format.changelog() != SourceChangelog::AppendOnly => {
+                SinkChangelog::All
+            }
+            _ => SinkChangelog::AppendOnly,
+        }
+    }
+
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        self.primary_key.clone()
     }
 
     fn distribute_by(&self) -> Option<Vec<usize>> {
@@ -226,8 +239,9 @@ impl FileSinkWriter {
     }
 
     /// Splits rows by partition folder.
-    fn by_partition(&mut self, rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
-        let Some(converter) = &self.rows else { return Ok(vec![(String::new(), rows.clone())]) };
+    fn by_partition(&mut self, batch: &ChangeBatch) -> Result<Vec<(String, ChangeBatch)>> {
+        let Some(converter) = &self.rows else { return Ok(vec![(String::new(), batch.clone())]) };
+        let rows = &batch.rows;
         let partition = rows.project(&self.sink.partition_columns)?;
         let data = rows.project(&self.sink.file_columns)?;
         let columns: Vec<ArrayRef> = partition.columns().to_vec();
@@ -248,16 +262,25 @@ impl FileSinkWriter {
             .map(|(first, rows)| {
                 let folder = self.sink.partitioning.folder(&columns, first)?;
                 let part = if rows.len() == data.num_rows() {
-                    data.clone()
+                    ChangeBatch { rows: data.clone(), kinds: batch.kinds.clone() }
                 } else {
-                    take_record_batch(&data, &UInt32Array::from(rows))?
+                    let rows = UInt32Array::from(rows);
+                    // Halves of an update may part here; they are written as a delete and an insert anyway.
+                    let kinds = match &batch.kinds {
+                        None => None,
+                        Some(kinds) => {
+                            let kinds = take(&kinds.to_array(), &rows, None)?;
+                            Some(RowKinds::from_array(kinds.as_primitive()))
+                        }
+                    };
+                    ChangeBatch { rows: take_record_batch(&data, &rows)?, kinds }
                 };
                 Ok((folder, part))
             })
             .collect()
     }
 
-    async fn append(&mut self, folder: String, rows: &RecordBatch) -> Result<()> {
+    async fn append(&mut self, folder: String, rows: &ChangeBatch) -> Result<()> {
         let mut part = match self.open.remove(&folder) {
             Some(part) => part,
             None => {
@@ -285,14 +308,14 @@ impl FileSinkWriter {
 #[async_trait]
 impl SinkWriter for FileSinkWriter {
     async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
-        if batch.kinds.is_some() {
+        if batch.kinds.is_some() && self.sink.changelog() == SinkChangelog::AppendOnly {
             return Err(Error::internal("the filesystem sink was given updates"));
         }
         if batch.num_rows() == 0 {
             return Ok(());
         }
         let context = format!("table {}", self.sink.table);
-        for (folder, rows) in self.by_partition(&batch.rows).context(|| context.clone())? {
+        for (folder, rows) in self.by_partition(&batch).context(|| context.clone())? {
             self.append(folder, &rows).await.context(|| context.clone())?;
         }
         Ok(())

@@ -23,10 +23,13 @@ use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
 use super::text::{ChunkPool, Compression, TextSplit};
-use crate::connectors::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
+use crate::connectors::{
+    ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
+};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, RowDecoder};
 use crate::runtime::ChangeBatch;
+use crate::runtime::message::RowKinds;
 
 /// Rows per batch when nothing is asked for.
 const BATCH_ROWS: usize = 8192;
@@ -88,6 +91,13 @@ impl Source for FilesystemSource {
         self.monitor.is_none()
     }
 
+    fn changelog(&self) -> SourceChangelog {
+        match &self.format {
+            FileFormat::Records(format) => format.changelog(),
+            FileFormat::Parquet(_) => SourceChangelog::AppendOnly,
+        }
+    }
+
     async fn readers(
         &self,
         scan: ScanRequest,
@@ -119,7 +129,10 @@ impl Source for FilesystemSource {
         let projected = self.layout.project(scan.projection.as_deref())?;
         let mut done = restored.done();
         let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
-        for _ in 0..parallelism.max(1) {
+        // The changes of a key have to stay in order: one reader takes all files, by name.
+        let ordered = self.changelog() != SourceChangelog::AppendOnly;
+        for subtask in 0..parallelism.max(1) {
+            let queue = if ordered && subtask > 0 { Arc::default() } else { queue.clone() };
             let batch_rows = if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows };
             let decode = match &self.format {
                 FileFormat::Records(format) => Decode::Text {
@@ -138,9 +151,10 @@ impl Source for FilesystemSource {
             readers.push(Box::new(FileReader {
                 source: self.clone(),
                 projected: projected.clone(),
-                queue: queue.clone(),
+                queue,
                 metrics: scan.metrics.clone(),
-                rows_left: scan.limit,
+                // A limit counts rows of the table, not changes.
+                rows_left: scan.limit.filter(|_| !ordered),
                 decode,
                 current: None,
                 next_id: 0,
@@ -207,14 +221,20 @@ impl Decode {
         }
     }
 
-    async fn next(&mut self, rows: &mut Rows, metrics: &SourceMetrics) -> Result<Option<RecordBatch>> {
+    async fn next(
+        &mut self,
+        rows: &mut Rows,
+        metrics: &SourceMetrics,
+    ) -> Result<Option<(RecordBatch, Option<RowKinds>)>> {
         match (self, rows) {
             (Decode::Text { decoder, batch_rows, .. }, Rows::Text(text)) => {
                 let batch = text.next(&mut **decoder, *batch_rows).await;
                 metrics.skipped.fetch_add(decoder.take_skipped(), Ordering::Relaxed);
-                batch
+                Ok(batch?.map(|batch| (batch, decoder.take_kinds())))
             }
-            (Decode::Parquet(_), Rows::Parquet(parquet)) => parquet.next().await,
+            (Decode::Parquet(_), Rows::Parquet(parquet)) => {
+                Ok(parquet.next().await?.map(|batch| (batch, None)))
+            }
             _ => Err(Error::internal("a split of another format")),
         }
     }
@@ -235,13 +255,19 @@ struct FileReader {
 }
 
 impl FileReader {
-    fn hand_out(&mut self, batch: RecordBatch, split: &SplitFile) -> Result<ChangeBatch> {
-        let mut batch = self.projected.assemble(batch, split, &self.source.discovery.location.store)?;
+    fn hand_out(
+        &mut self,
+        rows: RecordBatch,
+        kinds: Option<RowKinds>,
+        split: &SplitFile,
+    ) -> Result<ChangeBatch> {
+        let rows = self.projected.assemble(rows, split, &self.source.discovery.location.store)?;
+        let mut batch = ChangeBatch { rows, kinds };
         if let Some(left) = &mut self.rows_left {
             batch = batch.slice(0, batch.num_rows().min(*left));
             *left -= batch.num_rows();
         }
-        Ok(ChangeBatch::insert_only(batch))
+        Ok(batch)
     }
 }
 
@@ -287,9 +313,9 @@ impl SourceReader for FileReader {
         };
         let id = current.id;
         match batch {
-            Some(batch) => {
+            Some((rows, kinds)) => {
                 let file = current.split.file.clone();
-                Ok(SourceEvent::Batch { split: id, batch: self.hand_out(batch, &file)? })
+                Ok(SourceEvent::Batch { split: id, batch: self.hand_out(rows, kinds, &file)? })
             }
             None => {
                 self.done.push(current.split.name());

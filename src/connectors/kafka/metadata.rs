@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, MapArray, StringArray,
-    StringBuilder, StructArray, TimestampMillisecondArray, UInt32Array,
+    StringBuilder, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, take};
@@ -253,17 +253,23 @@ impl Collector {
 }
 
 /// Casts to the declared type.
-fn declared(array: ArrayRef, field: &Field, tz: Tz) -> Result<ArrayRef> {
+pub(super) fn declared(array: ArrayRef, field: &Field, tz: Tz) -> Result<ArrayRef> {
     if array.data_type() == field.data_type() {
         return Ok(array);
     }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     match (array.data_type(), field.data_type()) {
-        (DataType::Timestamp(..), DataType::Timestamp(unit, None)) => {
-            let instants = array.as_any().downcast_ref::<TimestampMillisecondArray>();
+        (DataType::Timestamp(_, Some(_)), DataType::Timestamp(unit, None)) => {
+            let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+            let instants = cast_with_options(&array, &micros, &strict)?;
+            let instants = instants.as_any().downcast_ref::<TimestampMicrosecondArray>();
             let Some(instants) = instants else { return Err(Error::internal("a timestamp in other units")) };
-            let local = TimestampMillisecondArray::new(
-                instants.values().iter().map(|ms| to_wall_clock(*ms, tz)).collect(),
+            let local = |us: i64| {
+                let millis = us.div_euclid(1000);
+                us + (to_wall_clock(millis, tz) - millis) * 1000
+            };
+            let local = TimestampMicrosecondArray::new(
+                instants.values().iter().map(|us| local(*us)).collect(),
                 instants.nulls().cloned(),
             );
             Ok(cast_with_options(&local, &DataType::Timestamp(*unit, None), &strict)?)

@@ -9,6 +9,10 @@
 //!  client.rs, native.rs          callbacks, errors, the corners of librdkafka
 //! ```
 //!
+//! `kafka` reads and writes records as rows, or as changes with a format of change messages. `upsert-kafka` sees a topic as
+//! a table: a record sets the row of its key, one without a value deletes it. The key is the PRIMARY KEY and comes from the
+//! record's key, also where the value repeats it.
+//!
 //! Options are Flink's. Own ones: `'properties.bootstrap.servers' = 'embedded'` (or `embedded:NAME`) with
 //! `embedded.partitions`, the number of partitions a topic of the embedded broker is made with (1).
 //!
@@ -35,6 +39,7 @@ use std::sync::Arc;
 
 pub use embedded::{Embedded, embedded};
 
+use self::options::Connector;
 use super::{ConnectorEnv, ConnectorFactory, Sink, Source};
 use crate::catalog::ResolvedTable;
 use crate::error::Result;
@@ -49,10 +54,28 @@ impl ConnectorFactory for KafkaFactory {
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(source::KafkaSource::new(table, env)?))
+        Ok(Arc::new(source::KafkaSource::new(table, Connector::Log, env)?))
     }
 
     fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(sink::KafkaSink::new(table, env)?))
+        Ok(Arc::new(sink::KafkaSink::new(table, Connector::Log, env)?))
+    }
+}
+
+/// `'connector' = 'upsert-kafka'`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct UpsertKafkaFactory;
+
+impl ConnectorFactory for UpsertKafkaFactory {
+    fn identifier(&self) -> &'static str {
+        "upsert-kafka"
+    }
+
+    fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(source::KafkaSource::new(table, Connector::Upsert, env)?))
+    }
+
+    fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink::KafkaSink::new(table, Connector::Upsert, env)?))
     }
 }

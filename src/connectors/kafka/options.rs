@@ -12,6 +12,7 @@ use super::embedded;
 use super::partitioner::Partitioner;
 use super::properties::Properties;
 use crate::catalog::ResolvedTable;
+use crate::connectors::SourceChangelog;
 use crate::connectors::options::Options;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, record_format};
@@ -86,8 +87,10 @@ pub(super) struct Part {
     pub(super) format: Arc<dyn RecordFormat>,
     /// Positions of its columns among the physical columns.
     pub(super) columns: Vec<usize>,
-    /// Whether a record without bytes is a row of NULLs, and the other way round: `raw` only.
+    /// Whether a record without bytes is read as a row of NULLs: `raw`, and values that delete.
     pub(super) null_is_row: bool,
+    /// Whether NULL in the first column is written as a record without bytes: `raw`.
+    pub(super) null_is_absent: bool,
 }
 
 impl Part {
@@ -99,9 +102,37 @@ impl Part {
     }
 }
 
+/// Which connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connector {
+    /// `kafka`: every record is a row, or a change if the format says so.
+    Log,
+    /// `upsert-kafka`: a record sets or deletes the row of its key.
+    Upsert,
+}
+
+impl Connector {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Connector::Log => "kafka",
+            Connector::Upsert => "upsert-kafka",
+        }
+    }
+}
+
+/// `sink.buffer-flush.*`: rows of one key are collected and only the last is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Buffering {
+    pub(super) max_rows: usize,
+    pub(super) interval: Duration,
+}
+
 /// Everything a table says.
 #[derive(Debug)]
 pub(super) struct TableOptions {
+    pub(super) connector: Connector,
+    /// `upsert-kafka` with both of its buffer options set.
+    pub(super) buffering: Option<Buffering>,
     /// Name of the table, for messages.
     pub(super) table: String,
     pub(super) topics: Topics,
@@ -121,16 +152,19 @@ pub(super) struct TableOptions {
 
 impl TableOptions {
     /// Reads and checks the options of a table.
-    pub(super) fn parse(table: &ResolvedTable) -> Result<Self> {
+    pub(super) fn parse(table: &ResolvedTable, connector: Connector) -> Result<Self> {
         let name = table.def.path.to_string();
-        let options = Options::new(&name, "kafka", &table.options);
+        let options = Options::new(&name, connector.name(), &table.options);
         let fail = |text: String| Error::validation(format!("table {name}: {text}"));
 
         let topics = topics(&options, &name)?;
         let given = options.prefix("properties.");
         let debug = given.contains_key("debug");
         let properties = Properties::parse(&name, given)?;
-        let startup = startup(&options, &topics, &name)?;
+        let upsert = connector == Connector::Upsert;
+        // The table is what the whole topic says.
+        let startup = if upsert { Startup::Earliest } else { startup(&options, &topics, &name)? };
+        let buffering = if upsert { buffering(&options)? } else { None };
         let bounded = bounded(&options, &topics, &properties, &name)?;
         let discovery =
             options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(Duration::from_secs(300));
@@ -140,8 +174,9 @@ impl TableOptions {
                 return Err(options.invalid(key, "0", "a number above 0"));
             }
         }
-        let partitioner = Partitioner::parse(options.take("sink.partitioner"))
-            .map_err(|e| e.context(format!("table {name}")))?;
+        // The records of a key have to stay in order.
+        let partitioner = if upsert { None } else { options.take("sink.partitioner") };
+        let partitioner = Partitioner::parse(partitioner).map_err(|e| e.context(format!("table {name}")))?;
         let guarantee =
             options.one_of("sink.delivery-guarantee", &["at-least-once", "none", "exactly-once"])?;
         let prefix = options.take("sink.transactional-id-prefix");
@@ -164,14 +199,20 @@ impl TableOptions {
             .hint("a real Kafka decides the partitions when the topic is created"));
         }
 
-        let (key, value, value_format) = parts(&options, table, &name)?;
+        let (key, value, value_format) = match connector {
+            Connector::Log => parts(&options, table, &name)?,
+            Connector::Upsert => upsert_parts(&options, table, &name)?,
+        };
         if partitioner == Partitioner::RoundRobin && key.is_some() {
             return Err(fail(
                 "Currently 'round-robin' partitioner only works when option 'key.fields' is not specified."
                     .to_owned(),
             ));
         }
-        if let Some(pk) = &table.def.primary_key {
+        if let Some(pk) = &table.def.primary_key
+            && !upsert
+            && value.format.changelog() == SourceChangelog::AppendOnly
+        {
             return Err(fail(format!(
                 "The Kafka table with '{value_format}' format doesn't support defining PRIMARY KEY constraint on the table, because it can't guarantee the semantic of primary key."
             ))
@@ -179,6 +220,8 @@ impl TableOptions {
         }
         options.finish()?;
         Ok(TableOptions {
+            connector,
+            buffering,
             table: name,
             topics,
             properties,
@@ -328,9 +371,7 @@ fn parts(options: &Options, table: &ResolvedTable, name: &str) -> Result<(Option
     let except_key = options.one_of("value.fields-include", &["ALL", "EXCEPT_KEY"])? == Some("EXCEPT_KEY");
 
     if !prefix.is_empty() && !except_key {
-        return Err(fail(
-            "A key prefix is not allowed when option 'value.fields-include' is set to 'ALL'. Set it to 'EXCEPT_KEY' instead to avoid field overlaps.",
-        ));
+        return Err(fail(OVERLAP));
     }
     let key = match (key_format, key_fields) {
         (None, None) => None,
@@ -351,42 +392,123 @@ fn parts(options: &Options, table: &ResolvedTable, name: &str) -> Result<(Option
                     "A key format '{format}' requires the declaration of one or more of key fields using 'key.fields'."
                 )));
             }
-            let mut columns = Vec::new();
-            let mut stripped = Vec::new();
-            for field in &fields {
-                let Ok(index) = table.physical.index_of(field) else {
-                    let known: Vec<&str> =
-                        table.physical.fields().iter().map(|f| f.name().as_str()).collect();
-                    return Err(fail(&format!(
-                        "Could not find the field '{field}' in the table schema for usage in the key format. A key field must be a regular, physical column."
-                    ))
-                    .hint(format!("the following columns can be selected in the 'key.fields' option: {}", known.join(", "))));
-                };
-                let Some(short) = field.strip_prefix(&prefix) else {
-                    return Err(fail(&format!(
-                        "All fields in 'key.fields' must be prefixed with '{prefix}' when option 'key.fields-prefix' is set but field '{field}' is not prefixed."
-                    )));
-                };
-                if columns.contains(&index) {
-                    return Err(fail(&format!("'key.fields' names '{field}' twice")));
-                }
-                columns.push(index);
-                let column = table.physical.field(index);
-                stripped.push(Field::new(short, column.data_type().clone(), column.is_nullable()));
-            }
-            let schema = Arc::new(Schema::new(stripped));
-            let null_is_row = format == "raw";
-            let format = record_format(&format, options, &format!("key.{format}."), schema)
-                .context(|| format!("table {name}, key format"))?;
-            Some(Part { format, columns, null_is_row })
+            let what = "'key.fields'";
+            Some(key_part(options, table, name, &format, &fields, &prefix, what)?)
         }
     };
+    let value = value_part(
+        options,
+        table,
+        name,
+        (&value_format, &value_prefix),
+        key.as_ref().filter(|_| except_key),
+    )?;
+    Ok((key, value, value_format))
+}
+
+/// `sink.buffer-flush.*`; both have to be above zero to mean anything.
+fn buffering(options: &Options) -> Result<Option<Buffering>> {
+    let max_rows = options.parse::<usize>("sink.buffer-flush.max-rows", "a number of rows")?.unwrap_or(0);
+    let interval = options.duration("sink.buffer-flush.interval")?.unwrap_or_default();
+    Ok((max_rows > 0 && !interval.is_zero()).then_some(Buffering { max_rows, interval }))
+}
+
+/// Formats and columns of key and value of an `upsert-kafka` table: the key is the primary key.
+fn upsert_parts(
+    options: &Options,
+    table: &ResolvedTable,
+    name: &str,
+) -> Result<(Option<Part>, Part, String)> {
+    let fail = |text: &str| Error::validation(format!("table {name}: {text}"));
+    let Some(pk) = &table.def.primary_key else {
+        return Err(fail(
+            "'upsert-kafka' tables require to define a PRIMARY KEY constraint. The PRIMARY KEY specifies which columns should be read from or write to the Kafka message key. The PRIMARY KEY also defines records in the 'upsert-kafka' table should update or delete on which keys.",
+        )
+        .hint("add PRIMARY KEY (…) NOT ENFORCED"));
+    };
+    let key_format = options.require("key.format")?;
+    let value_format = options.require("value.format")?;
+    let prefix = options.take("key.fields-prefix").unwrap_or_default();
+    let except_key = options.one_of("value.fields-include", &["ALL", "EXCEPT_KEY"])? == Some("EXCEPT_KEY");
+    if !prefix.is_empty() && !except_key {
+        return Err(fail(OVERLAP));
+    }
+    let key = key_part(options, table, name, &key_format, &pk.columns, &prefix, "the PRIMARY KEY")?;
+    let value_prefix = format!("value.{value_format}.");
+    let mut value =
+        value_part(options, table, name, (&value_format, &value_prefix), except_key.then_some(&key))?;
+    if value.format.changelog() != SourceChangelog::AppendOnly {
+        return Err(fail(&format!(
+            "'upsert-kafka' connector doesn't support '{value_format}' as value format, because '{value_format}' is not in insert-only mode."
+        ))
+        .hint("use 'connector' = 'kafka' for change messages, or 'json', 'csv' or 'raw' here"));
+    }
+    // A record without a value deletes the row of its key.
+    value.null_is_row = true;
+    Ok((Some(key), value, value_format))
+}
+
+const OVERLAP: &str = "A key prefix is not allowed when option 'value.fields-include' is set to 'ALL'. Set it to 'EXCEPT_KEY' instead to avoid field overlaps.";
+
+/// The key out of the columns `fields`, which `what` names.
+fn key_part(
+    options: &Options,
+    table: &ResolvedTable,
+    name: &str,
+    format: &str,
+    fields: &[String],
+    prefix: &str,
+    what: &str,
+) -> Result<Part> {
+    let fail = |text: &str| Error::validation(format!("table {name}: {text}"));
+    let mut columns = Vec::new();
+    let mut stripped = Vec::new();
+    for field in fields {
+        let Ok(index) = table.physical.index_of(field) else {
+            let known: Vec<&str> = table.physical.fields().iter().map(|f| f.name().as_str()).collect();
+            return Err(fail(&format!(
+                "Could not find the field '{field}' in the table schema for usage in the key format. A key field must be a regular, physical column."
+            ))
+            .hint(format!("the following columns can be selected in the 'key.fields' option: {}", known.join(", "))));
+        };
+        let Some(short) = field.strip_prefix(prefix) else {
+            return Err(fail(&format!(
+                "All fields in {what} must be prefixed with '{prefix}' when option 'key.fields-prefix' is set but field '{field}' is not prefixed."
+            )));
+        };
+        if columns.contains(&index) {
+            return Err(fail(&format!("{what} names '{field}' twice")));
+        }
+        columns.push(index);
+        let column = table.physical.field(index);
+        stripped.push(Field::new(short, column.data_type().clone(), column.is_nullable()));
+    }
+    let schema = Arc::new(Schema::new(stripped));
+    let null_is_row = format == "raw";
+    let part = record_format(format, options, &format!("key.{format}."), schema)
+        .context(|| format!("table {name}, key format"))?;
+    if part.changelog() != SourceChangelog::AppendOnly {
+        return Err(fail(&format!(
+            "A key format should only deal with INSERT-only records. But '{format}' has a changelog mode of [INSERT, UPDATE_BEFORE, UPDATE_AFTER, DELETE]."
+        )));
+    }
+    Ok(Part { format: part, columns, null_is_row, null_is_absent: null_is_row })
+}
+
+/// The value: all columns but those of `except`.
+fn value_part(
+    options: &Options,
+    table: &ResolvedTable,
+    name: &str,
+    (format, prefix): (&str, &str),
+    except: Option<&Part>,
+) -> Result<Part> {
     let columns: Vec<usize> = (0..table.physical.fields().len())
-        .filter(|i| !except_key || key.as_ref().is_none_or(|k| !k.columns.contains(i)))
+        .filter(|i| except.is_none_or(|k| !k.columns.contains(i)))
         .collect();
     let schema = Arc::new(table.physical.project(&columns)?);
-    let format = record_format(&value_format, options, &value_prefix, schema)
-        .context(|| format!("table {name}, value format"))?;
-    let value = Part { format, columns, null_is_row: value_format == "raw" };
-    Ok((key, value, value_format))
+    let part =
+        record_format(format, options, prefix, schema).context(|| format!("table {name}, value format"))?;
+    let raw = format == "raw";
+    Ok(Part { format: part, columns, null_is_row: raw, null_is_absent: raw })
 }

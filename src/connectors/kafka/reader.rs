@@ -367,9 +367,7 @@ impl Worker {
             let Some(split) = self.splits.get(i) else { break };
             progress |= drained.batch.is_some() || drained.moved || drained.finished;
             let (id, next) = (split.id, split.plan.next);
-            let event = drained
-                .batch
-                .map(|rows| SourceEvent::Batch { split: id, batch: ChangeBatch::insert_only(rows) });
+            let event = drained.batch.map(|batch| SourceEvent::Batch { split: id, batch });
             if event.is_some() || drained.moved {
                 let item = Item { event, started: Vec::new(), moved: Some((id, next)) };
                 if self.send(item).is_err() {
@@ -556,7 +554,7 @@ impl Worker {
 /// What a partition gave.
 #[derive(Default)]
 struct Drained {
-    batch: Option<arrow::array::RecordBatch>,
+    batch: Option<ChangeBatch>,
     /// The position has moved.
     moved: bool,
     finished: bool,

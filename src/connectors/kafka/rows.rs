@@ -6,7 +6,8 @@
 //!         ─ rest ─► collector ────┘
 //! ```
 //!
-//! As in Flink: a record without a value gives no row (with `raw` it gives a row of NULLs); the same goes for the key
+//! As in Flink: a record without a value gives no row (with `raw` it gives a row of NULLs, in an `upsert-kafka` table it
+//! deletes the row of its key); the same goes for the key
 //! where there is a key format; a value that holds several rows repeats the key's columns; a column that is in both
 //! is taken from the value.
 
@@ -15,10 +16,12 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, SchemaRef};
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::metadata::{Collector, Key};
+use super::metadata::{Collector, Key, declared};
 use super::offsets::TopicPartition;
 use crate::error::{Error, Result};
 use crate::formats::{Decoded, RecordDecoder};
+use crate::runtime::ChangeBatch;
+use crate::runtime::message::{RowKind, RowKinds};
 
 /// Where an output column comes from.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub(super) enum Origin {
     Value(usize),
     /// A column of the key's rows.
     Key(usize),
+    /// What the value's format tells beside its rows, a further column of them.
+    ValueMetadata(usize, Field),
     /// The record's metadata.
     Metadata(Key, Field),
 }
@@ -110,6 +115,9 @@ pub(super) struct RowReader {
     key: Option<Side>,
     value: Side,
     meta: Collector,
+    /// A record without a value is a deletion.
+    upsert: bool,
+    time_zone: chrono_tz::Tz,
     skipped: u64,
 }
 
@@ -120,6 +128,7 @@ impl RowReader {
         origins: Vec<Origin>,
         key: Option<Side>,
         value: Side,
+        upsert: bool,
         time_zone: chrono_tz::Tz,
     ) -> Self {
         let wants = origins
@@ -134,7 +143,8 @@ impl RowReader {
                 }
                 all
             });
-        RowReader { schema, origins, key, value, meta: Collector::new(wants, time_zone), skipped: 0 }
+        let meta = Collector::new(wants, time_zone);
+        RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0 }
     }
 
     /// Takes a record.
@@ -157,7 +167,7 @@ impl RowReader {
     }
 
     /// The rows of all records taken since the last flush; `None` if there are none.
-    pub(super) fn flush(&mut self, from: &TopicPartition) -> Result<Option<RecordBatch>> {
+    pub(super) fn flush(&mut self, from: &TopicPartition) -> Result<Option<ChangeBatch>> {
         if self.meta.len() == 0 {
             return Ok(None);
         }
@@ -170,7 +180,7 @@ impl RowReader {
         batch.map(|b| Some(b).filter(|b| b.num_rows() > 0))
     }
 
-    fn build(&mut self, from: &TopicPartition) -> Result<RecordBatch> {
+    fn build(&mut self, from: &TopicPartition) -> Result<ChangeBatch> {
         let records = self.meta.len();
         let place = |meta: &Collector, (record, error): (u32, Error), side: &str| {
             let offset = meta.offset(record as usize).unwrap_or(-1);
@@ -193,12 +203,21 @@ impl RowReader {
         let mut take_values = None;
         let mut take_keys = None;
         let mut take_records = None;
+        let mut kinds = values.kinds.clone();
         if value_pairs.is_some() || key_pairs.is_some() {
             let identity = || (0..records as u32).map(|i| (i, Some(i))).collect::<Vec<_>>();
             let value_pairs = value_pairs.take().unwrap_or_else(identity);
             let key_pairs = keys.as_ref().map(|_| key_pairs.take().unwrap_or_else(identity));
             let joined = join(&value_pairs, key_pairs.as_deref());
             rows = joined.len();
+            if values.kinds.is_some() || (self.upsert && joined.iter().any(|j| j.1.is_none())) {
+                let kind = |row: Option<u32>| match row {
+                    Some(row) => values.kinds.as_ref().map_or(RowKind::Insert, |k| k.get(row as usize)),
+                    None if self.upsert => RowKind::Delete,
+                    None => RowKind::Insert,
+                };
+                kinds = Some(RowKinds::new(joined.iter().map(|j| kind(j.1) as u8).collect()));
+            }
             take_values = Some(joined.iter().map(|j| j.1).collect::<UInt32Array>());
             take_keys = Some(joined.iter().map(|j| j.2).collect::<UInt32Array>());
             take_records = Some(joined.iter().map(|j| Some(j.0)).collect::<UInt32Array>());
@@ -217,23 +236,30 @@ impl RowReader {
                     Some(keys) => pick(keys.column(*i), &take_keys)?,
                     None => return Err(Error::internal("a key column without a key format")),
                 },
+                Origin::ValueMetadata(i, field) => {
+                    let column = pick(values.rows.column(*i), &take_values)?;
+                    declared(column, field, self.time_zone)?
+                }
                 Origin::Metadata(key, field) => {
                     self.meta.column(*key, field, &from.topic, from.partition, take_records.as_ref())?
                 }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|e| {
-            // A NULL in a column declared NOT NULL: say where.
-            let null =
-                self.schema.fields().iter().find(|f| e.to_string().contains(&format!("'{}'", f.name())));
-            match null {
-                Some(f) => {
-                    Error::data(format!("{from}: NULL in column `{}`, which is declared NOT NULL", f.name()))
+        let rows =
+            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|e| {
+                // A NULL in a column declared NOT NULL: say where.
+                let null =
+                    self.schema.fields().iter().find(|f| e.to_string().contains(&format!("'{}'", f.name())));
+                match null {
+                    Some(f) => Error::data(format!(
+                        "{from}: NULL in column `{}`, which is declared NOT NULL",
+                        f.name()
+                    )),
+                    None => Error::from(e).context(from.to_string()),
                 }
-                None => Error::from(e).context(from.to_string()),
-            }
-        })
+            })?;
+        Ok(ChangeBatch { rows, kinds })
     }
 }
 

@@ -6,16 +6,22 @@
 //!        ─► headers, time ┘
 //! ```
 //!
+//! An `upsert-kafka` table takes `+I`, `+U` as values and `-D` as records without one. With `sink.buffer-flush.*` changes
+//! are collected, and only the last of every key is written.
+//!
 //! At least once: `prepare` returns when the broker has acknowledged everything written before it. The producer is
 //! idempotent, so that retries neither repeat nor reorder records; what a job wrote after its last checkpoint is
 //! written again when it is restarted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
+};
+use arrow::compute::{concat_batches, filter, filter_record_batch, take, take_record_batch};
+use arrow::datatypes::{SchemaRef, UInt8Type};
 use async_trait::async_trait;
 use chrono_tz::Tz;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -26,15 +32,17 @@ use super::client::Context;
 use super::embedded::{Embedded, embedded, name_of};
 use super::metadata::{self, Key};
 use super::offsets::Cluster;
-use super::options::{Part, TableOptions, Topics};
+use super::options::{Connector, Part, TableOptions, Topics};
 use super::partitioner::{Chooser, Partitioner};
 use super::source::connect;
 use crate::catalog::ResolvedTable;
 use crate::connectors::{
-    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode,
+    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, SourceChangelog,
+    WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
+use crate::runtime::message::{RowKind, RowKinds};
 use crate::runtime::{ChangeBatch, Epoch};
 
 /// A Kafka table to write to.
@@ -42,6 +50,7 @@ use crate::runtime::{ChangeBatch, Epoch};
 pub(super) struct KafkaSink {
     options: Arc<TableOptions>,
     schema: SchemaRef,
+    primary_key: Option<Vec<usize>>,
     layout: Layout,
     time_zone: Tz,
 }
@@ -58,8 +67,8 @@ struct Layout {
 
 impl KafkaSink {
     /// Checks the table; connects to nothing.
-    pub(super) fn new(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Self> {
-        let options = TableOptions::parse(table)?;
+    pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
+        let options = TableOptions::parse(table, connector)?;
         let schema = table.sink_schema();
         let place = |name: &str| schema.index_of(name).map_err(Error::from);
         let physical = |columns: &[usize]| -> Result<Vec<usize>> {
@@ -86,7 +95,8 @@ impl KafkaSink {
             ))
             .hint("declare `topic` STRING NOT NULL METADATA, or name one topic"));
         }
-        Ok(KafkaSink { options: Arc::new(options), schema, layout, time_zone: env.time_zone })
+        let primary_key = table.sink_primary_key();
+        Ok(KafkaSink { options: Arc::new(options), schema, primary_key, layout, time_zone: env.time_zone })
     }
 }
 
@@ -97,7 +107,21 @@ impl Sink for KafkaSink {
     }
 
     fn changelog(&self) -> SinkChangelog {
-        SinkChangelog::AppendOnly
+        match self.options.connector {
+            Connector::Upsert => SinkChangelog::Upsert,
+            Connector::Log if self.options.value.format.changelog() == SourceChangelog::AppendOnly => {
+                SinkChangelog::AppendOnly
+            }
+            Connector::Log => SinkChangelog::All,
+        }
+    }
+
+    fn always_upserts(&self) -> bool {
+        self.options.connector == Connector::Upsert
+    }
+
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        self.primary_key.clone()
     }
 
     async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
@@ -156,6 +180,8 @@ fn open(
             broker: broker.clone(),
             last_write: Instant::now(),
             buffers: Buffers::default(),
+            collected: Vec::new(),
+            collected_since: Instant::now(),
             bytes: 0,
         }));
     }
@@ -185,6 +211,9 @@ struct KafkaWriter {
     broker: Option<Arc<Embedded>>,
     last_write: Instant,
     buffers: Buffers,
+    /// Changes held back by `sink.buffer-flush.*`, and when the first of them came.
+    collected: Vec<ChangeBatch>,
+    collected_since: Instant,
     bytes: u64,
 }
 
@@ -196,11 +225,11 @@ struct Target<'a> {
     headers: Option<OwnedHeaders>,
 }
 
-/// The encoded records, cut apart; `None` where `absent` is NULL.
+/// The encoded records, cut apart; `None` where `absent` says so.
 fn records<'a>(
     buffer: &'a [u8],
     ends: &[usize],
-    absent: Option<&ArrayRef>,
+    absent: impl Fn(usize) -> bool,
     n: usize,
 ) -> Vec<Option<&'a [u8]>> {
     let mut start = 0;
@@ -209,14 +238,26 @@ fn records<'a>(
             let end = ends.get(i).copied().unwrap_or(start);
             let record = buffer.get(start..end).unwrap_or_default();
             start = end;
-            absent.is_none_or(|a| a.is_valid(i)).then_some(record)
+            (!absent(i)).then_some(record)
         })
         .collect()
 }
 
+/// The rows that are set or deleted; the old row of an update says nothing to a table by key.
+fn without_update_before(batch: ChangeBatch) -> Result<ChangeBatch> {
+    let Some(kinds) = &batch.kinds else { return Ok(batch) };
+    if !kinds.codes().contains(&(RowKind::UpdateBefore as u8)) {
+        return Ok(batch);
+    }
+    let keep: BooleanArray = kinds.codes().iter().map(|c| Some(*c != RowKind::UpdateBefore as u8)).collect();
+    let kinds = filter(&kinds.to_array(), &keep)?;
+    let kinds = RowKinds::from_array(kinds.as_primitive::<UInt8Type>());
+    Ok(ChangeBatch::with_kinds(filter_record_batch(&batch.rows, &keep)?, kinds))
+}
+
 /// The column whose NULLs are records without bytes: that of `raw`.
 fn absent_when_null<'a>(part: Option<&Part>, rows: &'a RecordBatch) -> Option<&'a ArrayRef> {
-    part.filter(|p| p.null_is_row).and_then(|_| rows.columns().first())
+    part.filter(|p| p.null_is_absent).and_then(|_| rows.columns().first())
 }
 
 impl KafkaWriter {
@@ -374,14 +415,68 @@ impl KafkaWriter {
         }
     }
 
-    async fn write_rows(&mut self, rows: &RecordBatch) -> Result<()> {
+    /// Writes what was collected: of every key the last row.
+    async fn write_collected(&mut self) -> Result<()> {
+        let collected = std::mem::take(&mut self.collected);
+        let (Some(first), Some(key)) = (collected.first(), &self.options.key) else { return Ok(()) };
+        let rows = concat_batches(&first.schema(), collected.iter().map(|b| &b.rows))?;
+        let kinds =
+            collected.iter().flat_map(|b| (0..b.num_rows()).map(|i| b.kind(i) as u8)).collect::<UInt8Array>();
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        if let Some(encoder) = &mut self.key {
+            encoder.encode(&key.select(&rows, &self.layout.key)?, &mut bytes, &mut ends)?;
+        }
+        let keys = records(&bytes, &ends, |_| false, rows.num_rows());
+        let mut last: HashMap<Option<&[u8]>, u32> = HashMap::with_capacity(keys.len());
+        for (i, key) in keys.iter().enumerate() {
+            last.insert(*key, i as u32);
+        }
+        let mut indices: Vec<u32> = last.into_values().collect();
+        indices.sort_unstable();
+        let indices = UInt32Array::from(indices);
+        let kinds = take(&kinds, &indices, None)?;
+        let kinds = RowKinds::from_array(kinds.as_primitive::<UInt8Type>());
+        let rows = take_record_batch(&rows, &indices)?;
+        self.write_rows(&ChangeBatch::with_kinds(rows, kinds)).await
+    }
+
+    /// When what was collected has to be written.
+    fn due(&self) -> Option<Instant> {
+        let buffering = self.options.buffering.filter(|_| !self.collected.is_empty())?;
+        Some(self.collected_since + buffering.interval)
+    }
+
+    async fn write_batch(&mut self, batch: ChangeBatch) -> Result<()> {
+        if self.options.connector == Connector::Log {
+            return self.write_rows(&batch).await;
+        }
+        let batch = without_update_before(batch)?;
+        let Some(buffering) = self.options.buffering else { return self.write_rows(&batch).await };
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.collected.is_empty() {
+            self.collected_since = Instant::now();
+        }
+        self.collected.push(batch);
+        let rows: usize = self.collected.iter().map(ChangeBatch::num_rows).sum();
+        let due = self.due().is_some_and(|due| due <= Instant::now());
+        if rows >= buffering.max_rows || due { self.write_collected().await } else { Ok(()) }
+    }
+
+    async fn write_rows(&mut self, batch: &ChangeBatch) -> Result<()> {
+        let rows = &batch.rows;
         let mut b = std::mem::take(&mut self.buffers);
         b.values.clear();
         b.value_ends.clear();
         b.keys.clear();
         b.key_ends.clear();
         let value_rows = self.options.value.select(rows, &self.layout.value)?;
-        self.value.encode(&value_rows, &mut b.values, &mut b.value_ends)?;
+        let upsert = self.options.connector == Connector::Upsert;
+        // A record that deletes has no value; `records` leaves it out.
+        let kinds = batch.kinds.clone().filter(|_| !upsert);
+        let value_changes = ChangeBatch { rows: value_rows.clone(), kinds };
+        self.value.encode_changes(&value_changes, &mut b.values, &mut b.value_ends)?;
         let mut key_rows = None;
         if let (Some(encoder), Some(part)) = (&mut self.key, &self.options.key) {
             let columns = part.select(rows, &self.layout.key)?;
@@ -390,10 +485,15 @@ impl KafkaWriter {
         }
         let n = rows.num_rows();
         let absent = absent_when_null(Some(&self.options.value), &value_rows);
-        let values = records(&b.values, &b.value_ends, absent, n);
+        let null = |array: Option<&ArrayRef>, i: usize| array.is_some_and(|a| a.is_null(i));
+        let deleted = |i: usize| upsert && batch.kind(i).is_retraction();
+        let values = records(&b.values, &b.value_ends, |i| null(absent, i) || deleted(i), n);
         let keys = match &key_rows {
             None => vec![None; n],
-            Some(rows) => records(&b.keys, &b.key_ends, absent_when_null(self.options.key.as_ref(), rows), n),
+            Some(rows) => {
+                let absent = absent_when_null(self.options.key.as_ref(), rows);
+                records(&b.keys, &b.key_ends, |i| null(absent, i), n)
+            }
         };
         let options = Arc::clone(&self.options);
         let one = options.topics.single().unwrap_or_default();
@@ -414,24 +514,28 @@ impl KafkaWriter {
 #[async_trait]
 impl SinkWriter for KafkaWriter {
     async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
-        if batch.kinds.is_some() {
-            return Err(Error::internal(format!(
-                "table {}: updates reached a sink that only takes inserts",
-                self.options.table
-            )));
-        }
         if batch.num_rows() == 0 {
             return Ok(());
         }
         let table = self.options.table.clone();
-        self.write_rows(&batch.rows).await.context(|| format!("table {table}"))
+        self.write_batch(batch).await.context(|| format!("table {table}"))
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            let table = self.options.table.clone();
+            self.write_collected().await.context(|| format!("table {table}"))?;
+        }
         self.drain().await
     }
 
+    fn next_flush(&self) -> Option<Instant> {
+        self.due()
+    }
+
     async fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Committable>> {
+        let table = self.options.table.clone();
+        self.write_collected().await.context(|| format!("table {table}"))?;
         self.drain().await?;
         Ok(None)
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono_tz::Tz;
 use rdkafka::consumer::BaseConsumer;
@@ -20,14 +20,15 @@ use super::client::Context;
 use super::embedded::{embedded, name_of};
 use super::metadata::{self, Key};
 use super::offsets::{Cluster, TopicPartition, fallback_group};
-use super::options::{Bounded, Offsets, Startup, TableOptions, Topics};
+use super::options::{Bounded, Connector, Offsets, Startup, TableOptions, Topics};
 use super::partitioner::owner;
 use super::properties::OffsetReset;
 use super::reader::{KafkaReader, ReaderSetup, SplitInbox, SplitPlan};
 use super::rows::{Origin, RowReader, Side};
-use crate::catalog::ResolvedTable;
-use crate::connectors::{ConnectorEnv, ScanRequest, Source, SourceReader, SplitState};
+use crate::catalog::{MetadataColumn, ResolvedTable};
+use crate::connectors::{ConnectorEnv, ScanRequest, Source, SourceChangelog, SourceReader, SplitState};
 use crate::error::{Error, Result, ResultExt};
+use crate::types::LogicalType;
 
 /// Rows per batch when the request leaves it open.
 const BATCH_ROWS: usize = 8192;
@@ -38,22 +39,76 @@ pub(super) struct KafkaSource {
     options: Arc<TableOptions>,
     schema: SchemaRef,
     physical: usize,
-    metadata: Vec<Key>,
+    metadata: Vec<MetadataOrigin>,
     time_zone: Tz,
+}
+
+/// Where a metadata column comes from.
+#[derive(Debug, Clone, Copy)]
+enum MetadataOrigin {
+    /// The record.
+    Record(Key),
+    /// The value's format; index into what it lists.
+    Value(usize),
+}
+
+/// The origin of a metadata column, its declared type checked.
+fn metadata_origin(options: &TableOptions, column: &MetadataColumn) -> Result<MetadataOrigin> {
+    let Some(short) = column.key.strip_prefix("value.") else {
+        return Ok(MetadataOrigin::Record(metadata::key_of(&options.table, column, false, true)?));
+    };
+    let known = options.value.format.metadata();
+    let name = column.field.name();
+    let Some(index) = known.iter().position(|f| f.name() == short) else {
+        let names: Vec<String> = known.iter().map(|f| format!("value.{}", f.name())).collect();
+        return Err(Error::validation(format!(
+            "table {}: Invalid metadata key '{}' in column '{name}'",
+            options.table, column.key
+        ))
+        .hint(if names.is_empty() {
+            "the format of the value has no metadata".to_owned()
+        } else {
+            format!("the format of the value has: {}", names.join(", "))
+        }));
+    };
+    let from = known.get(index).map(|f| f.data_type());
+    let fits = from.is_some_and(|from| {
+        from == column.field.data_type()
+            || arrow::compute::can_cast_types(from, column.field.data_type())
+                && !from.is_nested()
+                && !column.field.data_type().is_nested()
+    });
+    if !fits {
+        return Err(Error::validation(format!(
+            "table {}: Invalid data type for metadata column '{name}' with metadata key '{}'",
+            options.table, column.key
+        ))
+        .hint(match known.get(index).map(|f| LogicalType::from_field(&Arc::new(f.clone()))) {
+            Some(Ok(ty)) => format!("declare it {ty} and cast in the query"),
+            _ => "declare it with the type of the metadata".to_owned(),
+        }));
+    }
+    Ok(MetadataOrigin::Value(index))
 }
 
 impl KafkaSource {
     /// Checks the table; connects to nothing.
-    pub(super) fn new(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Self> {
-        let options = TableOptions::parse(table)?;
-        let metadata = table
-            .metadata
-            .iter()
-            .map(|m| metadata::key_of(&options.table, m, false, true))
-            .collect::<Result<_>>()?;
+    pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
+        let options = TableOptions::parse(table, connector)?;
+        let metadata = table.metadata.iter().map(|m| metadata_origin(&options, m)).collect::<Result<_>>()?;
+        let mut schema = table.scan_schema();
+        if connector == Connector::Upsert {
+            // A deleted row has its key and nothing else.
+            let is_key = |i| options.key.as_ref().is_some_and(|k| k.columns.contains(&i));
+            let fields = schema.fields().iter().enumerate();
+            let fields: Vec<Field> = fields
+                .map(|(i, f)| f.as_ref().clone().with_nullable(f.is_nullable() || !is_key(i)))
+                .collect();
+            schema = Arc::new(Schema::new(fields));
+        }
         Ok(KafkaSource {
             options: Arc::new(options),
-            schema: table.scan_schema(),
+            schema,
             physical: table.physical.fields().len(),
             metadata,
             time_zone: env.time_zone,
@@ -65,7 +120,9 @@ impl KafkaSource {
         let options = &self.options;
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
+        let upsert = options.connector == Connector::Upsert;
         let mut from_value = Vec::new();
+        let mut value_metadata = Vec::new();
         let mut from_key = Vec::new();
         let mut origins = Vec::new();
         let slot = |list: &mut Vec<usize>, column: usize| {
@@ -75,19 +132,34 @@ impl KafkaSource {
             })
         };
         for index in wanted {
-            let in_value = options.value.columns.iter().position(|c| c == index);
             let in_key = options.key.as_ref().and_then(|k| k.columns.iter().position(|c| c == index));
+            let in_value = options.value.columns.iter().position(|c| c == index);
+            // Where a key's record may have no value, the key is its own.
+            let in_value = in_value.filter(|_| !(upsert && in_key.is_some()));
             let meta = index.checked_sub(self.physical).and_then(|i| self.metadata.get(i));
             origins.push(match (in_value, in_key, meta) {
                 (Some(column), _, _) => Origin::Value(slot(&mut from_value, column)),
                 (None, Some(column), _) => Origin::Key(slot(&mut from_key, column)),
-                (None, None, Some(key)) => Origin::Metadata(*key, self.schema.field(*index).clone()),
+                (None, None, Some(MetadataOrigin::Record(key))) => {
+                    Origin::Metadata(*key, self.schema.field(*index).clone())
+                }
+                (None, None, Some(MetadataOrigin::Value(key))) => {
+                    let field = self.schema.field(*index).clone();
+                    Origin::ValueMetadata(slot(&mut value_metadata, *key), field)
+                }
                 _ => return Err(Error::internal(format!("no column {index} in {}", options.table))),
             });
         }
-        let value = Side::new(options.value.format.record_decoder(&from_value)?, options.value.null_is_row);
+        for origin in &mut origins {
+            // The format's metadata stand behind its columns.
+            if let Origin::ValueMetadata(slot, _) = origin {
+                *slot += from_value.len();
+            }
+        }
+        let decoder = options.value.format.record_decoder(&from_value, &value_metadata)?;
+        let value = Side::new(decoder, options.value.null_is_row);
         let key = match &options.key {
-            Some(key) => Some(Side::new(key.format.record_decoder(&from_key)?, key.null_is_row)),
+            Some(key) => Some(Side::new(key.format.record_decoder(&from_key, &[])?, key.null_is_row)),
             None => None,
         };
         let schema: SchemaRef = match projection {
@@ -95,7 +167,7 @@ impl KafkaSource {
             None => Arc::clone(&self.schema),
         };
         let schema = Arc::new(Schema::new(schema.fields().clone()));
-        Ok(RowReader::new(schema, origins, key, value, self.time_zone))
+        Ok(RowReader::new(schema, origins, key, value, upsert, self.time_zone))
     }
 }
 
@@ -121,6 +193,13 @@ impl Source for KafkaSource {
 
     fn bounded(&self) -> bool {
         self.options.bounded != Bounded::Unbounded
+    }
+
+    fn changelog(&self) -> SourceChangelog {
+        match self.options.connector {
+            Connector::Upsert => SourceChangelog::Upsert,
+            Connector::Log => self.options.value.format.changelog(),
+        }
     }
 
     async fn readers(

@@ -43,13 +43,19 @@ impl ConnectorFactory for PrintFactory {
         let identifier = options.take("print-identifier").unwrap_or_default();
         let standard_error = options.bool("standard-error", false)?;
         options.finish()?;
-        Ok(Arc::new(PrintSink { schema: table.sink_schema(), identifier, standard_error }))
+        Ok(Arc::new(PrintSink {
+            schema: table.sink_schema(),
+            primary_key: table.sink_primary_key(),
+            identifier,
+            standard_error,
+        }))
     }
 }
 
 #[derive(Debug)]
 struct PrintSink {
     schema: SchemaRef,
+    primary_key: Option<Vec<usize>>,
     identifier: String,
     standard_error: bool,
 }
@@ -62,6 +68,10 @@ impl Sink for PrintSink {
 
     fn changelog(&self) -> SinkChangelog {
         SinkChangelog::All
+    }
+
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        self.primary_key.clone()
     }
 
     async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {

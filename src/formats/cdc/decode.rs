@@ -316,15 +316,13 @@ impl RowDecoder for CdcDecoder {
                 match self.message(&mut scanner) {
                     Ok(()) => return Ok(()),
                     Err(_) if self.reader.ignores_errors() => None,
-                    Err(Bad::Json(fail)) => {
-                        Some(describe(fail, scanner.pos, text, self.dialect.format()))
-                    }
-                    Err(Bad::Message(what)) => Some(
-                        Error::data(format!("{what} The message is {}", clip(text))).hint(format!(
+                    Err(Bad::Json(fail)) => Some(describe(fail, scanner.pos, text, self.dialect.format())),
+                    Err(Bad::Message(what)) => {
+                        Some(Error::data(format!("{what} The message is {}", clip(text))).hint(format!(
                             "set '{}.ignore-parse-errors' = 'true' to skip such messages",
                             self.dialect.format()
-                        )),
-                    ),
+                        )))
+                    }
                 }
             }
             Err(_) if self.reader.ignores_errors() => None,

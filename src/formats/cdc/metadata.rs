@@ -95,17 +95,13 @@ impl Metadata {
     ) -> Result<(), Fail> {
         match self.what {
             What::Text | What::Texts | What::TextMap | What::IntMap => reader.value(s, shape, column),
-            What::Instant(factor) => {
-                instant(s, factor, column)
-            }
+            What::Instant(factor) => instant(s, factor, column),
             What::InstantText => {
                 let text = (s.peek() == b'"').then(|| s.string()).transpose()?;
                 let parsed = text.as_deref().and_then(|t| {
                     let t = t.trim_end_matches('Z');
                     let sql = parse_timestamp(t, TimestampFormat::Sql, false, TimeUnit::Microsecond);
-                    sql.or_else(|| {
-                        parse_timestamp(t, TimestampFormat::Iso8601, false, TimeUnit::Microsecond)
-                    })
+                    sql.or_else(|| parse_timestamp(t, TimestampFormat::Iso8601, false, TimeUnit::Microsecond))
                 });
                 push_instant(column, Some(parsed.ok_or(Fail::Mismatch)?));
                 Ok(())

@@ -245,7 +245,7 @@ fn hostile_records() {
 #[test]
 fn records_are_told_apart() {
     let f = format(&[("id", nullable(TypeRoot::Int))], LOOSE).unwrap();
-    let mut d = f.record_decoder(&[0]).unwrap();
+    let mut d = f.record_decoder(&[0], &[]).unwrap();
     for r in ["{\"id\":1}", "", "[{\"id\":2},{\"id\":3}]", "nonsense", "{\"id\":4}"] {
         d.push(r.as_bytes());
     }
@@ -260,7 +260,7 @@ fn records_are_told_apart() {
     assert_eq!(d.flush().unwrap().rows.num_rows(), 0);
 
     let strict = format(&[("id", nullable(TypeRoot::Int))], &[]).unwrap();
-    let mut d = strict.record_decoder(&[0]).unwrap();
+    let mut d = strict.record_decoder(&[0], &[]).unwrap();
     d.push(b"{\"id\":1}");
     d.push(b"{\"id\":x}");
     assert_eq!(d.flush().unwrap_err().record, 1);
