@@ -40,6 +40,12 @@ impl Planner {
             identity,
             source,
             primary_key: primary_key(def),
+            duplicates: self
+                .env
+                .connectors
+                .config
+                .get("table.exec.source.cdc-events-duplicate")
+                .is_some_and(|v| v.trim().eq_ignore_ascii_case("true")),
             idle_timeout,
             metrics: self.env.metrics.clone(),
         };
@@ -165,6 +171,7 @@ impl Planner {
             identity: 0,
             source: Arc::new(ValuesSource::new(resolved.scan_schema(), Vec::new())),
             primary_key: primary_key(def),
+            duplicates: false,
             idle_timeout: None,
             metrics: env.metrics.clone(),
         };

@@ -14,6 +14,7 @@ pub mod context;
 mod declared_table;
 pub mod insert;
 pub mod nested;
+pub mod net_rows_exec;
 pub mod reader_exec;
 pub mod select_names;
 pub mod set_operation;

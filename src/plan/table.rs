@@ -17,8 +17,9 @@ use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::connectors::{ScanRequest, Source};
-use crate::error::Error;
+use crate::connectors::{ScanRequest, Source, SourceChangelog};
+use crate::error::{Error, Result};
+use crate::plan::net_rows_exec::NetRowsExec;
 use crate::plan::reader_exec::ReaderExec;
 use crate::runtime::job::JobMetrics;
 use crate::runtime::operator::BATCH_ROWS;
@@ -34,10 +35,34 @@ pub struct ConnectorTable {
     pub source: Arc<dyn Source>,
     /// Columns of its PRIMARY KEY (taken at its word), empty without.
     pub primary_key: Vec<String>,
+    /// `table.exec.source.cdc-events-duplicate`: changes may come twice, the last of each key counts.
+    pub duplicates: bool,
     /// `scan.watermark.idle-timeout`; the session's when `None`.
     pub idle_timeout: Option<std::time::Duration>,
     /// Where its counters go.
     pub metrics: Arc<JobMetrics>,
+}
+
+impl ConnectorTable {
+    /// The key by which the source's changes have to be made whole, as columns of the source; `None` if they are.
+    ///
+    /// # Errors
+    /// Validation if there is no key to go by.
+    pub fn normalized_by(&self) -> Result<Option<Vec<usize>>> {
+        match self.source.changelog() {
+            SourceChangelog::AppendOnly => return Ok(None),
+            SourceChangelog::Retract if !self.duplicates => return Ok(None),
+            SourceChangelog::Retract | SourceChangelog::Upsert => {}
+        }
+        if self.primary_key.is_empty() {
+            return Err(Error::validation(format!(
+                "Configuration 'table.exec.source.cdc-events-duplicate' is enabled which requires the changelog sources to define a PRIMARY KEY. However, table '{}' doesn't have a primary key.",
+                self.name
+            )));
+        }
+        let schema = self.source.schema();
+        self.primary_key.iter().map(|c| Ok(schema.index_of(c)?)).collect::<Result<_>>().map(Some)
+    }
 }
 
 #[async_trait]
@@ -90,6 +115,16 @@ impl TableProvider for ConnectorTable {
             batch_rows: BATCH_ROWS,
             metrics: self.metrics.add_source(),
         };
+        if self.source.changelog() != SourceChangelog::AppendOnly {
+            let key = self.normalized_by()?;
+            return Ok(Arc::new(NetRowsExec::try_new(
+                self.name.clone(),
+                self.source.clone(),
+                scan,
+                key.as_deref(),
+                self.metrics.clone(),
+            )?));
+        }
         let partitions = state.config().target_partitions();
         Ok(Arc::new(ReaderExec::try_new(
             self.name.clone(),

@@ -15,7 +15,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::connectors::SplitId;
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::message::{Activity, ChangeBatch, Timestamp};
+use crate::runtime::message::{Activity, ChangeBatch, RowKind, Timestamp};
 use crate::runtime::watermark::{Change, WatermarkTracker};
 
 /// How the watermark follows from a batch.
@@ -119,7 +119,7 @@ impl SourceHead {
             return Ok((batch, change));
         }
         let watermark = match &self.spec.watermark {
-            Some(expr) => watermark_of(expr, &batch.rows)?,
+            Some(expr) => watermark_of(expr, &batch)?,
             None => None,
         };
         self.advance(split, watermark, now, &mut change);
@@ -193,14 +193,19 @@ pub fn project(
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-fn watermark_of(expr: &WatermarkExpr, rows: &RecordBatch) -> Result<Option<Timestamp>> {
+fn watermark_of(expr: &WatermarkExpr, batch: &ChangeBatch) -> Result<Option<Timestamp>> {
+    let rows = &batch.rows;
     let (column, values, delay_ms) = match expr {
         WatermarkExpr::Delay { column, delay_ms } => (*column, rows.column(*column).clone(), *delay_ms),
         WatermarkExpr::Any { column, expr } => {
             (*column, expr.evaluate(rows)?.into_array(rows.num_rows())?, 0)
         }
     };
-    if rows.column(column).null_count() > 0 {
+    // A deletion by key has no more than the key.
+    let time = rows.column(column);
+    if time.null_count() > 0
+        && (0..time.len()).any(|i| time.is_null(i) && batch.kind(i) != RowKind::Delete)
+    {
         let name = rows.schema_ref().field(column).name().clone();
         return Err(Error::data(format!("the row time column `{name}` is NULL in a row")).hint(
             "filter such rows in a computed column, e.g. ts AS COALESCE(t, TIMESTAMP '1970-01-01 00:00:00')",

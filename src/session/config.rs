@@ -30,6 +30,17 @@ pub enum RuntimeMode {
 /// The key behind `--memory`.
 pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
 
+/// Whether something is put into a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenNeeded {
+    /// Never.
+    None,
+    /// Where it is needed.
+    Auto,
+    /// Always.
+    Force,
+}
+
 /// Keys with a meaning here: (key, default, what it does).
 pub const KEYS: &[(&str, &str, &str)] = &[
     (
@@ -54,6 +65,26 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "rows per bundle of updating aggregates; 1: a change per row; empty: one batch",
     ),
     ("table.exec.sink.not-null-enforcer", "ERROR", "ERROR or DROP rows with NULL in a NOT NULL column"),
+    (
+        "table.exec.sink.keyed-shuffle",
+        "AUTO",
+        "rows of one PRIMARY KEY go to one writer: NONE, AUTO when the query does not see to it, FORCE",
+    ),
+    (
+        "table.exec.sink.require-on-conflict",
+        "true",
+        "whether an INSERT needs ON CONFLICT when the query's upsert key is not the sink's PRIMARY KEY",
+    ),
+    (
+        "table.exec.sink.upsert-materialize",
+        "AUTO",
+        "whether rows that meet in one PRIMARY KEY are kept: NONE, AUTO when they can meet, FORCE",
+    ),
+    (
+        "table.exec.source.cdc-events-duplicate",
+        "false",
+        "whether change messages may come twice: the last of each PRIMARY KEY counts",
+    ),
     ("table.local-time-zone", "", "session zone for TIMESTAMP_LTZ; empty: the system's"),
     ("table.dynamic-table-options.enabled", "true", "whether /*+ OPTIONS */ hints are allowed"),
     ("table.display.max-column-width", "30", "columns wider than this are cut in tables on a terminal"),
@@ -173,6 +204,10 @@ impl SessionConfig {
         self.bundle_rows()?;
         self.not_null_enforcer()?;
         self.time_zone()?;
+        self.keyed_shuffle()?;
+        self.upsert_materialize()?;
+        self.require_on_conflict()?;
+        self.bool("table.exec.source.cdc-events-duplicate")?;
         self.hints_allowed()?;
         self.max_column_width()?;
         self.process_memory()?;
@@ -272,6 +307,43 @@ impl SessionConfig {
                 _ => None,
             }
         })
+    }
+
+    fn bool(&self, key: &str) -> Result<bool> {
+        self.parsed(key, "true or false", |v| v.to_ascii_lowercase().parse().ok())
+    }
+
+    fn when_needed(&self, key: &str) -> Result<WhenNeeded> {
+        self.parsed(key, "NONE, AUTO or FORCE", |v| match v.to_ascii_uppercase().as_str() {
+            "NONE" => Some(WhenNeeded::None),
+            "AUTO" => Some(WhenNeeded::Auto),
+            "FORCE" => Some(WhenNeeded::Force),
+            _ => None,
+        })
+    }
+
+    /// `table.exec.sink.keyed-shuffle`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn keyed_shuffle(&self) -> Result<WhenNeeded> {
+        self.when_needed("table.exec.sink.keyed-shuffle")
+    }
+
+    /// `table.exec.sink.upsert-materialize`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn upsert_materialize(&self) -> Result<WhenNeeded> {
+        self.when_needed("table.exec.sink.upsert-materialize")
+    }
+
+    /// `table.exec.sink.require-on-conflict`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn require_on_conflict(&self) -> Result<bool> {
+        self.bool("table.exec.sink.require-on-conflict")
     }
 
     /// `table.local-time-zone`, or the system's.

@@ -95,6 +95,7 @@ impl Session {
             partition: Vec::new(),
             columns: columns.into_iter().map(|(name, _)| (name, table.name.location)).collect(),
             query: query.clone(),
+            on_conflict: None,
         };
         self.run_inserts(&[insert]).await
     }

@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 
 use crate::connectors::collect::CollectSink;
 use crate::connectors::{Committable, Sink, SinkWriter, WriteMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
-use crate::plan::stream::{StreamOptions, StreamPlanner};
+use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::plan::unnest::prune_unnests;
 use crate::runtime::coordinator::{JobOptions, run_graph};
@@ -34,6 +34,7 @@ use crate::runtime::{ChangeBatch, Epoch, Timestamp};
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
 use crate::state::memory::StateMemory;
+use crate::sql::ast::ConflictStrategy;
 
 /// Rules that change the shape of a plan in ways the streaming lowering does not want: distinct aggregates stay
 /// aggregates, and limits are not pushed into sources that never end.
@@ -66,6 +67,15 @@ pub struct PlannedInsert {
     pub mode: WriteMode,
     /// Name for messages.
     pub table: String,
+    /// `ON CONFLICT`, and where it stands.
+    pub on_conflict: Option<(ConflictStrategy, Location)>,
+}
+
+impl PlannedInsert {
+    /// Rows that go to the user.
+    pub fn unnamed(plan: LogicalPlan, sink: Arc<dyn Sink>) -> Self {
+        PlannedInsert { plan, sink, mode: WriteMode::Append, table: "collect".to_owned(), on_conflict: None }
+    }
 }
 
 /// A query that is optimized, with its sink.
@@ -78,6 +88,8 @@ pub struct OptimizedQuery {
     pub mode: WriteMode,
     /// Name for messages and plans.
     pub table: String,
+    /// `ON CONFLICT`, and where it stands.
+    pub on_conflict: Option<(ConflictStrategy, Location)>,
     /// Whether NOT NULL columns of the sink are checked.
     pub enforced: bool,
 }
@@ -133,6 +145,9 @@ impl Execution {
                 parallelism: config.parallelism()?,
                 bundle_rows: config.bundle_rows()?,
                 idle_timeout: config.idle_timeout()?,
+                keyed_shuffle: config.keyed_shuffle()?,
+                upsert_materialize: config.upsert_materialize()?,
+                require_on_conflict: config.require_on_conflict()?,
                 props,
             },
             job: JobOptions {
@@ -180,8 +195,14 @@ impl Execution {
             planner.survey(&query.plan)?;
         }
         for query in queries {
-            let enforcer = query.enforced.then_some(self.enforcer);
-            planner.add_query(&query.plan, query.sink.clone(), query.mode, &query.table, enforcer)?;
+            let target = SinkTarget {
+                sink: query.sink.clone(),
+                mode: query.mode,
+                name: query.table.clone(),
+                enforcer: query.enforced.then_some(self.enforcer),
+                on_conflict: query.on_conflict,
+            };
+            planner.add_query(&query.plan, &target)?;
         }
         Ok(planner.finish())
     }
@@ -222,6 +243,7 @@ impl Execution {
                 sink,
                 mode: WriteMode::Append,
                 table: "collect".to_owned(),
+                on_conflict: None,
                 enforced: false,
             }])?;
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
@@ -263,6 +285,7 @@ impl Execution {
                     sink: insert.sink,
                     mode: insert.mode,
                     table: insert.table,
+                    on_conflict: insert.on_conflict,
                     enforced: true,
                 });
             }

@@ -247,7 +247,7 @@ impl Session {
         };
         let plan = plan_insert(query, &name, &sink.schema(), &columns)?;
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
-        Ok(PlannedInsert { plan, sink, mode, table: name })
+        Ok(PlannedInsert { plan, sink, mode, table: name, on_conflict: insert.on_conflict })
     }
 
     async fn run_inserts(&self, inserts: &[Insert]) -> Result<StatementResult> {
@@ -269,7 +269,7 @@ impl Session {
                 let (sender, _) = mpsc::channel(1);
                 let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema, sender));
                 let planned =
-                    PlannedInsert { plan, sink, mode: WriteMode::Append, table: "collect".to_owned() };
+                    PlannedInsert::unnamed(plan, sink);
                 (prepared, vec![(planned, false)])
             }
             Statement::Insert(insert) => {
@@ -300,6 +300,7 @@ impl Session {
                 sink: query.sink,
                 mode: query.mode,
                 table: query.table,
+                on_conflict: query.on_conflict,
                 enforced,
             });
         }

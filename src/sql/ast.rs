@@ -152,6 +152,30 @@ pub struct Insert {
     pub columns: Vec<(String, Location)>,
     /// Rows.
     pub query: Query,
+    /// `ON CONFLICT DO …`, and where it stands.
+    pub on_conflict: Option<(ConflictStrategy, Location)>,
+}
+
+/// What happens when rows of different upsert keys meet in one row of the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictStrategy {
+    /// `DO NOTHING`: the first stays.
+    Nothing,
+    /// `DO ERROR`: the job fails.
+    Error,
+    /// `DO DEDUPLICATE`: the last is seen, and the one before it again when it goes.
+    Deduplicate,
+}
+
+impl ConflictStrategy {
+    /// As it is written.
+    pub fn keyword(self) -> &'static str {
+        match self {
+            ConflictStrategy::Nothing => "NOTHING",
+            ConflictStrategy::Error => "ERROR",
+            ConflictStrategy::Deduplicate => "DEDUPLICATE",
+        }
+    }
 }
 
 /// What EXPLAIN shows in addition.

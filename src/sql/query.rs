@@ -30,9 +30,24 @@ const RECURSION_LIMIT: usize = 50;
 /// # Errors
 /// Syntax and Unsupported, with the place.
 pub(crate) fn parse_query(c: &mut Cursor) -> Result<Query> {
+    parse_query_until(c, |_| false)
+}
+
+/// As [`parse_query`], up to the place where `stop` holds.
+///
+/// # Errors
+/// As [`parse_query`].
+pub(crate) fn parse_query_until(c: &mut Cursor, stop: impl Fn(&Cursor) -> bool) -> Result<Query> {
     let location = c.location();
     let from = c.pos();
     let tokens = c.rest();
+    let mut ahead = c.clone();
+    let mut tokens_before = 0;
+    while !ahead.at_end() && !stop(&ahead) {
+        ahead.bump();
+        tokens_before += 1;
+    }
+    let tokens = tokens.get(..tokens_before).unwrap_or(tokens);
     let to = from + tokens.len();
     if tokens.is_empty() {
         return Err(c.expected("a query"));

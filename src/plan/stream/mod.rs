@@ -16,6 +16,7 @@ mod rank;
 mod relation;
 mod set_operation;
 mod shared_scan;
+mod sink;
 mod source;
 mod unnest;
 
@@ -30,10 +31,8 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
-use crate::connectors::{Sink, SinkChangelog, WriteMode};
 use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
-use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
 use crate::operators::union::UnionOperator;
 use crate::plan::set_operation::SetOperationNode;
 use crate::plan::stream::shared_scan::SharedScan;
@@ -44,8 +43,10 @@ use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
 };
+use crate::session::config::WhenNeeded;
 
 pub use relation::{ColumnRef, Relation};
+pub use sink::SinkTarget;
 
 /// What lowering needs of the session.
 #[derive(Debug, Clone)]
@@ -56,6 +57,12 @@ pub struct StreamOptions {
     pub bundle_rows: Option<usize>,
     /// `table.exec.source.idle-timeout`.
     pub idle_timeout: Option<Duration>,
+    /// `table.exec.sink.keyed-shuffle`.
+    pub keyed_shuffle: WhenNeeded,
+    /// `table.exec.sink.upsert-materialize`.
+    pub upsert_materialize: WhenNeeded,
+    /// `table.exec.sink.require-on-conflict`.
+    pub require_on_conflict: bool,
     /// Evaluation context of expressions.
     pub props: ExecutionProps,
 }
@@ -87,61 +94,6 @@ impl StreamPlanner {
     pub fn finish(mut self) -> StreamGraph {
         self.graph.drop_unneeded_update_before();
         self.graph
-    }
-
-    /// Adds an optimized and surveyed plan that ends in `sink`; gives the changelog that reaches it. With an `enforcer` the rows are
-    /// brought to the sink's schema and NULLs in NOT NULL columns are refused or dropped.
-    ///
-    /// # Errors
-    /// Unsupported for what does not run as a stream, or an updating plan into an append-only sink.
-    pub fn add_query(
-        &mut self,
-        plan: &LogicalPlan,
-        sink: Arc<dyn Sink>,
-        mode: WriteMode,
-        name: &str,
-        enforcer: Option<NotNullEnforcer>,
-    ) -> Result<ChangelogMode> {
-        let relation = self.lower(plan)?;
-        let relation = self.materialize(relation)?;
-        let mut relation = self.trim(relation)?;
-        if !relation.changelog.is_append_only() && sink.changelog() == SinkChangelog::AppendOnly {
-            let producer = self.graph.nodes[relation.node].name;
-            return Err(Error::unsupported(format!(
-                "Table sink '{name}' doesn't support consuming update and delete changes which is produced by node {producer}"
-            ))
-            .hint("aggregate in event-time windows (GROUP BY window_start, window_end), write to a sink that takes updates, or run in batch mode"));
-        }
-        if let Some(policy) = enforcer {
-            let schema = sink.schema();
-            let checked: Vec<&str> =
-                schema.fields().iter().filter(|f| !f.is_nullable()).map(|f| f.name().as_str()).collect();
-            let detail = format!("NotNullEnforcer=[{}]", checked.join(", "));
-            let factory: OperatorFactory =
-                Arc::new(move |_| Ok(Box::new(ConstraintEnforcerOperator::new(schema.clone(), policy))));
-            relation.node =
-                self.add_operator("ConstraintEnforcer", detail, &relation, relation.changelog, None, factory);
-        }
-        let parallelism = self.graph.nodes[relation.node].parallelism;
-        let partitioning = match sink.distribute_by() {
-            Some(columns) if parallelism > 1 => Partitioning::Hash(columns),
-            _ => Partitioning::Forward,
-        };
-        let update_before = match sink.changelog() {
-            SinkChangelog::Upsert => UpdateBefore::NotNeeded,
-            SinkChangelog::AppendOnly | SinkChangelog::All => UpdateBefore::Required,
-        };
-        let uid = self.uid("Sink", name, &[relation.node]);
-        self.graph.add(Node {
-            uid,
-            name: "Sink",
-            detail: format!("table=[{name}]"),
-            parallelism,
-            inputs: vec![Edge { from: relation.node, port: 0, partitioning, update_before }],
-            changelog: relation.changelog,
-            kind: NodeKind::Sink { sink, mode },
-        });
-        Ok(relation.changelog)
     }
 
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Relation> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::{
     EmptyRelation, Expr, ExprSchemable, LogicalPlan, Operator as BinaryOperator, Values,
 };
@@ -26,14 +26,26 @@ impl StreamPlanner {
         let Some(found) = scan_use(plan)? else { return Err(not_yet(&plan.display().to_string())) };
         let shared = self
             .scans
-            .get(&found.key)
+            .get_mut(&found.key)
             .ok_or_else(|| Error::internal(format!("{} was not surveyed", found.scan.table_name)))?;
         let table = shared.table()?;
         let changelog = match table.source.changelog() {
             SourceChangelog::AppendOnly => ChangelogMode::APPEND_ONLY,
             SourceChangelog::Retract => ChangelogMode::ALL,
-            SourceChangelog::Upsert => return Err(not_yet("an upsert source")),
+            SourceChangelog::Upsert => ChangelogMode::UPSERT,
         };
+        let normalized = table.normalized_by()?.is_some();
+        if normalized {
+            // The key is read in any case.
+            for name in table.primary_key.clone() {
+                let column = Expr::Column(Column::new_unqualified(name.clone()));
+                if !shared.columns.iter().any(|(_, e)| *e == column) {
+                    shared.columns.push((name, column));
+                }
+            }
+        }
+        let shared = &*shared;
+        let table = shared.table()?;
         let source_schema = table.source.schema();
         let mut read: Vec<usize> = Vec::new();
         for (_, expr) in &shared.columns {
@@ -75,6 +87,7 @@ impl StreamPlanner {
         };
         if let Some(node) = shared.node {
             relation.node = node;
+            relation.changelog = self.graph.nodes[node].changelog;
             return self.trim(relation);
         }
         let identity =
@@ -128,6 +141,10 @@ impl StreamPlanner {
             changelog,
             kind,
         });
+        if normalized {
+            let key = relation.keys.first().cloned().unwrap_or_default();
+            relation = self.lower_changelog_normalize(relation, &key)?;
+        }
         if let Some(shared) = self.scans.get_mut(&found.key) {
             shared.node = Some(relation.node);
         }

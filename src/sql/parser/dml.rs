@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::is_query;
-use crate::error::{Error, Result};
-use crate::sql::ast::{ExplainDetail, Insert, Statement};
+use crate::error::{Error, Location, Result};
+use crate::sql::ast::{ConflictStrategy, ExplainDetail, Insert, Statement};
 use crate::sql::cursor::Cursor;
 use crate::sql::lexer::Lexeme;
 use crate::sql::{hints, keywords, query};
@@ -30,7 +30,7 @@ pub(super) fn insert(c: &mut Cursor) -> Result<Insert> {
             Ok((column, query::parse_expr(c, |l| l.token == Token::Comma)?))
         })?;
     }
-    let mut columns: Vec<(String, crate::error::Location)> = Vec::new();
+    let mut columns: Vec<(String, Location)> = Vec::new();
     if column_list_ahead(c) {
         c.parenthesized(|c| {
             let (column, at) = c.identifier("a column name")?;
@@ -48,9 +48,9 @@ pub(super) fn insert(c: &mut Cursor) -> Result<Insert> {
     if !is_query(c) {
         return Err(c.expected("a query or VALUES"));
     }
-    refuse_on_conflict(c)?;
-    let query = query::parse_query(c)?;
-    Ok(Insert { table, options, overwrite, partition, columns, query })
+    let query = query::parse_query_until(c, on_conflict_ahead)?;
+    let on_conflict = on_conflict(c)?;
+    Ok(Insert { table, options, overwrite, partition, columns, query, on_conflict })
 }
 
 /// Whether `(` begins a column list and not a query.
@@ -60,13 +60,28 @@ fn column_list_ahead(c: &Cursor) -> bool {
         && c.nth(1).is_some_and(|l| l.token != Token::LParen)
 }
 
-fn refuse_on_conflict(c: &Cursor) -> Result<()> {
-    let mut ahead = c.clone();
-    ahead.take_until(|l| l.is_keyword("CONFLICT"));
-    if ahead.at_keyword("CONFLICT") {
-        return Err(Error::unsupported("ON CONFLICT is not supported").at(ahead.location()));
+/// Whether `ON CONFLICT DO` follows; `ON conflict = …` of a join does not look like that.
+fn on_conflict_ahead(c: &Cursor) -> bool {
+    c.at_keyword("ON") && c.nth_is_keyword(1, "CONFLICT") && c.nth_is_keyword(2, "DO")
+}
+
+/// `ON CONFLICT DO NOTHING | ERROR | DEDUPLICATE`.
+fn on_conflict(c: &mut Cursor) -> Result<Option<(ConflictStrategy, Location)>> {
+    let location = c.location();
+    if !c.eat_keyword("ON") {
+        return Ok(None);
     }
-    Ok(())
+    c.expect_keywords(&["CONFLICT", "DO"])?;
+    let strategy = match c.eat_one_of(&["NOTHING", "ERROR", "DEDUPLICATE"]) {
+        Some("NOTHING") => ConflictStrategy::Nothing,
+        Some("ERROR") => ConflictStrategy::Error,
+        Some(_) => ConflictStrategy::Deduplicate,
+        None => return Err(c.expected_keyword(&["NOTHING", "ERROR", "DEDUPLICATE"])),
+    };
+    if !c.at_end() {
+        return Err(c.expected("the end of the statement"));
+    }
+    Ok(Some((strategy, location)))
 }
 
 /// `EXECUTE INSERT …`, `EXECUTE STATEMENT SET BEGIN … END`, `BEGIN STATEMENT SET; … END`.

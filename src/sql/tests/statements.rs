@@ -156,7 +156,13 @@ fn inserts() {
     refused(Syntax, "1:8", "INSERT t SELECT 1", &["INTO or OVERWRITE"]);
     refused(Syntax, "1:14", "INSERT INTO t", &["a query or VALUES"]);
     refused(Validation, "1:19", "INSERT INTO t (a, a) SELECT 1, 2", &["twice"]);
-    refused(Unsupported, "1:27", "INSERT INTO t SELECT 1 ON CONFLICT DO NOTHING", &["ON CONFLICT"]);
+    let strategy = |sql: &str| insert(sql).on_conflict.map(|(s, at)| (s.keyword(), at.column));
+    assert_eq!(strategy("INSERT INTO t SELECT 1 ON CONFLICT DO NOTHING"), Some(("NOTHING", 24)));
+    assert_eq!(strategy("INSERT INTO t VALUES (1) ON CONFLICT DO ERROR").unwrap().0, "ERROR");
+    assert_eq!(strategy("INSERT INTO t SELECT 1 on conflict do deduplicate").unwrap().0, "DEDUPLICATE");
+    assert_eq!(strategy("INSERT INTO t SELECT 1 FROM a JOIN b ON conflict = x"), None);
+    refused(Syntax, "1:39", "INSERT INTO t SELECT 1 ON CONFLICT DO UPDATE", &["DEDUPLICATE"]);
+    refused(Syntax, "1:47", "INSERT INTO t SELECT 1 ON CONFLICT DO NOTHING x", &["end of the statement"]);
     refused(Unsupported, "1:19", "INSERT INTO t /*+ LOOKUP('a'='b') */ SELECT 1", &["LOOKUP"]);
 }
 
