@@ -16,14 +16,12 @@ use std::sync::atomic::Ordering;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::Result as DfResult;
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::TryStreamExt;
 
 use crate::connectors::{ScanRequest, Source, SourceEvent};
@@ -57,7 +55,8 @@ impl NetRowsExec {
         key: Option<&[usize]>,
         metrics: Arc<JobMetrics>,
     ) -> Result<Self> {
-        let mut read = scan.projection.clone().unwrap_or_else(|| (0..source.schema().fields().len()).collect());
+        let mut read =
+            scan.projection.clone().unwrap_or_else(|| (0..source.schema().fields().len()).collect());
         let schema = Arc::new(Schema::project(&source.schema(), &read)?);
         // The key is read in any case, behind what is wanted.
         let key = key.map(|key| {
@@ -126,8 +125,8 @@ impl ExecutionPlan for NetRowsExec {
         let (key, metrics, schema) = (self.key.clone(), self.metrics.clone(), self.schema.clone());
         let batches = async move {
             let rows = net_rows(&*source, scan, key, schema, &metrics).await;
-            let rows = rows.map_err(|e| e.context(name))?;
-            Ok(futures::stream::iter(rows.into_iter().map(DfResult::Ok)))
+            let rows = rows.map_err(|e| DataFusionError::from(e.context(name)))?;
+            Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(DfResult::Ok)))
         };
         let rows = futures::stream::once(batches).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
@@ -270,7 +269,10 @@ mod tests {
             .flat_map(|b| {
                 let ids = b.column(0).as_any().downcast_ref::<Int32Array>().unwrap();
                 let names = b.column(1).as_any().downcast_ref::<StringArray>().unwrap();
-                ids.iter().zip(names).map(|(i, n)| format!("{}{}", i.unwrap(), n.unwrap_or("-"))).collect::<Vec<_>>()
+                ids.iter()
+                    .zip(names)
+                    .map(|(i, n)| format!("{}{}", i.unwrap(), n.unwrap_or("-")))
+                    .collect::<Vec<_>>()
             })
             .collect()
     }
@@ -288,7 +290,8 @@ mod tests {
     fn by_key_the_last_row_counts() {
         let first: &[_] = &[(0, 1, Some("a")), (0, 2, Some("b")), (0, 3, Some("c"))];
         // A deletion has nothing but the key.
-        let second: &[_] = &[(0, 1, Some("d")), (3, 2, None), (3, 4, None), (1, 3, Some("c")), (2, 3, Some("e"))];
+        let second: &[_] =
+            &[(0, 1, Some("d")), (3, 2, None), (3, 4, None), (1, 3, Some("c")), (2, 3, Some("e"))];
         assert_eq!(left(Some(vec![0]), &[first, second]), ["1d", "3e"]);
     }
 

@@ -203,9 +203,7 @@ fn watermark_of(expr: &WatermarkExpr, batch: &ChangeBatch) -> Result<Option<Time
     };
     // A deletion by key has no more than the key.
     let time = rows.column(column);
-    if time.null_count() > 0
-        && (0..time.len()).any(|i| time.is_null(i) && batch.kind(i) != RowKind::Delete)
-    {
+    if time.null_count() > 0 && (0..time.len()).any(|i| time.is_null(i) && batch.kind(i) != RowKind::Delete) {
         let name = rows.schema_ref().field(column).name().clone();
         return Err(Error::data(format!("the row time column `{name}` is NULL in a row")).hint(
             "filter such rows in a computed column, e.g. ts AS COALESCE(t, TIMESTAMP '1970-01-01 00:00:00')",

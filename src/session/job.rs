@@ -33,8 +33,8 @@ use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
 use crate::runtime::{ChangeBatch, Epoch, Timestamp};
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
-use crate::state::memory::StateMemory;
 use crate::sql::ast::ConflictStrategy;
+use crate::state::memory::StateMemory;
 
 /// Rules that change the shape of a plan in ways the streaming lowering does not want: distinct aggregates stay
 /// aggregates, and limits are not pushed into sources that never end.

@@ -268,8 +268,7 @@ impl Session {
                 let schema = Arc::new(plan.schema().as_arrow().clone());
                 let (sender, _) = mpsc::channel(1);
                 let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema, sender));
-                let planned =
-                    PlannedInsert::unnamed(plan, sink);
+                let planned = PlannedInsert::unnamed(plan, sink);
                 (prepared, vec![(planned, false)])
             }
             Statement::Insert(insert) => {

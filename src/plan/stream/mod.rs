@@ -12,6 +12,7 @@
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
+mod normalize;
 mod rank;
 mod relation;
 mod set_operation;

@@ -164,9 +164,7 @@ impl StreamPlanner {
         let needed = match self.options.upsert_materialize {
             WhenNeeded::None => false,
             WhenNeeded::Force => true,
-            WhenNeeded::Auto => {
-                !fit.covered && !(inserts && strategy == Some(ConflictStrategy::Deduplicate))
-            }
+            WhenNeeded::Auto => !fit.covered && !(inserts && strategy == Some(ConflictStrategy::Deduplicate)),
         };
         if !needed {
             return Ok(fit);
@@ -206,8 +204,7 @@ impl StreamPlanner {
             open.extend(node.inputs.iter().map(|e| e.from));
             if let NodeKind::Source { spec, .. } = &node.kind
                 && spec.watermark.is_none()
-                && let Some((table, _)) =
-                    node.detail.strip_prefix("table=[").and_then(|d| d.split_once(']'))
+                && let Some((table, _)) = node.detail.strip_prefix("table=[").and_then(|d| d.split_once(']'))
             {
                 found.push(table.to_owned());
             }

@@ -44,7 +44,10 @@ impl StreamPlanner {
                 }
             }
         }
-        let shared = &*shared;
+        let shared = self
+            .scans
+            .get(&found.key)
+            .ok_or_else(|| Error::internal(format!("{} was not surveyed", found.scan.table_name)))?;
         let table = shared.table()?;
         let source_schema = table.source.schema();
         let mut read: Vec<usize> = Vec::new();
