@@ -150,7 +150,9 @@ async fn net_rows(
                     metrics.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     net.apply(batch)?;
                 }
-                SourceEvent::SplitsStarted(_) | SourceEvent::SplitFinished(_) => {}
+                SourceEvent::SplitsStarted(_)
+                | SourceEvent::Dropped { .. }
+                | SourceEvent::SplitFinished(_) => {}
                 SourceEvent::End => break,
             }
         }
