@@ -25,6 +25,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, DFSchema, DFSchemaRef, JoinType, Result as DfResult, ScalarValue, TableReference,
 };
+use datafusion::functions_nested::expr_fn::make_array;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
@@ -34,7 +35,7 @@ use datafusion::logical_expr::{
     ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, UserDefinedLogicalNodeCore,
     Volatility,
 };
-use datafusion::sql::sqlparser::ast::{Spanned, TableFactor};
+use datafusion::sql::sqlparser::ast::{self, Spanned, TableFactor};
 
 use crate::error::{Error, Location, Result};
 use crate::operators::unnest::{Collections, Shape, as_rows};
@@ -234,7 +235,7 @@ impl RelationPlanner for UnnestPlanner {
         };
         let start = array.span().start;
         let place = Location { line: start.line, column: start.column };
-        let collection = context.sql_to_expr(array.clone(), &DFSchema::empty())?;
+        let collection = plan_collection(array, context)?;
         let (qualifier, mut names) = match alias {
             Some(alias) => (
                 context.normalize_ident(alias.name.clone()),
@@ -260,6 +261,18 @@ impl RelationPlanner for UnnestPlanner {
                 .map_err(|e| Error::from(e).at(place))?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+/// `ARRAY[…]` is planned here: the planner forgets the columns around it inside of one.
+fn plan_collection(array: &ast::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<Expr> {
+    match array {
+        ast::Expr::Array(ast::Array { elem, named: _ }) => {
+            let items = elem.iter().map(|e| plan_collection(e, context)).collect::<DfResult<Vec<_>>>()?;
+            Ok(make_array(items))
+        }
+        ast::Expr::Nested(inner) => plan_collection(inner, context),
+        other => context.sql_to_expr(other.clone(), &DFSchema::empty()),
     }
 }
 

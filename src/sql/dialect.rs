@@ -13,6 +13,7 @@
 //! | `supports_left_associative_joins_without_parens` | `a JOIN b JOIN c` nests to the left |
 //! | `supports_parens_around_table_factor` | `FROM (t)` |
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
+//! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand |
 //! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, and keywords where an expression is missing |
 
 use std::any::TypeId;
@@ -79,6 +80,24 @@ impl Dialect for FlinkDialect {
 
     fn require_interval_qualifier(&self) -> bool {
         true
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let make: fn(Box<Expr>, Box<Expr>) -> Expr =
+            if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+                Expr::IsNotDistinctFrom
+            } else if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+                Expr::IsDistinctFrom
+            } else {
+                return None;
+            };
+        let other = parser.parse_subexpr(precedence);
+        Some(other.map(|other| make(Box::new(expr.clone()), Box::new(other))))
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
