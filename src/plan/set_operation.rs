@@ -199,10 +199,8 @@ impl SetOperationNode {
                         .hint("cast one side to the type of the other")
                     })?
                 };
-                let nullable = match kind {
-                    SetOperationKind::Except | SetOperationKind::ExceptAll => l.is_nullable(),
-                    _ => l.is_nullable() && r.is_nullable(),
-                };
+                // What the plain plan of batch mode has too.
+                let nullable = l.is_nullable() || r.is_nullable();
                 Ok((None, Arc::new(Field::new(l.name(), ty, nullable))))
             })
             .collect::<Result<Vec<_>>>()?;
