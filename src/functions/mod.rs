@@ -17,6 +17,7 @@ mod arith;
 pub(crate) mod cast;
 pub mod context;
 mod operators;
+mod ranks;
 mod registry;
 mod rewrite;
 mod rules;

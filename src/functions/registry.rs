@@ -14,7 +14,7 @@ use crate::functions::operators::FlinkExprPlanner;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};
-use crate::functions::{aggregate, cast, collection, json, math, strings, temporal, type_of};
+use crate::functions::{aggregate, cast, collection, json, math, ranks, strings, temporal, type_of};
 
 /// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
 pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
@@ -79,6 +79,7 @@ pub fn window_functions() -> Vec<Arc<WindowUDF>> {
     datafusion::functions_window::all_default_window_functions()
         .into_iter()
         .filter(|f| !matches!(f.name(), "first_value" | "last_value"))
+        .map(ranks::as_bigint)
         .collect()
 }
 

@@ -1,10 +1,13 @@
 //! The streaming operators: one operator, one file or folder.
 
 pub mod calc;
+pub mod changelog_normalize;
 pub mod constraint_enforcer;
+pub mod deduplicate;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
+pub(crate) mod keyed_rows;
 pub mod set_operation;
 pub mod spilling;
 pub mod top_n;

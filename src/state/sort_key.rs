@@ -120,11 +120,26 @@ fn prefix(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
+/// The ordinal behind the prefix of an ascending key of one column.
+#[inline]
+pub fn ordinal_of(prefix: u64) -> i64 {
+    (prefix ^ CLASS) as i64
+}
+
 impl BatchKeys {
     /// What decides most comparisons.
     #[inline]
     pub fn prefix(&self, row: usize) -> u64 {
         self.prefixes[row]
+    }
+
+    /// How two rows compare, arrival aside.
+    #[inline]
+    pub fn compare(&self, a: usize, b: usize) -> std::cmp::Ordering {
+        self.prefix(a)
+            .cmp(&self.prefix(b))
+            .then_with(|| self.tail(a).cmp(self.tail(b)))
+            .then_with(|| self.class(a).cmp(&self.class(b)))
     }
 
     #[inline]

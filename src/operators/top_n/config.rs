@@ -45,6 +45,8 @@ pub struct TopNConfig {
     pub partition: Vec<usize>,
     /// Order within a partition; rows that are equal in it stand in the order of their arrival.
     pub order: Vec<SortColumn>,
+    /// Rows that are equal in the order stand in the order of their arrival the other way round: the latest first.
+    pub latest_first: bool,
     /// First rank, from 1.
     pub start: u64,
     /// Last rank.

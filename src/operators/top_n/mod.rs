@@ -152,7 +152,11 @@ impl TopNOperator {
         let end = self.state.end(slot);
         if !self.config.input_retracts {
             let worst = self.state.worst[slot as usize];
-            if end == 0 || (worst != NIL && self.state.keys.compare(&pending.keys, row, worst).is_ge()) {
+            if end == 0 {
+                self.emptied.push(slot);
+                return;
+            }
+            if worst != NIL && !self.state.stands_before(&pending.keys, row, worst) {
                 // Below the last rank, now and for ever.
                 return;
             }
@@ -187,9 +191,7 @@ impl TopNOperator {
     }
 
     fn add(&mut self, pending: &Pending, row: usize, slot: u32, id: u32, end: u32) {
-        let arrival = self.state.next_arrival;
-        self.state.next_arrival += 1;
-        self.state.keys.put(id, &pending.keys, row, arrival);
+        self.state.put_key(id, &pending.keys, row);
         if self.by_place {
             self.touch(slot, end);
             self.state.link(slot, id);

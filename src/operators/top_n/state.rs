@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
 use hashbrown::HashTable;
 
 use super::config::{RankEnd, RankOutput, TopNConfig};
 use super::forest::{Forest, NIL};
 use crate::error::{Error, Result};
+use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys};
@@ -21,8 +22,8 @@ use crate::state::{GroupDirectory, RowStore};
 
 const ROWS: &str = "rows";
 
-/// Rows of one part of a snapshot: keeps the text of a part far below what an array can hold.
-const PART_ROWS: usize = 32_768;
+/// Arrivals count down from here where the latest row comes first.
+const LATEST: u64 = i64::MAX as u64;
 
 /// See the module.
 pub(super) struct RankState {
@@ -45,7 +46,8 @@ pub(super) struct RankState {
     /// By row id.
     pub(super) slot_of: Vec<u32>,
     free: Vec<u32>,
-    pub(super) next_arrival: u64,
+    next_arrival: u64,
+    latest_first: bool,
     /// Retracting input: finds a row by its columns.
     pub(super) index: Option<RowIndex>,
     pub(super) ttl: Option<TimeToLive>,
@@ -80,6 +82,7 @@ impl RankState {
             slot_of: Vec::new(),
             free: Vec::new(),
             next_arrival: 0,
+            latest_first: config.latest_first,
             index: config.input_retracts.then(RowIndex::default),
             ttl: TimeToLive::new(config.ttl_ms),
         })
@@ -144,6 +147,24 @@ impl RankState {
             self.slot_of.push(NIL);
             (self.slot_of.len() - 1) as u32
         })
+    }
+
+    /// Stores the sort key of a new row.
+    #[inline]
+    pub(super) fn put_key(&mut self, id: u32, keys: &BatchKeys, row: usize) {
+        let arrival = if self.latest_first { LATEST - self.next_arrival } else { self.next_arrival };
+        self.next_arrival += 1;
+        self.keys.put(id, keys, row, arrival);
+    }
+
+    /// Whether a new row stands before a stored one.
+    #[inline]
+    pub(super) fn stands_before(&self, keys: &BatchKeys, row: usize, id: u32) -> bool {
+        match self.keys.compare(keys, row, id) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => self.latest_first,
+            std::cmp::Ordering::Greater => false,
+        }
     }
 
     /// Puts a row whose key is stored into the tree of its partition.
@@ -238,7 +259,8 @@ impl RankState {
             self.rows.put(&ids, &source, &all);
             for (row, id) in ids.iter().enumerate() {
                 let arrival = arrivals.value(row) as u64;
-                self.next_arrival = self.next_arrival.max(arrival + 1);
+                let counted = if self.latest_first { LATEST - arrival } else { arrival };
+                self.next_arrival = self.next_arrival.max(counted + 1);
                 self.keys.put(*id, &keys, row, arrival);
                 self.link(slots[row], *id);
                 if self.index.is_some() {
@@ -314,16 +336,6 @@ pub(super) fn row_hashes(kept: &[ArrayRef], slots: &[u32]) -> Result<Vec<u64>> {
 
 fn broken() -> Error {
     Error::internal("the state of a top-N has other columns than it should")
-}
-
-/// State columns, named by position.
-fn anonymous(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    let fields: Vec<Field> = columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-        .collect();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// Row → id. Equal rows of a partition share an entry: they form a ring, in the order of arrival, and the entry is

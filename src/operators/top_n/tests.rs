@@ -34,6 +34,7 @@ fn config(start: u64, end: u64, with_rank: bool) -> TopNConfig {
         output,
         partition: vec![0],
         order: vec![by(2, false)],
+        latest_first: false,
         start,
         end: RankEnd::Constant(end),
         input_retracts: false,
@@ -362,4 +363,44 @@ fn plans_that_do_not_fit_are_refused() {
     assert!(message.contains("updates in append-only input"), "{message}");
     let mut h = harness(config(1, 1, false));
     assert_eq!(h.run("| 1 x4\n."), "| 1 x4");
+}
+
+/// The rows of one key of a sink, of which the latest is seen.
+#[test]
+fn the_latest_row_of_a_sink_key() {
+    let mut c = retracting(config(1, 1, false));
+    (c.order, c.latest_first, c.emit_update_before) = (Vec::new(), true, false);
+    for bundle_rows in [None, Some(1)] {
+        c.bundle_rows = bundle_rows;
+        let mut h = harness(c.clone());
+        check(
+            &mut h,
+            "+I 1 a 1
+
+             +I 1 b 2
+
+             +I 1 c 3
+
+             -D 1 b 2
+             | 1 x2
+             -D 1 c 3
+             +I 2 z 1
+
+             +I 1 d 4
+
+             -U 1 d 4
+
+             -D 1 a 1
+             -D 1 q 1",
+            "+I 1 a 1
+             +U 1 b 2
+             +U 1 c 3
+             | 1 x2
+             +U 1 a 1
+             +I 2 z 1
+             +U 1 d 4
+             +U 1 a 1
+             -D 1 a 1",
+        );
+    }
 }

@@ -1,25 +1,88 @@
-//! Lowering of the two operators that make a changelog fit a key: `ChangelogNormalize` behind sources of upserts, and
-//! `SinkMaterializer` before sinks whose PRIMARY KEY is not the query's.
+//! Changelogs made complete behind upsert sources, and made unique before upsert sinks.
+//!
+//! ```text
+//!  upsert source ─► ══ primary key ══► ChangelogNormalize ─► …
+//!  …             ─► ══ primary key ══► SinkMaterializer   ─► upsert sink whose key is not one of the rows'
+//! ```
 
-use crate::error::Result;
-use crate::plan::stream::{Relation, StreamPlanner, not_yet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::operators::changelog_normalize::{ChangelogNormalizeConfig, ChangelogNormalizeOperator};
+use crate::operators::top_n::{RankEnd, RankOutput, TopNConfig, TopNOperator};
+use crate::plan::stream::{Relation, StreamPlanner};
+use crate::runtime::graph::{ChangelogMode, OperatorFactory, UpdateBefore};
 use crate::sql::ast::ConflictStrategy;
 
 impl StreamPlanner {
-    /// Puts a `ChangelogNormalize` by the physical columns `key` behind `input`, a source that sends `+I`/`+U` and `-D` by
-    /// key (a `-D` may hold nothing but its key), or whole changes of which some may come twice.
-    pub(super) fn lower_changelog_normalize(&mut self, _input: Relation, _key: &[usize]) -> Result<Relation> {
-        Err(not_yet("an upsert source"))
+    /// Behind a source that sends `+I`/`+U` and `-D` by the physical columns `key` (a `-D` may hold nothing but its key), or
+    /// whole changes of which some may come twice: the full changelog.
+    pub(super) fn lower_changelog_normalize(&mut self, input: Relation, key: &[usize]) -> Result<Relation> {
+        let config = ChangelogNormalizeConfig {
+            schema: input.physical.clone(),
+            keys: key.to_vec(),
+            // Each subtask is told when the whole graph is known.
+            emit_update_before: true,
+            bundle_rows: self.options.bundle_rows,
+            ttl_ms: None,
+        };
+        let names: Vec<&str> = key.iter().map(|k| config.schema.field(*k).name().as_str()).collect();
+        let detail = format!("key=[{}]", names.join(", "));
+        let factory: OperatorFactory = Arc::new(move |subtask| {
+            let config =
+                ChangelogNormalizeConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+            Ok(Box::new(ChangelogNormalizeOperator::new(config)?))
+        });
+        let changelog = ChangelogMode::ALL;
+        let node =
+            self.add_operator("ChangelogNormalize", detail, &input, changelog, Some(key.to_vec()), factory);
+        // The state knows the old rows.
+        self.graph.nodes[node]
+            .inputs
+            .iter_mut()
+            .for_each(|edge| edge.update_before = UpdateBefore::NotNeeded);
+        Ok(Relation { node, changelog, ..input }.with_keys(vec![key.to_vec()]))
     }
 
-    /// Puts a `SinkMaterializer` by the physical columns `key` behind `input`, the sink's rows; `strategy` says which of
-    /// the rows that meet in a key is shown.
+    /// Before a sink with the primary key `key` (physical columns), which is no key of the rows: the latest row of each
+    /// key of the sink is upserted, or the first; when it is taken back, the one that is then the latest (first).
     pub(super) fn lower_sink_materializer(
         &mut self,
-        _input: Relation,
-        _key: &[usize],
+        input: Relation,
+        key: &[usize],
         strategy: ConflictStrategy,
     ) -> Result<Relation> {
-        Err(not_yet(&format!("ON CONFLICT DO {} for keys that differ", strategy.keyword())))
+        let latest_first = match strategy {
+            ConflictStrategy::Deduplicate => true,
+            ConflictStrategy::Nothing => false,
+            ConflictStrategy::Error => {
+                return Err(Error::unsupported("ON CONFLICT DO ERROR is not supported for keys that differ")
+                    .hint("write DO DEDUPLICATE to let the latest row win, or DO NOTHING for the first"));
+            }
+        };
+        let config = TopNConfig {
+            input_schema: input.physical.clone(),
+            output_schema: input.physical.clone(),
+            output: (0..input.physical.fields().len()).map(RankOutput::Column).collect(),
+            partition: key.to_vec(),
+            order: Vec::new(),
+            latest_first,
+            start: 1,
+            end: RankEnd::Constant(1),
+            // Rows that are never taken back are only replaced.
+            input_retracts: !input.changelog.is_append_only(),
+            emit_update_before: false,
+            bundle_rows: self.options.bundle_rows,
+            ttl_ms: None,
+        };
+        config.validate()?;
+        let names: Vec<&str> = key.iter().map(|k| config.input_schema.field(*k).name().as_str()).collect();
+        let detail = format!("pk=[{}]", names.join(", "));
+        let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(TopNOperator::new(config.clone())?)));
+        let changelog = ChangelogMode::UPSERT;
+        let exchange = Some(key.to_vec());
+        let node = self.add_operator("SinkMaterializer", detail, &input, changelog, exchange, factory);
+        Ok(Relation { node, changelog, rowtime: BTreeSet::new(), ..input }.with_keys(vec![key.to_vec()]))
     }
 }

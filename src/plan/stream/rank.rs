@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
+use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankOutput, SortColumn, TopNConfig, TopNOperator};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
@@ -406,6 +407,7 @@ impl StreamPlanner {
             output,
             partition: partition.to_vec(),
             order,
+            latest_first: false,
             start: rank.start,
             end,
             input_retracts,
@@ -445,14 +447,74 @@ impl StreamPlanner {
         } else {
             input.mapped_keys(|c| place(&c))
         };
-        let detail = describe(&config, &schema);
         let exchange = Some(config.partition.clone());
+        if !input_retracts
+            && config.start == 1
+            && config.end == RankEnd::Constant(1)
+            && !config.order.is_empty()
+        {
+            return self.lower_deduplicate(config, &input, schema, keys);
+        }
+        let detail = describe(&config, &schema);
         let factory: OperatorFactory = Arc::new(move |subtask| {
             let config = TopNConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
             Ok(Box::new(TopNOperator::new(config)?))
         });
         let node = self.add_operator(rank.name, detail, &input, changelog, exchange, factory);
         Ok(Relation::plain(node, schema, output_schema, changelog, BTreeSet::new()).with_keys(keys))
+    }
+
+    /// One row of each key of append-only rows. By a row time: descending, the latest of equal times stays; ascending,
+    /// the first row goes out once the watermark has passed it, and no other follows.
+    fn lower_deduplicate(
+        &mut self,
+        top: TopNConfig,
+        input: &Relation,
+        schema: DFSchemaRef,
+        keys: Vec<Vec<usize>>,
+    ) -> Result<Relation> {
+        let by_rowtime = matches!(top.order.as_slice(), [o] if input.rowtime.contains(&o.column));
+        let keeps_last = top.order.first().is_some_and(|o| o.options.descending);
+        let wait_for_watermark = by_rowtime && !keeps_last;
+        let names = |columns: &mut dyn Iterator<Item = usize>| {
+            columns.map(|c| top.input_schema.field(c).name().clone()).collect::<Vec<_>>().join(", ")
+        };
+        let detail = if by_rowtime {
+            let keep = if keeps_last { "LastRow" } else { "FirstRow" };
+            format!("keep=[{keep}], key=[{}], order=[ROWTIME]", names(&mut top.partition.iter().copied()))
+        } else {
+            describe(&top, &schema)
+        };
+        let changelog = if wait_for_watermark { ChangelogMode::APPEND_ONLY } else { ChangelogMode::UPDATES };
+        let name = if by_rowtime { "Deduplicate" } else { "Rank" };
+        let rowtime: BTreeSet<usize> = top
+            .output
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| matches!(o, RankOutput::Column(c) if wait_for_watermark && input.rowtime.contains(c)))
+            .map(|(i, _)| i)
+            .collect();
+        let exchange = Some(top.partition.clone());
+        let output_schema = top.output_schema.clone();
+        let config = DeduplicateConfig {
+            input_schema: top.input_schema,
+            output_schema: top.output_schema,
+            output: top.output,
+            partition: top.partition,
+            order: top.order,
+            keep_latest: by_rowtime && keeps_last,
+            wait_for_watermark,
+            emit_update_before: true,
+            bundle_rows: top.bundle_rows,
+            ttl_ms: top.ttl_ms,
+        };
+        let factory: OperatorFactory = Arc::new(move |subtask| {
+            let config =
+                DeduplicateConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+            Ok(Box::new(DeduplicateOperator::new(config)?))
+        });
+        let node = self.add_operator(name, detail, input, changelog, exchange, factory);
+        Ok(Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys))
     }
 
     /// `LIMIT`, over `ORDER BY` or not.
