@@ -69,8 +69,8 @@ fn a_bundle_folds() {
         "+I a2 1 0.5
          +I b 2 1.0
          | 1 x3
-         +U b 2 null
-         +U c 1 7.0",
+         +U c 1 7.0
+         +U b 2 null",
     );
     h.run("-D null 1 null\n-D null 2 null");
     assert_eq!(h.metrics().state_entries, 0);

@@ -102,8 +102,8 @@ impl TopNOperator {
             .collect::<Result<_>>()?;
         let shows_rank = config.output.contains(&RankOutput::Rank);
         // One row a partition: a new one replaces the old one. Row by row Flink says so only over append-only input.
-        let replaces =
-            config.end == RankEnd::Constant(1) && !(config.input_retracts && config.bundle_rows == Some(1));
+        let replaces = config.end == RankEnd::Constant(1)
+            && !(config.input_retracts && !config.latest_first && config.bundle_rows == Some(1));
         Ok(TopNOperator {
             by_place: shows_rank || config.start > 1 || replaces,
             config,
