@@ -8,6 +8,7 @@
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
+//! | [`tpch`] | TPC-H over changing tables, streaming against batch |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -21,3 +22,4 @@ mod e2e {
 }
 
 mod differential;
+mod tpch;

@@ -20,9 +20,9 @@
 mod expr;
 mod minimize;
 mod query;
-mod random;
-mod run;
-mod source;
+pub(crate) mod random;
+pub(crate) mod run;
+pub(crate) mod source;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ impl Outcome {
 }
 
 /// Rows as text with how often they stand there.
-type Rows = BTreeMap<String, i64>;
+pub(crate) type Rows = BTreeMap<String, i64>;
 
 async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>) -> Result<Session> {
     let mut config = vec![
@@ -135,12 +135,18 @@ fn apply(rows: &mut Rows, changes: &ChangeBatch) -> Result<()> {
 
 async fn batch(case: &Case, sql: &str) -> Result<Rows> {
     let mut session = session(case, "batch", 1, &Pause::new(None)).await?;
-    let RunningQuery { rows: mut stream, job, .. } = start(&mut session, sql).await?;
+    rows_of(&mut session, sql).await
+}
+
+/// Runs a query to its end; gives the rows it leaves.
+pub(crate) async fn rows_of(session: &mut Session, sql: &str) -> Result<Rows> {
+    let RunningQuery { rows: mut stream, job, .. } = start(session, sql).await?;
     let mut rows = Rows::new();
     while let Some(changes) = stream.next().await {
         apply(&mut rows, &changes?)?;
     }
     job.wait().await?;
+    rows.retain(|_, count| *count != 0);
     Ok(rows)
 }
 

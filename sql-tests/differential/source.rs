@@ -101,12 +101,13 @@ impl ExternalTable for Played {
     }
 }
 
+/// Plays change batches, a split after the other in turns.
 #[derive(Debug)]
-struct PlayedSource {
-    schema: SchemaRef,
-    splits: Vec<Arc<Vec<ChangeBatch>>>,
-    append_only: bool,
-    pause: Arc<Pause>,
+pub(crate) struct PlayedSource {
+    pub(crate) schema: SchemaRef,
+    pub(crate) splits: Vec<Arc<Vec<ChangeBatch>>>,
+    pub(crate) append_only: bool,
+    pub(crate) pause: Arc<Pause>,
 }
 
 #[async_trait]

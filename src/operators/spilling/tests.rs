@@ -109,7 +109,7 @@ impl Changes {
 fn gives_the_same_table_with_little_memory() {
     for limit in [1, 20_000, 100_000] {
         let mut changes = Changes { seed: 7 + limit as u64, live: Vec::new() };
-        let script = changes.script(5_000) + ".\n";
+        let script = changes.script(2_000) + ".\n";
         let (mut small, memory) = spilling(limit);
         assert_eq!(
             materialize(&small.run(&script)),
