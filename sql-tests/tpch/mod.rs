@@ -20,9 +20,7 @@ use tidelake::catalog::{
     ResolvedTable, TableDef,
 };
 use tidelake::connectors::values::ValuesSource;
-use tidelake::connectors::{
-    ConnectorEnv, ScanRequest, Sink, Source, SourceChangelog, SourceReader, SplitState,
-};
+use tidelake::connectors::{ConnectorEnv, Sink, Source};
 use tidelake::runtime::{ChangeBatch, RowKinds};
 use tidelake::session::{Session, SessionOptions};
 use tidelake::{Error, Location, Result};

@@ -7,6 +7,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -130,7 +132,14 @@ impl Execution {
         let mut optimizer = Optimizer::new().rules;
         optimizer.retain(|r| !NOT_USED.contains(&r.name()) && (batch || !NOT_IN_STREAMS.contains(&r.name())));
         let options = datafusion_options(config)?;
+        // Sorts and aggregates of batch spill beyond it.
+        let memory = config.process_memory()?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+            .with_temp_file_path(config.temporary_folder())
+            .build_arc()?;
         let state = SessionStateBuilder::new()
+            .with_runtime_env(runtime)
             .with_config(DataFusionConfig::from(options.clone()))
             .with_analyzer_rules(analyzer)
             .with_optimizer_rules(optimizer)
@@ -152,7 +161,7 @@ impl Execution {
             },
             job: JobOptions {
                 checkpoint_interval: config.checkpoint_interval()?,
-                memory: Some(StateMemory::new(config.process_memory()?, config.temporary_folder())),
+                memory: Some(StateMemory::new(memory, config.temporary_folder())),
                 ..JobOptions::default()
             },
             enforcer: config.not_null_enforcer()?,
