@@ -1,5 +1,6 @@
 //! Tests against the Kafka at `TIDELAKE_TEST_KAFKA`, or against the embedded broker when that is not set.
 
+mod changes;
 mod embedded_broker;
 mod failures;
 mod formats;
