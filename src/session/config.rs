@@ -64,6 +64,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "",
         "rows per bundle of updating aggregates; 1: a change per row; empty: one batch",
     ),
+    (
+        "table.exec.state.ttl",
+        "0 ms",
+        "how long joins, aggregates and top-N keep state that is not written again; 0: for ever",
+    ),
     ("table.exec.sink.not-null-enforcer", "ERROR", "ERROR or DROP rows with NULL in a NOT NULL column"),
     (
         "table.exec.sink.keyed-shuffle",
@@ -202,6 +207,7 @@ impl SessionConfig {
         self.checkpoint_interval()?;
         self.idle_timeout()?;
         self.bundle_rows()?;
+        self.state_ttl()?;
         self.not_null_enforcer()?;
         self.time_zone()?;
         self.keyed_shuffle()?;
@@ -293,6 +299,17 @@ impl SessionConfig {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir),
             _ => std::env::temp_dir(),
         }
+    }
+
+    /// `table.exec.state.ttl` in milliseconds; `None` keeps state for ever.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn state_ttl(&self) -> Result<Option<i64>> {
+        self.parsed("table.exec.state.ttl", "a duration such as '1 h'", |v| {
+            let millis = i64::try_from(parse_duration(v)?.as_millis()).ok()?;
+            Some(Some(millis).filter(|m| *m > 0))
+        })
     }
 
     /// `table.exec.sink.not-null-enforcer`.

@@ -157,6 +157,7 @@ impl Execution {
                 keyed_shuffle: config.keyed_shuffle()?,
                 upsert_materialize: config.upsert_materialize()?,
                 require_on_conflict: config.require_on_conflict()?,
+                state_ttl: config.state_ttl()?,
                 props,
             },
             job: JobOptions {

@@ -64,6 +64,8 @@ pub struct StreamOptions {
     pub upsert_materialize: WhenNeeded,
     /// `table.exec.sink.require-on-conflict`.
     pub require_on_conflict: bool,
+    /// `table.exec.state.ttl` in milliseconds; `None` keeps state for ever.
+    pub state_ttl: Option<i64>,
     /// Evaluation context of expressions.
     pub props: ExecutionProps,
 }
