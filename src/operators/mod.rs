@@ -11,6 +11,7 @@ pub(crate) mod keyed_rows;
 pub mod set_operation;
 pub mod spilling;
 pub mod top_n;
+pub mod join;
 pub mod union;
 pub mod unnest;
 pub mod window_aggregate;

@@ -1,0 +1,105 @@
+//! Output of a join: pairs of row numbers, cut into batches.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
+
+use super::config::{JoinColumn, JoinConfig, JoinSide};
+use super::rows::{NO_ROW, RowStore};
+use crate::error::Result;
+use crate::runtime::message::{ChangeBatch, RowKinds};
+use crate::runtime::operator::{BATCH_ROWS, Output};
+
+pub(super) const INSERT: u8 = 0;
+pub(super) const UPDATE_BEFORE: u8 = 1;
+pub(super) const UPDATE_AFTER: u8 = 2;
+pub(super) const DELETE: u8 = 3;
+
+/// Rows to come out: the row of the batch, the stored row of the other side, the kind.
+#[derive(Default)]
+pub(super) struct Emitter {
+    own: Vec<u32>,
+    other: Vec<u32>,
+    kinds: Vec<u8>,
+    marks: Vec<bool>,
+}
+
+impl Emitter {
+    #[inline]
+    pub(super) fn push(&mut self, own: u32, other: u32, kind: u8) {
+        self.own.push(own);
+        self.other.push(other);
+        self.kinds.push(kind);
+    }
+
+    #[inline]
+    pub(super) fn push_marked(&mut self, own: u32, other: u32, kind: u8, mark: bool) {
+        self.push(own, other, kind);
+        self.marks.push(mark);
+    }
+
+    /// Whether a batch is complete.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.kinds.len() >= BATCH_ROWS
+    }
+
+    /// Hands out what has gathered. `rows` came in at `side`; `store` and `stored` are those of the other side.
+    pub(super) fn flush(
+        &mut self,
+        config: &JoinConfig,
+        side: JoinSide,
+        rows: &RecordBatch,
+        store: &RowStore,
+        stored: &[usize],
+        out: &mut Output,
+    ) -> Result<()> {
+        let n = self.kinds.len();
+        if n == 0 {
+            return Ok(());
+        }
+        let mut wanted: Vec<usize> = Vec::new();
+        for column in &config.output {
+            if let JoinColumn::Input(s, c) = *column
+                && s != side
+                && let Some(i) = stored.iter().position(|x| *x == c)
+                && !wanted.contains(&i)
+            {
+                wanted.push(i);
+            }
+        }
+        let gathered = store.gather(&wanted, &self.other)?;
+        let as_it_is = n == rows.num_rows() && self.own.iter().enumerate().all(|(i, o)| i == *o as usize);
+        let own: UInt32Array = if self.own.contains(&NO_ROW) {
+            self.own.iter().map(|o| (*o != NO_ROW).then_some(*o)).collect()
+        } else {
+            UInt32Array::from(std::mem::take(&mut self.own))
+        };
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(config.output.len());
+        for column in &config.output {
+            columns.push(match *column {
+                JoinColumn::Mark => Arc::new(BooleanArray::from(std::mem::take(&mut self.marks))),
+                JoinColumn::Input(s, c) if s == side => {
+                    let column = rows.column(c);
+                    if as_it_is { Arc::clone(column) } else { take(column, &own, None)? }
+                }
+                JoinColumn::Input(_, c) => {
+                    let i = wanted.iter().position(|w| stored[*w] == c);
+                    let column = i.and_then(|i| gathered.get(i));
+                    Arc::clone(column.ok_or_else(|| {
+                        crate::error::Error::internal("a join does not store a column that it gives")
+                    })?)
+                }
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(n));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&config.output_schema), columns, &options)?;
+        let kinds = std::mem::take(&mut self.kinds);
+        out.emit(ChangeBatch::with_kinds(batch, RowKinds::new(kinds)));
+        self.own.clear();
+        self.other.clear();
+        self.marks.clear();
+        Ok(())
+    }
+}

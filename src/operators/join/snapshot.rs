@@ -1,0 +1,172 @@
+//! State of a join in snapshots: a table per side.
+//!
+//! | columns | where |
+//! |---|---|
+//! | join key | always |
+//! | number of rows | bags, and sides that are only counted |
+//! | stored columns | unless only counted |
+//! | degree | where degrees are kept |
+//! | last write, ms | with a TTL |
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Int64Type, Schema};
+
+use super::JoinOperator;
+use super::Shape;
+use super::side::{Layout, SideState};
+use crate::error::{Error, Result};
+use crate::runtime::operator::BATCH_ROWS;
+use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+
+const TABLES: [&str; 2] = ["left", "right"];
+
+fn broken() -> Error {
+    Error::internal("the state of a join has other columns than it should")
+}
+
+impl SideState {
+    /// Whether the table has: counts, degrees, times.
+    fn extras(&self) -> [bool; 3] {
+        [matches!(self.layout, Layout::Bag | Layout::Count), self.degrees.is_some(), self.expiry.is_some()]
+    }
+}
+
+impl JoinOperator {
+    pub(super) fn write(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        if self.work.is_some() {
+            return Err(Error::internal("a barrier reached a join within a batch"));
+        }
+        let live = self.directory.slots();
+        for (table, side) in TABLES.iter().zip(&self.sides) {
+            let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+            for slot in live.iter().filter(|s| side.rows[**s as usize] > 0) {
+                if side.layout == Layout::Count {
+                    slots.push(*slot);
+                } else {
+                    let from = ids.len();
+                    ids.extend(side.chain(*slot));
+                    // Oldest first, so that a restored chain has its old order.
+                    ids[from..].reverse();
+                    slots.resize(ids.len(), *slot);
+                }
+                if slots.len() >= BATCH_ROWS {
+                    self.write_rows(table, side, &slots, &ids, writer)?;
+                    slots.clear();
+                    ids.clear();
+                }
+            }
+            self.write_rows(table, side, &slots, &ids, writer)?;
+        }
+        Ok(())
+    }
+
+    fn write_rows(
+        &self,
+        table: &str,
+        side: &SideState,
+        slots: &[u32],
+        ids: &[u32],
+        writer: &mut SnapshotWriter,
+    ) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut columns = self.directory.keys(slots)?;
+        let numbers =
+            |of: &mut dyn Iterator<Item = i64>| -> ArrayRef { Arc::new(of.collect::<Int64Array>()) };
+        let [counts, _, _] = side.extras();
+        if counts {
+            columns.push(if side.layout == Layout::Count {
+                numbers(&mut slots.iter().map(|s| i64::from(side.rows[*s as usize])))
+            } else {
+                numbers(&mut ids.iter().map(|id| i64::from(side.count(*id))))
+            });
+        }
+        let all: Vec<usize> = (0..side.store.types().len()).collect();
+        columns.extend(side.store.gather(&all, ids)?);
+        if let Some(degrees) = &side.degrees {
+            columns.push(numbers(&mut ids.iter().map(|id| i64::from(degrees[*id as usize]))));
+        }
+        if side.expiry.is_some() {
+            columns.push(Arc::new(Int64Array::from(side.touched(ids))));
+        }
+        let fields: Vec<Field> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        writer.keyed(table, rows, self.directory.key_groups(slots))
+    }
+
+    pub(super) fn read(&mut self, reader: &SnapshotReader) -> Result<()> {
+        let key_types = self.directory.types().to_vec();
+        for (at, table) in TABLES.iter().enumerate() {
+            for batch in reader.table(table)? {
+                let [counts, degrees, touched] = self.sides[at].extras();
+                let types = self.sides[at].store.types();
+                let width =
+                    key_types.len() + types.len() + [counts, degrees, touched].iter().filter(|e| **e).count();
+                if batch.num_columns() != width {
+                    return Err(broken());
+                }
+                let mut rest = batch.columns().iter();
+                let keys: Vec<ArrayRef> = rest.by_ref().take(key_types.len()).cloned().collect();
+                let counts = counts.then(|| rest.next()).flatten();
+                let stored: Vec<ArrayRef> = rest.by_ref().take(types.len()).cloned().collect();
+                let fits = keys.iter().zip(&key_types).chain(stored.iter().zip(types));
+                if fits.into_iter().any(|(c, t)| c.data_type() != t) {
+                    return Err(broken());
+                }
+                let degrees = degrees.then(|| rest.next()).flatten();
+                let touched = touched.then(|| rest.next()).flatten();
+                let numbers = |c: Option<&'_ ArrayRef>| -> Result<Option<Vec<i64>>> {
+                    let Some(c) = c else { return Ok(None) };
+                    let c = c.as_primitive_opt::<Int64Type>().ok_or_else(broken)?;
+                    Ok(Some(c.values().to_vec()))
+                };
+                let (counts, degrees, touched) = (numbers(counts)?, numbers(degrees)?, numbers(touched)?);
+                let mut slots = Vec::new();
+                self.directory.intern(&keys, batch.num_rows(), &mut slots)?;
+                self.sides.iter_mut().for_each(|s| s.grow_slots(self.directory.capacity()));
+                let is_count = self.sides[at].layout == Layout::Count;
+                if self.shape == Shape::NullAware {
+                    self.note_restored_nulls(&keys, &slots, counts.as_deref().filter(|_| is_count));
+                }
+                if is_count {
+                    let counts = counts.ok_or_else(broken)?;
+                    for (slot, count) in slots.iter().zip(counts) {
+                        self.sides[at].restore_count(*slot, count as u32);
+                    }
+                } else {
+                    self.sides[at].restore(
+                        &stored,
+                        &slots,
+                        counts.as_deref(),
+                        degrees.as_deref(),
+                        touched.as_deref(),
+                    )?;
+                }
+            }
+            self.sides[at].finish_restore();
+        }
+        Ok(())
+    }
+
+    /// `counts`: of right rows.
+    fn note_restored_nulls(&mut self, keys: &[ArrayRef], slots: &[u32], counts: Option<&[i64]>) {
+        let Some(key) = keys.first() else { return };
+        for (row, slot) in slots.iter().enumerate() {
+            let is_null = key.is_null(row);
+            if is_null {
+                self.right_rows.null_slot = Some(*slot);
+            }
+            if let Some(counts) = counts {
+                self.right_rows.add(counts[row] as u64, is_null);
+            }
+        }
+    }
+}
