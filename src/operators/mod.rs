@@ -8,10 +8,10 @@ pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
 pub(crate) mod keyed_rows;
+pub mod join;
 pub mod set_operation;
 pub mod spilling;
 pub mod top_n;
-pub mod join;
 pub mod union;
 pub mod unnest;
 pub mod window_aggregate;

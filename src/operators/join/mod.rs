@@ -259,6 +259,12 @@ impl Operator for JoinOperator {
         self.sides.iter().filter_map(SideState::next_tick).min().map(Timestamp)
     }
 
+    fn spillable(&self) -> bool {
+        // Clocks of partitions on disk would stand still.
+        let expires = self.sides.iter().any(|s| s.expiry.is_some());
+        !self.config.left.keys.is_empty() && self.shape != Shape::NullAware && !expires
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         self.write(writer)
     }

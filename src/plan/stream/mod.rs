@@ -4,6 +4,7 @@
 //!  TableScan [+ computed columns + watermark] ─► Source          Filter, Projection ─► Calc
 //!  WindowTvf + Aggregate by its window        ─► [local] ══ keys ══► WindowAggregate
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
+//!  Join                                       ─► left, right ══ keys ══► Join
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank
 //! ```
@@ -13,6 +14,7 @@
 
 mod aggregate;
 mod normalize;
+mod join;
 mod rank;
 mod relation;
 mod set_operation;
@@ -135,7 +137,7 @@ impl StreamPlanner {
                 let inputs = union.inputs.iter().map(|i| self.lower(i)).collect::<Result<Vec<_>>>()?;
                 self.lower_union(inputs, union)
             }
-            LogicalPlan::Join(_) => Err(not_yet("a join")),
+            LogicalPlan::Join(join) => self.lower_join(join, None),
             LogicalPlan::Sort(sort) => self.lower_sort(sort),
             LogicalPlan::Limit(limit) => self.lower_limit(limit),
             LogicalPlan::Window(_) => Err(not_yet("an OVER window")),
@@ -171,9 +173,14 @@ impl StreamPlanner {
             let input = self.lower_top_n(&top_n, filter, above)?;
             return self.add_projection(&projection.expr, projection.schema.clone(), input, None);
         }
+        let wanted = join::columns_below(projection, below)?;
         let (mut input, condition) = match below {
+            LogicalPlan::Join(join) => (self.lower_join(join, wanted.as_deref())?, None),
             LogicalPlan::Filter(filter) => {
-                let input = self.lower(&filter.input)?;
+                let input = match filter.input.as_ref() {
+                    LogicalPlan::Join(join) => self.lower_join(join, wanted.as_deref())?,
+                    other => self.lower(other)?,
+                };
                 if input.uses_window(&filter.predicate)? {
                     (self.lower_filter(&filter.predicate, input)?, None)
                 } else {
@@ -183,7 +190,10 @@ impl StreamPlanner {
             }
             _ => (self.lower(below)?, None),
         };
-        input.schema = projection.input.schema().clone();
+        input.schema = match wanted {
+            Some(wanted) => join::chosen_schema(projection.input.schema(), &wanted)?,
+            None => projection.input.schema().clone(),
+        };
         let needs_columns = projection
             .expr
             .iter()
