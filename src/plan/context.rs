@@ -22,6 +22,7 @@ use crate::error::{Error, Location, Result};
 use crate::functions;
 use crate::plan::select_names::name_columns;
 use crate::plan::set_operation::{SetOperationPlanner, rewrite_set_operations};
+use crate::plan::state_ttl::StateTtls;
 use crate::plan::table::DerivedTable;
 use crate::plan::unknown_column;
 use crate::plan::unnest::{UnnestPlanner, join_unnests};
@@ -109,6 +110,8 @@ pub struct PlanEnv {
     pub connectors: ConnectorEnv,
     /// Counters of the job that is planned.
     pub metrics: Arc<JobMetrics>,
+    /// Filled by the STATE_TTL hints of the queries.
+    pub state_ttls: StateTtls,
 }
 
 /// Plans the queries of one statement.
@@ -158,7 +161,11 @@ impl Planner {
     /// # Errors
     /// Validation with the location of the cause where it is known.
     pub fn plan_query(env: &PlanEnv, query: &Query) -> Result<LogicalPlan> {
-        Self::new(env.clone(), query.table_hints.clone()).plan(&query.query).map_err(|e| e.at(query.location))
+        let plan = Self::new(env.clone(), query.table_hints.clone())
+            .plan(&query.query)
+            .map_err(|e| e.at(query.location))?;
+        env.state_ttls.add(&query.hinted, &plan)?;
+        Ok(plan)
     }
 
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {

@@ -18,6 +18,7 @@ pub mod net_rows_exec;
 pub mod reader_exec;
 pub mod select_names;
 pub mod set_operation;
+pub mod state_ttl;
 pub mod stream;
 pub mod table;
 mod unknown_column;

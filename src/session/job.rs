@@ -26,6 +26,7 @@ use crate::error::{Error, Location, Result};
 use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::plan::unnest::prune_unnests;
@@ -158,6 +159,7 @@ impl Execution {
                 upsert_materialize: config.upsert_materialize()?,
                 require_on_conflict: config.require_on_conflict()?,
                 state_ttl: config.state_ttl()?,
+                state_ttls: StateTtls::default(),
                 props,
             },
             job: JobOptions {
@@ -167,6 +169,13 @@ impl Execution {
             },
             enforcer: config.not_null_enforcer()?,
         })
+    }
+
+    /// Takes the STATE_TTL hints of the queries that are planned.
+    #[must_use]
+    pub fn with_state_ttls(mut self, state_ttls: StateTtls) -> Self {
+        self.stream.state_ttls = state_ttls;
+        self
     }
 
     /// Adds restore state and hooks to streaming jobs.

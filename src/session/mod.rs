@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
 use crate::plan::context::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
+use crate::plan::state_ttl::StateTtls;
 use crate::runtime::ChangeBatch;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
@@ -186,9 +187,11 @@ impl Session {
             config: Arc::new(datafusion_options(&self.config)?),
             connectors: self.connector_env(batch)?,
             metrics: metrics.clone(),
+            state_ttls: StateTtls::default(),
         };
-        let execution =
-            Execution::try_new(&self.config, &functions, metrics)?.with_job_options(self.job_options.clone());
+        let execution = Execution::try_new(&self.config, &functions, metrics)?
+            .with_state_ttls(env.state_ttls.clone())
+            .with_job_options(self.job_options.clone());
         Ok(Prepared { execution, env })
     }
 

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast as sqlast;
 
 use crate::catalog::{ColumnDef, PrimaryKey, SqlExpr, WatermarkDef};
 use crate::error::Location;
+pub use crate::sql::hints::HintedTable;
 
 /// Separates a table name from the number of its hint.
 pub const HINT_MARK: char = '\u{1}';
@@ -56,6 +57,8 @@ pub struct Query {
     pub query: Box<sqlast::Query>,
     /// Options of `/*+ OPTIONS(…) */`, by hint number.
     pub table_hints: Vec<BTreeMap<String, String>>,
+    /// Tables that hints after SELECT name.
+    pub hinted: Vec<HintedTable>,
     /// The text, for views and job names.
     pub text: String,
     /// Where it begins.

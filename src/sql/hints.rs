@@ -1,13 +1,31 @@
-//! `/*+ … */`: OPTIONS after a table is understood, everything else is refused by name.
+//! `/*+ … */`: OPTIONS after a table; STATE_TTL and the join hints after SELECT. Everything else is refused by name.
 
 use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
+use crate::connectors::options::parse_duration;
 use crate::error::{Error, Location, Result};
 
-const SUPPORTED: &str = "supported: t /*+ OPTIONS('key' = 'value') */ after a table name";
+const SUPPORTED: &str = "supported: t /*+ OPTIONS('key' = 'value') */ after a table name, \
+    SELECT /*+ STATE_TTL('t' = '1 d') */";
+
+/// Hints that choose among join algorithms; one fits all here.
+const JOIN_HINTS: &[&str] = &["BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP", "MULTI_JOIN"];
+
+/// A table that a hint after SELECT names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HintedTable {
+    /// Name of the hint.
+    pub hint: String,
+    /// Table, view or alias.
+    pub table: String,
+    /// STATE_TTL: milliseconds.
+    pub state_ttl_ms: Option<i64>,
+    /// Where it stands.
+    pub location: Location,
+}
 
 /// Reads `/*+ OPTIONS('k' = 'v', …) */`.
 pub(crate) fn table_options(c: &mut Cursor) -> Result<BTreeMap<String, String>> {
@@ -29,10 +47,57 @@ pub(crate) fn table_options(c: &mut Cursor) -> Result<BTreeMap<String, String>> 
     }
 }
 
-/// The error for a hint after SELECT; the cursor is at its opening.
-pub(crate) fn refuse_query_hint(c: &mut Cursor) -> Error {
+/// Reads the hints after SELECT; the cursor is at their opening.
+pub(crate) fn query_hints(c: &mut Cursor, found: &mut Vec<HintedTable>) -> Result<()> {
     c.bump();
-    unsupported(c)
+    loop {
+        let name = match c.peek().and_then(|l| l.bare_word()) {
+            Some(name) => name.to_uppercase(),
+            None => return Err(c.expected("the name of a hint").hint(SUPPORTED)),
+        };
+        if name == "STATE_TTL" {
+            c.bump();
+            c.parenthesized(|c| {
+                let location = c.location();
+                let table = c.string("the name of a table in single quotes")?;
+                c.expect(&Token::Eq)?;
+                let at = c.location();
+                let value = option_value(c)?;
+                let millis = parse_duration(&value).and_then(|d| i64::try_from(d.as_millis()).ok());
+                let millis = millis.ok_or_else(|| {
+                    Error::validation(format!("invalid time '{value}' in STATE_TTL"))
+                        .at(at)
+                        .hint("for example '1 d', '6 h' or '30 min'; '0 s' keeps state for ever")
+                })?;
+                found.push(HintedTable { hint: name.clone(), table, state_ttl_ms: Some(millis), location });
+                Ok(())
+            })?;
+        } else if JOIN_HINTS.contains(&name.as_str()) {
+            c.bump();
+            c.parenthesized(|c| {
+                let location = c.location();
+                let quoted = matches!(c.peek().map(|l| &l.token), Some(Token::SingleQuotedString(_)));
+                let table = if quoted {
+                    c.string("the name of a table")?
+                } else {
+                    let parts = c.name("the name of a table", 3)?.parts;
+                    parts.last().cloned().unwrap_or_default()
+                };
+                found.push(HintedTable { hint: name.clone(), table, state_ttl_ms: None, location });
+                Ok(())
+            })?;
+        } else {
+            return Err(unsupported(c));
+        }
+        match c.peek() {
+            Some(l) if l.is_hint_close() => {
+                c.bump();
+                return Ok(());
+            }
+            Some(l) if l.token == Token::Comma => c.bump(),
+            _ => return Err(c.expected("`,` or `*/`")),
+        };
+    }
 }
 
 /// The error for OPTIONS that follow no table name.

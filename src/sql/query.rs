@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use super::ast::{HINT_MARK, Query};
 use super::cursor::{self, Cursor};
 use super::dialect::FlinkDialect;
+use super::hints::HintedTable;
 use super::lexer::{Lexeme, span, word};
 use super::{hints, keywords, types, validate};
 use crate::catalog::SqlExpr;
@@ -56,7 +57,13 @@ pub(crate) fn parse_query_until(c: &mut Cursor, stop: impl Fn(&Cursor) -> bool) 
     let mut query = run(c, tokens, &fixed.tokens, |p| p.parse_query())?;
     validate::query(&mut query, &fixed.hint_places)?;
     c.seek(to);
-    Ok(Query { query, table_hints: fixed.hints, text: c.source(from, to).to_owned(), location })
+    Ok(Query {
+        query,
+        table_hints: fixed.hints,
+        hinted: fixed.hinted,
+        text: c.source(from, to).to_owned(),
+        location,
+    })
 }
 
 /// The tokens up to `stop` as an expression.
@@ -81,12 +88,17 @@ struct Fixed {
     tokens: Vec<TokenWithSpan>,
     hints: Vec<BTreeMap<String, String>>,
     hint_places: Vec<Location>,
+    hinted: Vec<HintedTable>,
 }
 
 fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     let mut c = Cursor::new(text, lexemes);
-    let mut out =
-        Fixed { tokens: Vec::with_capacity(lexemes.len()), hints: Vec::new(), hint_places: Vec::new() };
+    let mut out = Fixed {
+        tokens: Vec::with_capacity(lexemes.len()),
+        hints: Vec::new(),
+        hint_places: Vec::new(),
+        hinted: Vec::new(),
+    };
     let mut depth = 0usize;
     // Depths at which an AS ends the operand of a cast.
     let mut casts: Vec<usize> = Vec::new();
@@ -147,15 +159,101 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
         out.tokens.push(l.to_sqlparser());
         c.bump();
     }
+    bind_distinct_from(&mut out.tokens);
     Ok(out)
 }
+
+/// Puts the right operand of `IS [NOT] DISTINCT FROM` in parentheses: sqlparser takes everything up to the end of the
+/// condition for it, `AND` included.
+fn bind_distinct_from(tokens: &mut Vec<TokenWithSpan>) {
+    let is = |t: Option<&TokenWithSpan>, keyword: &str| {
+        matches!(t.map(|t| &t.token), Some(Token::Word(w))
+        if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(keyword))
+    };
+    let mut at = 0;
+    while at + 2 < tokens.len() {
+        let found = is(tokens.get(at), "DISTINCT")
+            && is(tokens.get(at + 1), "FROM")
+            && at > 0
+            && (is(tokens.get(at - 1), "IS") || is(tokens.get(at - 1), "NOT"));
+        if found {
+            let from = at + 2;
+            let (mut end, mut depth) = (from, 0_usize);
+            while let Some(t) = tokens.get(end) {
+                let before_parenthesis = matches!(tokens.get(end + 1).map(|t| &t.token), Some(Token::LParen));
+                match &t.token {
+                    Token::LParen | Token::LBracket => depth += 1,
+                    _ if is(Some(t), "CASE") => depth += 1,
+                    Token::RParen | Token::RBracket if depth == 0 => break,
+                    _ if depth > 0 && is(Some(t), "END") => depth -= 1,
+                    Token::RParen | Token::RBracket => depth -= 1,
+                    Token::Comma | Token::SemiColon if depth == 0 => break,
+                    Token::Word(w) if depth == 0 && w.quote_style.is_none() => {
+                        let ends = ENDS_AN_OPERAND.iter().any(|e| w.value.eq_ignore_ascii_case(e));
+                        // LEFT(x, 1) and RIGHT(x, 1) are calls.
+                        let called = before_parenthesis && (is(Some(t), "LEFT") || is(Some(t), "RIGHT"));
+                        if ends && !called {
+                            break;
+                        }
+                    }
+                    _ => {}
+                }
+                end += 1;
+            }
+            if end > from {
+                let open = TokenWithSpan { token: Token::LParen, span: tokens[from].span };
+                let close = TokenWithSpan { token: Token::RParen, span: tokens[end - 1].span };
+                tokens.insert(end, close);
+                tokens.insert(from, open);
+            }
+        }
+        at += 1;
+    }
+}
+
+/// Words that an operand of a comparison cannot hold.
+const ENDS_AN_OPERAND: &[&str] = &[
+    "AND",
+    "OR",
+    "IS",
+    "THEN",
+    "ELSE",
+    "END",
+    "WHEN",
+    "AS",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "WINDOW",
+    "QUALIFY",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "FETCH",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "ON",
+    "USING",
+    "JOIN",
+    "INNER",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "CROSS",
+    "NATURAL",
+    "ASC",
+    "DESC",
+    "NULLS",
+];
 
 /// `/*+ … */` inside a query: OPTIONS belongs to the table name before it.
 fn hint(c: &mut Cursor, out: &mut Fixed) -> Result<()> {
     let at = c.location();
     let after_select = matches!(out.tokens.last().map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("SELECT"));
     if after_select {
-        return Err(hints::refuse_query_hint(c));
+        return hints::query_hints(c, &mut out.hinted);
     }
     let options = hints::table_options(c)?;
     let number = out.hints.len();

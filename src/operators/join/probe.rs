@@ -8,7 +8,7 @@
 //! An update, `-U` and `+U` of one key next to each other, is matched as one: `-U +U` per match in an inner join. Outer joins
 //! give `-D` and `+I`, as Flink's do.
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 
@@ -404,7 +404,8 @@ impl JoinOperator {
         let holds = holds
             .as_boolean_opt()
             .ok_or_else(|| Error::internal(format!("the condition {} is not boolean", filter.condition)))?;
-        Ok(Some(prep_null_mask_filter(holds).values().iter().collect()))
+        let holds = if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() };
+        Ok(Some(holds.values().iter().collect()))
     }
 
     fn take_span(

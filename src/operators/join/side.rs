@@ -20,6 +20,7 @@ use arrow::datatypes::DataType;
 use super::identity::{Groups, IdentityIndex};
 use super::rows::{NO_ROW, RowStore};
 use crate::error::Result;
+use crate::runtime::operator::BATCH_ROWS;
 use crate::state::NO_SLOT;
 
 /// What becomes of a row of a batch.
@@ -108,6 +109,8 @@ pub(super) struct SideState {
     identity: Option<IdentityIndex>,
     pub(super) expiry: Option<Expiry>,
     removable: bool,
+    /// Stored columns that are unique; layout `Unique`.
+    unique: Vec<usize>,
     /// Slots that may have lost their last row.
     pub(super) idle: Vec<u32>,
     keys: usize,
@@ -139,6 +142,7 @@ impl SideState {
             identity,
             expiry: ttl_ms.map(Expiry::new),
             removable: ttl_ms.is_some() || !matches!(layout, Layout::AppendOnly | Layout::Count),
+            unique: unique.to_vec(),
             idle: Vec::new(),
             keys: 0,
         }
@@ -424,6 +428,46 @@ impl SideState {
         if let Some(index) = &mut self.identity {
             index.shrink();
         }
+        if self.store.capacity() > 16_384 && self.store.len() < self.store.capacity() / 4 {
+            self.rebuild()?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the rows anew, when most ids are free.
+    fn rebuild(&mut self) -> Result<()> {
+        let types = self.store.types().to_vec();
+        let ttl_ms = self.expiry.as_ref().map(|e| e.ttl_ms);
+        let mut fresh = SideState::new(self.layout, types, &self.unique, self.degrees.is_some(), ttl_ms);
+        fresh.grow_slots(self.heads.len());
+        fresh.idle = std::mem::take(&mut self.idle);
+        let all: Vec<usize> = (0..self.store.types().len()).collect();
+        let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        let end = self.heads.len() as u32;
+        for slot in 0..=end {
+            if slot < end && self.rows[slot as usize] > 0 {
+                let from = ids.len();
+                ids.extend(self.chain(slot));
+                ids[from..].reverse();
+                slots.resize(ids.len(), slot);
+            }
+            if ids.len() < BATCH_ROWS && slot < end {
+                continue;
+            }
+            let counts: Vec<i64> = ids.iter().map(|id| i64::from(self.count(*id))).collect();
+            let degrees: Option<Vec<i64>> =
+                self.degrees.as_ref().map(|d| ids.iter().map(|id| i64::from(d[*id as usize])).collect());
+            let touched = self.expiry.as_ref().map(|_| self.touched(&ids));
+            let stored = self.store.gather(&all, &ids)?;
+            fresh.restore(&stored, &slots, Some(&counts), degrees.as_deref(), touched.as_deref())?;
+            slots.clear();
+            ids.clear();
+        }
+        fresh.finish_restore();
+        if let (Some(to), Some(from)) = (&mut fresh.expiry, &self.expiry) {
+            to.now = from.now;
+        }
+        *self = fresh;
         Ok(())
     }
 

@@ -83,7 +83,7 @@ impl StreamPlanner {
     pub(super) fn lower_join(&mut self, join: &Join, wanted: Option<&[usize]>) -> Result<Relation> {
         let left = self.lower_join_input(&join.left)?;
         let right = self.lower_join_input(&join.right)?;
-        let ttl = [self.options.state_ttl; 2];
+        let ttl = [self.state_ttl(&join.left), self.state_ttl(&join.right)];
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
             JoinType::Left => JoinKind::Left,

@@ -13,8 +13,8 @@
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
-mod normalize;
 mod join;
+mod normalize;
 mod rank;
 mod relation;
 mod set_operation;
@@ -38,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
 use crate::plan::set_operation::SetOperationNode;
+use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::shared_scan::SharedScan;
 use crate::plan::unnest::UnnestNode;
 use crate::plan::watermark::WatermarkNode;
@@ -68,6 +69,8 @@ pub struct StreamOptions {
     pub require_on_conflict: bool,
     /// `table.exec.state.ttl` in milliseconds; `None` keeps state for ever.
     pub state_ttl: Option<i64>,
+    /// STATE_TTL hints; they come before `state_ttl`.
+    pub state_ttls: StateTtls,
     /// Evaluation context of expressions.
     pub props: ExecutionProps,
 }
@@ -145,6 +148,11 @@ impl StreamPlanner {
             LogicalPlan::Distinct(_) => Err(not_yet("DISTINCT ON")),
             other => Err(not_yet(&other.display().to_string())),
         }
+    }
+
+    /// How long an operator keeps state of the rows of `input`, in milliseconds; `None` for ever.
+    fn state_ttl(&self, input: &LogicalPlan) -> Option<i64> {
+        self.options.state_ttls.of(input).unwrap_or(self.options.state_ttl)
     }
 
     fn lower_filter(&mut self, predicate: &Expr, input: Relation) -> Result<Relation> {

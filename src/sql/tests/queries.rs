@@ -123,8 +123,42 @@ fn table_hints_become_marks_with_an_alias() {
 }
 
 #[test]
+fn hints_after_select_name_tables() {
+    let q = query(
+        "SELECT /*+ STATE_TTL('a'='1d', 'b' = '0 s'), BROADCAST(a, `c d`) */ * FROM a JOIN b ON a.x = b.x",
+    );
+    let found: Vec<_> =
+        q.hinted.iter().map(|h| (h.hint.as_str(), h.table.as_str(), h.state_ttl_ms)).collect();
+    let expected = [
+        ("STATE_TTL", "a", Some(86_400_000)),
+        ("STATE_TTL", "b", Some(0)),
+        ("BROADCAST", "a", None),
+        ("BROADCAST", "c d", None),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn operands_of_is_distinct_from_end_at_and() {
+    let q = query(
+        "SELECT a IS DISTINCT FROM b, c FROM t WHERE x IS NOT DISTINCT FROM y AND a = LEFT(b, 1) OR CASE WHEN a IS DISTINCT FROM LEFT(b, 2) THEN TRUE END",
+    );
+    assert_eq!(
+        q.query.to_string(),
+        "SELECT a IS DISTINCT FROM (b), c FROM t WHERE x IS NOT DISTINCT FROM (y) AND a = LEFT(b, 1) OR CASE WHEN a IS DISTINCT FROM (LEFT(b, 2)) THEN true END"
+    );
+}
+
+#[test]
 fn misplaced_and_foreign_hints_are_refused() {
-    refused(Unsupported, "1:12", "SELECT /*+ STATE_TTL('a'='1d') */ * FROM t", &["STATE_TTL", "OPTIONS"]);
+    refused(Unsupported, "1:12", "SELECT /*+ LOOKUP('table'='t') */ * FROM t", &["LOOKUP", "STATE_TTL"]);
+    refused(
+        crate::error::ErrorKind::Validation,
+        "1:26",
+        "SELECT /*+ STATE_TTL('a'='soon') */ * FROM t",
+        &["soon", "1 d"],
+    );
+    refused(Syntax, "1:22", "SELECT /*+ STATE_TTL(a='1d') */ * FROM t", &["single quotes"]);
     refused(Unsupported, "1:21", "SELECT * FROM t /*+ LOOKUP('a'='b') */", &["LOOKUP", "OPTIONS"]);
     refused(Syntax, "1:12", "SELECT /*+ OPTIONS('a'='b') */ a FROM t", &["table name"]);
     refused(Syntax, "1:10", "SELECT a /*+ OPTIONS('a'='b') */ FROM t", &["does not follow a table name"]);
