@@ -7,8 +7,8 @@ pub mod deduplicate;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
-pub(crate) mod keyed_rows;
 pub mod join;
+pub(crate) mod keyed_rows;
 pub mod set_operation;
 pub mod spilling;
 pub mod top_n;

@@ -145,7 +145,7 @@ fn operands_of_is_distinct_from_end_at_and() {
     );
     assert_eq!(
         q.query.to_string(),
-        "SELECT a IS DISTINCT FROM (b), c FROM t WHERE x IS NOT DISTINCT FROM (y) AND a = LEFT(b, 1) OR CASE WHEN a IS DISTINCT FROM (LEFT(b, 2)) THEN true END"
+        "SELECT a IS DISTINCT FROM b, c FROM t WHERE x IS NOT DISTINCT FROM y AND a = LEFT(b, 1) OR CASE WHEN a IS DISTINCT FROM LEFT(b, 2) THEN true END"
     );
 }
 
