@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{Field, Schema};
 
@@ -13,13 +13,14 @@ use crate::runtime::message::RowKind;
 pub(crate) const PART_ROWS: usize = 32_768;
 
 /// State columns, named by position.
-pub(crate) fn anonymous(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+pub(crate) fn anonymous(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let fields: Vec<Field> = columns
         .iter()
         .enumerate()
         .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
         .collect();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
 /// Finds the ends of bundles.

@@ -11,6 +11,7 @@ pub mod join;
 pub(crate) mod keyed_rows;
 pub mod set_operation;
 pub mod spilling;
+pub mod temporal_sort;
 pub mod top_n;
 pub mod union;
 pub mod unnest;

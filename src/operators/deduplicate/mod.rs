@@ -389,7 +389,7 @@ impl Operator for DeduplicateOperator {
             if let Some(ttl) = &self.ttl {
                 columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
             }
-            writer.keyed(ROWS, anonymous(columns)?, self.directory.key_groups(slots))?;
+            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ mod relation;
 mod set_operation;
 mod shared_scan;
 mod sink;
+mod sort;
 mod source;
 mod unnest;
 

@@ -1,10 +1,8 @@
-//! Lowering of top-N, `ORDER BY … LIMIT` and `LIMIT`.
+//! Lowering of top-N: ROW_NUMBER with a bound.
 //!
 //! ```text
 //!  Filter[rn <= n AND rest] ─ (Projection | SubqueryAlias)* ─ Window[ROW_NUMBER() AS rn]
 //!     ─► ══ partition ══► Rank ─► Calc[rest] ─► Calc[projection]
-//!  Limit[m, n] ─ (Projection | SubqueryAlias)* ─ Sort     ─► ══ single ══► SortLimit
-//!  Limit[m, n]                                            ─► ══ single ══► Limit
 //! ```
 //!
 //! The rank is computed only where somebody reads it. A condition on it that bounds it from above without being a
@@ -19,14 +17,13 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    Expr, Filter, Limit, LogicalPlan, Operator, Projection, Sort as SortPlan, SortExpr, SubqueryAlias, Window,
-};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Operator, SortExpr, Window};
 
 use crate::error::{Error, Result};
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankOutput, SortColumn, TopNConfig, TopNOperator};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet};
+use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
 /// A filter over ROW_NUMBER.
@@ -43,22 +40,65 @@ pub(super) struct TopN<'a> {
 
 /// Upper bound of the rank.
 #[derive(Debug, Clone)]
-enum Bound {
+pub(super) enum Bound {
     Constant(u64),
     Column(Expr),
 }
 
 /// The ranks wanted of a relation, with all columns named by position.
-struct Rank {
-    name: &'static str,
-    start: u64,
-    end: Bound,
-    partition: Vec<Expr>,
-    order: Vec<SortExpr>,
+pub(super) struct Rank {
+    pub(super) name: &'static str,
+    pub(super) start: u64,
+    pub(super) end: Bound,
+    pub(super) partition: Vec<Expr>,
+    pub(super) order: Vec<SortExpr>,
+    /// The first sort key is the processing time: what follows it does not matter.
+    pub(super) by_arrival: Option<Arrival>,
     /// Columns of the input that go on.
-    columns: Vec<usize>,
+    pub(super) columns: Vec<usize>,
     /// The column of the rank, if it goes on.
-    rank: Option<(Option<TableReference>, FieldRef)>,
+    pub(super) rank: Option<(Option<TableReference>, FieldRef)>,
+}
+
+/// Order by processing time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    EarliestFirst,
+    LatestFirst,
+}
+
+/// The order by processing time, if that is the first sort key over `plan`.
+pub(super) fn by_arrival(order: &[SortExpr], plan: &LogicalPlan) -> Result<Option<Arrival>> {
+    let Some(first) = order.first() else { return Ok(None) };
+    if !is_proctime(&first.expr, plan)? {
+        return Ok(None);
+    }
+    Ok(Some(if first.asc { Arrival::EarliestFirst } else { Arrival::LatestFirst }))
+}
+
+/// Whether an expression over `plan` is the processing time.
+fn is_proctime(expr: &Expr, plan: &LogicalPlan) -> Result<bool> {
+    match without_casts(expr) {
+        Expr::ScalarFunction(f) => Ok(f.name().eq_ignore_ascii_case("proctime")),
+        Expr::Column(column) => {
+            let Some(i) = plan.schema().maybe_index_of_column(column) else { return Ok(false) };
+            match plan {
+                LogicalPlan::Projection(p) => is_proctime(&p.expr[i], &p.input),
+                LogicalPlan::SubqueryAlias(a) => is_proctime(&nth_column(&a.input, i), &a.input),
+                LogicalPlan::Filter(f) => is_proctime(&nth_column(&f.input, i), &f.input),
+                LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WatermarkNode>() {
+                    Some(node) => is_proctime(&nth_column(&node.input, i), &node.input),
+                    None => Ok(false),
+                },
+                _ => Ok(false),
+            }
+        }
+        _ => Ok(false),
+    }
+}
+
+fn nth_column(plan: &LogicalPlan, i: usize) -> Expr {
+    Expr::Column(Column::from(plan.schema().qualified_field(i)))
 }
 
 /// The window below projections and aliases, and the columns of `plan` as expressions over the window's schema.
@@ -313,6 +353,7 @@ impl StreamPlanner {
             let (qualifier, field) = window_schema.qualified_field(rank_at);
             (qualifier.cloned(), Arc::clone(field))
         });
+        let by_arrival = by_arrival(&top_n.function.order_by, &top_n.window.input)?;
         let mut input = self.lower(&top_n.window.input)?;
         input.schema = top_n.window.input.schema().clone();
         let relation = self.lower_rank(
@@ -322,7 +363,8 @@ impl StreamPlanner {
                 start: top_n.start,
                 end: top_n.end.clone(),
                 partition: top_n.function.partition_by.clone(),
-                order: top_n.function.order_by.clone(),
+                order: if by_arrival.is_some() { Vec::new() } else { top_n.function.order_by.clone() },
+                by_arrival,
                 columns: used.into_iter().collect(),
                 rank,
             },
@@ -347,8 +389,10 @@ impl StreamPlanner {
         self.add_projection(&exprs, schema, relation, None)
     }
 
-    fn lower_rank(&mut self, input: Relation, rank: Rank) -> Result<Relation> {
+    pub(super) fn lower_rank(&mut self, input: Relation, rank: Rank) -> Result<Relation> {
         let input = self.materialize(input)?;
+        // The processing time is the order of arrival.
+        let latest_first = rank.by_arrival == Some(Arrival::LatestFirst);
         let keys: Vec<Expr> =
             rank.partition.iter().cloned().chain(rank.order.iter().map(|s| s.expr.clone())).collect();
         let (input, key_columns) = self.with_key_columns(input, &keys)?;
@@ -407,7 +451,7 @@ impl StreamPlanner {
             output,
             partition: partition.to_vec(),
             order,
-            latest_first: false,
+            latest_first,
             start: rank.start,
             end,
             input_retracts,
@@ -419,7 +463,7 @@ impl StreamPlanner {
         config.validate()?;
         let changelog = if input_retracts {
             ChangelogMode::ALL
-        } else if config.order.is_empty() && config.start == 1 {
+        } else if config.order.is_empty() && !latest_first && config.start == 1 {
             // The first rows to arrive stay the first.
             ChangelogMode::APPEND_ONLY
         } else if config.end == RankEnd::Constant(1) {
@@ -451,7 +495,7 @@ impl StreamPlanner {
         if !input_retracts
             && config.start == 1
             && config.end == RankEnd::Constant(1)
-            && !config.order.is_empty()
+            && (!config.order.is_empty() || latest_first)
         {
             return self.lower_deduplicate(config, &input, schema, keys);
         }
@@ -502,7 +546,7 @@ impl StreamPlanner {
             output: top.output,
             partition: top.partition,
             order: top.order,
-            keep_latest: by_rowtime && keeps_last,
+            keep_latest: (by_rowtime && keeps_last) || top.latest_first,
             wait_for_watermark,
             emit_update_before: true,
             bundle_rows: top.bundle_rows,
@@ -515,98 +559,6 @@ impl StreamPlanner {
         });
         let node = self.add_operator(name, detail, input, changelog, exchange, factory);
         Ok(Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys))
-    }
-
-    /// `LIMIT`, over `ORDER BY` or not.
-    pub(super) fn lower_limit(&mut self, limit: &Limit) -> Result<Relation> {
-        match limit.input.as_ref() {
-            // Projections keep rows and order: limit below them, where the sort is.
-            LogicalPlan::Projection(p) if ends_in_sort(&p.input) => {
-                let below = LogicalPlan::Limit(Limit { input: Arc::clone(&p.input), ..limit.clone() });
-                let projection =
-                    Projection::try_new_with_schema(p.expr.clone(), Arc::new(below), Arc::clone(&p.schema))?;
-                self.lower(&LogicalPlan::Projection(projection))
-            }
-            LogicalPlan::SubqueryAlias(a) if ends_in_sort(&a.input) => {
-                let below = LogicalPlan::Limit(Limit { input: Arc::clone(&a.input), ..limit.clone() });
-                let alias = SubqueryAlias::try_new(Arc::new(below), a.alias.clone())?;
-                self.lower(&LogicalPlan::SubqueryAlias(alias))
-            }
-            LogicalPlan::Sort(sort) => {
-                let (skip, fetch) = limits(limit)?;
-                let fetch = sort.fetch.map_or(fetch, |n| fetch.min((n as u64).saturating_sub(skip)));
-                self.lower_sort_limit(sort, skip, fetch)
-            }
-            other => {
-                let (skip, fetch) = limits(limit)?;
-                let input = self.lower(other)?;
-                self.lower_first("Limit", input, Vec::new(), skip, fetch)
-            }
-        }
-    }
-
-    /// `ORDER BY` with a number of rows.
-    pub(super) fn lower_sort(&mut self, sort: &SortPlan) -> Result<Relation> {
-        let Some(fetch) = sort.fetch else {
-            return Err(Error::unsupported("Sort on a non-time-attribute field is not supported").hint(
-                "drop ORDER BY, add LIMIT, sort what the stream produced, or SET 'execution.runtime-mode' = 'batch'",
-            ));
-        };
-        self.lower_sort_limit(sort, 0, fetch as u64)
-    }
-
-    fn lower_sort_limit(&mut self, sort: &SortPlan, skip: u64, fetch: u64) -> Result<Relation> {
-        let mut input = self.lower(&sort.input)?;
-        input.schema = sort.input.schema().clone();
-        let order = sort.expr.iter().filter(|s| !matches!(s.expr, Expr::Literal(..))).cloned().collect();
-        self.lower_first("SortLimit", input, order, skip, fetch)
-    }
-
-    /// Rows `skip..skip + fetch` of an order.
-    fn lower_first(
-        &mut self,
-        name: &'static str,
-        input: Relation,
-        order: Vec<SortExpr>,
-        skip: u64,
-        fetch: u64,
-    ) -> Result<Relation> {
-        let rank = Rank {
-            name,
-            start: skip + 1,
-            end: Bound::Constant(skip.saturating_add(fetch)),
-            partition: Vec::new(),
-            order,
-            columns: (0..input.schema.fields().len()).collect(),
-            rank: None,
-        };
-        self.lower_rank(input, rank)
-    }
-}
-
-fn ends_in_sort(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(p) => ends_in_sort(&p.input),
-        LogicalPlan::SubqueryAlias(a) => ends_in_sort(&a.input),
-        _ => false,
-    }
-}
-
-/// OFFSET and the number of rows.
-fn limits(limit: &Limit) -> Result<(u64, u64)> {
-    use datafusion::logical_expr::{FetchType, SkipType};
-    let skip = match limit.get_skip_type()? {
-        SkipType::Literal(skip) => skip as u64,
-        SkipType::UnsupportedExpr => return Err(Error::validation("OFFSET has to be a constant")),
-    };
-    match limit.get_fetch_type()? {
-        FetchType::Literal(Some(fetch)) => Ok((skip, fetch as u64)),
-        FetchType::Literal(None) => {
-            Err(Error::unsupported("FETCH is missed, which on streaming table is not supported currently.")
-                .hint("add LIMIT, or run in batch mode"))
-        }
-        FetchType::UnsupportedExpr => Err(Error::validation("LIMIT has to be a constant")),
     }
 }
 

@@ -230,9 +230,6 @@ impl Validator {
             None | Some(Distinct::All | Distinct::Distinct) => {}
             Some(Distinct::On(_)) => refuse(true, "DISTINCT ON")?,
         }
-        if let Some(q) = qualify {
-            return Err(unsupported("QUALIFY", q).hint("filter in an outer query: SELECT … FROM (SELECT …, ROW_NUMBER() OVER (…) AS rn …) WHERE rn = 1"));
-        }
         projection.iter_mut().try_for_each(|item| self.select_item(item))?;
         from.iter_mut().try_for_each(|t| self.table_with_joins(t))?;
         if let Some(e) = selection {
@@ -246,6 +243,9 @@ impl Validator {
             }
         }
         if let Some(e) = having {
+            self.expr(e)?;
+        }
+        if let Some(e) = qualify {
             self.expr(e)?;
         }
         for NamedWindowDefinition(_, definition) in named_window {
