@@ -25,7 +25,7 @@ impl StreamPlanner {
             // Each subtask is told when the whole graph is known.
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
-            ttl_ms: None,
+            ttl_ms: self.options.state_ttl,
         };
         let names: Vec<&str> = key.iter().map(|k| config.schema.field(*k).name().as_str()).collect();
         let detail = format!("key=[{}]", names.join(", "));
@@ -74,7 +74,7 @@ impl StreamPlanner {
             input_retracts: !input.changelog.is_append_only(),
             emit_update_before: false,
             bundle_rows: self.options.bundle_rows,
-            ttl_ms: None,
+            ttl_ms: self.options.state_ttl,
         };
         config.validate()?;
         let names: Vec<&str> = key.iter().map(|k| config.input_schema.field(*k).name().as_str()).collect();

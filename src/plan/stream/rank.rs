@@ -458,7 +458,7 @@ impl StreamPlanner {
             // Each subtask is told when the whole graph is known.
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
-            ttl_ms: None,
+            ttl_ms: self.options.state_ttl,
         };
         config.validate()?;
         let changelog = if input_retracts {
