@@ -177,7 +177,7 @@ impl SourceReader for PlayedReader {
         if self.pause.after.is_none() {
             return Ok(SourceEvent::End);
         }
-        // Nothing ends before the snapshot: state of ended tasks is not part of it.
+        // Nothing ends before the snapshot, so that there is something to go on with.
         if !self.waits {
             self.waits = true;
             self.pause.waiting.fetch_add(1, Ordering::SeqCst);

@@ -47,6 +47,7 @@ pub struct Chain {
     cancellation: Cancellation,
     bytes_written: u64,
     late_rows: u64,
+    after_end: bool,
 }
 
 impl Chain {
@@ -66,7 +67,29 @@ impl Chain {
             cancellation,
             bytes_written: 0,
             late_rows: 0,
+            after_end: false,
         }
+    }
+
+    /// With `true` it goes on from a snapshot taken after its end: it does not end a second time.
+    #[must_use]
+    pub fn after_end(self, after_end: bool) -> Self {
+        Chain { after_end, ..self }
+    }
+
+    /// The state of every operator.
+    ///
+    /// # Errors
+    /// Of the operators.
+    pub fn snapshot(&mut self) -> Result<Vec<(String, OperatorSnapshot)>> {
+        self.operators
+            .iter_mut()
+            .map(|(uid, operator)| {
+                let mut writer = SnapshotWriter::new();
+                operator.snapshot(&mut writer).context(|| format!("snapshot of {}", operator.name()))?;
+                Ok((uid.clone(), writer.finish()))
+            })
+            .collect()
     }
 
     /// Takes a batch into the head at `port`.
@@ -139,12 +162,7 @@ impl Chain {
     ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
         let drains = barrier.keep || barrier.kind == BarrierKind::Final;
         self.run(if drains { Work::Drain(0) } else { Work::Flush(0) }).await?;
-        let mut snapshots = Vec::new();
-        for (uid, operator) in self.operators.iter_mut().filter(|_| barrier.keep) {
-            let mut writer = SnapshotWriter::new();
-            operator.snapshot(&mut writer).context(|| format!("snapshot of {}", operator.name()))?;
-            snapshots.push((uid.clone(), writer.finish()));
-        }
+        let snapshots = if barrier.keep { self.snapshot()? } else { Vec::new() };
         self.control(&Message::Barrier(barrier)).await?;
         let committable = self.prepare(barrier.epoch).await?;
         Ok((snapshots, committable))
@@ -155,8 +173,10 @@ impl Chain {
     /// # Errors
     /// Of the operators and the tail.
     pub async fn end(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
-        self.run(Work::Watermark(0, Timestamp::MAX)).await?;
-        self.run(Work::End(0)).await?;
+        if !self.after_end {
+            self.run(Work::Watermark(0, Timestamp::MAX)).await?;
+            self.run(Work::End(0)).await?;
+        }
         self.count_late_rows();
         self.control(&Message::Watermark(Timestamp::MAX)).await?;
         self.control(&Message::EndOfInput).await?;

@@ -38,6 +38,19 @@ pub struct JobSnapshot {
     pub operators: BTreeMap<String, OperatorSnapshot>,
     /// Positions of sources.
     pub sources: BTreeMap<String, Vec<SplitState>>,
+    /// Heads of chains all of whose tasks have ended: they have said what they say at the end.
+    pub ended: BTreeSet<String>,
+}
+
+impl JobSnapshot {
+    fn add_operators(&mut self, operators: Vec<(String, OperatorSnapshot)>) {
+        for (uid, tables) in operators {
+            let all = self.operators.entry(uid).or_default();
+            for (table, parts) in tables {
+                all.entry(table).or_default().extend(parts);
+            }
+        }
+    }
 }
 
 /// Receives the snapshot of each completed epoch.
@@ -62,12 +75,21 @@ struct TaskInfo {
     /// Index of the sink at its end.
     sink: Option<usize>,
     finished: bool,
+    /// Uid of the first node of its chain.
+    chain: String,
+    /// Its state at the end of its input, for the snapshots that follow.
+    ended: Option<EndState>,
 }
+
+/// State of operators and positions of a task that has ended.
+type EndState = (Vec<(String, OperatorSnapshot)>, Vec<SplitState>);
 
 struct Pending {
     epoch: Epoch,
     kind: BarrierKind,
     waiting: BTreeSet<usize>,
+    /// Tasks whose snapshot is in `snapshot`.
+    taken: BTreeSet<usize>,
     snapshot: JobSnapshot,
 }
 
@@ -116,6 +138,7 @@ pub async fn run_graph(
         committed: committed_receiver,
         cancellation: cancellation.clone(),
         metrics,
+        keep: coordinator.options.on_snapshot.is_some(),
     };
     let mut set = JoinSet::new();
     let mut outcome = coordinator.start(graph, &context, &mut set).await;
@@ -219,12 +242,18 @@ impl Coordinator {
             );
         }
         for (spec, mailboxes) in specs.into_iter().zip(receivers) {
-            let ChainSpec { source, sink, tasks } = spec;
+            let ChainSpec { uid, source, sink, tasks } = spec;
             let mut mailboxes = mailboxes.into_iter();
             for (chain, head) in tasks {
                 let mut context = context.clone();
                 context.task = self.tasks.len();
-                self.tasks.push(TaskInfo { source: source.clone(), sink, finished: false });
+                self.tasks.push(TaskInfo {
+                    source: source.clone(),
+                    sink,
+                    finished: false,
+                    chain: uid.clone(),
+                    ended: None,
+                });
                 match head {
                     Some((reader, head)) => set.spawn(run_source(reader, head, chain, context)),
                     None => {
@@ -321,17 +350,20 @@ impl Coordinator {
                 tails.len()
             )));
         }
+        let uid = graph.nodes[nodes[0]].uid.clone();
+        let ended = restore.as_ref().is_some_and(|r| r.ended.contains(&uid));
         let mut heads = heads.into_iter();
         let tasks = operators
             .into_iter()
             .zip(tails)
             .map(|(operators, tail)| {
                 let chain =
-                    Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone());
+                    Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone())
+                        .after_end(ended);
                 (chain, heads.next())
             })
             .collect();
-        Ok(ChainSpec { source: source_uid, sink: sink_index, tasks })
+        Ok(ChainSpec { uid, source: source_uid, sink: sink_index, tasks })
     }
 
     async fn run(
@@ -384,13 +416,14 @@ impl Coordinator {
         }
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
-        self.pending = Some(Pending { epoch, kind, waiting, snapshot: JobSnapshot::default() });
+        let (taken, snapshot) = (BTreeSet::new(), JobSnapshot::default());
+        self.pending = Some(Pending { epoch, kind, waiting, taken, snapshot });
         let keep = self.options.on_snapshot.is_some();
         self.barriers.send_replace(Some(Barrier { epoch, kind, keep }));
     }
 
     fn keep_committable(&mut self, event: TaskEvent) {
-        let (TaskEvent::Snapshot { task, committable, .. } | TaskEvent::Finished { task, committable }) =
+        let (TaskEvent::Snapshot { task, committable, .. } | TaskEvent::Finished { task, committable, .. }) =
             event;
         if let (Some(committable), Some(sink)) = (committable, self.tasks.get(task).and_then(|t| t.sink)) {
             self.prepared[sink].push(committable);
@@ -399,9 +432,12 @@ impl Coordinator {
 
     async fn on_event(&mut self, event: TaskEvent) -> Result<()> {
         match event {
-            TaskEvent::Finished { task, .. } => {
+            TaskEvent::Finished { task, operators, splits, committable } => {
                 self.tasks[task].finished = true;
-                self.keep_committable(event);
+                self.tasks[task].ended = Some((operators, splits));
+                if let (Some(committable), Some(sink)) = (committable, self.tasks[task].sink) {
+                    self.prepared[sink].push(committable);
+                }
                 if let Some(pending) = &mut self.pending {
                     pending.waiting.remove(&task);
                 }
@@ -409,12 +445,8 @@ impl Coordinator {
             TaskEvent::Snapshot { task, epoch, operators, splits, committable } => {
                 if let Some(pending) = self.pending.as_mut().filter(|p| p.epoch == epoch) {
                     pending.waiting.remove(&task);
-                    for (uid, tables) in operators {
-                        let all = pending.snapshot.operators.entry(uid).or_default();
-                        for (table, parts) in tables {
-                            all.entry(table).or_default().extend(parts);
-                        }
-                    }
+                    pending.taken.insert(task);
+                    pending.snapshot.add_operators(operators);
                     if let Some(uid) = &self.tasks[task].source {
                         pending.snapshot.sources.entry(uid.clone()).or_default().extend(splits);
                     }
@@ -428,9 +460,10 @@ impl Coordinator {
             }
         }
         if self.pending.as_ref().is_some_and(|p| p.waiting.is_empty())
-            && let Some(pending) = self.pending.take()
+            && let Some(mut pending) = self.pending.take()
         {
             if let Some(hook) = &self.options.on_snapshot {
+                self.add_ended(&pending.taken, &mut pending.snapshot);
                 hook(pending.epoch, &pending.snapshot);
             }
             self.commit(pending.epoch).await?;
@@ -438,6 +471,23 @@ impl Coordinator {
             self.committed.send_replace(pending.epoch.0);
         }
         Ok(())
+    }
+
+    /// Adds the state of tasks that had ended before the barrier.
+    fn add_ended(&self, taken: &BTreeSet<usize>, snapshot: &mut JobSnapshot) {
+        let mut running: BTreeSet<&str> = BTreeSet::new();
+        for (i, task) in self.tasks.iter().enumerate() {
+            let Some((operators, splits)) = task.ended.as_ref().filter(|_| !taken.contains(&i)) else {
+                running.insert(&task.chain);
+                continue;
+            };
+            snapshot.add_operators(operators.clone());
+            if let Some(uid) = &task.source {
+                snapshot.sources.entry(uid.clone()).or_default().extend(splits.iter().cloned());
+            }
+        }
+        let ended = self.tasks.iter().map(|t| &t.chain).filter(|chain| !running.contains(chain.as_str()));
+        snapshot.ended.extend(ended.cloned());
     }
 
     async fn commit(&mut self, epoch: Epoch) -> Result<()> {
@@ -459,6 +509,8 @@ type SourceParts = (Box<dyn crate::connectors::SourceReader>, SourceHead);
 
 /// A chain ready to start: per subtask its operators and, for a source, its head.
 struct ChainSpec {
+    /// Uid of its first node.
+    uid: String,
     source: Option<String>,
     sink: Option<usize>,
     tasks: Vec<(Chain, Option<SourceParts>)>,

@@ -43,6 +43,10 @@ pub enum TaskEvent {
     Finished {
         /// Which task.
         task: usize,
+        /// State by operator uid, if snapshots are kept.
+        operators: Vec<(String, OperatorSnapshot)>,
+        /// Positions, from source tasks, if snapshots are kept.
+        splits: Vec<SplitState>,
         /// From sink tasks.
         committable: Option<Committable>,
     },
@@ -63,6 +67,8 @@ pub struct TaskContext {
     pub cancellation: Cancellation,
     /// Counters.
     pub metrics: Arc<JobMetrics>,
+    /// Whether somebody keeps snapshots.
+    pub keep: bool,
 }
 
 impl TaskContext {
@@ -191,7 +197,13 @@ impl SourceTask {
                     }
                     SourceEvent::End => {
                         let committable = self.chain.end(FINAL_EPOCH).await?;
-                        self.context.report(TaskEvent::Finished { task: self.context.task, committable });
+                        let keep = self.context.keep;
+                        self.context.report(TaskEvent::Finished {
+                            task: self.context.task,
+                            operators: if keep { self.chain.snapshot()? } else { Vec::new() },
+                            splits: if keep { reader.snapshot()? } else { Vec::new() },
+                            committable,
+                        });
                         return Ok(());
                     }
                 },
@@ -339,7 +351,12 @@ impl ChannelTask {
                     self.ended[queue] = true;
                     if self.ended.iter().all(|e| *e) {
                         let committable = self.chain.end(FINAL_EPOCH).await?;
-                        self.context.report(TaskEvent::Finished { task: self.context.task, committable });
+                        self.context.report(TaskEvent::Finished {
+                            task: self.context.task,
+                            operators: if self.context.keep { self.chain.snapshot()? } else { Vec::new() },
+                            splits: Vec::new(),
+                            committable,
+                        });
                         return Ok(());
                     }
                     let change = self.tracker.on_end(queue);
