@@ -355,7 +355,8 @@ fn graft_join(join: &Join) -> DfResult<Option<LogicalPlan>> {
 fn is_local(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Subquery(subquery) => is_chain(&subquery.subquery),
-        _ => unnest_node(plan).is_some_and(|u| matches!(u.input, LogicalPlan::EmptyRelation(_))),
+        // The planner sees no reference to the outer query in an UNNEST below a projection.
+        _ => is_chain(plan) && plan.exists(|p| Ok(unnest_node(p).is_some())).unwrap_or(false),
     }
 }
 

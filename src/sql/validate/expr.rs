@@ -210,6 +210,11 @@ impl Validator {
             over,
             within_group,
         } = f;
+        if name.0.last().and_then(|p| p.as_ident()).is_some_and(|i| i.value.eq_ignore_ascii_case("UNNEST")) {
+            return Err(Error::syntax("UNNEST stands in FROM only")
+                .at(location_of(&*name))
+                .hint("for example FROM t CROSS JOIN UNNEST(t.a) AS u(x)"));
+        }
         refuse_if(*uses_odbc_syntax, "the {fn …} syntax", &*name)?;
         refuse_if(!matches!(parameters, FunctionArguments::None), "a second list of arguments", &*name)?;
         match args {
