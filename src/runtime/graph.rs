@@ -183,7 +183,12 @@ impl StreamGraph {
             let hands_on = !node.inputs.is_empty()
                 && node.inputs.iter().all(|e| e.update_before == UpdateBefore::Inherit)
                 && node.inputs.iter().any(|e| self.nodes[e.from].changelog.update_before);
+            let sent = node.changelog.update_before;
             self.nodes[id].changelog.update_before &= needed[id] || hands_on;
+            if let NodeKind::Source { spec, .. } = &mut self.nodes[id].kind {
+                // Its reader sends what the topic or file holds.
+                spec.drop_update_before = sent && !needed[id];
+            }
         }
     }
 

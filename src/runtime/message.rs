@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use arrow::array::{RecordBatch, UInt8Array};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt8Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::{SchemaRef, UInt8Type};
+
+use crate::error::Result;
 
 /// Event or processing time in milliseconds since the epoch (a wall clock counts as UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +162,22 @@ impl ChangeBatch {
             rows: self.rows.slice(offset, length),
             kinds: self.kinds.as_ref().map(|k| k.slice(offset, length)),
         }
+    }
+
+    /// Without the old rows of updates: what a table by key needs to know.
+    ///
+    /// # Errors
+    /// From Arrow.
+    pub fn without_update_before(self) -> Result<Self> {
+        let Some(kinds) = &self.kinds else { return Ok(self) };
+        if !kinds.codes().contains(&(RowKind::UpdateBefore as u8)) {
+            return Ok(self);
+        }
+        let keep: BooleanArray =
+            kinds.codes().iter().map(|c| Some(*c != RowKind::UpdateBefore as u8)).collect();
+        let kinds = filter(&kinds.to_array(), &keep)?;
+        let kinds = RowKinds::from_array(kinds.as_primitive::<UInt8Type>());
+        Ok(ChangeBatch::with_kinds(filter_record_batch(&self.rows, &keep)?, kinds))
     }
 
     /// Bytes held by the columns, for channel bounds.

@@ -44,6 +44,8 @@ pub struct SourceSpec {
     pub projection: Option<(Vec<Arc<dyn PhysicalExpr>>, SchemaRef)>,
     /// Its watermark, over the columns made.
     pub watermark: Option<WatermarkExpr>,
+    /// Nobody needs the old rows of updates.
+    pub drop_update_before: bool,
     /// A split without rows for so long no longer holds the watermark back.
     pub idle_timeout: Option<Duration>,
 }
@@ -109,6 +111,7 @@ impl SourceHead {
         now: Instant,
     ) -> Result<(ChangeBatch, Change)> {
         let mut change = self.start_split(split, now);
+        let batch = if self.spec.drop_update_before { batch.without_update_before()? } else { batch };
         let batch = match &self.spec.projection {
             None => batch,
             Some((exprs, schema)) => {

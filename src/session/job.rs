@@ -282,6 +282,16 @@ impl Execution {
         let task = if self.batch {
             let mut planned = Vec::new();
             for insert in inserts {
+                if let Some((strategy, location)) =
+                    insert.on_conflict.filter(|(s, _)| *s != ConflictStrategy::Deduplicate)
+                {
+                    return Err(Error::unsupported(format!(
+                        "ON CONFLICT DO {} is not supported in batch mode, where the last row of a key stays",
+                        strategy.keyword()
+                    ))
+                    .hint("SET 'execution.runtime-mode' = 'streaming'")
+                    .at(location));
+                }
                 let optimized = self.optimize(&insert.plan)?;
                 planned.push((self.physical(&optimized).await?, insert));
             }

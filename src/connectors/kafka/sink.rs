@@ -17,10 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt8Array, UInt32Array,
-};
-use arrow::compute::{concat_batches, filter, filter_record_batch, take, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt8Array, UInt32Array};
+use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt8Type};
 use async_trait::async_trait;
 use chrono_tz::Tz;
@@ -42,7 +40,7 @@ use crate::connectors::{
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
-use crate::runtime::message::{RowKind, RowKinds};
+use crate::runtime::message::RowKinds;
 use crate::runtime::{ChangeBatch, Epoch};
 
 /// A Kafka table to write to.
@@ -243,18 +241,6 @@ fn records<'a>(
         .collect()
 }
 
-/// The rows that are set or deleted; the old row of an update says nothing to a table by key.
-fn without_update_before(batch: ChangeBatch) -> Result<ChangeBatch> {
-    let Some(kinds) = &batch.kinds else { return Ok(batch) };
-    if !kinds.codes().contains(&(RowKind::UpdateBefore as u8)) {
-        return Ok(batch);
-    }
-    let keep: BooleanArray = kinds.codes().iter().map(|c| Some(*c != RowKind::UpdateBefore as u8)).collect();
-    let kinds = filter(&kinds.to_array(), &keep)?;
-    let kinds = RowKinds::from_array(kinds.as_primitive::<UInt8Type>());
-    Ok(ChangeBatch::with_kinds(filter_record_batch(&batch.rows, &keep)?, kinds))
-}
-
 /// The column whose NULLs are records without bytes: that of `raw`.
 fn absent_when_null<'a>(part: Option<&Part>, rows: &'a RecordBatch) -> Option<&'a ArrayRef> {
     part.filter(|p| p.null_is_absent).and_then(|_| rows.columns().first())
@@ -450,7 +436,7 @@ impl KafkaWriter {
         if self.options.connector == Connector::Log {
             return self.write_rows(&batch).await;
         }
-        let batch = without_update_before(batch)?;
+        let batch = batch.without_update_before()?;
         let Some(buffering) = self.options.buffering else { return self.write_rows(&batch).await };
         if batch.num_rows() == 0 {
             return Ok(());
