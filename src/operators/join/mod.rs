@@ -260,9 +260,8 @@ impl Operator for JoinOperator {
     }
 
     fn spillable(&self) -> bool {
-        // Clocks of partitions on disk would stand still.
-        let expires = self.sides.iter().any(|s| s.expiry.is_some());
-        !self.config.left.keys.is_empty() && self.shape != Shape::NullAware && !expires
+        // NOT IN looks at all rows of its right side.
+        !self.config.left.keys.is_empty() && self.shape != Shape::NullAware
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -105,6 +105,8 @@ impl JoinOperator {
                 }
             };
             if !work.started {
+                let keys = &mut self.sides[JoinSide::Right as usize].keys;
+                *keys = *keys + usize::from(had == 0) - usize::from(has == 0);
                 if has > had {
                     self.right_rows.add(1, is_null);
                 } else {

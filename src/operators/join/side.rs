@@ -113,7 +113,8 @@ pub(super) struct SideState {
     unique: Vec<usize>,
     /// Slots that may have lost their last row.
     pub(super) idle: Vec<u32>,
-    keys: usize,
+    /// Keys with rows; count layout.
+    pub(super) keys: usize,
 }
 
 impl SideState {
