@@ -185,11 +185,10 @@ impl SideState {
                 index.group(&self.store, stored, slots, |row| actions[row] == Action::Probe, &self.slots)?
             }
         };
-        for row in 0..n {
+        for (row, slot) in slots.iter().copied().enumerate() {
             if applied.actions[row] != Action::Probe {
                 continue;
             }
-            let slot = slots[row];
             let retracts = codes.is_some_and(|c| c[row] & 1 == 1);
             let current = match self.layout {
                 Layout::AppendOnly => NO_ROW,

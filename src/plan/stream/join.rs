@@ -203,7 +203,12 @@ impl StreamPlanner {
             update_before: UpdateBefore::Required,
         };
         let inputs = vec![edge(&left, 0, left_keys), edge(&right, 1, right_keys)];
+        // How long state is kept may be changed without losing it.
         let uid = self.uid("Join", &detail, &[left.node, right.node]);
+        let ttls: String = [("left", ttl[0]), ("right", ttl[1])]
+            .iter()
+            .filter_map(|(side, ttl)| Some(format!(", {side}StateTtl=[{} ms]", (*ttl)?)))
+            .collect();
         let factory: OperatorFactory = Arc::new(move |subtask| {
             let config = JoinConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
             Ok(Box::new(JoinOperator::new(config)?))
@@ -211,7 +216,7 @@ impl StreamPlanner {
         let node = self.graph.add(Node {
             uid,
             name: "Join",
-            detail,
+            detail: detail + &ttls,
             parallelism: if single { 1 } else { self.options.parallelism },
             inputs,
             changelog,
@@ -429,13 +434,10 @@ fn describe(join: &Join, condition: &Condition, schema: &DFSchema, config: &Join
     };
     let kind = if config.kind == JoinKind::NullAwareLeftAnti { "null-aware LeftAnti" } else { "" };
     let kind = if kind.is_empty() { join.join_type.to_string() } else { kind.to_owned() };
-    let ttl = |side: &str, ttl: Option<i64>| ttl.map_or(String::new(), |ms| format!(", {side}Ttl=[{ms} ms]"));
     format!(
-        "joinType=[{kind}Join], where=[{on}], select=[{}], leftInputSpec=[{}], rightInputSpec=[{}]{}{}",
+        "joinType=[{kind}Join], where=[{on}], select=[{}], leftInputSpec=[{}], rightInputSpec=[{}]",
         names.join(", "),
         spec(&config.left.unique),
         spec(&config.right.unique),
-        ttl("left", config.left.ttl_ms),
-        ttl("right", config.right.ttl_ms),
     )
 }
