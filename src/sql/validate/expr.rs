@@ -21,6 +21,7 @@ impl Validator {
             self.expr(right)?;
             e = left;
         }
+        quantified_to_in(e);
         match e {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
             Expr::Value(v) => literal(&v.value, v),
@@ -59,6 +60,10 @@ impl Validator {
             }
             Expr::AnyOp { left, compare_op, right, is_some: _ } | Expr::AllOp { left, compare_op, right } => {
                 operator(compare_op, &**right)?;
+                if matches!(**right, Expr::Subquery(_)) {
+                    return Err(unsupported("a comparison with ANY or ALL of a sub-query", &**left)
+                        .hint("= ANY and <> ALL are understood; write x > (SELECT MIN(y) …) for x > ANY (SELECT y …)"));
+                }
                 self.all([left, right])
             }
             Expr::Cast { kind, expr, data_type, array, format } => {
@@ -345,5 +350,17 @@ fn foreign(e: &Expr) -> Error {
         Expr::InUnnest { .. } => unsupported("IN UNNEST", e).hint("write ARRAY_CONTAINS(array, x)"),
         Expr::MemberOf(_) => unsupported("MEMBER OF", e),
         _ => unsupported("this expression", e),
+    }
+}
+
+/// `x = ANY (SELECT …)` is IN, `x <> ALL (SELECT …)` is NOT IN.
+fn quantified_to_in(e: &mut Expr) {
+    let (left, right, negated) = match e {
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some: _ } => (left, right, false),
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => (left, right, true),
+        _ => return,
+    };
+    if let Expr::Subquery(subquery) = &**right {
+        *e = Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated };
     }
 }
