@@ -120,6 +120,7 @@ pub fn names() -> Vec<String> {
 const SYNTAX: &[&str] = &[
     "ceiling",
     "character_length",
+    "group_id",
     "grouping",
     "grouping_id",
     "if",

@@ -4,6 +4,7 @@ pub mod calc;
 pub mod changelog_normalize;
 pub mod constraint_enforcer;
 pub mod deduplicate;
+pub mod expand;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;

@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod context;
 mod declared_table;
+pub mod grouping_sets;
 pub mod insert;
 pub mod nested;
 pub mod net_rows_exec;

@@ -28,6 +28,7 @@ use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
+use crate::plan::grouping_sets::settle_grouping_sets;
 use crate::plan::table::ConnectorTable;
 use crate::plan::unnest::prune_unnests;
 use crate::runtime::coordinator::{JobOptions, run_graph};
@@ -191,7 +192,8 @@ impl Execution {
     /// # Errors
     /// Validation for type clashes.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        let plan = if self.batch { lower_to_batch(plan.clone())? } else { plan.clone() };
+        let plan = settle_grouping_sets(plan.clone())?;
+        let plan = if self.batch { lower_to_batch(plan)? } else { plan };
         let optimized = self.state.optimize(&plan)?;
         if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
     }

@@ -212,6 +212,17 @@ fn odd_precision(t: &TypeRoot) -> Option<u8> {
     }
 }
 
+/// `CAST(x AS BIGINT)`.
+fn bigint(e: Expr) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(e),
+        data_type: DataType::BigInt(None),
+        array: false,
+        format: None,
+    }
+}
+
 /// `CAST(x AS t)` as `CAST(__as(x, 't') AS t)`: DataFusion leaves casts out of the names by which it tells columns
 /// apart, so `SUM(x)` and `SUM(CAST(x AS DOUBLE))` would clash. The analyzer takes the tag out again.
 fn tag_cast(expr: &mut Expr) {
@@ -291,6 +302,12 @@ fn function(expr: &mut Expr) -> Result<()> {
                 }
             }
         }
+        "grouping" | "grouping_id" => {
+            let call = take(expr);
+            *expr = bigint(call);
+        }
+        // Flink's is always 0, also for a grouping set that is written twice.
+        "group_id" if list.args.is_empty() => *expr = bigint(number(0)),
         "unix_timestamp" if list.args.is_empty() => *expr = call("__unix_timestamp_now", Vec::new()),
         "if" => {
             if list.args.len() != 3 {

@@ -49,6 +49,11 @@ struct Rewriter;
 impl VisitorMut for Rewriter {
     type Break = Error;
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        spread_group_keys(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         literal::fold_sign(expr);
         ControlFlow::Continue(())
@@ -134,6 +139,32 @@ fn rewrite_body(body: &mut SetExpr) -> Result<()> {
             rewrite_body(right)
         }
         _ => Ok(()),
+    }
+}
+
+/// `GROUP BY (a, b)` means the keys a and b, `GROUP BY ()` one group of all rows. Seen before tuples become rows.
+fn spread_group_keys(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return };
+            if !keys.iter().any(|k| matches!(k, Expr::Tuple(_))) {
+                return;
+            }
+            for key in std::mem::take(keys) {
+                match key {
+                    Expr::Tuple(parts) => keys.extend(parts),
+                    other => keys.push(other),
+                }
+            }
+            if keys.is_empty() {
+                keys.push(Expr::GroupingSets(vec![Vec::new()]));
+            }
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            spread_group_keys(left);
+            spread_group_keys(right);
+        }
+        _ => {}
     }
 }
 

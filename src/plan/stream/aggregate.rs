@@ -24,7 +24,7 @@ use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
 /// What a column of the result is, before it is known which aggregate computes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grouping {
+pub(super) enum Grouping {
     Key(usize),
     Start,
     End,
@@ -33,8 +33,8 @@ enum Grouping {
 
 impl StreamPlanner {
     pub(super) fn lower_aggregate(&mut self, aggregate: &Aggregate) -> Result<Relation> {
-        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            return Err(super::not_yet("GROUPING SETS, CUBE and ROLLUP"));
+        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            return self.lower_grouping_sets(aggregate, sets);
         }
         let mut input = self.lower(&aggregate.input)?;
         input.schema = aggregate.input.schema().clone();
@@ -53,29 +53,32 @@ impl StreamPlanner {
             input = self.materialize(input)?;
             groups = groupings(&aggregate.group_expr, &input);
         }
-        if windowed(&groups) {
-            self.lower_window_aggregate(aggregate, input, groups)
+        let windowed = windowed(&groups);
+        let is_key = |g: &Grouping| !windowed || matches!(g, Grouping::Key(_));
+        let keys: Vec<Expr> = groups.iter().filter(|(g, _)| is_key(g)).map(|(_, e)| e.clone()).collect();
+        let (input, key_columns) = self.with_key_columns(input, &keys)?;
+        if windowed {
+            let groups: Vec<Grouping> = groups.into_iter().map(|(g, _)| g).collect();
+            self.add_window_aggregate(aggregate, input, &groups, key_columns)
         } else {
             // Without both window columns it is an ordinary aggregate over them.
-            let groups = groups.into_iter().enumerate().map(|(i, (_, e))| (Grouping::Key(i), e)).collect();
-            self.lower_group_aggregate(aggregate, input, groups)
+            self.add_group_aggregate(aggregate, input, key_columns)
         }
     }
 
-    fn lower_group_aggregate(
+    /// A group aggregate by physical columns.
+    pub(super) fn add_group_aggregate(
         &mut self,
         aggregate: &Aggregate,
         input: Relation,
-        groups: Vec<(Grouping, Expr)>,
+        key_columns: Vec<usize>,
     ) -> Result<Relation> {
-        let keys: Vec<Expr> = groups.into_iter().map(|(_, e)| e).collect();
-        let (input, key_columns) = self.with_key_columns(input, &keys)?;
         let schema = input.physical_df_schema()?;
         let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let config = GroupAggregateConfig {
             input_schema: input.physical.clone(),
             output_schema: output_schema.clone(),
-            output: (0..keys.len())
+            output: (0..key_columns.len())
                 .map(GroupOutput::Key)
                 .chain((0..aggregate.aggr_expr.len()).map(GroupOutput::Aggregate))
                 .collect(),
@@ -97,22 +100,22 @@ impl StreamPlanner {
                 GroupAggregateConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
             Ok(Box::new(GroupAggregateOperator::new(config, subtask.key_groups)?))
         });
+        let unique = (0..key_columns.len()).collect();
         let exchange = Some(key_columns);
         let node = self.add_operator("GroupAggregate", detail, &input, changelog, exchange, factory);
         let relation =
             Relation::plain(node, aggregate.schema.clone(), output_schema, changelog, BTreeSet::new());
-        Ok(relation.with_keys(vec![(0..keys.len()).collect()]))
+        Ok(relation.with_keys(vec![unique]))
     }
 
-    fn lower_window_aggregate(
+    /// A window aggregate whose result begins with `groups`, over `key_columns` for the keys among them.
+    pub(super) fn add_window_aggregate(
         &mut self,
         aggregate: &Aggregate,
         input: Relation,
-        groups: Vec<(Grouping, Expr)>,
+        groups: &[Grouping],
+        key_columns: Vec<usize>,
     ) -> Result<Relation> {
-        let keys: Vec<Expr> =
-            groups.iter().filter(|(g, _)| matches!(g, Grouping::Key(_))).map(|(_, e)| e.clone()).collect();
-        let (input, key_columns) = self.with_key_columns(input, &keys)?;
         let (window, time_column, text) = match (&input.window, &input.attached) {
             (Some(w), _) => (w.spec, w.time_column, w.text.clone()),
             (None, Some(a)) => (
@@ -130,7 +133,7 @@ impl StreamPlanner {
         let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let output: Vec<WindowOutput> = groups
             .iter()
-            .map(|(g, _)| match g {
+            .map(|g| match g {
                 Grouping::Key(i) => WindowOutput::Key(*i),
                 Grouping::Start => WindowOutput::Start,
                 Grouping::End => WindowOutput::End,
@@ -263,7 +266,7 @@ impl StreamPlanner {
 }
 
 /// What each group expression is.
-fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr)> {
+pub(super) fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr)> {
     let mut keys = 0;
     exprs
         .iter()

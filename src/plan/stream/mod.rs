@@ -15,6 +15,7 @@
 mod aggregate;
 mod join;
 mod normalize;
+mod grouping_sets;
 mod rank;
 mod relation;
 mod set_operation;
