@@ -64,6 +64,8 @@ fn group(
         input_retracts: false,
         emit_update_before: true,
         bundle_rows: None,
+        merges_partials: false,
+        ttl_ms: None,
         emit_default_row_on_end: false,
     };
     Ok(GroupAggregateOperator::new(config, KeyGroupRange::ALL)?)

@@ -12,7 +12,7 @@
 //!
 //! Batch and streaming evaluate the same physical expressions. What agrees with DataFusion stays DataFusion's.
 
-mod aggregate;
+pub(crate) mod aggregate;
 mod arith;
 pub(crate) mod cast;
 pub mod context;
@@ -29,7 +29,7 @@ mod types;
 mod udf;
 
 mod collection;
-mod json;
+pub(crate) mod json;
 mod math;
 
 pub(crate) use collection::common as common_type;

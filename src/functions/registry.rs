@@ -118,6 +118,7 @@ pub fn names() -> Vec<String> {
 
 /// Names that the rewrite turns into something else.
 const SYNTAX: &[&str] = &[
+    "approx_count_distinct",
     "ceiling",
     "character_length",
     "group_id",

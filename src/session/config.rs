@@ -14,6 +14,7 @@ use crate::connectors::options::{parse_bytes, parse_duration};
 use crate::error::{Error, Result};
 use crate::operators::constraint_enforcer::NotNullEnforcer;
 use crate::plan::context::nearest;
+use crate::plan::stream::AggPhase;
 use crate::state::memory::StateMemory;
 
 /// `execution.runtime-mode`.
@@ -68,6 +69,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "table.exec.state.ttl",
         "0 ms",
         "how long joins, aggregates and top-N keep state that is not written again; 0: for ever",
+    ),
+    ("table.exec.mini-batch.enabled", "true", "true or false; false: bundles of one row, as in Flink"),
+    ("table.exec.mini-batch.allow-latency", "0 ms", "accepted: bundles end whenever no more rows wait"),
+    (
+        "table.optimizer.agg-phase-strategy",
+        "AUTO",
+        "AUTO, ONE_PHASE, or TWO_PHASE: aggregate before the exchange as well",
     ),
     ("table.exec.sink.not-null-enforcer", "ERROR", "ERROR or DROP rows with NULL in a NOT NULL column"),
     (
@@ -126,8 +134,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "state.checkpoints",
     "state.savepoints",
     "table.dml-sync",
-    "table.exec.mini-batch.allow-latency",
-    "table.exec.mini-batch.enabled",
     "table.exec.resource.",
     "table.optimizer.",
     "table.plan.",
@@ -208,6 +214,8 @@ impl SessionConfig {
         self.idle_timeout()?;
         self.bundle_rows()?;
         self.state_ttl()?;
+        self.mini_batch_latency()?;
+        self.agg_phase()?;
         self.not_null_enforcer()?;
         self.time_zone()?;
         self.keyed_shuffle()?;
@@ -269,11 +277,38 @@ impl SessionConfig {
         })
     }
 
-    /// `table.exec.mini-batch.size`.
+    /// `table.exec.mini-batch.size`, and 1 when `table.exec.mini-batch.enabled` is `false`.
     ///
     /// # Errors
     /// Validation.
     pub fn bundle_rows(&self) -> Result<Option<usize>> {
+        let enabled = self.parsed("table.exec.mini-batch.enabled", "true or false", |v| {
+            v.to_ascii_lowercase().parse::<bool>().ok()
+        })?;
+        let rows = self.mini_batch_rows()?;
+        Ok(if enabled { rows } else { Some(1) })
+    }
+
+    fn mini_batch_latency(&self) -> Result<Duration> {
+        self.parsed("table.exec.mini-batch.allow-latency", "a duration such as '2 s'", parse_duration)
+    }
+
+    /// `table.optimizer.agg-phase-strategy`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn agg_phase(&self) -> Result<AggPhase> {
+        self.parsed("table.optimizer.agg-phase-strategy", "AUTO, ONE_PHASE or TWO_PHASE", |v| {
+            match v.to_ascii_uppercase().as_str() {
+                "AUTO" => Some(AggPhase::Auto),
+                "ONE_PHASE" => Some(AggPhase::OnePhase),
+                "TWO_PHASE" => Some(AggPhase::TwoPhase),
+                _ => None,
+            }
+        })
+    }
+
+    fn mini_batch_rows(&self) -> Result<Option<usize>> {
         self.parsed("table.exec.mini-batch.size", "a number of rows above 0", |v| match v {
             "" | "-1" => Some(None),
             v => v.parse().ok().filter(|n| *n > 0).map(Some),

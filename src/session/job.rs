@@ -155,6 +155,7 @@ impl Execution {
             stream: StreamOptions {
                 parallelism: config.parallelism()?,
                 bundle_rows: config.bundle_rows()?,
+                agg_phase: config.agg_phase()?,
                 idle_timeout: config.idle_timeout()?,
                 keyed_shuffle: config.keyed_shuffle()?,
                 upsert_materialize: config.upsert_materialize()?,

@@ -14,7 +14,7 @@
 //! | `supports_parens_around_table_factor` | `FROM (t)` |
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
 //! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand |
-//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, and keywords where an expression is missing |
+//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, `KEY k VALUE v`, and keywords where an expression is missing |
 
 use std::any::TypeId;
 
@@ -112,6 +112,9 @@ impl Dialect for FlinkDialect {
             let name = matches!(parser.peek_nth_token_ref(1).token, Token::Word(_));
             return name.then(|| table_argument(parser));
         }
+        if value.eq_ignore_ascii_case("KEY") && begins_object(parser) {
+            return Some(key_and_value(parser));
+        }
         let map = value.eq_ignore_ascii_case("MAP") && parser.peek_nth_token_ref(1).token == Token::LBracket;
         map.then(|| map_constructor(parser))
     }
@@ -157,6 +160,22 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
         Err(many) => Expr::CompoundIdentifier(many),
     };
     Ok(call(Ident::with_span(keyword.span, TABLE_ARGUMENT), vec![arg]))
+}
+
+/// Whether the parser stands right behind `JSON_OBJECTAGG (`.
+fn begins_object(parser: &Parser) -> bool {
+    let at = parser.get_current_index();
+    let is_call = at > 0 && parser.token_at(at).token == Token::LParen;
+    let name = &parser.token_at(at.saturating_sub(1)).token;
+    is_call && matches!(name, Token::Word(w) if w.value.eq_ignore_ascii_case("JSON_OBJECTAGG"))
+}
+
+/// `KEY k VALUE v` as the tuple `(k, v)`.
+fn key_and_value(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.next_token();
+    let key = parser.parse_expr()?;
+    parser.expect_keyword(Keyword::VALUE)?;
+    Ok(Expr::Tuple(vec![key, parser.parse_expr()?]))
 }
 
 fn map_constructor(parser: &mut Parser) -> Result<Expr, ParserError> {

@@ -75,11 +75,14 @@ impl Accumulator for Collect {
         let DataType::Struct(fields) = field.data_type() else {
             return Err(Error::internal("a multiset has entries").into());
         };
-        let keys = match self.values.first() {
-            Some(_) => ScalarValue::iter_to_array(self.values.iter().map(|(v, _)| v.clone()))?,
+        // In order, as streaming has them.
+        let mut by_value: Vec<&(ScalarValue, i32)> = self.values.iter().collect();
+        by_value.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+        let keys = match by_value.first() {
+            Some(_) => ScalarValue::iter_to_array(by_value.iter().map(|(v, _)| v.clone()))?,
             None => new_empty_array(fields.first().map_or(&DataType::Null, |f| f.data_type())),
         };
-        let counts: ArrayRef = Arc::new(Int32Array::from_iter_values(self.values.iter().map(|(_, n)| *n)));
+        let counts: ArrayRef = Arc::new(Int32Array::from_iter_values(by_value.iter().map(|(_, n)| *n)));
         let entries = StructArray::try_new(fields.clone(), vec![keys, counts], None)?;
         let offsets = OffsetBuffer::from_lengths([self.values.len()]);
         Ok(ScalarValue::Map(Arc::new(MapArray::try_new(Arc::clone(field), offsets, entries, None, *sorted)?)))

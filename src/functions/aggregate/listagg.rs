@@ -8,8 +8,22 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_plan::PhysicalExpr;
 
 use super::{first, for_each_valid, masked};
+use crate::error::{Error, Result};
+
+/// The constant separator of LISTAGG.
+pub(crate) fn separator(args: &[Arc<dyn PhysicalExpr>]) -> Result<String> {
+    match args.get(1) {
+        None => Ok(",".to_owned()),
+        Some(e) => match e.as_any().downcast_ref::<Literal>().map(Literal::value) {
+            Some(ScalarValue::Utf8(Some(s))) => Ok(s.clone()),
+            _ => Err(Error::validation("the separator of LISTAGG must be a string literal")),
+        },
+    }
+}
 
 fn append(text: &mut Option<String>, separator: &str, value: &str) {
     match text {

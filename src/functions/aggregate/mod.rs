@@ -7,15 +7,20 @@
 //!  pick       FIRST_VALUE, LAST_VALUE, NULLs skipped        state: value
 //!  listagg    strings joined in order of arrival            state: text
 //!  collect    the multiset of the values                    state: multiset
+//!  kept       PERCENTILE, JSON_ARRAYAGG, JSON_OBJECTAGG, SINGLE_VALUE: state: the values themselves
 //! ```
 //!
 //! Each has a `GroupsAccumulator` over flat vectors for grouped input and a small `Accumulator` for whole-input and
 //! OVER aggregation. State columns are typed and can be merged. COUNT, MIN, MAX and ARRAY_AGG are DataFusion's.
 
+mod array_agg;
 mod avg;
 mod collect;
 mod distinct;
-mod listagg;
+pub(crate) mod json;
+mod kept;
+pub(crate) mod listagg;
+pub(crate) mod percentile;
 mod pick;
 mod sum;
 mod variance;
@@ -36,6 +41,7 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions::signature::call_text;
+use kept::Keeper;
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
@@ -50,6 +56,12 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         ("last_value", Kind::Pick { last: true }),
         ("listagg", Kind::Listagg),
         ("collect", Kind::Collect),
+        ("percentile", Kind::Kept(Keeper::Percentile)),
+        ("single_value", Kind::Kept(Keeper::Single)),
+        ("json_arrayagg", Kind::Kept(Keeper::JsonArray { nulls: false })),
+        ("__json_arrayagg_null", Kind::Kept(Keeper::JsonArray { nulls: true })),
+        ("json_objectagg", Kind::Kept(Keeper::JsonObject { nulls: true })),
+        ("__json_objectagg_absent", Kind::Kept(Keeper::JsonObject { nulls: false })),
     ];
     kinds
         .into_iter()
@@ -60,6 +72,7 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
                 signature: Signature::new(TypeSignature::UserDefined, Volatility::Immutable),
             }))
         })
+        .chain([array_agg::function()])
         .collect()
 }
 
@@ -71,6 +84,7 @@ enum Kind {
     Pick { last: bool },
     Listagg,
     Collect,
+    Kept(Keeper),
 }
 
 /// One of Flink's aggregate functions.
@@ -84,11 +98,12 @@ struct Aggregate {
 impl Aggregate {
     fn mismatch(&self, types: &[DataType]) -> Error {
         let supported = match self.kind {
+            Kind::Kept(keeper) => keeper.usage().to_owned(),
             Kind::Listagg => "LISTAGG(<CHARACTER>[, <CHARACTER>])".to_owned(),
             Kind::Pick { .. } | Kind::Collect => format!("{}(<ANY>)", self.name.to_uppercase()),
             _ => format!("{}(<NUMERIC>)", self.name.to_uppercase()),
         };
-        let name = self.name.to_uppercase();
+        let name = self.name.trim_start_matches("__").to_uppercase();
         Error::validation(format!("cannot apply {name} to arguments of type {}", call_text(&name, types)))
             .hint(format!("supported: {supported}"))
     }
@@ -99,6 +114,7 @@ impl Aggregate {
             (Kind::Sum, [t]) => sum::result_type(t).ok_or_else(bad),
             (Kind::Avg | Kind::Variance(_), [t]) => avg::result_type(t).ok_or_else(bad),
             (Kind::Pick { .. }, [t]) => Ok(t.clone()),
+            (Kind::Kept(keeper), types) => keeper.result_type(types).ok_or_else(bad),
             (Kind::Collect, [t]) => collect::result_type(t).ok_or_else(bad),
             (Kind::Listagg, [t] | [t, _]) if matches!(t, DataType::Utf8 | DataType::Null) => {
                 Ok(DataType::Utf8)
@@ -122,22 +138,13 @@ impl Aggregate {
             Kind::Avg => avg::accumulator(t, out),
             Kind::Variance(form) => Ok(variance::accumulator(form, out)),
             Kind::Pick { last } => Ok(pick::accumulator(last != args.is_reversed, t)?),
-            Kind::Listagg => Ok(listagg::accumulator(separator(args)?)),
+            Kind::Listagg => Ok(listagg::accumulator(listagg::separator(args.exprs)?)),
             Kind::Collect => Ok(Box::new(collect::Collect::new(out.clone()))),
+            Kind::Kept(keeper) => {
+                let types: Vec<DataType> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
+                Ok(Box::new(kept::Kept::new(keeper, &types, args.exprs, args.is_distinct)?))
+            }
         }
-    }
-}
-
-/// The constant separator of LISTAGG.
-fn separator(args: &AccumulatorArgs<'_>) -> Result<String> {
-    use datafusion::common::ScalarValue;
-    use datafusion::physical_expr::expressions::Literal;
-    match args.exprs.get(1) {
-        None => Ok(",".to_owned()),
-        Some(e) => match e.as_any().downcast_ref::<Literal>().map(Literal::value) {
-            Some(ScalarValue::Utf8(Some(s))) => Ok(s.clone()),
-            _ => Err(Error::validation("the separator of LISTAGG must be a string literal")),
-        },
     }
 }
 
@@ -158,9 +165,13 @@ impl AggregateUDFImpl for Aggregate {
         let text = |t: &DataType| match t {
             DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
             DataType::Null if self.kind == Kind::Listagg => DataType::Utf8,
+            DataType::Null if matches!(self.kind, Kind::Kept(_)) => DataType::Utf8,
             DataType::Null if !matches!(self.kind, Kind::Pick { .. }) => DataType::Int32,
             t => t.clone(),
         };
+        if self.kind == Kind::Kept(Keeper::Percentile) {
+            return Ok(percentile::coerce(arg_types).ok_or_else(|| self.mismatch(arg_types))?);
+        }
         Ok(arg_types.iter().map(text).collect())
     }
 
@@ -189,6 +200,15 @@ impl AggregateUDFImpl for Aggregate {
             ],
             Kind::Pick { .. } => vec![field("value", t)],
             Kind::Listagg => vec![field("text", DataType::Utf8)],
+            Kind::Kept(keeper) => keeper
+                .kept_columns(args.input_fields.len())
+                .into_iter()
+                .filter_map(|i| args.input_fields.get(i))
+                .map(|f| {
+                    let item = Field::new_list_field(f.data_type().clone(), true);
+                    Arc::new(Field::new_list(format_state_name(args.name, f.name()), item, true))
+                })
+                .collect(),
             Kind::Collect => vec![field("values", args.return_field.data_type().clone())],
         })
     }
@@ -202,7 +222,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct && self.kind != Kind::Collect
+        !args.is_distinct && !matches!(self.kind, Kind::Collect | Kind::Kept(_))
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
@@ -213,8 +233,10 @@ impl AggregateUDFImpl for Aggregate {
             Kind::Avg => avg::groups(t, out)?,
             Kind::Variance(form) => Box::new(variance::VarianceGroups::new(form, out.clone())),
             Kind::Pick { last } => Box::new(pick::PickGroups::new(last != args.is_reversed, t.clone())),
-            Kind::Listagg => Box::new(listagg::ListaggGroups::new(separator(&args)?)),
-            Kind::Collect => return Err(Error::internal("COLLECT has no grouped state").into()),
+            Kind::Listagg => Box::new(listagg::ListaggGroups::new(listagg::separator(args.exprs)?)),
+            Kind::Collect | Kind::Kept(_) => {
+                return Err(Error::internal(format!("{} has no grouped state", self.name)).into());
+            }
         })
     }
 

@@ -21,7 +21,8 @@ use crate::functions::cast::text::printer;
 use crate::functions::strings::codec::base64;
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_strings};
 use path::Path;
-use value::{Json, write_string};
+use value::Json;
+pub(crate) use value::write_string;
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {

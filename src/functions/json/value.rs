@@ -61,7 +61,7 @@ impl Json {
 }
 
 /// A JSON string.
-pub(super) fn write_string(s: &str, out: &mut String) {
+pub(crate) fn write_string(s: &str, out: &mut String) {
     out.push('"');
     for c in s.chars() {
         match c {

@@ -4,11 +4,12 @@
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Subscript,
-    TimezoneInfo, TrimWhereField, Value, WindowType,
+    FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, JsonNullClause, ObjectName, Subscript, TimezoneInfo, TrimWhereField, Value,
+    WindowType,
 };
 
-use super::literal::{number, string_of, text, unwrap};
+use super::literal::{number, string_of, text, typed_integer, unwrap};
 use crate::error::{Error, Result};
 use crate::functions::cast::CAST_TAG;
 use crate::functions::type_of::TYPE_OF_DECLARED;
@@ -212,6 +213,74 @@ fn odd_precision(t: &TypeRoot) -> Option<u8> {
     }
 }
 
+/// `JSON_ARRAYAGG(x NULL ON NULL)` and `JSON_OBJECTAGG(KEY k VALUE v ABSENT ON NULL)`: the clause becomes part of the
+/// name, values become JSON.
+fn json_aggregate(f: &mut Function) -> Result<()> {
+    let name = f.name.to_string();
+    let FunctionArguments::List(list) = &mut f.args else { return Ok(()) };
+    let mut clause = None;
+    list.clauses.retain(|c| match c {
+        FunctionArgumentClause::JsonNullClause(c) => {
+            clause = Some(c.clone());
+            false
+        }
+        _ => true,
+    });
+    let mut args = std::mem::take(&mut list.args);
+    let is_object = name == "json_objectagg";
+    let args = match (is_object, args.as_mut_slice()) {
+        (false, [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))]) => vec![json_text(value)],
+        (true, [FunctionArg::Unnamed(FunctionArgExpr::Expr(pair))]) => {
+            let mut pair = row_parts(pair)?;
+            let value = pair.pop().map(|mut v| json_text(&mut v));
+            pair.into_iter().chain(value).collect()
+        }
+        (
+            true,
+            [
+                FunctionArg::Named {
+                    name,
+                    arg: FunctionArgExpr::Expr(value),
+                    operator: FunctionArgOperator::Value,
+                },
+            ],
+        ) => vec![Expr::Identifier(name.clone()), json_text(value)],
+        _ => return Err(json_usage(is_object)),
+    };
+    list.args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    let renamed = match (is_object, clause) {
+        (true, Some(JsonNullClause::AbsentOnNull)) => "__json_objectagg_absent",
+        (false, Some(JsonNullClause::NullOnNull)) => "__json_arrayagg_null",
+        _ => return Ok(()),
+    };
+    f.name = ObjectName::from(vec![Ident::new(renamed)]);
+    Ok(())
+}
+
+fn json_usage(is_object: bool) -> Error {
+    if is_object {
+        Error::syntax("JSON_OBJECTAGG takes a key and a value").hint("write JSON_OBJECTAGG(KEY k VALUE v)")
+    } else {
+        Error::syntax("JSON_ARRAYAGG takes one value").hint("write JSON_ARRAYAGG(x)")
+    }
+}
+
+fn json_text(value: &mut Expr) -> Expr {
+    call("json_string", vec![take(value)])
+}
+
+/// The two parts of `(k, v)`, which has become a row.
+fn row_parts(e: &mut Expr) -> Result<Vec<Expr>> {
+    if let Expr::Function(f) = e
+        && f.name.to_string() == "row"
+        && let FunctionArguments::List(list) = &mut f.args
+        && list.args.len() == 2
+    {
+        return Ok(list.args.drain(..).filter_map(into_expr).collect());
+    }
+    Err(json_usage(true))
+}
+
 /// `CAST(x AS BIGINT)`.
 fn bigint(e: Expr) -> Expr {
     Expr::Cast {
@@ -301,6 +370,21 @@ fn function(expr: &mut Expr) -> Result<()> {
                     *expr = call(TYPE_OF_DECLARED, vec![value, declared]);
                 }
             }
+        }
+        // DataFusion gives COUNT(*) and COUNT(1) the same name.
+        "count" if list.duplicate_treatment.is_none() => {
+            if let [FunctionArg::Unnamed(arg)] = list.args.as_mut_slice()
+                && let FunctionArgExpr::Expr(e) = &*arg
+                && typed_integer(e).is_some()
+            {
+                *arg = FunctionArgExpr::Wildcard;
+            }
+        }
+        "json_arrayagg" | "json_objectagg" => json_aggregate(f)?,
+        "approx_count_distinct" => {
+            f.name = ObjectName::from(vec![Ident::new("approx_distinct")]);
+            let call = take(expr);
+            *expr = bigint(call);
         }
         "grouping" | "grouping_id" => {
             let call = take(expr);

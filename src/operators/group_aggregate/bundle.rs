@@ -69,6 +69,11 @@ impl Bundle {
         Ok(())
     }
 
+    /// Whether a group has changed in this bundle.
+    pub(super) fn holds(&self, slot: u32) -> bool {
+        self.marks.get(slot as usize).copied().unwrap_or(false)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty()
     }

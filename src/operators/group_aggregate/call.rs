@@ -56,6 +56,24 @@ impl AggregateCall {
             })
     }
 
+    /// The arguments that differ from row to row: not the separator of LISTAGG, not the fractions of PERCENTILE.
+    pub(crate) fn value_args(&self) -> Vec<usize> {
+        let constant = match self.name.as_str() {
+            "listagg" | "percentile" => Some(1),
+            _ => None,
+        };
+        (0..self.args.len()).filter(|i| Some(*i) != constant).collect()
+    }
+
+    /// Whether NULL is a value for it like others.
+    pub(crate) fn takes_nulls(&self) -> bool {
+        match self.name.as_str() {
+            "array_agg" => !self.expr.ignore_nulls(),
+            "__json_arrayagg_null" | "single_value" => true,
+            _ => false,
+        }
+    }
+
     /// The argument columns of a batch.
     ///
     /// # Errors
@@ -97,7 +115,8 @@ impl AggregateCall {
     /// As it reads in messages: `sum(DISTINCT a)`.
     pub fn text(&self) -> String {
         let args: Vec<String> = self.args.iter().map(ToString::to_string).collect();
-        format!("{}({}{})", self.name, if self.distinct { "DISTINCT " } else { "" }, args.join(", "))
+        let nulls = if self.expr.ignore_nulls() { " IGNORE NULLS" } else { "" };
+        format!("{}({}{}{nulls})", self.name, if self.distinct { "DISTINCT " } else { "" }, args.join(", "))
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
-use crate::operators::group_aggregate::AggregateCall;
+use crate::operators::group_aggregate::{AggregateCall, AggregateTable};
 
 /// One output column of a group aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,22 @@ pub struct GroupAggregateConfig {
     pub emit_update_before: bool,
     /// Input rows per bundle: changes of a group are folded within one. `None`: one input batch; `Some(1)`: row by row.
     pub bundle_rows: Option<usize>,
+    /// Whether the input is that of [`LocalGroupAggregateOperator`](super::LocalGroupAggregateOperator) over rows of
+    /// `input_schema`, which this one merges.
+    pub merges_partials: bool,
+    /// Milliseconds after its last change that a group is forgotten.
+    pub ttl_ms: Option<i64>,
     /// Global aggregates only: at the end of an input without rows, emit the row that batch gives (`COUNT` 0, others
     /// NULL). Flink's streaming mode emits nothing.
     pub emit_default_row_on_end: bool,
 }
 
 impl GroupAggregateConfig {
+    /// Empty states for it.
+    pub(super) fn table(&self) -> Result<AggregateTable> {
+        AggregateTable::new(&self.input_schema, &self.keys, &[], &self.aggregates, self.input_retracts)
+    }
+
     /// Checks that the output schema has exactly the types that the keys and calls produce.
     ///
     /// # Errors

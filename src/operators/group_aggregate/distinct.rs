@@ -17,9 +17,9 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 
+use super::dictionary::Dictionary;
 use super::states::Entries;
 use crate::error::{Error, Result};
-use crate::state::GroupDirectory;
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
 
 /// Filters per set: a bit of a 32-bit word each.
@@ -53,19 +53,12 @@ pub(crate) struct DistinctSet {
     dictionary: Option<Dictionary>,
     /// Occurrences by block and filter, when rows are taken back.
     occurrences: Option<Occurrences>,
+    /// Whether NULL is a value.
+    nulls: bool,
     /// By filter: whether a state wants the rows of transitions.
     wanted: u32,
     values: Vec<i64>,
     masks: Vec<u32>,
-}
-
-struct Dictionary {
-    values: GroupDirectory,
-    /// Entries per value.
-    uses: Vec<u32>,
-    slots: Vec<u32>,
-    /// Values that may be unused. They go when the batch is done: its later rows may name them.
-    idle: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -84,21 +77,16 @@ fn hash(slot: u32, value: i64) -> u64 {
 }
 
 impl DistinctSet {
-    /// For arguments of `types` under `filters` different filters.
-    pub(crate) fn new(types: Vec<DataType>, filters: usize, retracts: bool) -> Result<Self> {
+    /// For arguments of `types` under `filters` different filters. `nulls`: NULL is a value like others.
+    pub(crate) fn new(types: Vec<DataType>, filters: usize, retracts: bool, nulls: bool) -> Result<Self> {
         if filters > MOST_FILTERS {
             return Err(Error::unsupported(format!(
                 "more than {MOST_FILTERS} different filters on DISTINCT aggregates over the same argument"
             )));
         }
         let dictionary = match types.as_slice() {
-            [ty] if is_ordinal(ty) => None,
-            many => Some(Dictionary {
-                values: GroupDirectory::new(many)?,
-                uses: Vec::new(),
-                slots: Vec::new(),
-                idle: Vec::new(),
-            }),
+            [ty] if is_ordinal(ty) && !nulls => None,
+            many => Some(Dictionary::new(many)?),
         };
         Ok(DistinctSet {
             types,
@@ -108,6 +96,7 @@ impl DistinctSet {
             entries: Vec::new(),
             dictionary,
             occurrences: retracts.then(Occurrences::default),
+            nulls,
             wanted: 0,
             values: Vec::new(),
             masks: Vec::new(),
@@ -143,7 +132,7 @@ impl DistinctSet {
             let mask = self.masks[row];
             if mask == 0 {
                 if let Some(dictionary) = &mut self.dictionary {
-                    dictionary.idle.push(dictionary.slots[row]);
+                    dictionary.passed_by(dictionary.rows[row]);
                 }
                 continue;
             }
@@ -190,6 +179,9 @@ impl DistinctSet {
                 }
             }
         }
+        if self.nulls {
+            return;
+        }
         let mut nulls: Option<NullBuffer> = None;
         for column in columns {
             nulls = NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref());
@@ -206,10 +198,9 @@ impl DistinctSet {
             (None, [column]) => to_ordinals(column, &mut self.values),
             (None, _) => Err(Error::internal("a DISTINCT aggregate got another number of arguments")),
             (Some(dictionary), _) => {
-                dictionary.values.intern(columns, rows, &mut dictionary.slots)?;
-                dictionary.uses.resize(dictionary.values.capacity(), 0);
+                dictionary.intern(columns, rows)?;
                 self.values.clear();
-                self.values.extend(dictionary.slots.iter().map(|s| i64::from(*s)));
+                self.values.extend(dictionary.rows.iter().map(|s| i64::from(*s)));
                 Ok(())
             }
         }
@@ -228,7 +219,7 @@ impl DistinctSet {
             hashbrown::hash_table::Entry::Vacant(e) => {
                 self.entries[slot as usize] += 1;
                 if let Some(dictionary) = &mut self.dictionary {
-                    dictionary.uses[value as usize] += 1;
+                    dictionary.hold(value);
                 }
                 e.insert(Entry { value, slot, payload: payload() }).into_mut()
             }
@@ -334,7 +325,7 @@ impl DistinctSet {
         }
         let mut columns = match (&self.dictionary, self.types.as_slice()) {
             (None, [ty]) => vec![from_ordinals(ty, values, None)?],
-            (Some(d), _) => d.values.keys(&values.iter().map(|v| *v as u32).collect::<Vec<_>>())?,
+            (Some(d), _) => d.values(&values.iter().map(|v| *v as u32).collect::<Vec<_>>())?,
             _ => return Err(Error::internal("a DISTINCT aggregate without arguments")),
         };
         columns.extend(counts.into_iter().map(|c| Arc::new(Int64Array::from(c)) as ArrayRef));
@@ -374,7 +365,7 @@ impl DistinctSet {
 
     /// Bytes held.
     pub(crate) fn size(&self) -> usize {
-        let dictionary = self.dictionary.as_ref().map_or(0, |d| d.values.size() + d.uses.capacity() * 4);
+        let dictionary = self.dictionary.as_ref().map_or(0, Dictionary::size);
         let occurrences = self.occurrences.as_ref().map_or(0, |o| o.counts.capacity() * 8);
         self.table.capacity() * (size_of::<Entry>() + 1)
             + self.counts.capacity() * 8
@@ -397,27 +388,6 @@ impl Occurrences {
         let block = self.counts.len() / filters;
         self.counts.resize((block + 1) * filters, 0);
         block as u32
-    }
-}
-
-impl Dictionary {
-    fn release(&mut self, value: i64) {
-        let uses = &mut self.uses[value as usize];
-        *uses -= 1;
-        if *uses == 0 {
-            self.idle.push(value as u32);
-        }
-    }
-
-    fn sweep(&mut self) {
-        if self.idle.is_empty() {
-            return;
-        }
-        self.idle.sort_unstable();
-        self.idle.dedup();
-        self.idle.retain(|v| self.uses[*v as usize] == 0);
-        self.values.remove(&self.idle);
-        self.idle.clear();
     }
 }
 

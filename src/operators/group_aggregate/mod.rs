@@ -8,7 +8,7 @@
 //!
 //! | state | dropped |
 //! |---|---|
-//! | key → row count, state of each call (`table`) | when retractions bring the row count to 0 |
+//! | key → row count, state of each call (`table`) | when retractions bring the row count to 0; unchanged for the TTL |
 //!
 //! Input: append-only, or any changelog when the configuration says so. Output: `+I` for a new group, `-U`/`+U` where
 //! the result changed, `-D` when the last row is gone. A bundle (one input batch by default) folds the changes of a
@@ -18,18 +18,21 @@
 mod bundle;
 mod call;
 mod config;
+mod dictionary;
 mod distinct;
 mod exprs;
+mod local;
 mod states;
 mod table;
+mod ttl;
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds};
+use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
 use crate::runtime::snapshot::{KeyGroup, KeyGroupRange, SnapshotReader, SnapshotWriter};
 use bundle::{Bundle, Changes};
@@ -37,13 +40,16 @@ pub use call::AggregateCall;
 pub(crate) use call::evaluate_all;
 pub use config::{GroupAggregateConfig, GroupOutput};
 use exprs::Evaluated;
+pub use local::LocalGroupAggregateOperator;
 pub(crate) use table::AggregateTable;
+use ttl::Expiry;
 
 /// The operator; see the module.
 pub struct GroupAggregateOperator {
     config: GroupAggregateConfig,
     range: KeyGroupRange,
     table: AggregateTable,
+    expiry: Option<Expiry>,
     bundle: Bundle,
     /// Input rows of the open bundle.
     bundle_rows: usize,
@@ -74,14 +80,11 @@ impl GroupAggregateOperator {
     /// updating input.
     pub fn new(config: GroupAggregateConfig, range: KeyGroupRange) -> Result<Self> {
         config.validate()?;
-        let table = AggregateTable::new(
-            &config.input_schema,
-            &config.keys,
-            &[],
-            &config.aggregates,
-            config.input_retracts,
-        )?;
+        let mut table = config.table()?;
+        let expiry = config.ttl_ms.map(Expiry::new);
+        table.changed = expiry.as_ref().map(|_| Vec::new());
         Ok(GroupAggregateOperator {
+            expiry,
             config,
             range,
             table,
@@ -141,6 +144,45 @@ impl GroupAggregateOperator {
         let slots: Vec<u32> = kept.iter().map(|r| slots[*r as usize]).collect();
         let signs: Vec<i8> = kept.iter().map(|r| signs[*r as usize]).collect();
         self.table.update(&batch.take(kept)?, &slots, Some(&signs))
+    }
+
+    /// Takes partial results: keys, row count, states.
+    fn take_partials(&mut self, batch: &RecordBatch, pieces: &mut Vec<Piece>) -> Result<()> {
+        let broken =
+            || Error::internal("partial results of an aggregate have other columns than they should");
+        let width = self.config.keys.len();
+        let (keys, rest) = batch.columns().split_at_checked(width).ok_or_else(broken)?;
+        let (counts, states) = rest.split_first().ok_or_else(broken)?;
+        let counts: &Int64Array = counts.as_any().downcast_ref().ok_or_else(broken)?;
+        let mut slots = std::mem::take(&mut self.slots);
+        self.table.directory.intern(keys, batch.num_rows(), &mut slots)?;
+        self.table.grow();
+        self.stamp(&slots);
+        self.bundle.touch(&self.table, &slots)?;
+        self.table.merge(&slots, states)?;
+        self.is_emptied.resize(self.table.rows.len(), false);
+        for (slot, by) in slots.iter().zip(counts.values()) {
+            let rows = &mut self.table.rows[*slot as usize];
+            // Fewer than none: rows were taken back that never came.
+            *rows = (*rows + by).max(0);
+            if *rows == 0 && !self.is_emptied[*slot as usize] {
+                self.is_emptied[*slot as usize] = true;
+                self.emptied.push(*slot);
+            }
+        }
+        self.slots = slots;
+        self.bundle_rows += batch.num_rows();
+        if self.config.bundle_rows.is_none_or(|size| self.bundle_rows >= size) {
+            self.close_bundle(pieces)?;
+        }
+        self.forget_idle();
+        Ok(())
+    }
+
+    fn stamp(&mut self, slots: &[u32]) {
+        if let (Some(expiry), Some(changed)) = (&self.expiry, &mut self.table.changed) {
+            slots.iter().for_each(|s| changed[*s as usize] = expiry.now());
+        }
     }
 
     /// Cleans the states of groups that have died.
@@ -228,6 +270,7 @@ impl GroupAggregateOperator {
         let mut slots = std::mem::take(&mut self.slots);
         self.table.directory.intern(&keys, evaluated.rows, &mut slots)?;
         self.table.grow();
+        self.stamp(&slots);
         let mut signs = std::mem::take(&mut self.signs);
         signs.clear();
         let signed = if let Some(kinds) = &batch.kinds {
@@ -286,13 +329,28 @@ impl Operator for GroupAggregateOperator {
     }
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        if batch.kinds.is_some() && !self.config.input_retracts {
+        if batch.kinds.is_some() && (!self.config.input_retracts || self.config.merges_partials) {
             return Err(Error::internal("GroupAggregate: updates in append-only input"));
         }
         let mut pieces = Vec::new();
-        self.take(&batch, &mut pieces)?;
+        if self.config.merges_partials {
+            self.take_partials(&batch.rows, &mut pieces)?;
+        } else {
+            self.take(&batch, &mut pieces)?;
+        }
         self.emit(pieces, out)?;
         Ok(Progress::Done)
+    }
+
+    fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.advance(now, &mut self.table, &self.bundle);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.expiry.as_ref().map(Expiry::next)
     }
 
     fn flush(&mut self, out: &mut Output) -> Result<Progress> {

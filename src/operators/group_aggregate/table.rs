@@ -10,7 +10,7 @@
 //!
 //! | snapshot table | columns |
 //! |---|---|
-//! | `groups` | keys, row count, the columns of every state |
+//! | `groups` | keys, row count, time of the last change if groups expire, the columns of every state |
 //! | `state_i` | keys, value, count: states with several rows per group |
 //! | `distinct_i` | keys, values, a count per filter |
 
@@ -31,6 +31,9 @@ use crate::state::GroupDirectory;
 use crate::state::key::key_groups;
 
 const GROUPS: &str = "groups";
+
+/// Name of the column with the time of the last change.
+const CHANGED: &str = "changed";
 
 /// Where the result of a call comes from.
 enum Source {
@@ -68,6 +71,8 @@ pub(crate) struct AggregateTable {
     pub(crate) directory: GroupDirectory,
     /// Rows in each group.
     pub(crate) rows: Vec<i64>,
+    /// When each group was last changed, if groups expire.
+    pub(super) changed: Option<Vec<i64>>,
     states: Vec<StateEntry>,
     distincts: Vec<DistinctEntry>,
     results: Vec<Source>,
@@ -90,7 +95,16 @@ impl AggregateTable {
         let results = calls.iter().map(|c| plan.source(c)).collect::<Result<_>>()?;
         let Planner { exprs, states, distincts, .. } = plan;
         let distincts = distincts.into_iter().map(|d| d.build(retracts)).collect::<Result<_>>()?;
-        Ok(AggregateTable { exprs, keys, directory, rows: Vec::new(), states, distincts, results })
+        Ok(AggregateTable {
+            exprs,
+            keys,
+            directory,
+            rows: Vec::new(),
+            changed: None,
+            states,
+            distincts,
+            results,
+        })
     }
 
     /// Evaluates keys, arguments and filters of a batch.
@@ -105,11 +119,18 @@ impl AggregateTable {
 
     /// Makes room for all slots that the directory has given out.
     pub(crate) fn grow(&mut self) {
-        let slots = self.directory.capacity();
+        self.grow_to(self.directory.capacity());
+    }
+
+    /// Makes room for so many slots.
+    pub(super) fn grow_to(&mut self, slots: usize) {
         if slots <= self.rows.len() {
             return;
         }
         self.rows.resize(slots, 0);
+        if let Some(changed) = &mut self.changed {
+            changed.resize(slots, 0);
+        }
         self.states.iter_mut().for_each(|s| s.state.resize(slots));
         self.distincts.iter_mut().for_each(|d| d.set.resize(slots));
     }
@@ -144,6 +165,39 @@ impl AggregateTable {
                     state.state.update(&rows, &args).context(|| state.name.clone())?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Columns of partial results (keys, row count, states), `None` if some state cannot be merged.
+    pub(super) fn partial_schema(&self) -> Result<Option<SchemaRef>> {
+        if !self.distincts.is_empty() || self.states.iter().any(|s| !s.state.merges()) {
+            return Ok(None);
+        }
+        let mut types = self.directory.types().to_vec();
+        types.push(DataType::Int64);
+        types.extend(self.partials(&[])?.iter().map(|c| c.data_type().clone()));
+        let fields: Vec<Field> =
+            types.into_iter().enumerate().map(|(i, t)| Field::new(format!("c{i}"), t, true)).collect();
+        Ok(Some(Arc::new(Schema::new(fields))))
+    }
+
+    /// The columns of all states for slots.
+    pub(super) fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for entry in &self.states {
+            columns.extend(entry.state.write(slots)?);
+        }
+        Ok(columns)
+    }
+
+    /// Inverse of [`AggregateTable::partials`], added to what the slots have; a slot may come several times.
+    pub(super) fn merge(&mut self, slots: &[u32], mut columns: &[ArrayRef]) -> Result<()> {
+        for entry in &mut self.states {
+            let width = entry.state.write(&[])?.len();
+            let (own, rest) = columns.split_at_checked(width).ok_or_else(broken)?;
+            entry.state.merge(slots, own)?;
+            columns = rest;
         }
         Ok(())
     }
@@ -191,10 +245,13 @@ impl AggregateTable {
         let rows: Int64Array = slots.iter().map(|s| self.rows[*s as usize]).collect();
         let mut columns = self.directory.keys(&slots)?;
         columns.push(Arc::new(rows));
-        for entry in &self.states {
-            columns.extend(entry.state.write(&slots)?);
+        let mut stamped = None;
+        if let Some(changed) = &self.changed {
+            stamped = Some(columns.len());
+            columns.push(Arc::new(slots.iter().map(|s| changed[*s as usize]).collect::<Int64Array>()));
         }
-        writer.keyed(GROUPS, anonymous(columns)?, self.key_groups(&slots)?)?;
+        columns.extend(self.partials(&slots)?);
+        writer.keyed(GROUPS, named(columns, stamped)?, self.key_groups(&slots)?)?;
         let mut write = |table: String, entries: Entries| {
             if entries.slots.is_empty() {
                 return Ok(());
@@ -231,6 +288,16 @@ impl AggregateTable {
             let Some((rows, mut columns)) = columns.split_first() else { return Err(broken()) };
             let rows: &Int64Array = rows.as_any().downcast_ref().ok_or_else(broken)?;
             slots.iter().zip(rows.values()).for_each(|(s, n)| self.rows[*s as usize] = *n);
+            let after_rows = self.directory.types().len() + 1;
+            if batch.schema().fields().get(after_rows).is_some_and(|f| f.name() == CHANGED)
+                && let Some((times, rest)) = columns.split_first()
+            {
+                columns = rest;
+                let times: &Int64Array = times.as_any().downcast_ref().ok_or_else(broken)?;
+                if let Some(changed) = &mut self.changed {
+                    slots.iter().zip(times.values()).for_each(|(s, t)| changed[*s as usize] = *t);
+                }
+            }
             for entry in &mut self.states {
                 let width = entry.state.write(&[])?.len();
                 let (own, rest) = columns.split_at_checked(width).ok_or_else(broken)?;
@@ -280,6 +347,7 @@ impl AggregateTable {
     pub(crate) fn size(&self) -> usize {
         self.directory.size()
             + self.rows.capacity() * 8
+            + self.changed.as_ref().map_or(0, |c| c.capacity() * 8)
             + self.states.iter().map(|s| s.state.size()).sum::<usize>()
             + self.distincts.iter().map(|d| d.set.size()).sum::<usize>()
     }
@@ -291,11 +359,14 @@ fn broken() -> Error {
 
 /// State columns, named by position.
 fn anonymous(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    let fields: Vec<Field> = columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-        .collect();
+    named(columns, None)
+}
+
+/// As [`anonymous`], with the times of the last change at `stamped`.
+fn named(columns: Vec<ArrayRef>, stamped: Option<usize>) -> Result<RecordBatch> {
+    let name = |i: usize| if Some(i) == stamped { CHANGED.to_owned() } else { format!("c{i}") };
+    let fields: Vec<Field> =
+        columns.iter().enumerate().map(|(i, c)| Field::new(name(i), c.data_type().clone(), true)).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
@@ -311,6 +382,8 @@ struct Planner<'a> {
 struct PlannedSet {
     args: Vec<usize>,
     types: Vec<DataType>,
+    /// Whether NULL is a value.
+    nulls: bool,
     filters: Vec<Option<usize>>,
     /// Filters whose transitions feed a state.
     wanted: Vec<usize>,
@@ -318,7 +391,7 @@ struct PlannedSet {
 
 impl PlannedSet {
     fn build(self, retracts: bool) -> Result<DistinctEntry> {
-        let mut set = DistinctSet::new(self.types, self.filters.len(), retracts)?;
+        let mut set = DistinctSet::new(self.types, self.filters.len(), retracts, self.nulls)?;
         self.wanted.iter().for_each(|f| set.want_transitions(*f));
         Ok(DistinctEntry { set, args: self.args, filters: self.filters })
     }
@@ -331,10 +404,19 @@ impl Planner<'_> {
         if counts_rows && filter.is_none() && *call.return_type() == DataType::Int64 {
             return Ok(Source::RowCount);
         }
-        let args: Vec<usize> =
-            if counts_rows { Vec::new() } else { call.args.iter().map(|a| self.exprs.add(a)).collect() };
-        let types =
-            call.args.iter().map(|a| Ok(a.data_type(self.input)?)).collect::<Result<Vec<DataType>>>()?;
+        let all: Vec<DataType> =
+            call.args.iter().map(|a| Ok(a.data_type(self.input)?)).collect::<Result<_>>()?;
+        let values = call.value_args();
+        let types: Vec<DataType> = values.iter().map(|i| all[*i].clone()).collect();
+        let native = states::native(call, &types, self.retracts)?.is_some();
+        // DataFusion's own accumulators take every argument.
+        let args: Vec<usize> = if counts_rows {
+            Vec::new()
+        } else if native {
+            values.iter().map(|i| self.exprs.add(&call.args[*i])).collect()
+        } else {
+            call.args.iter().map(|a| self.exprs.add(a)).collect()
+        };
         // The least of distinct values is the least of all.
         let ignores_distinct = matches!(
             call.name.as_str(),
@@ -342,11 +424,11 @@ impl Planner<'_> {
         );
         let mut distinct = None;
         if call.distinct && !ignores_distinct {
-            if states::native(call, &types, self.retracts).is_none() {
+            if !native {
                 // DataFusion's own accumulator knows DISTINCT.
                 return self.state(call, &types, args, filter, None);
             }
-            let place = self.distinct_filter(&args, &types, filter);
+            let place = self.distinct_filter(&args, &types, filter, call.takes_nulls());
             if call.name == "count" {
                 return Ok(Source::Distinct(place.0, place.1));
             }
@@ -364,14 +446,18 @@ impl Planner<'_> {
         args: &[usize],
         types: &[DataType],
         filter: Option<usize>,
+        nulls: bool,
     ) -> (usize, usize) {
         let known = self.distincts.iter().position(|d| {
-            d.args == args && (d.filters.contains(&filter) || d.filters.len() < super::distinct::MOST_FILTERS)
+            d.args == args
+                && d.nulls == nulls
+                && (d.filters.contains(&filter) || d.filters.len() < super::distinct::MOST_FILTERS)
         });
         let set = known.unwrap_or_else(|| {
             self.distincts.push(PlannedSet {
                 args: args.to_vec(),
                 types: types.to_vec(),
+                nulls,
                 filters: Vec::new(),
                 wanted: Vec::new(),
             });

@@ -68,6 +68,8 @@ fn config(schema: &SchemaRef, keys: &[&str], aggregates: Vec<AggregateCall>) -> 
         input_retracts: false,
         emit_update_before: true,
         bundle_rows: None,
+        merges_partials: false,
+        ttl_ms: None,
         emit_default_row_on_end: false,
     }
 }

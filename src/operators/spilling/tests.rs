@@ -48,6 +48,8 @@ fn config() -> GroupAggregateConfig {
         input_retracts: true,
         emit_update_before: true,
         bundle_rows: None,
+        merges_partials: false,
+        ttl_ms: None,
         emit_default_row_on_end: false,
     }
 }

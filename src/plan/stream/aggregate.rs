@@ -13,14 +13,14 @@ use datafusion::physical_planner::create_aggregate_expr_and_maybe_filter;
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
 use crate::operators::group_aggregate::{
-    AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput,
+    AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput, LocalGroupAggregateOperator,
 };
 use crate::operators::window_aggregate::{
     WindowAggregateConfig, WindowAggregateOperator, WindowKind, WindowOutput, WindowPhase, WindowSpec,
 };
 use crate::plan::stream::relation::AttachedWindow;
-use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, physical_expr};
-use crate::runtime::graph::{ChangelogMode, OperatorFactory};
+use crate::plan::stream::{AggPhase, ColumnRef, Relation, StreamPlanner, physical_expr};
+use crate::runtime::graph::{ChangelogMode, OperatorFactory, UpdateBefore};
 
 /// What a column of the result is, before it is known which aggregate computes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,8 @@ impl StreamPlanner {
             // Each subtask is told when the whole graph is known.
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
+            merges_partials: false,
+            ttl_ms: None,
             emit_default_row_on_end: true,
         };
         config.validate()?;
@@ -95,17 +97,53 @@ impl StreamPlanner {
         // A group vanishes only with its last row.
         let changelog =
             if input.changelog.is_append_only() { ChangelogMode::UPDATES } else { ChangelogMode::ALL };
+        let unique = (0..key_columns.len()).collect();
+        let (name, input, exchange, config) = match self.partial_schema(&config, &input, &key_columns)? {
+            None => ("GroupAggregate", input, key_columns, config),
+            Some(physical) => {
+                let local = config.clone();
+                let factory: OperatorFactory =
+                    Arc::new(move |_| Ok(Box::new(LocalGroupAggregateOperator::new(&local)?)));
+                let mode = ChangelogMode::APPEND_ONLY;
+                let text = detail.clone();
+                let node = self.add_operator("LocalGroupAggregate", text, &input, mode, None, factory);
+                let edges = &mut self.graph.nodes[node].inputs;
+                edges.iter_mut().for_each(|edge| edge.update_before = UpdateBefore::Required);
+                let between = Relation { node, physical, changelog: mode, ..input };
+                let config = GroupAggregateConfig { merges_partials: true, ..config };
+                ("GlobalGroupAggregate", between, (0..key_columns.len()).collect(), config)
+            }
+        };
         let factory: OperatorFactory = Arc::new(move |subtask| {
             let config =
                 GroupAggregateConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
             Ok(Box::new(GroupAggregateOperator::new(config, subtask.key_groups)?))
         });
-        let unique = (0..key_columns.len()).collect();
-        let exchange = Some(key_columns);
-        let node = self.add_operator("GroupAggregate", detail, &input, changelog, exchange, factory);
+        let node = self.add_operator(name, detail, &input, changelog, Some(exchange), factory);
         let relation =
             Relation::plain(node, aggregate.schema.clone(), output_schema, changelog, BTreeSet::new());
         Ok(relation.with_keys(vec![unique]))
+    }
+
+    /// Columns of the partial results where two phases are wanted and possible.
+    fn partial_schema(
+        &self,
+        config: &GroupAggregateConfig,
+        input: &Relation,
+        key_columns: &[usize],
+    ) -> Result<Option<SchemaRef>> {
+        // With bundles of one row there is nothing to add up.
+        let pays = match self.options.agg_phase {
+            AggPhase::OnePhase => false,
+            AggPhase::TwoPhase => true,
+            AggPhase::Auto => {
+                self.graph.nodes[input.node].parallelism > 1 && !input.is_unique_by(key_columns)
+            }
+        };
+        if !pays || config.bundle_rows == Some(1) {
+            return Ok(None);
+        }
+        LocalGroupAggregateOperator::schema(config)
     }
 
     /// A window aggregate whose result begins with `groups`, over `key_columns` for the keys among them.

@@ -54,6 +54,18 @@ use crate::session::config::WhenNeeded;
 pub use relation::{ColumnRef, Relation};
 pub use sink::SinkTarget;
 
+/// `table.optimizer.agg-phase-strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AggPhase {
+    /// Two phases where they pay.
+    #[default]
+    Auto,
+    /// All rows go through the exchange.
+    OnePhase,
+    /// Two phases wherever states can be merged.
+    TwoPhase,
+}
+
 /// What lowering needs of the session.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
@@ -61,6 +73,8 @@ pub struct StreamOptions {
     pub parallelism: usize,
     /// `table.exec.mini-batch.size`: rows per bundle of updating aggregates; `None` for one input batch.
     pub bundle_rows: Option<usize>,
+    /// `table.optimizer.agg-phase-strategy`.
+    pub agg_phase: AggPhase,
     /// `table.exec.source.idle-timeout`.
     pub idle_timeout: Option<Duration>,
     /// `table.exec.sink.keyed-shuffle`.

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, ExtractSyntax,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-    Interval, Spanned, Subscript, TimezoneInfo, TypedString, UnaryOperator, Value, WindowFrame,
+    Interval, ObjectName, Spanned, Subscript, TimezoneInfo, TypedString, UnaryOperator, Value, WindowFrame,
     WindowFrameBound, WindowSpec, WindowType,
 };
 
@@ -244,6 +244,7 @@ impl Validator {
                             return Err(unsupported("HAVING in a call", &*name));
                         }
                         FunctionArgumentClause::Separator(_) => return Err(unsupported("SEPARATOR", &*name)),
+                        FunctionArgumentClause::JsonNullClause(_) if aggregates_json(name) => {}
                         FunctionArgumentClause::JsonNullClause(_) => {
                             return Err(unsupported("NULL or ABSENT ON NULL", &*name));
                         }
@@ -290,6 +291,12 @@ impl Validator {
         }
         Ok(())
     }
+}
+
+/// Whether a function takes `NULL ON NULL` and `ABSENT ON NULL`.
+fn aggregates_json(name: &ObjectName) -> bool {
+    let name = name.to_string();
+    name.eq_ignore_ascii_case("JSON_OBJECTAGG") || name.eq_ignore_ascii_case("JSON_ARRAYAGG")
 }
 
 fn operator(op: &BinaryOperator, node: &impl Spanned) -> Result<()> {

@@ -17,7 +17,7 @@ fn counts(set: &DistinctSet, filter: usize, slots: &[u32]) -> Vec<i64> {
 
 #[test]
 fn filters_share_a_table() {
-    let mut set = DistinctSet::new(vec![DataType::Int64], 2, false).unwrap();
+    let mut set = DistinctSet::new(vec![DataType::Int64], 2, false, false).unwrap();
     set.resize(2);
     let filter = BooleanArray::from(vec![false, true, true, true]);
     let values = ints(&[Some(7), Some(7), None, Some(8)]);
@@ -36,7 +36,7 @@ fn values_come_and_go() {
         vec![ints(&[Some(1), Some(2), Some(1)]), strings(&[Some("x"), Some("x"), Some("x")])],
     ] {
         let types = columns.iter().map(|c| c.data_type().clone()).collect();
-        let mut set = DistinctSet::new(types, 1, true).unwrap();
+        let mut set = DistinctSet::new(types, 1, true, false).unwrap();
         set.want_transitions(0);
         set.resize(1);
         let t = set.update(&[0, 0, 0], None, &columns, &[None]).unwrap();
@@ -56,7 +56,7 @@ fn values_come_and_go() {
 
 #[test]
 fn dictionary_survives_release_and_reuse_in_one_batch() {
-    let mut set = DistinctSet::new(vec![DataType::Utf8], 1, true).unwrap();
+    let mut set = DistinctSet::new(vec![DataType::Utf8], 1, true, false).unwrap();
     set.resize(2);
     let a = strings(&[Some("a"), Some("a"), Some("a"), Some("b")]);
     set.update(&[0, 0, 1, 1], Some(&[1, -1, 1, 1]), &[a], &[None]).unwrap();
@@ -72,7 +72,7 @@ fn dictionary_survives_release_and_reuse_in_one_batch() {
 
 #[test]
 fn taken_back_before_it_came() {
-    let mut set = DistinctSet::new(vec![DataType::Int64], 1, true).unwrap();
+    let mut set = DistinctSet::new(vec![DataType::Int64], 1, true, false).unwrap();
     set.resize(1);
     set.update(&[0], Some(&[-1]), &[ints(&[Some(1)])], &[None]).unwrap();
     assert_eq!(counts(&set, 0, &[0]), vec![0]);

@@ -48,6 +48,16 @@ impl GroupedState for CountState {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let counts: &Int64Array = column(columns, 0)?;
+        slots.iter().zip(counts.values()).for_each(|(s, c)| self.counts[*s as usize] += c);
+        Ok(())
+    }
+
     fn size(&self) -> usize {
         self.counts.capacity() * 8
     }
@@ -111,6 +121,19 @@ impl GroupedState for BoolState {
         for (i, s) in slots.iter().enumerate() {
             self.trues[*s as usize] = trues.value(i);
             self.falses[*s as usize] = falses.value(i);
+        }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let (trues, falses): (&Int64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
+        for (i, s) in slots.iter().enumerate() {
+            self.trues[*s as usize] += trues.value(i);
+            self.falses[*s as usize] += falses.value(i);
         }
         Ok(())
     }

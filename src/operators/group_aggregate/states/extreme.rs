@@ -1,188 +1,119 @@
-//! MIN and MAX over updating input: every value with its count, in one ordered map keyed (slot, value).
-//!
-//! One map for all groups rather than a map per group: a group of one value costs one entry. A value taken back
-//! before it came (two changes that overtook each other) has a negative count until it does and is never shown.
+//! Aggregates over the ordered multiset of a group's values: MIN and MAX over updating input, COLLECT, PERCENTILE.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int64Array};
-use arrow::datatypes::{DataType, Decimal128Type};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, ListArray, MapArray, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type};
 
-use super::value::bytes_array;
-use super::{Entries, GroupedState, Rows, column};
+use super::multiset::{End, Multiset};
+use super::{Entries, GroupedState, Rows};
 use crate::error::{Error, Result};
-use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
+use crate::functions::aggregate::percentile::interpolate;
 
-/// Which end of the values is the result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Least,
-    Greatest,
+/// What is made of the values.
+enum Finish {
+    End(End),
+    /// The values with their counts, as a map of this type.
+    Collect(DataType),
+    /// Values at these fractions of the order, as a number or as a list.
+    Percentile {
+        fractions: Vec<f64>,
+        list: bool,
+    },
 }
 
-pub(super) fn build(ty: &DataType, end: End) -> Option<Box<dyn GroupedState>> {
-    let values = match ty {
-        ty if is_ordinal(ty) => Values::Ordinals(Multiset::default()),
-        DataType::Decimal128(..) => Values::Decimals(Multiset::default()),
-        DataType::Utf8 | DataType::Binary => Values::Bytes(Multiset::default()),
-        _ => return None,
-    };
-    Some(Box::new(ExtremeState { ty: ty.clone(), end, values }))
+pub(super) fn end(ty: &DataType, end: End) -> Option<Box<dyn GroupedState>> {
+    let plain = crate::state::ordinal::is_ordinal(ty)
+        || matches!(ty, DataType::Decimal128(..) | DataType::Utf8 | DataType::Binary);
+    let values = if plain { Multiset::new(ty)? } else { return None };
+    Some(Box::new(MultisetState { values, finish: Finish::End(end) }))
 }
 
-struct ExtremeState {
-    ty: DataType,
-    end: End,
-    values: Values,
+pub(super) fn collect(ty: &DataType, out: &DataType) -> Option<Box<dyn GroupedState>> {
+    let finish = Finish::Collect(out.clone());
+    Some(Box::new(MultisetState { values: Multiset::new(ty)?, finish }))
 }
 
-enum Values {
-    Ordinals(Multiset<i64>),
-    Decimals(Multiset<i128>),
-    Bytes(Multiset<Vec<u8>>),
+pub(super) fn percentile(fractions: Vec<f64>, list: bool) -> Option<Box<dyn GroupedState>> {
+    let finish = Finish::Percentile { fractions, list };
+    Some(Box::new(MultisetState { values: Multiset::new(&DataType::Float64)?, finish }))
 }
 
-macro_rules! each_kind {
-    ($values:expr, $m:ident => $body:expr) => {
-        match $values {
-            Values::Ordinals($m) => $body,
-            Values::Decimals($m) => $body,
-            Values::Bytes($m) => $body,
-        }
-    };
+struct MultisetState {
+    values: Multiset,
+    finish: Finish,
 }
 
-struct Multiset<T> {
-    counts: BTreeMap<(u32, T), i64>,
-}
-
-impl<T> Default for Multiset<T> {
-    fn default() -> Self {
-        Multiset { counts: BTreeMap::new() }
-    }
-}
-
-impl<T: Ord + Clone + Least> Multiset<T> {
-    fn add(&mut self, slot: u32, value: T, by: i64) {
-        use std::collections::btree_map::Entry;
-        match self.counts.entry((slot, value)) {
-            Entry::Vacant(e) => {
-                e.insert(by);
-            }
-            Entry::Occupied(mut e) => {
-                *e.get_mut() += by;
-                if *e.get() == 0 {
-                    e.remove();
-                }
-            }
-        }
-    }
-
-    fn of_slot(&self, slot: u32) -> impl DoubleEndedIterator<Item = (&T, i64)> {
-        // Up to the next slot's least value: there is no greatest string.
-        let from = (slot, T::least());
-        let range = match slot.checked_add(1) {
-            Some(next) => self.counts.range(from..(next, T::least())),
-            None => self.counts.range(from..),
-        };
-        range.map(|((_, value), count)| (value, *count))
-    }
-
-    fn extreme(&self, slot: u32, end: End) -> Option<&T> {
-        let mut present = self.of_slot(slot).filter(|(_, count)| *count > 0).map(|(value, _)| value);
-        match end {
-            End::Least => present.next(),
-            End::Greatest => present.next_back(),
-        }
-    }
-
-    fn clear(&mut self, slot: u32) {
-        let values: Vec<T> = self.of_slot(slot).map(|(value, _)| value.clone()).collect();
-        for value in values {
-            self.counts.remove(&(slot, value));
-        }
-    }
-}
-
-/// The least value of a type.
-trait Least {
-    fn least() -> Self;
-}
-
-impl Least for i64 {
-    fn least() -> Self {
-        i64::MIN
-    }
-}
-
-impl Least for i128 {
-    fn least() -> Self {
-        i128::MIN
-    }
-}
-
-impl Least for Vec<u8> {
-    fn least() -> Self {
-        Vec::new()
-    }
-}
-
-impl ExtremeState {
-    fn add(&mut self, arg: &ArrayRef, mut each: impl FnMut(&mut dyn FnMut(usize, usize, i64))) -> Result<()> {
-        match &mut self.values {
-            Values::Ordinals(m) => {
-                let mut values = Vec::new();
-                to_exact_ordinals(arg, &mut values)?;
-                each(&mut |row, slot, by| m.add(slot as u32, values[row], by));
-            }
-            Values::Decimals(m) => {
-                let values = arg.as_primitive::<Decimal128Type>();
-                each(&mut |row, slot, by| m.add(slot as u32, values.value(row), by));
-            }
-            Values::Bytes(m) if self.ty == DataType::Utf8 => {
-                let values = arg.as_string::<i32>();
-                each(&mut |row, slot, by| m.add(slot as u32, values.value(row).as_bytes().to_vec(), by));
-            }
-            Values::Bytes(m) => {
-                let values = arg.as_binary::<i32>();
-                each(&mut |row, slot, by| m.add(slot as u32, values.value(row).to_vec(), by));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl GroupedState for ExtremeState {
+impl GroupedState for MultisetState {
     fn resize(&mut self, _slots: usize) {}
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()> {
-        let [arg] = args else { return Err(Error::internal("MIN and MAX take one value")) };
-        self.add(arg, |f| rows.each(arg.nulls(), f))
+        match (&self.finish, args) {
+            (Finish::End(_) | Finish::Collect(_), [arg]) => self.values.update(rows, arg, None),
+            (Finish::Percentile { .. }, [arg]) => {
+                self.values.update(rows, &cast(arg, &DataType::Float64)?, None)
+            }
+            (Finish::Percentile { .. }, [arg, times]) => {
+                let times = cast(times, &DataType::Int64)?;
+                let times: &Int64Array = times.as_primitive();
+                let counted = (0..times.len()).map(|i| times.is_valid(i) && times.value(i) > 0);
+                let counted: NullBuffer = counted.collect();
+                let arg = cast(arg, &DataType::Float64)?;
+                let numbers: &Float64Array = arg.as_primitive::<Float64Type>();
+                let nulls = NullBuffer::union(numbers.nulls(), Some(&counted));
+                let arg: ArrayRef = Arc::new(Float64Array::new(numbers.values().clone(), nulls));
+                self.values.update(rows, &arg, Some(times))
+            }
+            _ => Err(Error::internal("an aggregate over values got other arguments")),
+        }
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let end = self.end;
-        Ok(match &self.values {
-            Values::Ordinals(m) => {
-                let found: Vec<Option<i64>> = slots.iter().map(|s| m.extreme(*s, end).copied()).collect();
-                let nulls = found.iter().map(Option::is_some).collect();
-                from_ordinals(&self.ty, found.iter().map(|v| v.unwrap_or(0)).collect(), Some(nulls))?
+        match &self.finish {
+            Finish::End(end) => self.values.ends(slots, *end),
+            Finish::Collect(out) => {
+                let (DataType::Map(entry, sorted), (values, counts, lengths)) =
+                    (out, self.values.all(slots)?)
+                else {
+                    return Err(Error::internal("COLLECT gives a multiset"));
+                };
+                let DataType::Struct(fields) = entry.data_type() else {
+                    return Err(Error::internal("a multiset has entries"));
+                };
+                let counts: ArrayRef =
+                    Arc::new(Int32Array::from_iter_values(counts.iter().map(|c| *c as i32)));
+                let entries = StructArray::try_new(fields.clone(), vec![values, counts], None)?;
+                let offsets = OffsetBuffer::from_lengths(lengths);
+                Ok(Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, None, *sorted)?))
             }
-            Values::Decimals(m) => {
-                let array: Decimal128Array = slots.iter().map(|s| m.extreme(*s, end).copied()).collect();
-                Arc::new(array.with_data_type(self.ty.clone()))
+            Finish::Percentile { fractions, list } => {
+                let (values, counts, lengths) = self.values.all(slots)?;
+                let values = values.as_primitive::<Float64Type>().values();
+                let mut results: Vec<Option<f64>> = Vec::with_capacity(slots.len() * fractions.len());
+                let mut from = 0;
+                for length in &lengths {
+                    let (v, c) = (&values[from..from + length], &counts[from..from + length]);
+                    results.extend(fractions.iter().map(|f| interpolate(v, c, *f)));
+                    from += length;
+                }
+                if !list {
+                    return Ok(Arc::new(Float64Array::from(results)));
+                }
+                let nulls: NullBuffer = lengths.iter().map(|n| *n > 0).collect();
+                let offsets = OffsetBuffer::from_lengths(lengths.iter().map(|_| fractions.len()));
+                let item = Arc::new(Field::new_list_field(DataType::Float64, true));
+                let results = Arc::new(Float64Array::from(results));
+                Ok(Arc::new(ListArray::try_new(item, offsets, results, Some(nulls))?))
             }
-            Values::Bytes(m) => {
-                bytes_array(&self.ty, slots.iter().map(|s| m.extreme(*s, end).map(Vec::as_slice)))?
-            }
-        })
+        }
     }
 
     fn clear(&mut self, slots: &[u32]) {
-        for slot in slots {
-            each_kind!(&mut self.values, m => m.clear(*slot));
-        }
+        self.values.clear(slots);
     }
 
     fn write(&self, _slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -194,41 +125,14 @@ impl GroupedState for ExtremeState {
     }
 
     fn write_entries(&self) -> Result<Option<Entries>> {
-        let slots = each_kind!(&self.values, m => m.counts.keys().map(|(slot, _)| *slot).collect());
-        let counts: Int64Array = each_kind!(&self.values, m => m.counts.values().copied().collect());
-        let values = match &self.values {
-            Values::Ordinals(m) => {
-                from_ordinals(&self.ty, m.counts.keys().map(|(_, value)| *value).collect(), None)?
-            }
-            Values::Decimals(m) => {
-                let array = Decimal128Array::from_iter_values(m.counts.keys().map(|(_, value)| *value));
-                Arc::new(array.with_data_type(self.ty.clone()))
-            }
-            Values::Bytes(m) => {
-                bytes_array(&self.ty, m.counts.keys().map(|(_, value)| Some(value.as_slice())))?
-            }
-        };
-        Ok(Some(Entries { slots, columns: vec![values, Arc::new(counts)] }))
+        self.values.write_entries()
     }
 
     fn read_entries(&mut self, entries: &Entries) -> Result<()> {
-        let counts: &Int64Array = column(&entries.columns, 1)?;
-        let Some(values) = entries.columns.first().filter(|c| c.data_type() == &self.ty) else {
-            return Err(Error::internal("the state of an aggregate has other columns than it should"));
-        };
-        self.add(values, |f| {
-            for (row, slot) in entries.slots.iter().enumerate() {
-                f(row, *slot as usize, counts.value(row));
-            }
-        })
+        self.values.read_entries(entries)
     }
 
     fn size(&self) -> usize {
-        // A B-tree is about two thirds full.
-        match &self.values {
-            Values::Ordinals(m) => m.counts.len() * 36,
-            Values::Decimals(m) => m.counts.len() * 60,
-            Values::Bytes(m) => m.counts.keys().map(|(_, v)| 60 + v.len()).sum(),
-        }
+        self.values.size()
     }
 }

@@ -8,22 +8,26 @@
 //! | SUM, AVG | sum, count of values | yes |
 //! | STDDEV, VAR | count, mean, sum of squared differences | yes |
 //! | BOOL_AND, BOOL_OR | count of true, count of false | yes |
-//! | MIN, MAX over append-only input, FIRST_VALUE, LAST_VALUE | the value | no |
-//! | MIN, MAX over updating input | every value with its count, in order | yes |
+//! | MIN, MAX, FIRST_VALUE, LAST_VALUE over append-only input | the value | no |
+//! | MIN, MAX over updating input, COLLECT, PERCENTILE | every value with its count, in order | yes |
+//! | LISTAGG, ARRAY_AGG, JSON_ARRAYAGG, JSON_OBJECTAGG, SINGLE_VALUE; FIRST_VALUE, LAST_VALUE over updating input | every value, in order of arrival | yes |
 //! | any other | DataFusion's own state columns | no |
 
 mod count;
 mod extreme;
 mod moments;
+mod multiset;
 mod scratch;
+mod sequence;
 mod sum;
 mod value;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::functions::aggregate::{listagg, percentile};
 use crate::operators::group_aggregate::AggregateCall;
 
 /// The rows of one update.
@@ -70,6 +74,17 @@ impl Rows<'_> {
     }
 }
 
+impl Rows<'_> {
+    /// Whether one of the rows that pass the filter is among `those`.
+    fn any(&self, those: Option<BooleanBuffer>) -> bool {
+        let Some(those) = those else { return false };
+        match self.filter {
+            Some(filter) => (filter.values() & &those).count_set_bits() > 0,
+            None => those.count_set_bits() > 0,
+        }
+    }
+}
+
 /// Several rows of state per slot: slot and columns of each.
 pub(crate) struct Entries {
     pub(crate) slots: Vec<u32>,
@@ -98,6 +113,14 @@ pub(crate) trait GroupedState: Send {
     fn read_entries(&mut self, _entries: &Entries) -> Result<()> {
         Ok(())
     }
+    /// Whether partial results of [`GroupedState::write`] can be added up by [`GroupedState::merge`].
+    fn merges(&self) -> bool {
+        false
+    }
+    /// Adds partial results.
+    fn merge(&mut self, _slots: &[u32], _columns: &[ArrayRef]) -> Result<()> {
+        Err(Error::internal("an aggregate without partial results"))
+    }
     /// Bytes held.
     fn size(&self) -> usize;
 }
@@ -108,12 +131,16 @@ pub(crate) fn build(
     arg_types: &[DataType],
     retracts: bool,
 ) -> Result<Box<dyn GroupedState>> {
-    if let Some(state) = native(call, arg_types, retracts) {
+    if let Some(state) = native(call, arg_types, retracts)? {
         return Ok(state);
+    }
+    if call.name == "approx_distinct" {
+        return Err(Error::unsupported("APPROX_COUNT_DISTINCT is not supported in streaming mode")
+            .hint("COUNT(DISTINCT x) counts exactly"));
     }
     if retracts {
         return Err(Error::unsupported(format!("{} over updating input is not supported", call.text()))
-            .hint("aggregate the rows before they are updated, or use COUNT, SUM, AVG, MIN or MAX"));
+            .hint("aggregate the rows before they are updated, or use an aggregate of Flink's"));
     }
     if !call.expr.order_bys().is_empty() {
         return Err(Error::unsupported(format!("ORDER BY inside {} is not supported", call.text())));
@@ -121,26 +148,52 @@ pub(crate) fn build(
     Ok(Box::new(scratch::ScratchState::new(call)?))
 }
 
-/// A state of our own for the call, if there is one.
+/// A state of our own for the call, if there is one; `arg_types` are those of [`AggregateCall::value_args`].
 pub(crate) fn native(
     call: &AggregateCall,
     arg_types: &[DataType],
     retracts: bool,
-) -> Option<Box<dyn GroupedState>> {
-    use extreme::End;
+) -> Result<Option<Box<dyn GroupedState>>> {
     use moments::Moment;
+    use multiset::End;
+    use sequence::Finish;
     use value::Keep;
     let out = call.return_type();
-    match (call.name.as_str(), arg_types) {
+    if !call.expr.order_bys().is_empty() {
+        return Ok(None);
+    }
+    let sequence = |finish, nulls| sequence::build(arg_types, finish, nulls, retracts).map(Some);
+    Ok(match (call.name.as_str(), arg_types) {
         ("count", _) if *out == DataType::Int64 => Some(Box::new(count::CountState::default())),
         ("sum", [arg]) => sum::build(arg, out, false),
         ("avg" | "mean", [arg]) => sum::build(arg, out, true),
-        ("min", [arg]) if arg == out && retracts => extreme::build(arg, End::Least),
+        ("min", [arg]) if arg == out && retracts => extreme::end(arg, End::Least),
         ("min", [arg]) if arg == out => value::build(arg, Keep::Least),
-        ("max", [arg]) if arg == out && retracts => extreme::build(arg, End::Greatest),
+        ("max", [arg]) if arg == out && retracts => extreme::end(arg, End::Greatest),
         ("max", [arg]) if arg == out => value::build(arg, Keep::Greatest),
-        ("first_value", [arg]) if arg == out && !retracts => value::build(arg, Keep::First),
-        ("last_value", [arg]) if arg == out && !retracts => value::build(arg, Keep::Last),
+        ("first_value", [arg]) if arg == out && retracts => return sequence(Finish::First, false),
+        ("last_value", [arg]) if arg == out && retracts => return sequence(Finish::Last, false),
+        ("first_value", [arg]) if arg == out => value::build(arg, Keep::First),
+        ("last_value", [arg]) if arg == out => value::build(arg, Keep::Last),
+        ("single_value", [arg]) if arg == out => return sequence(Finish::Single, true),
+        ("listagg", [DataType::Utf8]) => {
+            let separator = listagg::separator(&call.args)?;
+            return sequence(Finish::Join(separator), false);
+        }
+        ("array_agg", [arg]) if matches!(out, DataType::List(item) if item.data_type() == arg) => {
+            return sequence(Finish::List(out.clone()), !call.expr.ignore_nulls());
+        }
+        ("json_arrayagg", [DataType::Utf8]) => return sequence(Finish::JsonArray, false),
+        ("__json_arrayagg_null", [DataType::Utf8]) => return sequence(Finish::JsonArray, true),
+        ("json_objectagg", [DataType::Utf8, DataType::Utf8]) => return sequence(Finish::JsonObject, true),
+        ("__json_objectagg_absent", [DataType::Utf8, DataType::Utf8]) => {
+            return sequence(Finish::JsonObject, false);
+        }
+        ("collect", [arg]) => extreme::collect(arg, out),
+        ("percentile", [_] | [_, _]) => {
+            let (fractions, list) = percentile::fractions(&call.args)?;
+            extreme::percentile(fractions, list)
+        }
         ("bool_and" | "every", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(true))),
         ("bool_or" | "any", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(false))),
         ("var_pop", [arg]) => moments::build(arg, out, Moment::VarPop),
@@ -148,7 +201,7 @@ pub(crate) fn native(
         ("stddev_pop", [arg]) => moments::build(arg, out, Moment::StddevPop),
         ("stddev" | "stddev_samp", [arg]) => moments::build(arg, out, Moment::StddevSamp),
         _ => None,
-    }
+    })
 }
 
 /// Takes the column of a snapshot that a state wrote at `at`.

@@ -139,6 +139,20 @@ impl GroupedState for IntSum {
         Ok(())
     }
 
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let (sums, counts): (&Int64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
+        for (i, s) in slots.iter().enumerate() {
+            let sum = &mut self.sums[*s as usize];
+            *sum = sum.wrapping_add(sums.value(i));
+            self.counts[*s as usize] += counts.value(i);
+        }
+        Ok(())
+    }
+
     fn size(&self) -> usize {
         (self.sums.capacity() + self.counts.capacity() + self.scratch.capacity()) * 8
     }
@@ -211,6 +225,21 @@ impl GroupedState for FloatSum {
         for (i, s) in slots.iter().enumerate() {
             self.sums[*s as usize] = sums.value(i);
             self.counts[*s as usize] = counts.value(i);
+        }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let (sums, counts): (&Float64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
+        let single = self.out == DataType::Float32 && !self.average;
+        for (i, s) in slots.iter().enumerate() {
+            let sum = self.sums[*s as usize] + sums.value(i);
+            self.sums[*s as usize] = if single { f64::from(sum as f32) } else { sum };
+            self.counts[*s as usize] += counts.value(i);
         }
         Ok(())
     }
@@ -318,6 +347,24 @@ impl GroupedState for DecimalSum {
         for (i, s) in slots.iter().enumerate() {
             let sum = (i128::from(high.value(i)) << 64) | i128::from(low.value(i) as u64);
             self.sums[*s as usize] = WideSum { sum, carry: carry.value(i), count: count.value(i) };
+        }
+        Ok(())
+    }
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        let part = |i| column::<Int64Array>(columns, i);
+        let (high, low, carry, count) = (part(0)?, part(1)?, part(2)?, part(3)?);
+        for (i, s) in slots.iter().enumerate() {
+            let value = (i128::from(high.value(i)) << 64) | i128::from(low.value(i) as u64);
+            let state = &mut self.sums[*s as usize];
+            let (sum, over) = state.sum.overflowing_add(value);
+            state.sum = sum;
+            state.carry += carry.value(i) + if over { value.signum() as i64 } else { 0 };
+            state.count += count.value(i);
         }
         Ok(())
     }

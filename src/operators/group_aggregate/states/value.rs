@@ -180,6 +180,15 @@ impl GroupedState for ValueState {
         self.update(&Rows { slots, signs: None, filter: None }, columns)
     }
 
+    fn merges(&self) -> bool {
+        // The first and the last of all subtasks depend on who sends when.
+        matches!(self.keep, Keep::Least | Keep::Greatest)
+    }
+
+    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        self.update(&Rows { slots, signs: None, filter: None }, columns)
+    }
+
     fn size(&self) -> usize {
         let bytes = |v: &Vec<Option<Vec<u8>>>| {
             v.capacity() * size_of::<Option<Vec<u8>>>() + v.iter().flatten().map(Vec::capacity).sum::<usize>()
