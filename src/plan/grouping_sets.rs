@@ -6,11 +6,15 @@
 //! ```
 //!
 //! DataFusion tells sets apart by the keys they leave out, so that a set written twice would count its rows twice.
+//! Keys that are computed become columns of a projection below: its optimizer loses their names inside sets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, lit};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result as DfResult};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, lit};
 
 use crate::error::Result;
 
@@ -21,20 +25,56 @@ use crate::error::Result;
 pub fn settle_grouping_sets(plan: LogicalPlan) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
-        let [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] = aggregate.group_expr.as_slice() else {
-            return Ok(Transformed::no(node));
-        };
-        let groups = match sets.as_slice() {
-            [only] => only.clone(),
-            sets => match told_apart(sets) {
-                Some(sets) => vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))],
-                None => return Ok(Transformed::no(node)),
-            },
-        };
-        let settled = Aggregate::try_new(aggregate.input.clone(), groups, aggregate.aggr_expr.clone())?;
-        Ok(Transformed::yes(LogicalPlan::Aggregate(settled)))
+        if let [Expr::GroupingSet(_)] = aggregate.group_expr.as_slice()
+            && let Some(over_columns) = with_key_columns(aggregate)?
+        {
+            return Ok(Transformed::yes(settle_node(LogicalPlan::Aggregate(over_columns))?.data));
+        }
+        settle_node(node)
     })?;
     Ok(settled.data)
+}
+
+fn settle_node(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
+    let [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] = aggregate.group_expr.as_slice() else {
+        return Ok(Transformed::no(node));
+    };
+    let groups = match sets.as_slice() {
+        [only] => only.clone(),
+        sets => match told_apart(sets) {
+            Some(sets) => vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))],
+            None => return Ok(Transformed::no(node)),
+        },
+    };
+    let settled = Aggregate::try_new(aggregate.input.clone(), groups, aggregate.aggr_expr.clone())?;
+    Ok(Transformed::yes(LogicalPlan::Aggregate(settled)))
+}
+
+/// The aggregate over a projection that computes its keys, `None` if all of them are columns.
+fn with_key_columns(aggregate: &Aggregate) -> DfResult<Option<Aggregate>> {
+    let keys: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+    let computed: Vec<Expr> = keys.into_iter().filter(|k| !matches!(k, Expr::Column(_))).collect();
+    if computed.is_empty() {
+        return Ok(None);
+    }
+    let column = |key: &Expr| Column::from_name(key.schema_name().to_string());
+    let mut exprs: Vec<Expr> = aggregate.input.schema().columns().into_iter().map(Expr::Column).collect();
+    exprs.extend(computed.iter().map(|k| k.clone().alias(column(k).name)));
+    let input = LogicalPlanBuilder::from(aggregate.input.clone()).project(exprs)?.build()?;
+    let to_columns = |e: Expr| {
+        e.transform_down(|e| {
+            Ok(if computed.contains(&e) {
+                Transformed::new(Expr::Column(column(&e)), true, TreeNodeRecursion::Jump)
+            } else {
+                Transformed::no(e)
+            })
+        })
+        .data()
+    };
+    let groups = aggregate.group_expr.iter().cloned().map(to_columns).collect::<DfResult<Vec<_>>>()?;
+    let calls = aggregate.aggr_expr.iter().cloned().map(to_columns).collect::<DfResult<Vec<_>>>()?;
+    Ok(Some(Aggregate::try_new(Arc::new(input), groups, calls)?))
 }
 
 /// The sets with a constant key more in those that stood there before; `None` if all are different.

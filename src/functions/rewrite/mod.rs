@@ -142,11 +142,32 @@ fn rewrite_body(body: &mut SetExpr) -> Result<()> {
     }
 }
 
+/// `ROLLUP (a, (b, c))` and `CUBE (a, (b, c))` as the grouping sets that they mean: the planner takes single keys only.
+fn spell_out(key: &mut Expr) {
+    let composite = |parts: &[Vec<Expr>]| parts.iter().any(|p| p.len() > 1);
+    let sets: Vec<Vec<Expr>> = match key {
+        Expr::Rollup(parts) if composite(parts) => {
+            (0..=parts.len()).rev().map(|n| parts.iter().take(n).flatten().cloned().collect()).collect()
+        }
+        // Larger ones than any planner takes are left to it.
+        Expr::Cube(parts) if composite(parts) && parts.len() <= 16 => (0..1_u32 << parts.len())
+            .map(|left_out| {
+                let has = |i: usize| left_out >> (parts.len() - 1 - i) & 1 == 0;
+                let kept = parts.iter().enumerate().filter(|(i, _)| has(*i));
+                kept.flat_map(|(_, part)| part.iter().cloned()).collect()
+            })
+            .collect(),
+        _ => return,
+    };
+    *key = Expr::GroupingSets(sets);
+}
+
 /// `GROUP BY (a, b)` means the keys a and b, `GROUP BY ()` one group of all rows. Seen before tuples become rows.
 fn spread_group_keys(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
             let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return };
+            keys.iter_mut().for_each(spell_out);
             if !keys.iter().any(|k| matches!(k, Expr::Tuple(_))) {
                 return;
             }

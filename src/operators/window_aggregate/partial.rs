@@ -147,7 +147,13 @@ impl PartialSet {
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         self.touched = false;
         Ok(match &mut self.keys {
-            Some(keys) => keys.emit(EmitTo::All)?,
+            Some(keys) => {
+                let groups = keys.len();
+                let columns = keys.emit(EmitTo::All)?;
+                // With several keys DataFusion leaves its hash table full of groups that are gone.
+                keys.clear_shrink(groups);
+                columns
+            }
             None => Vec::new(),
         })
     }
