@@ -10,6 +10,8 @@ use crate::operators::harness::{OperatorHarness, check, failure, materialize};
 
 mod flink;
 mod model;
+mod phases;
+mod values;
 
 fn schema(types: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(types.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect::<Vec<_>>()))

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
 
-type Groups = BTreeMap<&'static str, Vec<Option<i64>>>;
+pub(super) type Groups = BTreeMap<&'static str, Vec<Option<i64>>>;
 
-fn show(v: Option<i64>) -> String {
+pub(super) fn show(v: Option<i64>) -> String {
     v.map_or("null".to_owned(), |v| v.to_string())
 }
 
 /// A script, and the groups at its end.
-fn script(dice: &mut Dice, retracts: bool) -> (String, Groups) {
+pub(super) fn script(dice: &mut Dice, retracts: bool) -> (String, Groups) {
     let mut groups = Groups::new();
     let mut lines = Vec::new();
     let parallelisms = ["", "x1", "x2", "x4"];
@@ -50,7 +50,7 @@ fn script(dice: &mut Dice, retracts: bool) -> (String, Groups) {
     (lines.join("\n"), groups)
 }
 
-fn expected(groups: &Groups) -> Vec<String> {
+pub(super) fn expected(groups: &Groups) -> Vec<String> {
     let mut lines: Vec<String> = groups
         .iter()
         .map(|(key, values)| {
