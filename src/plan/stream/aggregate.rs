@@ -89,7 +89,7 @@ impl StreamPlanner {
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
             merges_partials: false,
-            ttl_ms: None,
+            ttl_ms: self.state_ttl(&aggregate.input),
             emit_default_row_on_end: true,
         };
         config.validate()?;

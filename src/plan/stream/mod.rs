@@ -13,9 +13,9 @@
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
+mod grouping_sets;
 mod join;
 mod normalize;
-mod grouping_sets;
 mod rank;
 mod relation;
 mod set_operation;
