@@ -225,6 +225,14 @@ impl RelationPlanner for UnnestPlanner {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<RelationPlanning> {
+        if let TableFactor::Function { lateral: true, name, args, .. } = &relation {
+            let called = args.first().map_or_else(|| name.to_string(), ToString::to_string);
+            let start = name.span().start;
+            return Err(Error::unsupported(format!("the table function {called} is not known"))
+                .hint("LATERAL takes a sub-query; collections are joined by CROSS JOIN UNNEST(a) AS u(x)")
+                .at(Location { line: start.line, column: start.column })
+                .into());
+        }
         let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = &relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };

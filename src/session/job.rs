@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::ExecutionProps;
@@ -196,6 +196,12 @@ impl Execution {
         let plan = settle_grouping_sets(plan.clone())?;
         let plan = if self.batch { lower_to_batch(plan)? } else { plan };
         let optimized = self.state.optimize(&plan)?;
+        if optimized.exists(|p| Ok(matches!(p, LogicalPlan::Subquery(_))))? {
+            return Err(Error::unsupported(
+                "a LATERAL sub-query that cannot be made a join is not supported",
+            )
+            .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
+        }
         if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
     }
 
