@@ -159,7 +159,7 @@ impl StreamPlanner {
             LogicalPlan::Join(join) => self.lower_join(join, None),
             LogicalPlan::Sort(sort) => self.lower_sort(sort),
             LogicalPlan::Limit(limit) => self.lower_limit(limit),
-            LogicalPlan::Window(_) => Err(not_yet("an OVER window")),
+            LogicalPlan::Window(window) => self.lower_row_numbers(window),
             LogicalPlan::Unnest(_) => Err(not_yet("UNNEST")),
             LogicalPlan::Distinct(_) => Err(not_yet("DISTINCT ON")),
             other => Err(not_yet(&other.display().to_string())),

@@ -60,6 +60,9 @@ pub(super) struct Rank {
     pub(super) rank: Option<(Option<TableReference>, FieldRef)>,
 }
 
+/// All ranks.
+const UNBOUNDED: u64 = u64::MAX;
+
 /// Order by processing time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -175,6 +178,8 @@ pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
             Some(bound) => bound,
             None => return Err(Error::internal("a rank bound got lost")),
         },
+        // Every row has a number, as in an OVER window.
+        (None, 0) if start == 1 => Bound::Constant(UNBOUNDED),
         (None, 0) => {
             return Err(Error::unsupported(
                 "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
@@ -389,6 +394,27 @@ impl StreamPlanner {
         self.add_projection(&exprs, schema, relation, None)
     }
 
+    /// ROW_NUMBER without a bound: every row goes on, and its number changes as rows come before it.
+    pub(super) fn lower_row_numbers(&mut self, window: &Window) -> Result<Relation> {
+        let function = rank_function(window)?;
+        let rank_at = window.schema.fields().len() - 1;
+        let (qualifier, field) = window.schema.qualified_field(rank_at);
+        let by_arrival = by_arrival(&function.order_by, &window.input)?;
+        let mut input = self.lower(&window.input)?;
+        input.schema = window.input.schema().clone();
+        let rank = Rank {
+            name: "Rank",
+            start: 1,
+            end: Bound::Constant(UNBOUNDED),
+            partition: function.partition_by.clone(),
+            order: if by_arrival.is_some() { Vec::new() } else { function.order_by.clone() },
+            by_arrival,
+            columns: (0..rank_at).collect(),
+            rank: Some((qualifier.cloned(), Arc::clone(field))),
+        };
+        self.lower_rank(input, rank)
+    }
+
     pub(super) fn lower_rank(&mut self, input: Relation, rank: Rank) -> Result<Relation> {
         let input = self.materialize(input)?;
         // The processing time is the order of arrival.
@@ -568,6 +594,7 @@ fn describe(config: &TopNConfig, schema: &DFSchema) -> String {
     let list = |names: Vec<String>| names.join(", ");
     let strategy = if config.input_retracts { "RetractStrategy" } else { "AppendFastStrategy" };
     let range = match config.end {
+        RankEnd::Constant(UNBOUNDED) => format!("rankStart={}", config.start),
         RankEnd::Constant(end) => format!("rankStart={}, rankEnd={end}", config.start),
         RankEnd::Column(column) => format!("rankStart={}, rankEnd={}", config.start, name(&column)),
     };
