@@ -4,13 +4,14 @@
 //! arrow_alone json FILE COLUMNS       decode JSON lines into batches of 8,192 rows; COLUMNS is `all` or a,b,c
 //! arrow_alone parquet FILE COLUMNS    the same rows, held in memory, encoded as Parquet with zstd
 //! arrow_alone topic BROKER NAME N     create a Kafka topic of N partitions for the measurements
+//! arrow_alone tpch FOLDER SCALE       write the tables of TPC-H as text, columns separated by `|`
 //! ```
 //!
 //! Prints one JSON object: rows, bytes of JSON, CPU seconds of the measured part (of this one thread).
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -31,8 +32,11 @@ fn main() -> Result<()> {
         ["json", file, columns] => json(file, columns),
         ["parquet", file, columns] => parquet(file, columns),
         ["topic", broker, name, partitions] => topic(broker, name, partitions.parse()?),
+        ["tpch", folder, scale] => tpch(folder, scale.parse()?),
         _ => {
-            println!("usage: arrow_alone json|parquet FILE COLUMNS, or topic BROKER NAME PARTITIONS");
+            println!(
+                "usage: arrow_alone json|parquet FILE COLUMNS, topic BROKER NAME PARTITIONS, or tpch FOLDER SCALE"
+            );
             Ok(())
         }
     }
@@ -129,4 +133,25 @@ fn topic(broker: &str, name: &str, partitions: i32) -> Result<()> {
         result.map_err(|(topic, code)| format!("{topic}: {code}"))?;
     }
     Ok(())
+}
+
+/// The eight tables, a file each.
+fn tpch(folder: &str, scale: f64) -> Result<()> {
+    use tpchgen::generators as g;
+    fn write<T: std::fmt::Display>(folder: &str, name: &str, rows: impl Iterator<Item = T>) -> Result<()> {
+        let mut out = BufWriter::new(File::create(format!("{folder}/{name}.csv"))?);
+        for row in rows {
+            // Each line ends with a delimiter too many.
+            writeln!(out, "{}", row.to_string().trim_end_matches('|'))?;
+        }
+        Ok(out.flush()?)
+    }
+    write(folder, "region", g::RegionGenerator::default().iter())?;
+    write(folder, "nation", g::NationGenerator::default().iter())?;
+    write(folder, "supplier", g::SupplierGenerator::new(scale, 1, 1).iter())?;
+    write(folder, "part", g::PartGenerator::new(scale, 1, 1).iter())?;
+    write(folder, "partsupp", g::PartSuppGenerator::new(scale, 1, 1).iter())?;
+    write(folder, "customer", g::CustomerGenerator::new(scale, 1, 1).iter())?;
+    write(folder, "orders", g::OrderGenerator::new(scale, 1, 1).iter())?;
+    write(folder, "lineitem", g::LineItemGenerator::new(scale, 1, 1).iter())
 }
