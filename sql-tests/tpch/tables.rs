@@ -1,5 +1,6 @@
 //! The eight tables of TPC-H, at a scale of a few thousand lines.
 
+use std::collections::HashSet;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tpchgen::generators as g;
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) columns: Vec<(&'static str, LogicalType)>,
-    /// Columns of the primary key: the first so many are not always it.
+    /// Columns of the primary key.
     pub(crate) key: &'static [&'static str],
     pub(crate) rows: RecordBatch,
 }
@@ -46,6 +47,7 @@ impl Table {
 pub(crate) fn generate(scale: f64) -> Vec<Table> {
     let text = || LogicalType::string().root;
     let decimal = || TypeRoot::Decimal(15, 2);
+    let mut pairs = HashSet::new();
     let (big, int, date) = (TypeRoot::BigInt, TypeRoot::Int, TypeRoot::Date);
     vec![
         Table::new(
@@ -105,7 +107,11 @@ pub(crate) fn generate(scale: f64) -> Vec<Table> {
                 ("ps_comment", text()),
             ],
             &["ps_partkey", "ps_suppkey"],
-            g::PartSuppGenerator::new(scale, 1, 1).iter().map(|r| r.to_string()),
+            // With so few suppliers a part gets some of them twice, which the key does not allow.
+            g::PartSuppGenerator::new(scale, 1, 1)
+                .iter()
+                .filter(|r| pairs.insert((r.ps_partkey, r.ps_suppkey)))
+                .map(|r| r.to_string()),
         ),
         Table::new(
             "customer",
