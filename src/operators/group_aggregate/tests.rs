@@ -366,7 +366,7 @@ fn other_aggregates_on_append_only_input() {
     );
     c.input_retracts = true;
     let e = GroupAggregateOperator::new(c, KeyGroupRange::ALL).unwrap_err();
-    assert!(e.message().contains("first_value(v@1) over updating input is not supported"), "{}", e.message());
+    assert!(e.message().contains("bit_or(v@1) over updating input is not supported"), "{}", e.message());
 }
 
 #[test]

@@ -168,9 +168,9 @@ fn groups_expire() {
          -U a 1 1 1 1 1 1
          +U a 2 2 3 1 1 2
          | 1 x2
+         +I b 1 1 3 3 3 3
          -U a 2 2 3 1 1 2
          +U a 3 3 6 2 1 3
-         +I b 1 1 3 3 3 3
          +I b 1 1 4 4 4 4",
     );
     assert_eq!(h.metrics().state_entries, 1);

@@ -167,8 +167,8 @@ fn a_value_taken_back_too_early_is_owed() {
     check(
         &mut harness(c),
         "+I a 1
-         -D a 2
          +I a 3
+         -D a 2
 
          | 1 x4
          +I a 2
