@@ -16,6 +16,7 @@ pub mod grouping_sets;
 pub mod insert;
 pub mod nested;
 pub mod net_rows_exec;
+pub mod nullability;
 pub mod reader_exec;
 pub mod select_names;
 pub mod set_operation;

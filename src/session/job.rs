@@ -27,6 +27,7 @@ use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::grouping_sets::settle_grouping_sets;
+use crate::plan::nullability::settle_nullability;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
@@ -202,7 +203,7 @@ impl Execution {
             )
             .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
         }
-        if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
+        if self.batch { Ok(optimized) } else { prune_unnests(settle_nullability(optimized)?) }
     }
 
     /// The batch plan of an optimized plan.

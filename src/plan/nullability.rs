@@ -1,0 +1,36 @@
+//! Which columns can be NULL in a stream.
+//!
+//! A plan's UNION keeps the schema it was made with, also when the optimizer has put an outer join below it: batch
+//! never sees the NULLs of that join where they cannot be, a stream does until the other side has come.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{LogicalPlan, Union};
+
+use crate::error::Result;
+
+/// The plan with every schema as its inputs now are.
+///
+/// # Errors
+/// From DataFusion, if a schema cannot be made again.
+pub fn settle_nullability(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let settled = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Union(Union { inputs, schema }) = node else {
+            return Ok(Transformed::yes(node.recompute_schema()?));
+        };
+        let fields = schema
+            .iter()
+            .enumerate()
+            .map(|(i, (qualifier, field))| {
+                let nullable =
+                    field.is_nullable() || inputs.iter().any(|p| p.schema().field(i).is_nullable());
+                (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
+            })
+            .collect();
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
+        Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema })))
+    })?;
+    Ok(settled.data)
+}
