@@ -47,9 +47,12 @@ async fn simplify_settings(case: &mut Case, runs: &mut usize) {
         change(&mut attempt);
         attempts.push(attempt);
     };
-    with(&|c| c.settings = super::run::Settings { parallelism: 1, bundle: None, restart: None });
+    with(&|c| {
+        c.settings = super::run::Settings { parallelism: 1, bundle: None, phases: "ONE_PHASE", restart: None }
+    });
     with(&|c| c.settings.restart = None);
     with(&|c| c.settings.bundle = None);
+    with(&|c| c.settings.phases = "ONE_PHASE");
     with(&|c| c.settings.parallelism = 1);
     for attempt in attempts {
         if format!("{:?}", attempt.settings) != format!("{:?}", case.settings) && fails(&attempt, runs).await

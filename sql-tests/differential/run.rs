@@ -22,6 +22,8 @@ use super::tables::Table;
 pub(crate) struct Settings {
     pub(crate) parallelism: usize,
     pub(crate) bundle: Option<usize>,
+    /// Not left to the planner: it decides by the parallelism, and a job goes on at another one.
+    pub(crate) phases: &'static str,
     /// Batches of each split before a snapshot, and the parallelism that goes on from it.
     pub(crate) restart: Option<(usize, usize)>,
 }
@@ -45,6 +47,7 @@ impl Case {
         let settings = Settings {
             parallelism: *r.pick(&[1, 1, 2, 4]),
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
+            phases: *r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
             restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
         };
         Case { tables, query, settings }
@@ -88,6 +91,7 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
         ("parallelism.default".to_owned(), parallelism.to_string()),
         ("table.local-time-zone".to_owned(), "UTC".to_owned()),
     ];
+    config.push(("table.optimizer.agg-phase-strategy".to_owned(), case.settings.phases.to_owned()));
     if let (Some(rows), "streaming") = (case.settings.bundle, mode) {
         config.push(("table.exec.mini-batch.size".to_owned(), rows.to_string()));
     }

@@ -1,7 +1,8 @@
-//! Which columns can be NULL in a stream.
+//! Which columns can be NULL once the optimizer has done its work.
 //!
-//! A plan's UNION keeps the schema it was made with, also when the optimizer has put an outer join below it: batch
-//! never sees the NULLs of that join where they cannot be, a stream does until the other side has come.
+//! A plan's UNION keeps the schema it was made with, also when a scalar sub-query below it has become an outer join. A
+//! stream then meets NULLs, until the other side has come, in columns that have none; batch refuses the plan where an
+//! aggregate of the union finds another schema than it was told.
 
 use std::sync::Arc;
 

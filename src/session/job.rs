@@ -196,14 +196,14 @@ impl Execution {
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
         let plan = settle_grouping_sets(plan.clone())?;
         let plan = if self.batch { lower_to_batch(plan)? } else { plan };
-        let optimized = self.state.optimize(&plan)?;
+        let optimized = settle_nullability(self.state.optimize(&plan)?)?;
         if optimized.exists(|p| Ok(matches!(p, LogicalPlan::Subquery(_))))? {
             return Err(Error::unsupported(
                 "a LATERAL sub-query that cannot be made a join is not supported",
             )
             .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
         }
-        if self.batch { Ok(optimized) } else { prune_unnests(settle_nullability(optimized)?) }
+        if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
     }
 
     /// The batch plan of an optimized plan.
