@@ -47,7 +47,7 @@ impl Case {
         let settings = Settings {
             parallelism: *r.pick(&[1, 1, 2, 4]),
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
-            phases: *r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
+            phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
             restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
         };
         Case { tables, query, settings }

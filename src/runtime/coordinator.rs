@@ -234,6 +234,9 @@ impl Coordinator {
         }
 
         let restore = self.options.restore.clone();
+        if let Some(snapshot) = &restore {
+            check_places(snapshot, &graph)?;
+        }
         let mut specs = Vec::new();
         for (c, nodes) in chains.iter().enumerate() {
             specs.push(
@@ -530,4 +533,17 @@ fn spilling(
         range: context.key_groups,
     };
     Box::new(SpillingOperator::new(operator, config, memory.share()))
+}
+
+/// State that no operator of the plan would take up must not be dropped in silence.
+fn check_places(snapshot: &JobSnapshot, graph: &StreamGraph) -> Result<()> {
+    let has_rows = |tables: &OperatorSnapshot| tables.values().flatten().any(|part| part.rows.num_rows() > 0);
+    let known = |uid: &String| graph.nodes.iter().any(|node| &node.uid == uid);
+    match snapshot.operators.iter().find(|(uid, tables)| has_rows(tables) && !known(uid)) {
+        None => Ok(()),
+        Some((uid, _)) => {
+            Err(Error::validation(format!("the plan has no operator {uid}, whose state is in the snapshot"))
+                .hint("the query has changed since; EXPLAIN shows the operators' uids"))
+        }
+    }
 }

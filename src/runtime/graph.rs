@@ -87,6 +87,7 @@ pub enum UpdateBefore {
 }
 
 /// What a node does.
+#[expect(clippy::large_enum_variant, reason = "a handful of nodes per job, never moved in a loop")]
 pub enum NodeKind {
     /// Reads.
     Source {
@@ -177,17 +178,17 @@ impl StreamGraph {
                 };
             }
         }
-        for id in 0..self.nodes.len() {
+        for (id, needed) in needed.into_iter().enumerate() {
             let node = &self.nodes[id];
             // Who only hands on sends what comes, also when another consumer of its input asked for it.
             let hands_on = !node.inputs.is_empty()
                 && node.inputs.iter().all(|e| e.update_before == UpdateBefore::Inherit)
                 && node.inputs.iter().any(|e| self.nodes[e.from].changelog.update_before);
             let sent = node.changelog.update_before;
-            self.nodes[id].changelog.update_before &= needed[id] || hands_on;
+            self.nodes[id].changelog.update_before &= needed || hands_on;
             if let NodeKind::Source { spec, .. } = &mut self.nodes[id].kind {
                 // Its reader sends what the topic or file holds.
-                spec.drop_update_before = sent && !needed[id];
+                spec.drop_update_before = sent && !needed;
             }
         }
     }

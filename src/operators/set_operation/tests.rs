@@ -272,9 +272,9 @@ fn agrees_with_a_model() {
         script.push('.');
         for kind in kinds {
             let mut expected = Vec::new();
-            for value in 0..6 {
+            for (value, (left, right)) in counts[0].iter().zip(counts[1]).enumerate() {
                 let shown = if value == 0 { "null".to_owned() } else { value.to_string() };
-                for _ in 0..kind.copies([counts[0][value], counts[1][value]]) {
+                for _ in 0..kind.copies([*left, right]) {
                     expected.push(format!("{shown} x"));
                 }
             }

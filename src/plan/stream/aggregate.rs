@@ -98,6 +98,7 @@ impl StreamPlanner {
         let changelog =
             if input.changelog.is_append_only() { ChangelogMode::UPDATES } else { ChangelogMode::ALL };
         let unique = (0..key_columns.len()).collect();
+        let uid = self.uid("GroupAggregate", &detail, &[input.node]);
         let (name, input, exchange, config) = match self.partial_schema(&config, &input, &key_columns)? {
             None => ("GroupAggregate", input, key_columns, config),
             Some(physical) => {
@@ -120,6 +121,8 @@ impl StreamPlanner {
             Ok(Box::new(GroupAggregateOperator::new(config, subtask.key_groups)?))
         });
         let node = self.add_operator(name, detail, &input, changelog, Some(exchange), factory);
+        // The state is the same in one phase and in two, so that a job may go on at another parallelism.
+        self.graph.nodes[node].uid = uid;
         let relation =
             Relation::plain(node, aggregate.schema.clone(), output_schema, changelog, BTreeSet::new());
         Ok(relation.with_keys(vec![unique]))
@@ -205,6 +208,7 @@ impl StreamPlanner {
         };
         // Two phases pay where an exchange stands between: it then carries a row per key and slice instead of all.
         let two_phase = self.options.parallelism > 1 && !config.input_retracts && !window.is_attached();
+        let uid = self.uid("WindowAggregate", &detail, &[input.node]);
         let node = if two_phase {
             let local = WindowAggregateConfig { phase: WindowPhase::Local, ..config.clone() };
             let partial = local.partial_schema()?;
@@ -237,6 +241,8 @@ impl StreamPlanner {
                 build(config),
             )
         };
+        // As for group aggregates: the state is the same in one phase and in two.
+        self.graph.nodes[node].uid = uid;
         let plain = Relation::plain(
             node,
             aggregate.schema.clone(),

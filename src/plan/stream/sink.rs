@@ -164,7 +164,10 @@ impl StreamPlanner {
         let needed = match self.options.upsert_materialize {
             WhenNeeded::None => false,
             WhenNeeded::Force => true,
-            WhenNeeded::Auto => !fit.covered && !(inserts && strategy == Some(ConflictStrategy::Deduplicate)),
+            WhenNeeded::Auto => {
+                let last_one_wins = inserts && strategy == Some(ConflictStrategy::Deduplicate);
+                !(fit.covered || last_one_wins)
+            }
         };
         if !needed {
             return Ok(fit);

@@ -198,7 +198,7 @@ impl SequenceState {
         Ok((self.columns(&numbers)?, lengths))
     }
 
-    fn texts<'a>(columns: &'a [ArrayRef], at: usize) -> Result<&'a StringArray> {
+    fn texts(columns: &[ArrayRef], at: usize) -> Result<&StringArray> {
         columns
             .get(at)
             .and_then(|c| c.as_string_opt::<i32>())
