@@ -112,6 +112,8 @@ pub fn datafusion_options(config: &SessionConfig) -> Result<ConfigOptions> {
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.optimizer.max_passes = 3;
+    // It loses the group of NULL: SELECT DISTINCT a … ORDER BY a LIMIT 1.
+    options.optimizer.enable_topk_aggregation = false;
     Ok(options)
 }
 
