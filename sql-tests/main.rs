@@ -5,6 +5,7 @@
 //! | [`files`] | every `.slt` file of this folder, in batch and in streaming at several parallelisms and bundle sizes |
 //! | [`quickstart`] | `data/quickstart.sql` as a new user runs it |
 //! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
+//! | [`changelog_modes`] | what kinds of changes each operator sends |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
@@ -14,6 +15,7 @@
 
 mod e2e {
     pub(crate) mod bad_input;
+    pub(crate) mod changelog_modes;
     pub(crate) mod files;
     pub(crate) mod pipelines;
     pub(crate) mod quickstart;
