@@ -26,10 +26,10 @@ const CASES: &[(&str, &str)] = &[
         "INSERT INTO hole SELECT k, COUNT(*) FROM a GROUP BY k HAVING COUNT(*) > 1",
         "Calc[I,UA,D] GroupAggregate[I,UB,UA] Source[I]",
     ),
-    // One on the key holds for both halves.
+    // One on the key goes below.
     (
         "INSERT INTO hole SELECT k, n FROM (SELECT k, COUNT(*) AS n FROM a GROUP BY k) WHERE k > 1",
-        "Calc[I,UA] GroupAggregate[I,UA] Source[I]",
+        "Calc[I,UA] GroupAggregate[I,UA] Calc[I] Source[I]",
     ),
     (
         "SELECT n, COUNT(*) FROM (SELECT k, COUNT(*) AS n FROM a GROUP BY k) GROUP BY n",

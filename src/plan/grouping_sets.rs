@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  GROUPING SETS (())            ─►  no GROUP BY: one row also over no rows
-//!  GROUPING SETS ((a), (a), ())  ─►  GROUPING SETS ((a), (a, '__again_1'), ())
+//!  GROUPING SETS ((a), (a), ())  ─►  GROUPING SETS ((a), (a, always '__again_1'), ())
 //! ```
 //!
 //! DataFusion tells sets apart by the keys they leave out, so that a set written twice would count its rows twice.
@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result as DfResult};
+use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, lit};
 
@@ -42,7 +43,7 @@ fn settle_node(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     };
     let groups = match sets.as_slice() {
         [only] => only.clone(),
-        sets => match told_apart(sets) {
+        sets => match told_apart(sets, aggregate.input.schema()) {
             Some(sets) => vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))],
             None => return Ok(Transformed::no(node)),
         },
@@ -77,8 +78,8 @@ fn with_key_columns(aggregate: &Aggregate) -> DfResult<Option<Aggregate>> {
     Ok(Some(Aggregate::try_new(Arc::new(input), groups, calls)?))
 }
 
-/// The sets with a constant key more in those that stood there before; `None` if all are different.
-fn told_apart(sets: &[Vec<Expr>]) -> Option<Vec<Vec<Expr>>> {
+/// The sets with a key more in those that stood there before; `None` if all are different.
+fn told_apart(sets: &[Vec<Expr>], schema: &DFSchema) -> Option<Vec<Vec<Expr>>> {
     let mut seen: HashMap<Vec<String>, usize> = HashMap::new();
     let mut repeated = false;
     let apart = sets
@@ -92,10 +93,23 @@ fn told_apart(sets: &[Vec<Expr>]) -> Option<Vec<Vec<Expr>>> {
             let mut set = set.clone();
             if *times > 1 {
                 repeated = true;
-                set.push(lit(format!("__again_{}", *times - 1)));
+                set.push(constant(&format!("__again_{}", *times - 1), schema));
             }
             set
         })
         .collect();
     repeated.then_some(apart)
+}
+
+/// A value that is always `text` without being a literal: of a literal key DataFusion believes that its column in the result is
+/// constant, and so sorted, but it is NULL for the other sets.
+fn constant(text: &str, schema: &DFSchema) -> Expr {
+    match schema.columns().into_iter().next() {
+        None => lit(text),
+        Some(column) => Expr::Case(Case {
+            expr: None,
+            when_then_expr: vec![(Box::new(Expr::Column(column).is_null()), Box::new(lit(text)))],
+            else_expr: Some(Box::new(lit(text))),
+        }),
+    }
 }
