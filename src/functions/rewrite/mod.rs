@@ -80,7 +80,22 @@ fn rewrite_node(expr: &mut Expr) -> Result<()> {
         Expr::Value(_) | Expr::TypedString(_) => literal::rewrite(expr),
         Expr::Interval(_) => interval::rewrite(expr),
         Expr::Like { .. } | Expr::SimilarTo { .. } => patterns::rewrite(expr),
-        _ => calls::rewrite(expr),
+        _ => {
+            settle_filter(expr);
+            calls::rewrite(expr)
+        }
+    }
+}
+
+/// `FILTER (WHERE c)` takes no row of which `c` is NULL; DataFusion's `COUNT(*)` looks at the bits under the NULLs.
+fn settle_filter(expr: &mut Expr) {
+    if let Expr::Function(call) = expr
+        && let Some(filter) = call.filter.take()
+    {
+        call.filter = Some(match *filter {
+            Expr::IsTrue(_) => filter,
+            other => Box::new(Expr::IsTrue(Box::new(Expr::Nested(Box::new(other))))),
+        });
     }
 }
 

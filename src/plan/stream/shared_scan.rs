@@ -176,14 +176,20 @@ impl StreamPlanner {
         self.survey_scans(plan, None)
     }
 
-    /// `above` is the predicate of a filter right above the plan.
+    /// `above` is the predicate of a filter above the plan with nothing but chosen columns in between, over the plan's
+    /// columns.
     fn survey_scans(&mut self, plan: &LogicalPlan, above: Option<&Expr>) -> Result<()> {
         let Some(found) = scan_use(plan)? else {
-            let predicate = match plan {
-                LogicalPlan::Filter(filter) => Some(&filter.predicate),
+            let below = match (plan, above) {
+                (LogicalPlan::Filter(filter), _) => Some(filter.predicate.clone()),
+                (LogicalPlan::Projection(projection), Some(predicate))
+                    if projection.expr.iter().all(|e| matches!(e, Expr::Column(_))) =>
+                {
+                    Some(substitute(predicate, &projection.schema, &projection.expr)?)
+                }
                 _ => None,
             };
-            return plan.inputs().into_iter().try_for_each(|input| self.survey_scans(input, predicate));
+            return plan.inputs().into_iter().try_for_each(|input| self.survey_scans(input, below.as_ref()));
         };
         let mut filters_behind = Vec::new();
         if let (Some(node), Some(predicate)) = (found.watermark, above) {
