@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod context;
 mod declared_table;
+pub mod forget_order;
 pub mod grouping_sets;
 pub mod insert;
 pub mod nested;
@@ -25,5 +26,6 @@ pub mod stream;
 pub mod table;
 mod unknown_column;
 pub mod unnest;
+pub mod unnest_keys;
 pub mod watermark;
 pub mod window_tvf;

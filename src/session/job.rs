@@ -11,8 +11,11 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig as DataFusionConfig;
@@ -26,12 +29,14 @@ use crate::error::{Error, Location, Result};
 use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::forget_order::ForgetOrder;
 use crate::plan::grouping_sets::settle_grouping_sets;
 use crate::plan::nullability::settle_nullability;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::plan::unnest::prune_unnests;
+use crate::plan::unnest_keys::EndKeysAtUnnest;
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
@@ -119,6 +124,30 @@ pub fn datafusion_options(config: &SessionConfig) -> Result<ConfigOptions> {
     Ok(options)
 }
 
+/// DataFusion's rules for logical plans, as far as they are used, and own ones.
+fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
+    for rule in Optimizer::new().rules {
+        if NOT_USED.contains(&rule.name()) || (!batch && NOT_IN_STREAMS.contains(&rule.name())) {
+            continue;
+        }
+        if batch && rule.name() == "optimize_projections" {
+            rules.push(Arc::new(EndKeysAtUnnest));
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+/// DataFusion's rules for batch plans, without those that give wrong rows.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(ForgetOrder)];
+    // It pushes a condition on one side of an outer join to the other one that has a column of that name. Sources
+    // get their filters from the logical plan.
+    rules.extend(PhysicalOptimizer::new().rules.into_iter().filter(|r| !r.name().starts_with("FilterPushdown")));
+    rules
+}
+
 impl Execution {
     /// The surroundings of one statement.
     ///
@@ -136,8 +165,7 @@ impl Execution {
         if batch {
             analyzer.push(Arc::new(LowerToPlainPlans));
         }
-        let mut optimizer = Optimizer::new().rules;
-        optimizer.retain(|r| !NOT_USED.contains(&r.name()) && (batch || !NOT_IN_STREAMS.contains(&r.name())));
+        let optimizer = logical_rules(batch);
         let options = datafusion_options(config)?;
         // Sorts and aggregates of batch spill beyond it.
         let memory = config.process_memory()?;
@@ -150,6 +178,7 @@ impl Execution {
             .with_config(DataFusionConfig::from(options.clone()))
             .with_analyzer_rules(analyzer)
             .with_optimizer_rules(optimizer)
+            .with_physical_optimizer_rules(physical_rules())
             .build();
         let mut props = ExecutionProps::new();
         props.mark_start_execution(Arc::new(options));
