@@ -48,9 +48,16 @@ async fn simplify_settings(case: &mut Case, runs: &mut usize) {
         attempts.push(attempt);
     };
     with(&|c| {
-        c.settings = super::run::Settings { parallelism: 1, bundle: None, phases: "ONE_PHASE", restart: None }
+        c.settings = super::run::Settings {
+            parallelism: 1,
+            bundle: None,
+            phases: "ONE_PHASE",
+            restart: None,
+            memory: None,
+        }
     });
     with(&|c| c.settings.restart = None);
+    with(&|c| c.settings.memory = None);
     with(&|c| c.settings.bundle = None);
     with(&|c| c.settings.phases = "ONE_PHASE");
     with(&|c| c.settings.parallelism = 1);

@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) phases: &'static str,
     /// Batches of each split before a snapshot, and the parallelism that goes on from it.
     pub(crate) restart: Option<(usize, usize)>,
+    /// Memory of the process; with so little, state goes to disk.
+    pub(crate) memory: Option<&'static str>,
 }
 
 /// A query over tables, and how it is run.
@@ -49,6 +51,7 @@ impl Case {
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
             phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
             restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
+            memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
         };
         Case { tables, query, settings }
     }
@@ -94,6 +97,9 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     config.push(("table.optimizer.agg-phase-strategy".to_owned(), case.settings.phases.to_owned()));
     if let (Some(rows), "streaming") = (case.settings.bundle, mode) {
         config.push(("table.exec.mini-batch.size".to_owned(), rows.to_string()));
+    }
+    if let (Some(memory), "streaming") = (case.settings.memory, mode) {
+        config.push(("taskmanager.memory.process.size".to_owned(), memory.to_owned()));
     }
     let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
     for table in &case.tables {

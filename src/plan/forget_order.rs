@@ -1,11 +1,11 @@
 //! Batch: what DataFusion concludes about the order of rows where it is not so.
 //!
 //! ```text
-//!  UnionExec, AggregateExec over grouping sets  ─►  ForgetOrderExec(…)
+//!  UnionExec, outer joins, AggregateExec over grouping sets  ─►  ForgetOrderExec(…)
 //! ```
 //!
-//! A key that is a constant below GROUPING SETS is NULL in the sets without it, and branches of a union may each be sorted, or
-//! constant, in their own way. DataFusion takes what it knows of the inputs for the result and leaves out sorts that are needed:
+//! A key that is a constant below GROUPING SETS is NULL in the sets without it, a constant of one side of an outer join is NULL
+//! where nothing matched, and branches of a union may each be sorted, or constant, in their own way. DataFusion takes what it knows of the inputs for the result and leaves out sorts that are needed:
 //! wrong groups and wrong first rows, or a plan that its own check refuses. [`ForgetOrderExec`] passes the rows on and
 //! claims nothing of them but their partitions.
 
@@ -14,15 +14,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Result as DfResult, Statistics, internal_err};
+use datafusion::common::{JoinType, Result as DfResult, Statistics, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
 
 /// Puts the node where it is needed, before any rule looks at orders.
 #[derive(Debug)]
@@ -35,14 +38,16 @@ impl PhysicalOptimizerRule for ForgetOrder {
         _config: &ConfigOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let any = node.as_any();
-            let of_sets =
-                any.downcast_ref::<AggregateExec>().is_some_and(|a| a.group_expr().has_grouping_set());
-            Ok(if of_sets || any.is::<UnionExec>() {
-                Transformed::yes(Arc::new(ForgetOrderExec::new(node)) as Arc<dyn ExecutionPlan>)
+            let partitioning = node.output_partitioning().clone();
+            let claimed = if is_over_grouping_sets(&node) {
+                // A partition by a key does not hold its rows of other sets together.
+                Partitioning::UnknownPartitioning(partitioning.partition_count())
+            } else if pads(&node) || node.as_any().is::<UnionExec>() {
+                partitioning
             } else {
-                Transformed::no(node)
-            })
+                return Ok(Transformed::no(node));
+            };
+            Ok(Transformed::yes(Arc::new(ForgetOrderExec::new(node, claimed)) as Arc<dyn ExecutionPlan>))
         })
         .data()
     }
@@ -56,6 +61,19 @@ impl PhysicalOptimizerRule for ForgetOrder {
     }
 }
 
+fn is_over_grouping_sets(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.as_any().downcast_ref::<AggregateExec>().is_some_and(|a| a.group_expr().has_grouping_set())
+}
+
+/// Whether the node is a join that fills columns with NULL.
+fn pads(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let any = node.as_any();
+    let hash = any.downcast_ref::<HashJoinExec>().map(|j| *j.join_type());
+    let nested = any.downcast_ref::<NestedLoopJoinExec>().map(|j| *j.join_type());
+    let merge = any.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
+    hash.or(nested).or(merge).is_some_and(|t| matches!(t, JoinType::Left | JoinType::Right | JoinType::Full))
+}
+
 /// The rows of its input, in no known order.
 #[derive(Debug)]
 pub struct ForgetOrderExec {
@@ -64,10 +82,9 @@ pub struct ForgetOrderExec {
 }
 
 impl ForgetOrderExec {
-    /// Over `input`.
-    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+    /// Over `input`, whose rows are in partitions as `partitioning` says.
+    pub fn new(input: Arc<dyn ExecutionPlan>, partitioning: Partitioning) -> Self {
         let of = input.properties();
-        let partitioning = Partitioning::UnknownPartitioning(of.partitioning.partition_count());
         let properties = PlanProperties::new(
             EquivalenceProperties::new(input.schema()),
             partitioning,
@@ -110,7 +127,15 @@ impl ExecutionPlan for ForgetOrderExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(ForgetOrderExec::new(input))),
+            Ok([input]) => {
+                let partitioning = match &self.properties.partitioning {
+                    Partitioning::UnknownPartitioning(_) => {
+                        Partitioning::UnknownPartitioning(input.output_partitioning().partition_count())
+                    }
+                    _ => input.output_partitioning().clone(),
+                };
+                Ok(Arc::new(ForgetOrderExec::new(input, partitioning)))
+            }
             Err(children) => internal_err!("ForgetOrderExec over {} inputs", children.len()),
         }
     }

@@ -18,6 +18,7 @@ pub mod insert;
 pub mod nested;
 pub mod net_rows_exec;
 pub mod nullability;
+pub mod optimizer;
 pub mod reader_exec;
 pub mod select_names;
 pub mod set_operation;

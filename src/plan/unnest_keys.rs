@@ -24,7 +24,11 @@ impl OptimizerRule for EndKeysAtUnnest {
         None
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _config: &dyn OptimizerConfig,
+    ) -> DfResult<Transformed<LogicalPlan>> {
         if !plan.exists(|p| Ok(matches!(p, LogicalPlan::Unnest(_))))? {
             return Ok(Transformed::no(plan));
         }

@@ -11,11 +11,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::optimizer::optimizer::Optimizer;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig as DataFusionConfig;
@@ -29,14 +25,13 @@ use crate::error::{Error, Location, Result};
 use crate::functions::{self, FunctionContext};
 use crate::operators::constraint_enforcer::{NotNullEnforcer, enforce};
 use crate::plan::batch::{LowerToPlainPlans, lower_to_batch};
-use crate::plan::forget_order::ForgetOrder;
 use crate::plan::grouping_sets::settle_grouping_sets;
 use crate::plan::nullability::settle_nullability;
+use crate::plan::optimizer::{logical_rules, physical_rules};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::plan::unnest::prune_unnests;
-use crate::plan::unnest_keys::EndKeysAtUnnest;
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
@@ -45,14 +40,6 @@ use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
 use crate::sql::ast::ConflictStrategy;
 use crate::state::memory::StateMemory;
-
-/// Rules that change the shape of a plan in ways the streaming lowering does not want: distinct aggregates stay
-/// aggregates, and limits are not pushed into sources that never end.
-const NOT_IN_STREAMS: &[&str] = &["single_distinct_aggregation_to_group_by", "push_down_limit"];
-
-/// Rules of neither mode: they move field accesses below renaming projections, where a field and a column of one name
-/// collide (`bid.auction` beside a row `auction`). Sources learn what is read of a row from `plan::nested`.
-const NOT_USED: &[&str] = &["extract_leaf_expressions", "push_down_leaf_projections"];
 
 /// Planning and execution of one statement.
 pub struct Execution {
@@ -122,30 +109,6 @@ pub fn datafusion_options(config: &SessionConfig) -> Result<ConfigOptions> {
     // It loses the group of NULL: SELECT DISTINCT a … ORDER BY a LIMIT 1.
     options.optimizer.enable_topk_aggregation = false;
     Ok(options)
-}
-
-/// DataFusion's rules for logical plans, as far as they are used, and own ones.
-fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
-    for rule in Optimizer::new().rules {
-        if NOT_USED.contains(&rule.name()) || (!batch && NOT_IN_STREAMS.contains(&rule.name())) {
-            continue;
-        }
-        if batch && rule.name() == "optimize_projections" {
-            rules.push(Arc::new(EndKeysAtUnnest));
-        }
-        rules.push(rule);
-    }
-    rules
-}
-
-/// DataFusion's rules for batch plans, without those that give wrong rows.
-fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(ForgetOrder)];
-    // It pushes a condition on one side of an outer join to the other one that has a column of that name. Sources
-    // get their filters from the logical plan.
-    rules.extend(PhysicalOptimizer::new().rules.into_iter().filter(|r| !r.name().starts_with("FilterPushdown")));
-    rules
 }
 
 impl Execution {

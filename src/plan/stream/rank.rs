@@ -150,44 +150,46 @@ pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
     let function = rank_function(window)?;
     let rank = rank_column(window);
     let mut start = 1;
-    let mut ends: Vec<Bound> = Vec::new();
+    let mut constant: Option<u64> = None;
+    let mut bound = |n: Option<u64>| constant = constant.into_iter().chain(n).min();
+    let mut by_column = Vec::new();
     let mut rest = Vec::new();
     for condition in split_conjunction_owned(predicate) {
         match rank_range(&condition, &rank) {
             Some(range) => {
                 start = start.max(range.from);
-                ends.extend(range.to.map(Bound::Constant));
+                bound(range.to);
                 continue;
             }
             None if condition.column_refs().len() > 1 => {
                 if let Some(column) = rank_below_column(&condition, &rank) {
-                    ends.push(Bound::Column(column));
+                    by_column.push((column, condition));
                     continue;
                 }
             }
             None => {}
         }
-        ends.extend(upper_bound(&condition, &rank).map(Bound::Constant));
+        bound(upper_bound(&condition, &rank));
         rest.push(condition);
     }
-    let constant = ends.iter().filter_map(|e| if let Bound::Constant(n) = e { Some(*n) } else { None }).min();
-    let columns_below = ends.iter().filter(|e| matches!(e, Bound::Column(_))).count();
-    let end = match (constant, columns_below) {
-        (Some(n), 0) => Bound::Constant(n),
-        (None, 1) => match ends.pop() {
-            Some(bound) => bound,
-            None => return Err(Error::internal("a rank bound got lost")),
-        },
+    let mut by_column = by_column.into_iter();
+    let end = match (constant, by_column.next()) {
+        (Some(n), other) => {
+            rest.extend(other.map(|(_, condition)| condition));
+            Bound::Constant(n)
+        }
+        (None, Some((column, _))) => Bound::Column(column),
         // Every row has a number, as in an OVER window.
-        (None, 0) if start == 1 => Bound::Constant(UNBOUNDED),
-        (None, 0) => {
+        (None, None) if start == 1 => Bound::Constant(UNBOUNDED),
+        (None, None) => {
             return Err(Error::unsupported(
                 "Rank end is not specified. Currently rank only support TopN, which means the rank end must be specified.",
             )
             .hint("bound the row number from above: WHERE rn <= 10"));
         }
-        _ => return Err(not_yet("more than one upper bound of a row number")),
     };
+    // One bound is enough for the operator; the others are conditions on the number that it gives.
+    rest.extend(by_column.map(|(_, condition)| condition));
     if let Bound::Constant(0) = end {
         return Err(Error::unsupported("Rank end should not less than zero, but now is 0"));
     }
@@ -515,7 +517,11 @@ impl StreamPlanner {
         } else if config.start > 1 {
             Vec::new()
         } else {
-            input.mapped_keys(|c| place(&c))
+            // A row that moves to another partition may come from another subtask: its new version can overtake the old one.
+            let stays = |key: &Vec<usize>| {
+                input.changelog.is_append_only() || partition.iter().all(|c| key.contains(c))
+            };
+            input.keys.iter().filter(|k| stays(k)).filter_map(|k| k.iter().map(&place).collect()).collect()
         };
         let exchange = Some(config.partition.clone());
         if !input_retracts
