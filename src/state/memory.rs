@@ -7,11 +7,11 @@
 //!
 //! The limit is soft for a moment: an operator hears of an excess with its next batch.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::error::{Error, Result};
+use crate::state::spill_store::SpillStore;
 
 /// The budget of all operators of a session.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl StateMemory {
             used: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
             spilled_bytes: AtomicU64::new(0),
-            store: SpillStore { folder, made: std::sync::OnceLock::new(), files: AtomicU64::new(0) },
+            store: SpillStore::new(folder),
         }))
     }
 
@@ -114,45 +114,5 @@ impl Drop for StateShare {
     fn drop(&mut self) {
         self.report(0);
         self.memory.0.operators.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A folder of this process' own, made with its first file, removed at the end.
-#[derive(Debug)]
-pub struct SpillStore {
-    folder: PathBuf,
-    made: std::sync::OnceLock<PathBuf>,
-    files: AtomicU64,
-}
-
-impl SpillStore {
-    /// The path of a new file.
-    ///
-    /// # Errors
-    /// External if the folder cannot be made.
-    pub fn new_file(&self) -> Result<PathBuf> {
-        let number = self.files.fetch_add(1, Ordering::Relaxed);
-        Ok(self.dir()?.join(format!("{number}.arrows")))
-    }
-
-    fn dir(&self) -> Result<&Path> {
-        if let Some(dir) = self.made.get() {
-            return Ok(dir);
-        }
-        let dir = self.folder.join(format!("tidelake-spill-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir_all(&dir).map_err(|e| {
-            Error::external(format!("cannot make {} for state that outgrew the memory: {e}", dir.display()))
-                .hint("give more with --memory, or another folder with SET 'io.tmp.dirs'")
-        })?;
-        Ok(self.made.get_or_init(|| dir))
-    }
-}
-
-impl Drop for SpillStore {
-    fn drop(&mut self) {
-        if let Some(dir) = self.made.get() {
-            // Disposable; what is left behind is in a temporary folder.
-            let _ = std::fs::remove_dir_all(dir);
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod ordinal;
 pub mod row_store;
 pub mod sort_key;
 pub mod spill;
+pub mod spill_store;
 pub mod ttl;
 
 pub use directory::{GroupDirectory, NO_SLOT};
