@@ -6,6 +6,7 @@
 //!     └── every source.monitor-interval ───────┘
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -117,7 +118,8 @@ impl Source for FilesystemSource {
         });
         let splits = files.into_iter().flat_map(|f| self.cut(f)).collect();
         let restored = Restored::new(&restored.unwrap_or_default())?;
-        queue.push(restored.remaining(splits)?);
+        let (begun, fresh) = restored.remaining(splits)?;
+        queue.push(fresh);
         if let Some(interval) = self.monitor {
             for name in restored.done() {
                 if let Some((path, _)) = name.rsplit_once('#') {
@@ -131,7 +133,13 @@ impl Source for FilesystemSource {
         let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
         // The changes of a key have to stay in order: one reader takes all files, by name.
         let ordered = self.changelog() != SourceChangelog::AppendOnly;
-        for subtask in 0..parallelism.max(1) {
+        // Begun splits are dealt out at once: in the queue nobody would remember how far they were read.
+        let mut shares: Vec<VecDeque<Split>> = vec![VecDeque::new(); parallelism.max(1)];
+        let takers = if ordered { 1 } else { shares.len() };
+        for (i, split) in begun.into_iter().enumerate() {
+            shares[i % takers].push_back(split);
+        }
+        for (subtask, begun) in shares.into_iter().enumerate() {
             let queue = if ordered && subtask > 0 { Arc::default() } else { queue.clone() };
             let batch_rows = if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows };
             let decode = match &self.format {
@@ -152,6 +160,7 @@ impl Source for FilesystemSource {
                 source: self.clone(),
                 projected: projected.clone(),
                 queue,
+                begun,
                 metrics: scan.metrics.clone(),
                 // A limit counts rows of the table, not changes.
                 rows_left: scan.limit.filter(|_| !ordered),
@@ -245,6 +254,8 @@ struct FileReader {
     source: FilesystemSource,
     projected: Projected,
     queue: Arc<Queue>,
+    /// Splits that were begun before a restore and not taken up yet.
+    begun: VecDeque<Split>,
     metrics: Arc<SourceMetrics>,
     rows_left: Option<usize>,
     decode: Decode,
@@ -296,7 +307,13 @@ impl SourceReader for FileReader {
         }
         let Some(current) = &mut self.current else {
             let wait = self.source.monitor.is_some();
-            let Some(split) = take_split(&self.queue, wait).await? else { return Ok(SourceEvent::End) };
+            let split = match self.begun.pop_front() {
+                Some(split) => split,
+                None => match take_split(&self.queue, wait).await? {
+                    Some(split) => split,
+                    None => return Ok(SourceEvent::End),
+                },
+            };
             // No await from here on: a split that was taken is kept.
             let store = self.source.discovery.location.store.clone();
             let rows = self.decode.open(&split, store, self.metrics.clone());
@@ -336,6 +353,11 @@ impl SourceReader for FileReader {
             };
             if let Some(position) = position {
                 states.push(position.state(current.split.name())?);
+            }
+        }
+        for split in &self.begun {
+            if let Some(position) = split.resume {
+                states.push(position.state(split.name())?);
             }
         }
         Ok(states)

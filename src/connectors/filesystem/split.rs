@@ -6,6 +6,7 @@
 //! | state | what for | when dropped |
 //! |---|---|---|
 //! | queue of splits | not begun yet | taken by a reader |
+//! | splits begun before a restore, per reader | where they go on, until the reader comes to them | taken by the reader |
 //! | names of finished splits, per reader | a restored job does not read them again | never: a file counts once |
 //! | position of the split at work, per reader | where a restored job goes on | with the split |
 //!
@@ -120,11 +121,11 @@ impl Restored {
         Ok(Restored { positions })
     }
 
-    /// The splits that are left to read, begun ones first.
+    /// The splits that are left to read: begun ones, and those nobody has begun.
     ///
     /// # Errors
     /// External if a file is gone that was begun.
-    pub(super) fn remaining(&self, splits: Vec<Split>) -> Result<VecDeque<Split>> {
+    pub(super) fn remaining(&self, splits: Vec<Split>) -> Result<(VecDeque<Split>, VecDeque<Split>)> {
         let found: HashSet<String> = splits.iter().map(Split::name).collect();
         if let Some((name, _)) = self.positions.iter().find(|(name, p)| !p.done && !found.contains(*name)) {
             let path = name.rsplit_once('#').map_or(name.as_str(), |(path, _)| path);
@@ -145,8 +146,7 @@ impl Restored {
                 None => fresh.push_back(split),
             }
         }
-        left.append(&mut fresh);
-        Ok(left)
+        Ok((left, fresh))
     }
 
     /// Names of the splits that are done.

@@ -442,3 +442,32 @@ async fn parquet_files_split_resume_and_prune() {
     let e = read_all(&s, ScanRequest::default(), 1).await.unwrap_err().to_string();
     assert!(e.contains("bad.parquet"), "{e}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn begun_splits_that_wait_for_their_reader_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in 0..4 {
+        std::fs::write(dir.path().join(file.to_string()), lines(file * 10..(file + 1) * 10)).unwrap();
+    }
+    let s = open(&id_table(&[("path", ".")]), dir.path()).unwrap();
+    let scan = || ScanRequest { batch_rows: 3, ..ScanRequest::default() };
+    // Every file is begun by a reader of its own; then one reader goes on, and another one after it.
+    let (mut rows, mut states) = (Vec::new(), Vec::new());
+    for mut reader in s.readers(scan(), 4, None).await.unwrap() {
+        rows.extend(drain(&mut *reader, 1).await.unwrap().0);
+        states.extend(reader.snapshot().unwrap());
+    }
+    assert_eq!(rows.len(), 12);
+    for parallelism in [1, 1, 3, 1] {
+        let mut readers = s.readers(scan(), parallelism, Some(std::mem::take(&mut states))).await.unwrap();
+        for reader in &mut readers {
+            rows.extend(drain(&mut **reader, 1).await.unwrap().0);
+            states.extend(reader.snapshot().unwrap());
+        }
+    }
+    for mut reader in s.readers(scan(), 2, Some(states)).await.unwrap() {
+        rows.extend(drain(&mut *reader, usize::MAX).await.unwrap().0);
+    }
+    rows.sort();
+    assert_eq!(rows, expected(0..40));
+}
