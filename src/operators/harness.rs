@@ -68,6 +68,7 @@ impl OperatorHarness {
                 let mut subtask = (self.make)(range).expect("the operator can be made");
                 let reader = SnapshotReader::new(self.snapshot.clone(), range);
                 subtask.restore(&reader).expect("the state can be restored");
+                reader.finish().expect("all state is known");
                 subtask
             })
             .collect();

@@ -7,7 +7,8 @@
 //! Only typed columns are written, never hash layouts or row encodings, so that a snapshot outlives the code that
 //! wrote it and can be read at another parallelism: each subtask keeps the rows of its own key groups.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{BooleanArray, RecordBatch, UInt8Array};
 use arrow::compute::filter_record_batch;
@@ -118,12 +119,30 @@ impl SnapshotWriter {
 pub struct SnapshotReader {
     tables: OperatorSnapshot,
     range: KeyGroupRange,
+    /// Tables that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl SnapshotReader {
     /// A view of `tables` restricted to `range`.
     pub fn new(tables: OperatorSnapshot, range: KeyGroupRange) -> Self {
-        SnapshotReader { tables, range }
+        SnapshotReader { tables, range, asked: RefCell::default() }
+    }
+
+    /// Checks that the operator has asked for every table that holds rows: what it does not know it would lose.
+    ///
+    /// # Errors
+    /// Validation naming the table.
+    pub fn finish(self) -> Result<()> {
+        let asked = self.asked.into_inner();
+        let holds_rows = |parts: &[TablePart]| parts.iter().any(|p| p.rows.num_rows() > 0);
+        match self.tables.iter().find(|(name, parts)| !asked.contains(*name) && holds_rows(parts)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::validation(format!(
+                "the snapshot holds state '{name}', which the operator does not know"
+            ))
+            .hint("the snapshot was written by another version, or by another query")),
+        }
     }
 
     /// The owned key groups.
@@ -136,6 +155,7 @@ impl SnapshotReader {
     /// # Errors
     /// From Arrow's filter kernel.
     pub fn table(&self, table: &str) -> Result<Vec<RecordBatch>> {
+        self.asked.borrow_mut().insert(table.to_owned());
         let mut found = Vec::new();
         for part in self.tables.get(table).into_iter().flatten() {
             let Some(groups) = &part.key_groups else {
@@ -150,5 +170,30 @@ impl SnapshotReader {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::ArrayRef;
+    use std::sync::Arc;
+
+    #[test]
+    fn state_that_nobody_asks_for_is_an_error() {
+        let rows = |n| {
+            let column: ArrayRef = Arc::new(UInt8Array::from(vec![0; n]));
+            RecordBatch::try_from_iter([("n", column)]).unwrap()
+        };
+        let mut writer = SnapshotWriter::new();
+        writer.broadcast("watermark", rows(1));
+        writer.broadcast("old", rows(0));
+        let tables = writer.finish();
+        let reader = SnapshotReader::new(tables.clone(), KeyGroupRange::ALL);
+        assert_eq!(reader.table("watermark").unwrap().len(), 1);
+        reader.finish().unwrap();
+        let reader = SnapshotReader::new(tables, KeyGroupRange::ALL);
+        assert_eq!(reader.table("old").unwrap().len(), 1);
+        assert!(reader.finish().unwrap_err().to_string().contains("'watermark'"));
     }
 }

@@ -102,7 +102,9 @@ impl Joins {
             .map(|i| {
                 let mut join = JoinOperator::new(self.config.clone()).unwrap();
                 let range = KeyGroupRange::of_subtask(i, parallelism);
-                join.restore(&SnapshotReader::new(self.snapshot.clone(), range)).unwrap();
+                let reader = SnapshotReader::new(self.snapshot.clone(), range);
+                join.restore(&reader).unwrap();
+                reader.finish().unwrap();
                 join
             })
             .collect();

@@ -7,7 +7,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
 use crate::operators::group_aggregate::AggregateCall;
-use crate::operators::window_aggregate::window::WindowSpec;
+use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
 
 /// Which part of a window aggregation an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,14 @@ impl WindowAggregateConfig {
         Ok(fields)
     }
 
+    /// Whether it keeps the groups of each window, which may take rows back and cost least where values are DISTINCT,
+    /// rather than partial aggregates of slices. As its state tells which, this does not depend on the parallelism:
+    /// then all is done in phase `Single`.
+    pub fn keeps_groups(&self) -> bool {
+        let is_alone = matches!(self.window.kind, WindowKind::Tumble { .. } | WindowKind::Attached { .. });
+        self.input_retracts || is_alone && self.aggregates.iter().any(|a| a.distinct)
+    }
+
     /// Checks windows, phase and that the output schema has exactly the types that are produced.
     ///
     /// # Errors
@@ -120,8 +128,8 @@ impl WindowAggregateConfig {
             }
         }
         if self.phase != WindowPhase::Single {
-            if self.input_retracts {
-                return Err(Error::internal("updating input cannot be pre-aggregated per window"));
+            if self.keeps_groups() {
+                return Err(Error::internal("groups of windows cannot be pre-aggregated"));
             }
             if self.window.is_attached() {
                 return Err(Error::internal("attached windows are not pre-aggregated"));

@@ -100,10 +100,7 @@ impl WindowAggregateOperator {
         let shape =
             Arc::new(Shape::new(config.aggregates.clone(), config.key_fields()?, config.state_fields()?)?);
         let partial_schema = config.partial_schema()?;
-        let is_alone = matches!(config.window.kind, WindowKind::Tumble { .. } | WindowKind::Attached { .. });
-        let has_distinct = config.aggregates.iter().any(|a| a.distinct);
-        let is_single = config.phase == WindowPhase::Single;
-        let core = if config.input_retracts || (is_single && is_alone && has_distinct) {
+        let core = if config.keeps_groups() {
             Core::Windows(Box::new(UpdatingWindows::new(&config)?))
         } else {
             Core::Slices(Slices::new(config.window, Arc::clone(&shape)))

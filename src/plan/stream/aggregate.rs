@@ -207,7 +207,7 @@ impl StreamPlanner {
             })
         };
         // Two phases pay where an exchange stands between: it then carries a row per key and slice instead of all.
-        let two_phase = self.options.parallelism > 1 && !config.input_retracts && !window.is_attached();
+        let two_phase = self.options.parallelism > 1 && !config.keeps_groups() && !window.is_attached();
         let uid = self.uid("WindowAggregate", &detail, &[input.node]);
         let node = if two_phase {
             let local = WindowAggregateConfig { phase: WindowPhase::Local, ..config.clone() };
