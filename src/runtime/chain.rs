@@ -47,7 +47,8 @@ pub struct Chain {
     cancellation: Cancellation,
     bytes_written: u64,
     late_rows: u64,
-    after_end: bool,
+    /// Number of operators at the head that have ended.
+    ended: usize,
 }
 
 impl Chain {
@@ -67,14 +68,14 @@ impl Chain {
             cancellation,
             bytes_written: 0,
             late_rows: 0,
-            after_end: false,
+            ended: 0,
         }
     }
 
-    /// With `true` it goes on from a snapshot taken after its end: it does not end a second time.
+    /// It goes on from a snapshot taken after the end of its first `ended` operators: they do not end a second time.
     #[must_use]
-    pub fn after_end(self, after_end: bool) -> Self {
-        Chain { after_end, ..self }
+    pub fn after_end_of(self, ended: usize) -> Self {
+        Chain { ended, ..self }
     }
 
     /// The state of every operator.
@@ -173,10 +174,8 @@ impl Chain {
     /// # Errors
     /// Of the operators and the tail.
     pub async fn end(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
-        if !self.after_end {
-            self.run(Work::Watermark(0, Timestamp::MAX)).await?;
-            self.run(Work::End(0)).await?;
-        }
+        self.run(Work::Watermark(self.ended, Timestamp::MAX)).await?;
+        self.run(Work::End(self.ended)).await?;
         self.count_late_rows();
         self.control(&Message::Watermark(Timestamp::MAX)).await?;
         self.control(&Message::EndOfInput).await?;

@@ -24,7 +24,7 @@ use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
 use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
 use crate::runtime::job::{JobMetrics, StopHandle};
-use crate::runtime::message::{Barrier, BarrierKind, Epoch};
+use crate::runtime::message::{Barrier, BarrierKind, Epoch, Timestamp};
 use crate::runtime::operator::Operator;
 use crate::runtime::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotReader};
 use crate::runtime::source::SourceHead;
@@ -38,8 +38,12 @@ pub struct JobSnapshot {
     pub operators: BTreeMap<String, OperatorSnapshot>,
     /// Positions of sources.
     pub sources: BTreeMap<String, Vec<SplitState>>,
-    /// Heads of chains all of whose tasks have ended: they have said what they say at the end.
+    /// Watermarks that sources had reached.
+    pub watermarks: BTreeMap<String, Timestamp>,
+    /// Nodes of chains all of whose tasks have ended: they have said what they say at the end.
     pub ended: BTreeSet<String>,
+    /// Number of its checkpoint; a job that goes on from it counts on.
+    pub epoch: u64,
 }
 
 impl JobSnapshot {
@@ -50,6 +54,12 @@ impl JobSnapshot {
                 all.entry(table).or_default().extend(parts);
             }
         }
+    }
+
+    /// A task of the source had reached `watermark`; the source had reached the least of all.
+    fn add_watermark(&mut self, source: &str, watermark: Timestamp) {
+        let reached = self.watermarks.entry(source.to_owned()).or_insert(watermark);
+        *reached = watermark.min(*reached);
     }
 }
 
@@ -67,6 +77,11 @@ pub struct JobOptions {
     pub restore: Option<Arc<JobSnapshot>>,
     /// Called with each complete snapshot.
     pub on_snapshot: Option<SnapshotHook>,
+    /// Every source task stops after so many batches; when all have stopped or ended, the job ends as if it had been
+    /// stopped by hand. So it runs in legs, each from the last snapshot of the one before.
+    pub pause_after: Option<usize>,
+    /// Rows per batch that sources aim for; `None` for what suits throughput.
+    pub batch_rows: Option<usize>,
 }
 
 struct TaskInfo {
@@ -75,8 +90,10 @@ struct TaskInfo {
     /// Index of the sink at its end.
     sink: Option<usize>,
     finished: bool,
-    /// Uid of the first node of its chain.
-    chain: String,
+    /// A source that has stopped at [`JobOptions::pause_after`].
+    paused: bool,
+    /// Number of its chain.
+    chain: usize,
     /// Its state at the end of its input, for the snapshots that follow.
     ended: Option<EndState>,
 }
@@ -95,6 +112,8 @@ struct Pending {
 
 struct Coordinator {
     tasks: Vec<TaskInfo>,
+    /// Uids of the nodes of each chain.
+    chains: Vec<Vec<String>>,
     committers: Vec<Box<dyn SinkCommitter>>,
     /// Handed over and not committed yet, per sink.
     prepared: Vec<Vec<Committable>>,
@@ -122,12 +141,13 @@ pub async fn run_graph(
     let (committed, committed_receiver) = watch::channel(0);
     let mut coordinator = Coordinator {
         tasks: Vec::new(),
+        chains: Vec::new(),
         committers: Vec::new(),
         prepared: Vec::new(),
         pending: None,
         barriers,
         committed,
-        epoch: 0,
+        epoch: options.restore.as_ref().map_or(0, |r| r.epoch),
         options,
         metrics: metrics.clone(),
     };
@@ -139,12 +159,17 @@ pub async fn run_graph(
         cancellation: cancellation.clone(),
         metrics,
         keep: coordinator.options.on_snapshot.is_some(),
+        pause_after: coordinator.options.pause_after,
     };
     let mut set = JoinSet::new();
     let mut outcome = coordinator.start(graph, &context, &mut set).await;
     drop(context);
     if outcome.is_ok() {
         outcome = coordinator.run(&mut set, &mut events, &stop).await;
+    }
+    if let Some(memory) = &coordinator.options.memory {
+        let spilled = memory.spilled_bytes();
+        coordinator.metrics.spilled_bytes.store(spilled, std::sync::atomic::Ordering::Relaxed);
     }
     if outcome.is_err() {
         cancellation.cancel();
@@ -245,7 +270,8 @@ impl Coordinator {
             );
         }
         for (spec, mailboxes) in specs.into_iter().zip(receivers) {
-            let ChainSpec { uid, source, sink, tasks } = spec;
+            let ChainSpec { nodes, source, sink, tasks } = spec;
+            self.chains.push(nodes);
             let mut mailboxes = mailboxes.into_iter();
             for (chain, head) in tasks {
                 let mut context = context.clone();
@@ -254,7 +280,8 @@ impl Coordinator {
                     source: source.clone(),
                     sink,
                     finished: false,
-                    chain: uid.clone(),
+                    paused: false,
+                    chain: self.chains.len() - 1,
                     ended: None,
                 });
                 match head {
@@ -291,14 +318,18 @@ impl Coordinator {
             match &node.kind {
                 NodeKind::Source { source, scan, spec } => {
                     let restored = restore.as_ref().and_then(|r| r.sources.get(&node.uid)).cloned();
-                    let readers = source
-                        .readers(scan.clone(), parallelism, restored)
-                        .await
-                        .context(|| node.detail.clone())?;
+                    let watermark = restore.as_ref().and_then(|r| r.watermarks.get(&node.uid)).copied();
+                    let mut scan = scan.clone();
+                    scan.batch_rows = self.options.batch_rows.unwrap_or(scan.batch_rows);
+                    let readers =
+                        source.readers(scan, parallelism, restored).await.context(|| node.detail.clone())?;
                     if readers.len() != parallelism {
                         return Err(Error::internal(format!("{}: {} readers", node.detail, readers.len())));
                     }
-                    heads = readers.into_iter().map(|r| (r, SourceHead::new(spec.clone()))).collect();
+                    heads = readers
+                        .into_iter()
+                        .map(|r| (r, SourceHead::new(spec.clone()).restored(watermark)))
+                        .collect();
                     source_uid = Some(node.uid.clone());
                 }
                 NodeKind::Operator(factory) => {
@@ -318,7 +349,10 @@ impl Coordinator {
                         }
                         if let Some(tables) = restore.as_ref().and_then(|r| r.operators.get(&node.uid)) {
                             let reader = SnapshotReader::new(tables.clone(), key_groups);
-                            operator.restore(&reader).context(|| format!("restoring {}", node.name))?;
+                            operator
+                                .restore(&reader)
+                                .and_then(|()| reader.finish())
+                                .context(|| format!("restoring {}", node.name))?;
                         }
                         chain.push((node.uid.clone(), operator));
                     }
@@ -353,8 +387,10 @@ impl Coordinator {
                 tails.len()
             )));
         }
-        let uid = graph.nodes[nodes[0]].uid.clone();
-        let ended = restore.as_ref().is_some_and(|r| r.ended.contains(&uid));
+        // What a chain is depends on the parallelism, but never has a node ended before one above it.
+        let has_ended =
+            |(uid, _): &(String, Box<dyn Operator>)| restore.as_ref().is_some_and(|r| r.ended.contains(uid));
+        let ended = operators.first().and_then(|o| o.iter().rposition(has_ended)).map_or(0, |last| last + 1);
         let mut heads = heads.into_iter();
         let tasks = operators
             .into_iter()
@@ -362,11 +398,12 @@ impl Coordinator {
             .map(|(operators, tail)| {
                 let chain =
                     Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone())
-                        .after_end(ended);
+                        .after_end_of(ended);
                 (chain, heads.next())
             })
             .collect();
-        Ok(ChainSpec { uid, source: source_uid, sink: sink_index, tasks })
+        let nodes = nodes.iter().map(|id| graph.nodes[*id].uid.clone()).collect();
+        Ok(ChainSpec { nodes, source: source_uid, sink: sink_index, tasks })
     }
 
     async fn run(
@@ -392,7 +429,12 @@ impl Coordinator {
             };
             tokio::select! {
                 biased;
-                Some(event) = events.recv() => self.on_event(event).await?,
+                Some(event) = events.recv() => {
+                    self.on_event(event).await?;
+                    if self.is_paused() {
+                        stop.stop();
+                    }
+                }
                 ended = set.join_next() => match ended {
                     Some(ended) => flatten(ended)?,
                     None => {
@@ -411,6 +453,14 @@ impl Coordinator {
         }
     }
 
+    /// Whether every source has stopped or ended, and one at least has not ended.
+    fn is_paused(&self) -> bool {
+        let mut sources = self.tasks.iter().filter(|t| t.source.is_some());
+        self.options.pause_after.is_some()
+            && self.tasks.iter().any(|t| t.paused && !t.finished)
+            && sources.all(|t| t.paused || t.finished)
+    }
+
     fn trigger(&mut self, kind: BarrierKind) {
         let waiting: BTreeSet<usize> =
             self.tasks.iter().enumerate().filter(|(_, t)| !t.finished).map(|(i, _)| i).collect();
@@ -427,7 +477,10 @@ impl Coordinator {
 
     fn keep_committable(&mut self, event: TaskEvent) {
         let (TaskEvent::Snapshot { task, committable, .. } | TaskEvent::Finished { task, committable, .. }) =
-            event;
+            event
+        else {
+            return;
+        };
         if let (Some(committable), Some(sink)) = (committable, self.tasks.get(task).and_then(|t| t.sink)) {
             self.prepared[sink].push(committable);
         }
@@ -435,6 +488,9 @@ impl Coordinator {
 
     async fn on_event(&mut self, event: TaskEvent) -> Result<()> {
         match event {
+            TaskEvent::Paused { task } => {
+                self.tasks[task].paused = true;
+            }
             TaskEvent::Finished { task, operators, splits, committable } => {
                 self.tasks[task].finished = true;
                 self.tasks[task].ended = Some((operators, splits));
@@ -445,13 +501,14 @@ impl Coordinator {
                     pending.waiting.remove(&task);
                 }
             }
-            TaskEvent::Snapshot { task, epoch, operators, splits, committable } => {
+            TaskEvent::Snapshot { task, epoch, operators, splits, watermark, committable } => {
                 if let Some(pending) = self.pending.as_mut().filter(|p| p.epoch == epoch) {
                     pending.waiting.remove(&task);
                     pending.taken.insert(task);
                     pending.snapshot.add_operators(operators);
                     if let Some(uid) = &self.tasks[task].source {
                         pending.snapshot.sources.entry(uid.clone()).or_default().extend(splits);
+                        pending.snapshot.add_watermark(uid, watermark);
                     }
                 }
                 if self.pending.as_ref().is_some_and(|p| p.kind == BarrierKind::Final) {
@@ -466,6 +523,7 @@ impl Coordinator {
             && let Some(mut pending) = self.pending.take()
         {
             if let Some(hook) = &self.options.on_snapshot {
+                pending.snapshot.epoch = pending.epoch.0;
                 self.add_ended(&pending.taken, &mut pending.snapshot);
                 hook(pending.epoch, &pending.snapshot);
             }
@@ -478,10 +536,10 @@ impl Coordinator {
 
     /// Adds the state of tasks that had ended before the barrier.
     fn add_ended(&self, taken: &BTreeSet<usize>, snapshot: &mut JobSnapshot) {
-        let mut running: BTreeSet<&str> = BTreeSet::new();
+        let mut running: BTreeSet<usize> = BTreeSet::new();
         for (i, task) in self.tasks.iter().enumerate() {
             let Some((operators, splits)) = task.ended.as_ref().filter(|_| !taken.contains(&i)) else {
-                running.insert(&task.chain);
+                running.insert(task.chain);
                 continue;
             };
             snapshot.add_operators(operators.clone());
@@ -489,8 +547,8 @@ impl Coordinator {
                 snapshot.sources.entry(uid.clone()).or_default().extend(splits.iter().cloned());
             }
         }
-        let ended = self.tasks.iter().map(|t| &t.chain).filter(|chain| !running.contains(chain.as_str()));
-        snapshot.ended.extend(ended.cloned());
+        let ended = self.chains.iter().enumerate().filter(|(chain, _)| !running.contains(chain));
+        snapshot.ended.extend(ended.flat_map(|(_, nodes)| nodes.iter().cloned()));
     }
 
     async fn commit(&mut self, epoch: Epoch) -> Result<()> {
@@ -512,8 +570,8 @@ type SourceParts = (Box<dyn crate::connectors::SourceReader>, SourceHead);
 
 /// A chain ready to start: per subtask its operators and, for a source, its head.
 struct ChainSpec {
-    /// Uid of its first node.
-    uid: String,
+    /// Uids of its nodes.
+    nodes: Vec<String>,
     source: Option<String>,
     sink: Option<usize>,
     tasks: Vec<(Chain, Option<SourceParts>)>,

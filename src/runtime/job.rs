@@ -24,6 +24,8 @@ pub struct JobMetrics {
     pub late_rows_dropped: AtomicU64,
     /// Lowest watermark of the sources in milliseconds; `i64::MIN` before the first.
     pub watermark: AtomicI64,
+    /// Bytes of state written to disk.
+    pub spilled_bytes: AtomicU64,
     /// Completed checkpoints.
     pub checkpoints: AtomicU64,
     /// Counters of each source.
@@ -52,6 +54,7 @@ impl JobMetrics {
             rows_out: self.rows_out.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
             late_rows_dropped: self.late_rows_dropped.load(Ordering::Relaxed),
+            spilled_bytes: self.spilled_bytes.load(Ordering::Relaxed),
             ..JobProgress::default()
         };
         let wm = self.watermark.load(Ordering::Relaxed);
@@ -92,6 +95,8 @@ pub struct JobProgress {
     pub late_rows_dropped: u64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped_records: u64,
+    /// Bytes of state written to disk, once the job has ended.
+    pub spilled_bytes: u64,
 }
 
 /// How a job ended.

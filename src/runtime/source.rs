@@ -73,6 +73,13 @@ impl SourceHead {
         SourceHead { spec, tracker, splits: HashMap::new(), running }
     }
 
+    /// Goes on from where a snapshot left time.
+    #[must_use]
+    pub fn restored(mut self, watermark: Option<Timestamp>) -> Self {
+        self.tracker.restore(watermark.unwrap_or(Timestamp::MIN));
+        self
+    }
+
     /// The watermark so far.
     pub fn watermark(&self) -> Timestamp {
         self.tracker.current()

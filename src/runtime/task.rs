@@ -36,8 +36,15 @@ pub enum TaskEvent {
         operators: Vec<(String, OperatorSnapshot)>,
         /// Positions, from source tasks.
         splits: Vec<SplitState>,
+        /// How far time is, from source tasks.
+        watermark: Timestamp,
         /// From sink tasks.
         committable: Option<Committable>,
+    },
+    /// A source has read as much as it may and waits for the last barrier.
+    Paused {
+        /// Which task.
+        task: usize,
     },
     /// It has reached the end of its input.
     Finished {
@@ -69,6 +76,8 @@ pub struct TaskContext {
     pub metrics: Arc<JobMetrics>,
     /// Whether somebody keeps snapshots.
     pub keep: bool,
+    /// Batches after which a source stops.
+    pub pause_after: Option<usize>,
 }
 
 impl TaskContext {
@@ -115,7 +124,8 @@ pub async fn run_source(
     chain: Chain,
     context: TaskContext,
 ) -> Result<()> {
-    let mut task = SourceTask { head, chain, context };
+    let batches_left = context.pause_after.map(|batches| batches.max(1));
+    let mut task = SourceTask { head, chain, context, batches_left };
     let mut reader = reader;
     let result = task.run(&mut *reader).await;
     if result.is_err() {
@@ -139,6 +149,8 @@ struct SourceTask {
     head: SourceHead,
     chain: Chain,
     context: TaskContext,
+    /// Batches until it stops.
+    batches_left: Option<usize>,
 }
 
 enum Wake {
@@ -149,6 +161,9 @@ enum Wake {
 
 impl SourceTask {
     async fn run(&mut self, reader: &mut dyn SourceReader) -> Result<()> {
+        // Where a snapshot left time is news to all that stands behind.
+        let watermark = Some(self.head.watermark()).filter(|w| *w > Timestamp::MIN);
+        self.apply(Change { watermark, activity: None }).await?;
         loop {
             if let Some(barrier) = self.pending_barrier() {
                 self.barrier(barrier, reader).await?;
@@ -193,6 +208,12 @@ impl SourceTask {
                             self.chain.batch(0, batch).await?;
                         }
                         self.apply(Change { activity: None, ..change }).await?;
+                        if let Some(left) = &mut self.batches_left {
+                            *left -= 1;
+                            if *left == 0 {
+                                self.context.report(TaskEvent::Paused { task: self.context.task });
+                            }
+                        }
                         tokio::task::yield_now().await;
                     }
                     SourceEvent::End => {
@@ -213,7 +234,9 @@ impl SourceTask {
 
     /// Waits for what comes next; flushes when the reader has nothing ready.
     async fn wait(&mut self, reader: &mut dyn SourceReader) -> Result<Wake> {
-        let mut next = pin!(reader.next());
+        let paused = self.batches_left == Some(0);
+        let mut next =
+            pin!(async { if paused { std::future::pending().await } else { reader.next().await } });
         if let Poll::Ready(event) = futures::poll!(next.as_mut()) {
             return Ok(Wake::Event(event));
         }
@@ -252,6 +275,7 @@ impl SourceTask {
             epoch: barrier.epoch,
             operators,
             splits,
+            watermark: self.head.watermark(),
             committable,
         });
         Ok(())
@@ -437,6 +461,7 @@ impl ChannelTask {
             epoch: barrier.epoch,
             operators,
             splits: Vec::new(),
+            watermark: Timestamp::MIN,
             committable,
         });
         Ok(barrier.kind == BarrierKind::Final)

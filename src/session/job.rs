@@ -177,11 +177,13 @@ impl Execution {
         self
     }
 
-    /// Adds restore state and hooks to streaming jobs.
+    /// Adds restore state, hooks and pauses to streaming jobs.
     #[must_use]
     pub fn with_job_options(mut self, options: JobOptions) -> Self {
         self.job.restore = options.restore;
         self.job.on_snapshot = options.on_snapshot;
+        self.job.pause_after = options.pause_after;
+        self.job.batch_rows = options.batch_rows;
         self
     }
 

@@ -111,12 +111,20 @@ impl Session {
         &self.config
     }
 
+    /// Sets an option, as `SET` does; gives a notice if it has no meaning here.
+    ///
+    /// # Errors
+    /// Validation for unknown keys and values that make no sense.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<Option<String>> {
+        self.config.set(key, value)
+    }
+
     /// Its catalogs, to add tables and catalogs that are not declared in SQL.
     pub fn catalogs(&self) -> &Arc<CatalogManager> {
         &self.catalogs
     }
 
-    /// Restore state and hooks for the streaming jobs of the statements that follow.
+    /// Restore state, hooks and pauses for the streaming jobs of the statements that follow.
     pub fn set_job_options(&mut self, options: JobOptions) {
         self.job_options = options;
     }
@@ -152,9 +160,7 @@ impl Session {
                     others.map(|(k, v)| vec![k.clone(), crate::connectors::options::redact(k, v).to_owned()]);
                 table(&["key", "value"], rows.chain(others).collect())
             }
-            Statement::Set(Some((key, value))) => {
-                Ok(StatementResult::Done { notice: self.config.set(key, value)? })
-            }
+            Statement::Set(Some((key, value))) => Ok(StatementResult::Done { notice: self.set(key, value)? }),
             Statement::Reset(key) => {
                 self.config.reset(key.as_deref());
                 Ok(StatementResult::Done { notice: None })
