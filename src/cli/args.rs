@@ -92,12 +92,23 @@ pub(super) struct TestArgs {
     /// The modes to run every file in.
     #[arg(long, value_enum, default_value_t = Mode::Both)]
     pub(super) mode: Mode,
-    /// Parallelism of streaming runs; several numbers run every file at each.
+    /// Parallelism of streaming runs; several numbers run every file at each. With --restore-every one run goes
+    /// through them in turns.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub(super) parallelism: Vec<usize>,
     /// Rows per bundle in streaming runs (table.exec.mini-batch.size).
     #[arg(long)]
     pub(super) bundle_size: Option<usize>,
+    /// Rows per source batch in streaming runs [default: 8192, with --restore-every 2].
+    #[arg(long, value_name = "N", value_parser = above_zero)]
+    pub(super) batch_rows: Option<usize>,
+    /// Stop every streaming job after so many batches of each source, take a snapshot and go on from it in a fresh
+    /// job, until the sources end; several numbers run every file with each.
+    #[arg(long, value_name = "BATCHES", value_delimiter = ',', value_parser = above_zero)]
+    pub(super) restore_every: Vec<usize>,
+    /// Memory of streaming runs, e.g. 1 for next to none: state rests on disk.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
     /// Rewrite the expectations from what batch (or, where only that runs, streaming) gives.
     #[arg(long)]
     pub(super) update: bool,
@@ -110,6 +121,10 @@ pub(super) struct TestArgs {
     /// Files to run at a time.
     #[arg(short = 'j', long, default_value_t = 1)]
     pub(super) jobs: usize,
+}
+
+fn above_zero(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// The modes a test file runs in.
@@ -163,6 +178,10 @@ mod tests {
         let Command::Test(test) = cli.command else { panic!("test") };
         assert_eq!(test.parallelism, [1, 2, 4]);
         assert_eq!((test.mode, test.jobs, test.update), (Mode::Streaming, 2, false));
+        let cli = parse(&["test", "dir", "--restore-every", "1,7", "--batch-rows", "3", "--memory", "1 kb"]);
+        let Command::Test(test) = cli.unwrap().command else { panic!("test") };
+        assert_eq!((test.restore_every, test.batch_rows), (vec![1, 7], Some(3)));
+        assert_eq!(test.memory.as_deref(), Some("1 kb"));
     }
 
     #[test]
@@ -174,6 +193,7 @@ mod tests {
             &["test"],
             &["test", "d", "--mode", "both-ways"],
             &["test", "d", "--parallelism", "x"],
+            &["test", "d", "--restore-every", "0"],
             &["walk"],
             &[],
         ] {

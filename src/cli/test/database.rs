@@ -1,7 +1,7 @@
 //! A session as sqllogictest drives it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -10,62 +10,188 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 
+use super::legs::{Course, Legs};
+use super::runs::Run;
 use crate::cli::display::DisplayOptions;
 use crate::cli::materialize::Materialized;
 use crate::error::{Error, Result};
 use crate::runtime::ChangeBatch;
+use crate::runtime::coordinator::JobOptions;
+use crate::runtime::job::JobSummary;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
+use crate::sql::ast::{ParsedStatement, Statement};
 use crate::text::{Column, Style};
 
 /// Longest time that one statement may take: an endless query must not hang a test run.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How the result of a query is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The rows that are left, in cells.
+    #[default]
+    Table,
+    /// A line per change.
+    Changes,
+    /// The rows that are left, a line each as a change is, without its kind.
+    RowsLeft,
+}
+
+/// What a database shares with who drives it.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// How the next query is shown.
+    shape: Mutex<Shape>,
+    /// Jobs that went on from a snapshot.
+    pub(super) restores: AtomicUsize,
+    /// Jobs that had state on disk.
+    pub(super) spilled: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn show(&self, shape: Shape) {
+        *self.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
+    }
+
+    fn shape(&self) -> Shape {
+        *self.shape.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session and how its statements are run.
 pub(super) struct Database {
     session: Session,
     display: DisplayOptions,
-    changelog: Arc<AtomicBool>,
+    legs: Option<Legs>,
+    /// For what does not run in legs.
+    whole: JobOptions,
+    shared: Arc<Shared>,
+}
+
+/// What the jobs of a statement have given so far.
+#[derive(Default)]
+struct Given {
+    written: u64,
+    /// Changes, if they are shown.
+    lines: Option<Vec<Vec<String>>>,
+    /// The rows that are left otherwise.
+    table: Option<(SchemaRef, Materialized)>,
 }
 
 impl Database {
-    pub(super) fn open(config: Vec<(String, String)>, changelog: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn open(config: Vec<(String, String)>, run: &Run, shared: Arc<Shared>) -> Result<Self> {
         let display = DisplayOptions::new(&config);
-        let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
-        Ok(Database { session, display, changelog })
+        let mut session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
+        let legs = run.restore_every.map(|batches| Legs {
+            batches,
+            rows: run.batch_rows.unwrap_or(1),
+            parallelism: run.parallelism.clone(),
+        });
+        let whole = JobOptions { batch_rows: run.batch_rows, ..JobOptions::default() };
+        session.set_job_options(whole.clone());
+        Ok(Database { session, display, legs, whole, shared })
     }
 
     async fn execute(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>> {
         let mut output = DBOutput::StatementComplete(0);
         for statement in crate::sql::parse_script(sql)? {
-            let result = self.session.execute(&statement).await?;
-            self.display.executed(&statement.statement);
-            output = match result {
-                StatementResult::Done { .. } => DBOutput::StatementComplete(0),
-                StatementResult::Insert(job) => {
-                    DBOutput::StatementComplete(job.wait().await?.progress.rows_out)
+            let runs = matches!(
+                statement.statement,
+                Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_)
+            );
+            output = match self.legs.clone().filter(|_| runs) {
+                None => self.run_once(&statement).await?,
+                Some(legs) => {
+                    let parallelism = self.session.config().parallelism()?;
+                    let output = self.run_in_legs(&statement, &legs).await;
+                    self.session.set("parallelism.default", &parallelism.to_string())?;
+                    self.session.set_job_options(self.whole.clone());
+                    output?
                 }
-                StatementResult::Rows(schema, rows) => self.rows(&schema, &rows, true)?,
-                StatementResult::Query(query) => self.query(query).await?,
             };
+            self.display.executed(&statement.statement);
         }
         Ok(output)
     }
 
-    async fn query(&self, query: RunningQuery) -> Result<DBOutput<DefaultColumnType>> {
-        let RunningQuery { schema, batch, mut rows, job } = query;
-        if self.changelog.load(Ordering::Relaxed) && !batch {
-            let mut lines = Vec::new();
-            while let Some(changes) = rows.next().await {
-                self.changes(&changes?, &mut lines)?;
+    async fn run_once(&mut self, statement: &ParsedStatement) -> Result<DBOutput<DefaultColumnType>> {
+        let mut given = Given::default();
+        match self.session.execute(statement).await? {
+            StatementResult::Rows(schema, rows) => return self.rows(&schema, &rows, true),
+            StatementResult::Done { .. } => {}
+            StatementResult::Insert(job) => {
+                self.ended(job.wait().await?, &mut given);
             }
-            job.wait().await?;
-            return Ok(DBOutput::Rows { types: vec![DefaultColumnType::Text], rows: lines });
+            StatementResult::Query(query) => {
+                self.query(query, &mut given).await?;
+            }
         }
-        let mut table = Materialized::new(schema.clone())?;
-        while let Some(changes) = rows.next().await {
-            table.apply(&changes?)?;
+        self.output(given)
+    }
+
+    async fn run_in_legs(
+        &mut self,
+        statement: &ParsedStatement,
+        legs: &Legs,
+    ) -> Result<DBOutput<DefaultColumnType>> {
+        let mut given = Given::default();
+        let mut course = Course::new(legs);
+        loop {
+            course.prepare(&mut self.session)?;
+            let summary = match self.session.execute(statement).await? {
+                StatementResult::Insert(job) => self.ended(job.wait().await?, &mut given),
+                StatementResult::Query(query) => self.query(query, &mut given).await?,
+                _ => return Err(Error::internal("neither a query nor an INSERT")),
+            };
+            if !course.goes_on(summary)? {
+                return self.output(given);
+            }
+            self.shared.restores.fetch_add(1, Ordering::Relaxed);
         }
-        job.wait().await?;
-        self.rows(&schema, &table.finish()?, false)
+    }
+
+    async fn query(&self, query: RunningQuery, given: &mut Given) -> Result<JobSummary> {
+        let RunningQuery { schema, batch, mut rows, job } = query;
+        if self.shared.shape() == Shape::Changes && !batch {
+            while let Some(changes) = rows.next().await {
+                self.changes(&changes?, given.lines.get_or_insert_default())?;
+            }
+            given.lines.get_or_insert_default();
+        } else {
+            let table = match &mut given.table {
+                Some((_, table)) => table,
+                none => &mut none.insert((schema.clone(), Materialized::new(schema)?)).1,
+            };
+            while let Some(changes) = rows.next().await {
+                table.apply(&changes?)?;
+            }
+        }
+        Ok(self.ended(job.wait().await?, given))
+    }
+
+    fn ended(&self, summary: JobSummary, given: &mut Given) -> JobSummary {
+        given.written += summary.progress.rows_out;
+        if summary.progress.spilled_bytes > 0 {
+            self.shared.spilled.fetch_add(1, Ordering::Relaxed);
+        }
+        summary
+    }
+
+    fn output(&self, given: Given) -> Result<DBOutput<DefaultColumnType>> {
+        let types = vec![DefaultColumnType::Text];
+        match (given.lines, given.table) {
+            (Some(rows), _) => Ok(DBOutput::Rows { types, rows }),
+            (None, None) => Ok(DBOutput::StatementComplete(given.written)),
+            (None, Some((_, table))) if self.shared.shape() == Shape::RowsLeft => {
+                let mut lines = Vec::new();
+                for rows in table.finish()? {
+                    self.changes(&ChangeBatch::insert_only(rows), &mut lines)?;
+                }
+                lines.iter_mut().flatten().for_each(|line| drop(line.drain(..2)));
+                Ok(DBOutput::Rows { types, rows: lines })
+            }
+            (None, Some((schema, table))) => self.rows(&schema, &table.finish()?, false),
+        }
     }
 
     fn columns(&self, batch: &RecordBatch) -> Result<Vec<Column>> {

@@ -9,29 +9,34 @@
 //! - Rows are sorted (`rowsort`) unless the query says `nosort`.
 //! - In streaming a query's result is the table that its changelog leaves behind.
 //! - A query labelled `changelog` (`query T nosort changelog`) is its changelog itself, a line `+I[1, NULL]` per change
-//!   in the order of emission. Such a query runs in streaming at parallelism 1 without `--bundle-size` only, and is
-//!   skipped otherwise: the order of changes depends on both.
-//! - `skipif` and `onlyif` know `batch` and `streaming`.
+//!   in the order of emission. The order of changes depends on parallelism, bundles, batches, memory and restores:
+//!   with any of them set, and in batch, the rows are compared that the changes leave behind.
+//! - With `--restore-every k` a streaming statement is a chain of jobs: each reads `k` batches of a few rows from
+//!   every source, and hands its snapshot to the next one, at the next `--parallelism`. After some such jobs batches
+//!   grow, so that long inputs end.
+//! - `skipif` and `onlyif` know `batch`, `streaming`, and `exact`: where changelogs are compared as such.
 //! - NULL is `NULL`, the empty text `(empty)`; a line break within a value is `\n`. Results that are one column of
 //!   text with line breaks (EXPLAIN, SHOW CREATE) are one row a line.
 //! - `$__TEST_DIR__` is a folder of the run's own, after `control substitution on`.
 //! - The session zone is UTC unless set.
 //! - `hash-threshold` is refused: a hash hides what went wrong.
 
+mod changelog;
 mod database;
+mod legs;
+mod runs;
 mod update;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures::StreamExt;
 use sqllogictest::{
-    Control, DefaultColumnType, MakeConnection, Normalizer, QueryExpect, Record, RecordOutput, Runner,
-    SortMode,
+    Control, DefaultColumnType, MakeConnection, Normalizer, Record, RecordOutput, Runner, SortMode,
 };
 
 use crate::error::{Error, Result, ResultExt};
@@ -39,7 +44,9 @@ use crate::error::{Error, Result, ResultExt};
 pub use super::args::Mode;
 use super::args::TestArgs;
 use super::progress::count;
-use database::Database;
+use changelog::{is_changelog, with_rows_left};
+use database::{Database, Shape, Shared};
+use runs::Run;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -48,10 +55,16 @@ pub struct TestOptions {
     pub paths: Vec<PathBuf>,
     /// The modes.
     pub mode: Mode,
-    /// Parallelisms of streaming runs.
+    /// Parallelisms of streaming runs; of the jobs of one run when they are restored.
     pub parallelism: Vec<usize>,
     /// Rows per bundle in streaming runs.
     pub bundle_size: Option<usize>,
+    /// Rows per source batch in streaming runs.
+    pub batch_rows: Option<usize>,
+    /// Batches after which streaming jobs are restored into fresh ones; a run for each.
+    pub restore_every: Vec<usize>,
+    /// Memory of streaming runs.
+    pub memory: Option<String>,
     /// Rewrite expectations.
     pub update: bool,
     /// Options set before the first statement.
@@ -72,6 +85,9 @@ impl TestOptions {
             mode: Mode::Both,
             parallelism: vec![1],
             bundle_size: None,
+            batch_rows: None,
+            restore_every: Vec::new(),
+            memory: None,
             update: false,
             config: Vec::new(),
             filter: None,
@@ -90,6 +106,10 @@ pub struct TestReport {
     pub queries: usize,
     /// Other statements executed.
     pub statements: usize,
+    /// Jobs that went on from a snapshot.
+    pub restores: usize,
+    /// Jobs that had state on disk.
+    pub spilled: usize,
     /// What did not match.
     pub failures: Vec<TestFailure>,
 }
@@ -124,7 +144,14 @@ impl fmt::Display for TestReport {
         let s = |n: u64| if n == 1 { "" } else { "s" };
         write!(f, "{} file{}, ", count(files), s(files))?;
         write!(f, "{} quer{}, ", count(queries), if queries == 1 { "y" } else { "ies" })?;
-        write!(f, "{} failure{}", count(failures), s(failures))
+        write!(f, "{} failure{}", count(failures), s(failures))?;
+        if self.restores > 0 {
+            write!(f, ", {} restore{}", count(self.restores as u64), s(self.restores as u64))?;
+        }
+        if self.spilled > 0 {
+            write!(f, ", {} job{} with state on disk", count(self.spilled as u64), s(self.spilled as u64))?;
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +160,8 @@ impl TestReport {
         self.files += other.files;
         self.queries += other.queries;
         self.statements += other.statements;
+        self.restores += other.restores;
+        self.spilled += other.spilled;
         self.failures.extend(other.failures);
     }
 }
@@ -143,6 +172,9 @@ pub(super) async fn main(args: TestArgs) -> ExitCode {
         mode: args.mode,
         parallelism: args.parallelism,
         bundle_size: args.bundle_size,
+        batch_rows: args.batch_rows,
+        restore_every: args.restore_every,
+        memory: args.memory,
         update: args.update,
         config: args.set,
         filter: args.filter,
@@ -230,64 +262,6 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// One way to run a file.
-#[derive(Debug, Clone)]
-struct Run {
-    batch: bool,
-    parallelism: usize,
-    bundle_size: Option<usize>,
-}
-
-impl Run {
-    fn all(options: &TestOptions) -> Vec<Run> {
-        let mut runs = Vec::new();
-        if options.mode != Mode::Streaming {
-            let parallelism = options.parallelism.first().copied().unwrap_or(1);
-            runs.push(Run { batch: true, parallelism, bundle_size: None });
-        }
-        if options.mode != Mode::Batch {
-            let bundle_size = options.bundle_size;
-            let streaming =
-                |parallelism: &usize| Run { batch: false, parallelism: *parallelism, bundle_size };
-            runs.extend(options.parallelism.iter().map(streaming));
-        }
-        runs
-    }
-
-    fn label(&self) -> &'static str {
-        if self.batch { "batch" } else { "streaming" }
-    }
-
-    /// Whether the order of changes is that of the expectations.
-    fn compares_changelogs(&self) -> bool {
-        !self.batch && self.parallelism == 1 && self.bundle_size.is_none()
-    }
-
-    fn config(&self, options: &TestOptions) -> Vec<(String, String)> {
-        let mut config = vec![("table.local-time-zone".to_owned(), "UTC".to_owned())];
-        config.extend(options.config.iter().cloned());
-        config.push(("execution.runtime-mode".to_owned(), self.label().to_owned()));
-        config.push(("parallelism.default".to_owned(), self.parallelism.to_string()));
-        if let Some(rows) = self.bundle_size {
-            config.push(("table.exec.mini-batch.size".to_owned(), rows.to_string()));
-        }
-        config
-    }
-}
-
-impl fmt::Display for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())?;
-        if !self.batch && self.parallelism != 1 {
-            write!(f, ", parallelism {}", self.parallelism)?;
-        }
-        if let Some(rows) = self.bundle_size {
-            write!(f, ", bundles of {rows}")?;
-        }
-        Ok(())
-    }
-}
-
 async fn run_file(file: &Path, options: &TestOptions) -> Result<TestReport> {
     let mut report = TestReport { files: 1, ..TestReport::default() };
     let records = match parse(file) {
@@ -311,9 +285,7 @@ async fn run_file(file: &Path, options: &TestOptions) -> Result<TestReport> {
             if matches!(record, Record::Halt { .. }) {
                 break;
             }
-            if !session.prepare(record, &run) {
-                continue;
-            }
+            let record = session.prepare(record, &run);
             match session.runner.run_async(record.clone()).await {
                 Ok(RecordOutput::Nothing) => {}
                 Ok(_) if matches!(record, Record::Query { .. }) => report.queries += 1,
@@ -333,6 +305,8 @@ async fn run_file(file: &Path, options: &TestOptions) -> Result<TestReport> {
             }
         }
         session.runner.shutdown_async().await;
+        report.restores += session.shared.restores.load(Ordering::Relaxed);
+        report.spilled += session.shared.spilled.load(Ordering::Relaxed);
     }
     Ok(report)
 }
@@ -361,14 +335,14 @@ fn parse(file: &Path) -> Result<Vec<TestRecord>, (u32, String)> {
 /// A runner with what it shares with its database.
 struct TestSession<M: MakeConnection<Conn = Database>> {
     runner: Runner<Database, M>,
-    /// Whether the next query is shown as its changelog.
-    changelog: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// Opens the sessions of one run.
 struct Connect {
     config: Vec<(String, String)>,
-    changelog: Arc<AtomicBool>,
+    run: Run,
+    shared: Arc<Shared>,
 }
 
 impl MakeConnection for Connect {
@@ -376,34 +350,34 @@ impl MakeConnection for Connect {
     type MakeFuture = std::future::Ready<Result<Database>>;
 
     fn make(&mut self) -> Self::MakeFuture {
-        std::future::ready(Database::open(self.config.clone(), self.changelog.clone()))
+        std::future::ready(Database::open(self.config.clone(), &self.run, self.shared.clone()))
     }
 }
 
 impl TestSession<Connect> {
     async fn open(run: &Run, options: &TestOptions) -> Self {
-        let changelog = Arc::new(AtomicBool::new(false));
-        let connect = Connect { config: run.config(options), changelog: changelog.clone() };
+        let shared = Arc::new(Shared::default());
+        let connect = Connect { config: run.config(options), run: run.clone(), shared: shared.clone() };
         let mut runner = Runner::new(connect);
         runner.add_label(run.label());
+        if run.compares_changelogs() {
+            runner.add_label("exact");
+        }
         let sorted = Record::Control(Control::SortMode(SortMode::RowSort));
         runner.apply_record(sorted).await;
-        TestSession { runner, changelog }
+        TestSession { runner, shared }
     }
 
-    /// Whether to run a record at all; tells the database how to show it.
-    fn prepare(&self, record: &TestRecord, run: &Run) -> bool {
-        let changelog = is_changelog(record);
-        self.changelog.store(changelog, std::sync::atomic::Ordering::Relaxed);
-        !changelog || run.compares_changelogs()
+    /// The record as it is compared in a run; tells the database how to show it.
+    fn prepare(&self, record: &TestRecord, run: &Run) -> TestRecord {
+        let (shape, record) = match (is_changelog(record), run.compares_changelogs()) {
+            (false, _) => (Shape::Table, record.clone()),
+            (true, true) => (Shape::Changes, record.clone()),
+            (true, false) => (Shape::RowsLeft, with_rows_left(record.clone())),
+        };
+        self.shared.show(shape);
+        record
     }
-}
-
-fn is_changelog(record: &TestRecord) -> bool {
-    matches!(
-        record,
-        Record::Query { expected: QueryExpect::Results { label: Some(label), .. }, .. } if label == "changelog"
-    )
 }
 
 const NORMALIZER: Normalizer = sqllogictest::runner::default_normalizer;

@@ -15,7 +15,7 @@ use sqllogictest::{DefaultColumnType, QueryExpect, Record, RecordOutput, Stateme
 
 use crate::error::{Error, Result, ResultExt};
 
-use super::{Mode, NORMALIZER, Run, TestOptions, TestRecord, TestSession};
+use super::{Mode, NORMALIZER, Run, TestOptions, TestRecord, TestSession, is_changelog};
 
 /// Rewrites `file`, which holds `records`.
 pub(super) async fn update(file: &Path, records: Vec<TestRecord>, options: &TestOptions) -> Result<()> {
@@ -34,15 +34,16 @@ pub(super) async fn update(file: &Path, records: Vec<TestRecord>, options: &Test
         if settled.iter().all(|s| *s) {
             break;
         }
-        let run = Run { batch: *batch, parallelism: 1, bundle_size: None };
+        let run = Run { batch: *batch, parallelism: vec![1], ..Run::default() };
         let mut session = TestSession::open(&run, options).await;
         for ((record, new), settled) in records.iter().zip(&mut updated).zip(&mut settled) {
             if matches!(record, Record::Halt { .. }) {
                 break;
             }
-            if !session.prepare(record, &run) {
+            if is_changelog(record) && !run.compares_changelogs() {
                 continue;
             }
+            session.prepare(record, &run);
             let output = session.runner.apply_record(record.clone()).await;
             // Settled by an earlier mode, and run again only for what it does to the session.
             if *settled || matches!(output, RecordOutput::Nothing) {
