@@ -23,9 +23,11 @@ use crate::functions;
 use crate::plan::select_names::name_columns;
 use crate::plan::set_operation::{SetOperationPlanner, rewrite_set_operations};
 use crate::plan::state_ttl::StateTtls;
+use crate::plan::subquery::join_subqueries;
+use crate::plan::subquery::rows::{RowSubqueryPlanner, rewrite_row_subqueries};
 use crate::plan::table::DerivedTable;
 use crate::plan::unknown_column;
-use crate::plan::unnest::{UnnestPlanner, join_unnests};
+use crate::plan::unnest::{UnnestPlanner, join_unnests, refuse_correlated_unnests};
 use crate::plan::window_tvf::WindowTvfPlanner;
 use crate::runtime::job::JobMetrics;
 use crate::sql::ast::{HINT_MARK, Query};
@@ -149,6 +151,7 @@ impl Planner {
             within: None,
             relation_planners: vec![
                 Arc::new(SetOperationPlanner),
+                Arc::new(RowSubqueryPlanner),
                 Arc::new(UnnestPlanner::default()),
                 window,
             ],
@@ -172,6 +175,7 @@ impl Planner {
         let written = query;
         let mut query = query.clone();
         name_columns(&mut query);
+        rewrite_row_subqueries(&mut query);
         functions::rewrite_query_ast(&mut query)?;
         rewrite_set_operations(&mut query);
         let planner = SqlToRel::new_with_options(self, parser_options());
@@ -179,7 +183,9 @@ impl Planner {
             let location = unknown_column::locate(&e, written);
             location.into_iter().fold(Error::from(e), Error::at)
         })?;
-        join_unnests(plan)
+        let plan = join_subqueries(join_unnests(plan)?)?;
+        refuse_correlated_unnests(&plan)?;
+        Ok(plan)
     }
 
     /// Plans an expression over the columns of `schema`.

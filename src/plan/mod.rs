@@ -4,6 +4,7 @@
 //!  ast::Query ─► rewrite (Flink's literals) ─► SqlToRel + own table factors ─► LogicalPlan
 //!      tables: ConnectorTable ─► computed columns ─► WatermarkNode;  window functions: WindowTvfNode
 //!      INTERSECT, EXCEPT: SetOperationNode;  UNNEST: UnnestNode
+//!      sub-queries: joins
 //!  ─► analyzer ─► optimizer (one list of rules for both)
 //!      ├─ batch:     own nodes lowered to plain plans ─► DataFusion ExecutionPlan
 //!      └─ streaming: StreamPlanner ─► StreamGraph
@@ -24,6 +25,7 @@ pub mod select_names;
 pub mod set_operation;
 pub mod state_ttl;
 pub mod stream;
+pub mod subquery;
 pub mod table;
 mod unknown_column;
 pub mod unnest;

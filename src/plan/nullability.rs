@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::{LogicalPlan, Union};
 
 use crate::error::Result;
@@ -18,20 +18,25 @@ use crate::error::Result;
 /// From DataFusion, if a schema cannot be made again.
 pub fn settle_nullability(plan: LogicalPlan) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::Union(Union { inputs, schema }) = node else {
-            return Ok(Transformed::yes(node.recompute_schema()?));
-        };
-        let fields = schema
-            .iter()
-            .enumerate()
-            .map(|(i, (qualifier, field))| {
-                let nullable =
-                    field.is_nullable() || inputs.iter().any(|p| p.schema().field(i).is_nullable());
-                (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
-            })
-            .collect();
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
-        Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema })))
+        Ok(Transformed::yes(match node {
+            LogicalPlan::Union(union) => settle_union(union)?,
+            node => node.recompute_schema()?,
+        }))
     })?;
     Ok(settled.data)
+}
+
+/// The union with columns that can be NULL where those of an input can.
+pub(super) fn settle_union(union: Union) -> DfResult<LogicalPlan> {
+    let Union { inputs, schema } = union;
+    let fields = schema
+        .iter()
+        .enumerate()
+        .map(|(i, (qualifier, field))| {
+            let nullable = field.is_nullable() || inputs.iter().any(|p| p.schema().field(i).is_nullable());
+            (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
+        })
+        .collect();
+    let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
+    Ok(LogicalPlan::Union(Union { inputs, schema }))
 }

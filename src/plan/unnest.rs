@@ -114,7 +114,7 @@ impl UnnestNode {
     }
 
     /// The same over another input.
-    fn over(&self, input: LogicalPlan, collection: Expr, outer: bool) -> DfResult<Self> {
+    pub(super) fn over(&self, input: LogicalPlan, collection: Expr, outer: bool) -> DfResult<Self> {
         let (qualifier, names) = (self.qualifier.clone(), self.names.clone());
         Self::try_new(input, collection, (outer, self.ordinality), None, qualifier, names)
     }
@@ -294,7 +294,7 @@ fn unnest_node(plan: &LogicalPlan) -> Option<&UnnestNode> {
 /// Puts UNNESTs, and LATERAL queries over nothing else, on top of the relation whose columns they read.
 ///
 /// # Errors
-/// Unsupported for UNNESTs that cannot be put there.
+/// From DataFusion, if a plan cannot be built again.
 pub fn join_unnests(plan: LogicalPlan) -> Result<LogicalPlan> {
     let grafted = plan.transform_up_with_subqueries(|node| {
         if let LogicalPlan::Join(join) = &node
@@ -305,7 +305,14 @@ pub fn join_unnests(plan: LogicalPlan) -> Result<LogicalPlan> {
         // Columns became nullable or not below.
         Ok(Transformed::yes(node.recompute_schema()?))
     })?;
-    let plan = grafted.data;
+    Ok(grafted.data)
+}
+
+/// Fails if an UNNEST still reads columns of a query around it.
+///
+/// # Errors
+/// Unsupported, with the UNNEST.
+pub fn refuse_correlated_unnests(plan: &LogicalPlan) -> Result<()> {
     let mut left_over = None;
     plan.apply_with_subqueries(|node| {
         if unnest_node(node).is_some_and(|u| has_outer_reference(&u.collection)) {
@@ -319,7 +326,7 @@ pub fn join_unnests(plan: LogicalPlan) -> Result<LogicalPlan> {
             "UNNEST({what}) in a sub-query, of a column of the query around it, is not supported"
         ))
         .hint("join it beside its table: FROM t CROSS JOIN UNNEST(t.a) AS u(x)")),
-        None => Ok(plan),
+        None => Ok(()),
     }
 }
 
@@ -342,11 +349,7 @@ fn graft_join(join: &Join) -> DfResult<Option<LogicalPlan>> {
         }
         let Some(node) = unnest_node(right) else { return Ok(None) };
         if !conditions.is_empty() {
-            return Err(Error::unsupported(
-                "LEFT JOIN UNNEST with a condition other than TRUE is not supported",
-            )
-            .hint("write ON TRUE, and filter the array itself")
-            .into());
+            return Ok(None);
         }
         let collection = resolve(&node.collection)?;
         let node = node.over(join.left.as_ref().clone(), collection, true)?;

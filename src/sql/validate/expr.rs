@@ -60,10 +60,6 @@ impl Validator {
             }
             Expr::AnyOp { left, compare_op, right, is_some: _ } | Expr::AllOp { left, compare_op, right } => {
                 operator(compare_op, &**right)?;
-                if matches!(**right, Expr::Subquery(_)) {
-                    return Err(unsupported("a comparison with ANY or ALL of a sub-query", &**left)
-                        .hint("= ANY and <> ALL are understood; write x > (SELECT MIN(y) …) for x > ANY (SELECT y …)"));
-                }
                 self.all([left, right])
             }
             Expr::Cast { kind, expr, data_type, array, format } => {
