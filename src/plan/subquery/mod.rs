@@ -93,21 +93,24 @@ impl SubqueryJoiner {
         let name = self.name("subquery");
         let mut exprs = Vec::new();
         let mut renamed: Vec<(Column, Column)> = Vec::new();
-        let mut add = |exprs: &mut Vec<Expr>, from: &Column, to: String| {
+        // Under their own names where those are free: a projection that renames stays.
+        let mut add = |exprs: &mut Vec<Expr>, from: &Column| {
             let known = renamed.iter().find(|(c, _)| c == from).map(|(_, to)| to.clone());
             known.unwrap_or_else(|| {
+                let free = renamed.iter().all(|(_, c)| c.name != from.name);
+                let to = if free { from.name.clone() } else { format!("__{}_{}", renamed.len(), from.name) };
                 let column = Column::new(Some(name.clone()), &to);
-                exprs.push(Expr::Column(from.clone()).alias(to));
+                let own = Expr::Column(from.clone());
+                exprs.push(if free { own } else { own.alias(to) });
                 renamed.push((from.clone(), column.clone()));
                 column
             })
         };
-        let outside: Vec<Column> =
-            columns.iter().enumerate().map(|(i, c)| add(&mut exprs, c, format!("v{i}"))).collect();
+        let outside: Vec<Column> = columns.iter().map(|c| add(&mut exprs, c)).collect();
         let mut conditions = Vec::new();
         let mut matched = None;
-        for (i, key) in pulled.keys.iter().enumerate() {
-            let column = add(&mut exprs, &key.inner, format!("k{i}"));
+        for key in &pulled.keys {
+            let column = add(&mut exprs, &key.inner);
             let outer = resolved(key.outer.clone(), left)?;
             let nullable = has_outer_expr(&outer) || outer.nullable(left.schema())?;
             conditions.push(if pulled.null_safe && nullable {
@@ -121,8 +124,8 @@ impl SubqueryJoiner {
             let mut read: Vec<&Column> = condition.column_refs().into_iter().collect();
             read.sort();
             let mut moved: Vec<(&Column, Column)> = Vec::new();
-            for (i, column) in read.into_iter().enumerate() {
-                moved.push((column, add(&mut exprs, column, format!("r{}_{i}", conditions.len()))));
+            for column in read {
+                moved.push((column, add(&mut exprs, column)));
             }
             let condition = condition.clone().transform(|e| {
                 Ok(match &e {
@@ -140,11 +143,11 @@ impl SubqueryJoiner {
             _ => None,
         };
         if empty.is_some() && matched.is_none() {
-            exprs.push(lit(true).alias("matched"));
-            matched = Some(Column::new(Some(name.clone()), "matched"));
+            exprs.push(lit(true).alias("__matched"));
+            matched = Some(Column::new(Some(name.clone()), "__matched"));
         }
         if exprs.is_empty() {
-            exprs.push(lit(true).alias("row"));
+            exprs.push(lit(true).alias("__row"));
         }
         let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(pulled.plan))?);
         let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(plan), name)?);
