@@ -2,6 +2,7 @@
 
 pub mod calc;
 pub mod changelog_normalize;
+pub mod conflict;
 pub mod constraint_enforcer;
 pub mod deduplicate;
 pub mod expand;

@@ -26,6 +26,7 @@ use crate::plan::state_ttl::StateTtls;
 use crate::plan::subquery::join_subqueries;
 use crate::plan::subquery::rows::{RowSubqueryPlanner, rewrite_row_subqueries};
 use crate::plan::table::DerivedTable;
+use crate::plan::union_types::{refuse_nested_aggregates, settle_union_types};
 use crate::plan::unknown_column;
 use crate::plan::unnest::{UnnestPlanner, join_unnests, refuse_correlated_unnests};
 use crate::plan::window_tvf::WindowTvfPlanner;
@@ -183,7 +184,8 @@ impl Planner {
             let location = unknown_column::locate(&e, written);
             location.into_iter().fold(Error::from(e), Error::at)
         })?;
-        let plan = join_subqueries(join_unnests(plan)?)?;
+        refuse_nested_aggregates(&plan)?;
+        let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
         refuse_correlated_unnests(&plan)?;
         Ok(plan)
     }

@@ -27,6 +27,7 @@ pub mod state_ttl;
 pub mod stream;
 pub mod subquery;
 pub mod table;
+pub mod union_types;
 mod unknown_column;
 pub mod unnest;
 pub mod unnest_keys;

@@ -56,11 +56,37 @@ pub(super) fn list_of(t: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", t, true)))
 }
 
+/// The common type of decimals and integers that are not all of one type; `None` if there is another one, or no decimal.
+fn common_decimal(types: &[DataType]) -> Option<DataType> {
+    const MOST: i32 = 38;
+    if !types.iter().any(|t| matches!(t, DataType::Decimal128(..))) {
+        return None;
+    }
+    let (mut whole, mut scale) = (0, 0);
+    for t in types {
+        let (p, s) = match t {
+            DataType::Int8 => (3, 0),
+            DataType::Int16 => (5, 0),
+            DataType::Int32 => (10, 0),
+            DataType::Int64 => (19, 0),
+            DataType::Decimal128(p, s) => (i32::from(*p), i32::from(*s)),
+            _ => return None,
+        };
+        whole = whole.max(p - s);
+        scale = scale.max(s);
+    }
+    let scale = scale.min(MOST - whole);
+    Some(DataType::Decimal128(u8::try_from(whole + scale).ok()?, i8::try_from(scale).ok()?))
+}
+
 /// The least common type of some types.
 pub(crate) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(known.first().cloned().unwrap_or(DataType::Null));
+    }
+    if let Some(decimal) = common_decimal(&known) {
+        return Ok(decimal);
     }
     let mixed = known.contains(&DataType::Utf8) && known.iter().any(|t| *t != DataType::Utf8);
     let union = if mixed { None } else { datafusion::logical_expr::binary::type_union_resolution(&known) };

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::operators::changelog_normalize::{ChangelogNormalizeConfig, ChangelogNormalizeOperator};
+use crate::operators::conflict::{ConflictConfig, ConflictOperator};
 use crate::operators::top_n::{RankEnd, RankOutput, TopNConfig, TopNOperator};
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory, UpdateBefore};
@@ -56,10 +57,7 @@ impl StreamPlanner {
         let latest_first = match strategy {
             ConflictStrategy::Deduplicate => true,
             ConflictStrategy::Nothing => false,
-            ConflictStrategy::Error => {
-                return Err(Error::unsupported("ON CONFLICT DO ERROR is not supported for keys that differ")
-                    .hint("write DO DEDUPLICATE to let the latest row win, or DO NOTHING for the first"));
-            }
+            ConflictStrategy::Error => return self.lower_conflict(input, key),
         };
         let config = TopNConfig {
             input_schema: input.physical.clone(),
@@ -80,6 +78,26 @@ impl StreamPlanner {
         let names: Vec<&str> = key.iter().map(|k| config.input_schema.field(*k).name().as_str()).collect();
         let detail = format!("pk=[{}]", names.join(", "));
         let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(TopNOperator::new(config.clone())?)));
+        let changelog = ChangelogMode::UPSERT;
+        let exchange = Some(key.to_vec());
+        let node = self.add_operator("SinkMaterializer", detail, &input, changelog, exchange, factory);
+        Ok(Relation { node, changelog, rowtime: BTreeSet::new(), ..input }.with_keys(vec![key.to_vec()]))
+    }
+
+    /// Before a sink with the primary key `key` (physical columns), which is no key of the rows: fails where two of them
+    /// are left at a watermark.
+    fn lower_conflict(&mut self, input: Relation, key: &[usize]) -> Result<Relation> {
+        let config = ConflictConfig {
+            schema: input.physical.clone(),
+            key: key.to_vec(),
+            upsert_key: input.keys.iter().min_by_key(|k| k.len()).cloned().unwrap_or_default(),
+            ttl_ms: self.options.state_ttl,
+        };
+        let name = |k: &usize| config.schema.field(*k).name().as_str();
+        let detail =
+            format!("pk=[{}], onConflict=[ERROR]", key.iter().map(name).collect::<Vec<_>>().join(", "));
+        let factory: OperatorFactory =
+            Arc::new(move |_| Ok(Box::new(ConflictOperator::new(config.clone())?)));
         let changelog = ChangelogMode::UPSERT;
         let exchange = Some(key.to_vec());
         let node = self.add_operator("SinkMaterializer", detail, &input, changelog, exchange, factory);

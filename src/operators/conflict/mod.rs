@@ -1,0 +1,345 @@
+//! `INSERT … ON CONFLICT DO ERROR` into a table whose PRIMARY KEY is not a key of the query: fails where two rows meet.
+//!
+//! ```text
+//!  changes ─► held back until a watermark ─► per primary key: row kept + changes ─┬─ none left ─► -D
+//!                                                                                  ├─ one ──────► +I / +U
+//!                                                                                  └─ more ─────► error
+//! ```
+//!
+//! Only watermarks settle, as in Flink: in between, a row may come to a key before the one that leaves it, since changes of
+//! different rows arrive in any order.
+//!
+//! | state | dropped |
+//! |---|---|
+//! | primary key → its row | when it is taken back; with a TTL, keys not written for that long |
+//! | changes since the last watermark | at the next one |
+//!
+//! Input: any changelog; rows with the same upsert key replace each other, without an upsert key all are different ones. A
+//! retraction of a row never seen is ignored. Output: upserts by primary key; what changes nothing is dropped. A barrier
+//! writes both tables; the end comes with a watermark.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt8Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int64Type, SchemaRef, UInt8Type};
+use arrow::util::display::array_value_to_string;
+
+use crate::error::{Error, Result};
+use crate::operators::keyed_rows::{PART_ROWS, RowChanges, anonymous};
+use crate::operators::top_n::emit_in_slices;
+use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::state::ttl::TimeToLive;
+use crate::state::{GroupDirectory, RowStore};
+
+const ROWS: &str = "rows";
+const PENDING: &str = "pending";
+
+/// The row that stands in state, among those of the changes.
+const KEPT: u32 = u32::MAX;
+
+/// Rows that must not meet.
+#[derive(Debug, Clone)]
+pub struct ConflictConfig {
+    /// Columns in and out.
+    pub schema: SchemaRef,
+    /// Columns of the sink's PRIMARY KEY.
+    pub key: Vec<usize>,
+    /// Columns that tell the query's rows apart; empty if there are none.
+    pub upsert_key: Vec<usize>,
+    /// How long an untouched key is kept.
+    pub ttl_ms: Option<i64>,
+}
+
+/// The operator; see the module.
+pub struct ConflictOperator {
+    config: ConflictConfig,
+    directory: GroupDirectory,
+    /// By slot.
+    rows: RowStore,
+    occupied: Vec<bool>,
+    ttl: Option<TimeToLive>,
+    /// Changes since the last watermark, with the slots of their keys.
+    pending: Vec<(ChangeBatch, Vec<u32>)>,
+}
+
+impl std::fmt::Debug for ConflictOperator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConflictOperator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl ConflictOperator {
+    /// An instance without rows.
+    ///
+    /// # Errors
+    /// Internal for keys that are no columns; unsupported for columns that cannot be kept.
+    pub fn new(config: ConflictConfig) -> Result<Self> {
+        let fields = config.schema.fields();
+        if config.key.is_empty() || config.key.iter().chain(&config.upsert_key).any(|k| *k >= fields.len()) {
+            return Err(Error::internal("ON CONFLICT DO ERROR: there is no key"));
+        }
+        let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
+        let keys: Vec<_> = config.key.iter().map(|k| fields[*k].data_type().clone()).collect();
+        Ok(ConflictOperator {
+            directory: GroupDirectory::new(&keys)?,
+            rows: RowStore::new(&types)?,
+            occupied: Vec::new(),
+            ttl: TimeToLive::new(config.ttl_ms),
+            pending: Vec::new(),
+            config,
+        })
+    }
+
+    /// The slots of the keys of some rows.
+    fn slots_of(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        let keys: Vec<ArrayRef> = self.config.key.iter().map(|k| Arc::clone(&columns[*k])).collect();
+        let mut slots = Vec::new();
+        self.directory.intern(&keys, rows, &mut slots)?;
+        let capacity = self.directory.capacity();
+        if capacity > self.occupied.len() {
+            self.occupied.resize(capacity, false);
+        }
+        Ok(slots)
+    }
+
+    /// Numbers that are equal for rows that are the same to the query: of the rows kept, and of the changes.
+    fn identities(&self, kept: &[ArrayRef], changes: &RecordBatch) -> Result<(Vec<u32>, Vec<u32>)> {
+        let all: Vec<usize> = (0..self.config.schema.fields().len()).collect();
+        let columns = if self.config.upsert_key.is_empty() { &all } else { &self.config.upsert_key };
+        let types: Vec<_> =
+            columns.iter().map(|c| self.config.schema.field(*c).data_type().clone()).collect();
+        let mut directory = GroupDirectory::new(&types)?;
+        let mut numbers = |of: &[ArrayRef]| -> Result<Vec<u32>> {
+            let chosen: Vec<ArrayRef> = columns.iter().filter_map(|c| of.get(*c).cloned()).collect();
+            let mut numbers = Vec::new();
+            if let Some(first) = chosen.first() {
+                directory.intern(&chosen, first.len(), &mut numbers)?;
+            }
+            Ok(numbers)
+        };
+        Ok((numbers(kept)?, numbers(changes.columns())?))
+    }
+
+    fn settle(&mut self, out: &mut Output) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let batch = concat_batches(&self.config.schema, pending.iter().map(|(b, _)| &b.rows))?;
+        let mut slots: Vec<u32> = Vec::with_capacity(batch.num_rows());
+        let mut retracts: Vec<bool> = Vec::with_capacity(batch.num_rows());
+        for (changes, of_rows) in &pending {
+            slots.extend(of_rows);
+            retracts.extend((0..changes.num_rows()).map(|i| changes.kind(i).is_retraction()));
+        }
+        drop(pending);
+        let mut order: Vec<u32> = (0..slots.len() as u32).collect();
+        order.sort_by_key(|row| slots[*row as usize]);
+        let by_key = || order.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]);
+        let kept: Vec<u32> = by_key()
+            .filter_map(|rows| rows.first().map(|row| slots[*row as usize]))
+            .filter(|slot| self.occupied[*slot as usize])
+            .collect();
+        let old = if kept.is_empty() { Vec::new() } else { self.rows.gather(&kept)? };
+        let (old_ids, ids) = self.identities(&old, &batch)?;
+        let source = self.rows.source(batch.columns())?;
+        let (mut stored, mut stored_rows, mut freed, mut gone) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut changes = RowChanges::default();
+        let mut live: Vec<(u32, u32)> = Vec::new();
+        let mut next_kept = 0;
+        for rows in by_key() {
+            let Some(slot) = rows.first().map(|row| slots[*row as usize]) else { continue };
+            let is_kept = self.occupied[slot as usize];
+            let old_row = next_kept;
+            live.clear();
+            if is_kept {
+                live.push((old_ids[next_kept], KEPT));
+                next_kept += 1;
+            }
+            for row in rows {
+                let id = ids[*row as usize];
+                let same = live.iter().position(|(other, _)| *other == id);
+                match (same, retracts[*row as usize]) {
+                    (Some(place), true) => {
+                        live.remove(place);
+                    }
+                    (None, true) => {}
+                    (Some(place), false) if !self.config.upsert_key.is_empty() => live[place] = (id, *row),
+                    (_, false) => live.push((id, *row)),
+                }
+            }
+            match live.as_slice() {
+                [] if is_kept => {
+                    changes.old_row(old_row, RowKind::Delete);
+                    freed.push(slot);
+                    gone.push(slot);
+                }
+                [] => gone.push(slot),
+                [(_, KEPT)] => {}
+                [(_, row)] => {
+                    if is_kept && self.ttl.is_none() && self.rows.is_equal(&source, *row as usize, slot) {
+                        continue;
+                    }
+                    changes.new_row(*row, if is_kept { RowKind::UpdateAfter } else { RowKind::Insert });
+                    stored.push(slot);
+                    stored_rows.push(*row);
+                }
+                _ => {
+                    let row = rows.first().copied().unwrap_or_default() as usize;
+                    return Err(self.conflict(&batch, row));
+                }
+            }
+        }
+        if !changes.kinds.is_empty() {
+            let columns = batch
+                .columns()
+                .iter()
+                .enumerate()
+                .map(|(i, new)| changes.column(new, old.get(i)))
+                .collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(changes.kinds.len()));
+            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
+            emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(changes.kinds)), out);
+        }
+        self.rows.put(&stored, &source, &stored_rows);
+        for slot in &stored {
+            self.occupied[*slot as usize] = true;
+            if let Some(ttl) = &mut self.ttl {
+                ttl.touch(*slot);
+            }
+        }
+        self.rows.free(&freed);
+        freed.iter().for_each(|slot| self.occupied[*slot as usize] = false);
+        self.directory.remove(&gone);
+        Ok(())
+    }
+
+    fn conflict(&self, batch: &RecordBatch, row: usize) -> Error {
+        let key: Vec<String> = self
+            .config
+            .key
+            .iter()
+            .map(|k| {
+                let column = batch.column(*k);
+                let value = if column.is_null(row) {
+                    "null".to_owned()
+                } else {
+                    array_value_to_string(column, row).unwrap_or_default()
+                };
+                format!("{}={value}", self.config.schema.field(*k).name())
+            })
+            .collect();
+        Error::data(format!(
+            "Primary key constraint violation: multiple distinct records with the same primary key detected. Conflicting key: [{}]. Use ON CONFLICT DO NOTHING to keep the first record.",
+            key.join(", ")
+        ))
+    }
+}
+
+impl Operator for ConflictOperator {
+    fn name(&self) -> &'static str {
+        "SinkMaterializer"
+    }
+
+    fn process(&mut self, _port: usize, batch: ChangeBatch, _out: &mut Output) -> Result<Progress> {
+        let slots = self.slots_of(batch.rows.columns(), batch.num_rows())?;
+        self.pending.push((batch, slots));
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, _watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        self.settle(out)?;
+        Ok(Progress::Done)
+    }
+
+    fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
+        if let Some(ttl) = &mut self.ttl {
+            let kept: Vec<u32> =
+                self.directory.slots().into_iter().filter(|s| self.occupied[*s as usize]).collect();
+            let expired = ttl.expired(now, &kept);
+            expired.iter().for_each(|s| self.occupied[*s as usize] = false);
+            self.rows.free(&expired);
+            // Keys of changes that are held back stay.
+            let mut held: Vec<u32> =
+                self.pending.iter().flat_map(|(_, slots)| slots.iter().copied()).collect();
+            held.sort_unstable();
+            let gone: Vec<u32> =
+                expired.into_iter().filter(|slot| held.binary_search(slot).is_err()).collect();
+            self.directory.remove(&gone);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.ttl.as_ref().map(TimeToLive::next_timer)
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        let kept: Vec<u32> =
+            self.directory.slots().into_iter().filter(|s| self.occupied[*s as usize]).collect();
+        for slots in kept.chunks(PART_ROWS) {
+            let mut columns = self.rows.gather(slots)?;
+            if let Some(ttl) = &self.ttl {
+                columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
+            }
+            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+        }
+        for (batch, slots) in &self.pending {
+            let mut columns = batch.rows.columns().to_vec();
+            let kinds = (0..batch.num_rows()).map(|i| batch.kind(i) as u8);
+            columns.push(Arc::new(UInt8Array::from_iter_values(kinds)));
+            writer.keyed(PENDING, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
+        let width = self.config.schema.fields().len();
+        let other = || Error::internal("the state of a sink has other columns than it should");
+        for batch in reader.table(ROWS)? {
+            let n = batch.num_rows();
+            let (columns, rest) = batch.columns().split_at_checked(width).ok_or_else(other)?;
+            let slots = self.slots_of(columns, n)?;
+            let source = self.rows.source(columns)?;
+            self.rows.put(&slots, &source, &(0..n as u32).collect::<Vec<_>>());
+            slots.iter().for_each(|s| self.occupied[*s as usize] = true);
+            if let (Some(ttl), Some(written)) =
+                (&mut self.ttl, rest.first().and_then(|c| c.as_primitive_opt::<Int64Type>()))
+            {
+                slots.iter().zip(written.values()).for_each(|(s, w)| ttl.set(*s, *w));
+            }
+        }
+        for batch in reader.table(PENDING)? {
+            let n = batch.num_rows();
+            let (columns, rest) = batch.columns().split_at_checked(width).ok_or_else(other)?;
+            let kinds = rest.first().and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(other)?;
+            let slots = self.slots_of(columns, n)?;
+            let options = RecordBatchOptions::new().with_row_count(Some(n));
+            let schema = Arc::clone(&self.config.schema);
+            let rows = RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)?;
+            self.pending.push((ChangeBatch::with_kinds(rows, RowKinds::from_array(kinds)), slots));
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        let pending: usize = self.pending.iter().map(|(b, s)| b.memory_size() + s.capacity() * 4).sum();
+        let bytes = self.directory.size()
+            + self.rows.size()
+            + self.occupied.capacity()
+            + pending
+            + self.ttl.as_ref().map_or(0, TimeToLive::size);
+        OperatorMetrics {
+            late_rows_dropped: 0,
+            state_entries: self.directory.len() as u64,
+            state_bytes: bytes as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
