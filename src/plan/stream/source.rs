@@ -214,7 +214,10 @@ impl StreamPlanner {
             columns.push(arrow::compute::concat(&cells)?);
         }
         let rows = RecordBatch::try_new(schema.clone(), columns)?;
-        Ok(self.constant(ValuesSource::new(schema, vec![rows]), values.schema.clone(), "Values"))
+        // By what is written: RAND() and LOCALTIMESTAMP give another value whenever a job is planned again.
+        let written: Vec<String> = values.values.iter().flatten().map(ToString::to_string).collect();
+        let detail = format!("{:?} {}", values.schema.field_names(), written.join(", "));
+        Ok(self.constant(ValuesSource::new(schema, vec![rows]), values.schema.clone(), &detail))
     }
 
     /// `SELECT` without `FROM`, or a relation that the optimizer found to be empty.
@@ -228,15 +231,16 @@ impl StreamPlanner {
         } else {
             Vec::new()
         };
-        Ok(self.constant(ValuesSource::new(schema, batches), empty.schema.clone(), "Values"))
+        let detail = format!("{:?} {}", empty.schema.field_names(), empty.produce_one_row);
+        Ok(self.constant(ValuesSource::new(schema, batches), empty.schema.clone(), &detail))
     }
 
-    fn constant(&mut self, source: ValuesSource, schema: DFSchemaRef, name: &'static str) -> Relation {
+    fn constant(&mut self, source: ValuesSource, schema: DFSchemaRef, detail: &str) -> Relation {
         let physical = source.schema();
-        let uid = self.uid(name, &format!("{source:?}"), &[]);
+        let uid = self.uid("Values", detail, &[]);
         let node = self.graph.add(Node {
             uid,
-            name,
+            name: "Values",
             detail: String::new(),
             parallelism: 1,
             inputs: Vec::new(),
