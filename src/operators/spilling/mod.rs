@@ -220,9 +220,11 @@ impl Operator for SpillingOperator {
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
         match &mut self.body {
-            Body::Whole(operator) => operator.restore(reader),
-            Body::Split(_) => Err(Error::internal("restored after its first batch")),
+            Body::Whole(operator) => operator.restore(reader)?,
+            Body::Split(_) => return Err(Error::internal("restored after its first batch")),
         }
+        // Nothing is held back yet that could come out.
+        self.split_if_over(&mut Output::new())
     }
 
     fn on_commit(&mut self, epoch: Epoch) -> Result<()> {

@@ -161,3 +161,17 @@ fn waiting_rows_are_worked_on_after_a_while() {
     let out = small.run(&(script.clone() + later));
     assert_eq!(materialize(&out), materialize(&plain.run(&script)));
 }
+
+#[test]
+fn restored_state_goes_to_disk_at_once() {
+    let mut changes = Changes { seed: 13, live: Vec::new() };
+    let (mut small, memory) = spilling(10_000);
+    let script = changes.script(1_000);
+    let rows = small.run(&(script.clone() + "| 1\n"));
+    let before = memory.spilled_bytes();
+    small.run("| 2 x2\n");
+    assert!(memory.spilled_bytes() > before, "the fresh operators hold all of it");
+    let more = changes.script(500) + ".\n";
+    let rows = rows + "\n" + &small.run(&more);
+    assert_eq!(materialize(&rows), materialize(&in_memory().run(&(script + &more))));
+}
