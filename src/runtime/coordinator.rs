@@ -24,11 +24,12 @@ use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
 use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
 use crate::runtime::job::{JobMetrics, StopHandle};
-use crate::runtime::message::{Barrier, BarrierKind, Epoch, Timestamp};
+use crate::runtime::message::{Activity, Barrier, BarrierKind, Epoch, Timestamp};
 use crate::runtime::operator::Operator;
 use crate::runtime::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotReader};
 use crate::runtime::source::SourceHead;
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, run_channels, run_source};
+use crate::runtime::watermark::WatermarkTracker;
 use crate::state::memory::StateMemory;
 
 /// State of a whole job at one epoch, by operator uid.
@@ -54,12 +55,6 @@ impl JobSnapshot {
                 all.entry(table).or_default().extend(parts);
             }
         }
-    }
-
-    /// A task of the source had reached `watermark`; the source had reached the least of all.
-    fn add_watermark(&mut self, source: &str, watermark: Timestamp) {
-        let reached = self.watermarks.entry(source.to_owned()).or_insert(watermark);
-        *reached = watermark.min(*reached);
     }
 }
 
@@ -107,6 +102,8 @@ struct Pending {
     waiting: BTreeSet<usize>,
     /// Tasks whose snapshot is in `snapshot`.
     taken: BTreeSet<usize>,
+    /// Per source, how far time is in each task.
+    times: BTreeMap<String, Vec<(Timestamp, Activity)>>,
     snapshot: JobSnapshot,
 }
 
@@ -469,8 +466,8 @@ impl Coordinator {
         }
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
-        let (taken, snapshot) = (BTreeSet::new(), JobSnapshot::default());
-        self.pending = Some(Pending { epoch, kind, waiting, taken, snapshot });
+        let (taken, times, snapshot) = (BTreeSet::new(), BTreeMap::new(), JobSnapshot::default());
+        self.pending = Some(Pending { epoch, kind, waiting, taken, times, snapshot });
         let keep = self.options.on_snapshot.is_some();
         self.barriers.send_replace(Some(Barrier { epoch, kind, keep }));
     }
@@ -501,14 +498,14 @@ impl Coordinator {
                     pending.waiting.remove(&task);
                 }
             }
-            TaskEvent::Snapshot { task, epoch, operators, splits, watermark, committable } => {
+            TaskEvent::Snapshot { task, epoch, operators, splits, time, committable } => {
                 if let Some(pending) = self.pending.as_mut().filter(|p| p.epoch == epoch) {
                     pending.waiting.remove(&task);
                     pending.taken.insert(task);
                     pending.snapshot.add_operators(operators);
                     if let Some(uid) = &self.tasks[task].source {
                         pending.snapshot.sources.entry(uid.clone()).or_default().extend(splits);
-                        pending.snapshot.add_watermark(uid, watermark);
+                        pending.times.entry(uid.clone()).or_default().extend(time);
                     }
                 }
                 if self.pending.as_ref().is_some_and(|p| p.kind == BarrierKind::Final) {
@@ -524,6 +521,9 @@ impl Coordinator {
         {
             if let Some(hook) = &self.options.on_snapshot {
                 pending.snapshot.epoch = pending.epoch.0;
+                let reached = pending.times.iter();
+                let reached = reached.map(|(uid, tasks)| (uid.clone(), WatermarkTracker::combined(tasks)));
+                pending.snapshot.watermarks = reached.collect();
                 self.add_ended(&pending.taken, &mut pending.snapshot);
                 hook(pending.epoch, &pending.snapshot);
             }

@@ -85,6 +85,11 @@ impl SourceHead {
         self.tracker.current()
     }
 
+    /// Whether it may still hold the watermark back.
+    pub fn activity(&self) -> Activity {
+        self.tracker.activity()
+    }
+
     /// The reader has begun to read a split.
     pub fn start_split(&mut self, split: SplitId, now: Instant) -> Change {
         if self.splits.contains_key(&split) {

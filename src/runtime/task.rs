@@ -37,7 +37,7 @@ pub enum TaskEvent {
         /// Positions, from source tasks.
         splits: Vec<SplitState>,
         /// How far time is, from source tasks.
-        watermark: Timestamp,
+        time: Option<(Timestamp, Activity)>,
         /// From sink tasks.
         committable: Option<Committable>,
     },
@@ -275,7 +275,7 @@ impl SourceTask {
             epoch: barrier.epoch,
             operators,
             splits,
-            watermark: self.head.watermark(),
+            time: Some((self.head.watermark(), self.head.activity())),
             committable,
         });
         Ok(())
@@ -461,7 +461,7 @@ impl ChannelTask {
             epoch: barrier.epoch,
             operators,
             splits: Vec::new(),
-            watermark: Timestamp::MIN,
+            time: None,
             committable,
         });
         Ok(barrier.kind == BarrierKind::Final)

@@ -53,6 +53,23 @@ impl WatermarkTracker {
         self.combined.unwrap_or(Timestamp::MIN)
     }
 
+    /// Whether all open inputs are idle.
+    pub fn activity(&self) -> Activity {
+        if self.idle { Activity::Idle } else { Activity::Active }
+    }
+
+    /// The combination of inputs that have come so far.
+    pub fn combined(inputs: &[(Timestamp, Activity)]) -> Timestamp {
+        let mut tracker = WatermarkTracker::new(inputs.len());
+        for (input, (watermark, _)) in inputs.iter().enumerate() {
+            tracker.on_watermark(input, *watermark);
+        }
+        for (input, (_, activity)) in inputs.iter().enumerate() {
+            tracker.on_activity(input, *activity);
+        }
+        tracker.current()
+    }
+
     /// Sets the combined watermark at restore.
     pub fn restore(&mut self, watermark: Timestamp) {
         self.combined = (watermark > Timestamp::MIN).then_some(watermark);
@@ -148,6 +165,17 @@ mod tests {
         assert_eq!(t.on_activity(1, Activity::Idle), Change::default());
         let last = t.on_activity(0, Activity::Idle);
         assert_eq!(last, Change { watermark: Some(Timestamp(30)), activity: Some(Activity::Idle) });
+    }
+
+    #[test]
+    fn inputs_are_combined_as_they_stand() {
+        use Activity::{Active, Idle};
+        let combined = WatermarkTracker::combined;
+        assert_eq!(combined(&[]), Timestamp::MIN);
+        assert_eq!(combined(&[(Timestamp(7), Active), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp::MIN, Idle), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Idle)]), Timestamp(9));
     }
 
     #[test]
