@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`files`] | every `.slt` file of this folder, in batch and in streaming at several parallelisms and bundle sizes |
+//! | [`files`] | every `.slt` file of this folder: in batch, in streaming at several parallelisms and bundle sizes, restored, with state on disk |
 //! | [`quickstart`] | `data/quickstart.sql` as a new user runs it |
 //! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
 //! | [`changelog_modes`] | what kinds of changes each operator sends |

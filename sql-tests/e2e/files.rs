@@ -21,6 +21,13 @@ fn run(what: &str, mode: Mode, parallelism: &[usize], set: impl FnOnce(&mut Test
     report
 }
 
+/// The disk of tests need not be one.
+fn files_in_memory() -> Vec<(String, String)> {
+    let shared = std::path::Path::new("/dev/shm");
+    let folder = shared.is_dir().then(|| ("io.tmp.dirs".to_owned(), "/dev/shm".to_owned()));
+    folder.into_iter().collect()
+}
+
 #[test]
 fn batch() {
     run("batch", Mode::Batch, &[1], |_| {});
@@ -58,6 +65,7 @@ fn streaming_restored_at_other_parallelisms() {
 fn streaming_with_state_on_disk() {
     let report = run("streaming, state on disk", Mode::Streaming, &[2], |options| {
         options.memory = Some("1".to_owned());
+        options.config = files_in_memory();
     });
     assert!(report.spilled > report.queries / 3, "only {} jobs with state on disk", report.spilled);
 }
@@ -79,6 +87,7 @@ fn streaming_swept() {
             options.batch_rows = Some(rows);
             options.bundle_size = bundle;
             options.memory = memory.map(str::to_owned);
+            options.config = files_in_memory();
         });
     };
     restored(&[1, 2, 3, 7], 2, &[1, 2, 4], None, None);
@@ -91,6 +100,7 @@ fn streaming_swept() {
                 options.bundle_size = bundle;
                 options.memory = Some("1".to_owned());
                 options.batch_rows = Some(100);
+                options.config = files_in_memory();
             });
         }
     }
