@@ -23,8 +23,8 @@ use datafusion::common::{Column, JoinType, NullEquality, Result as DfResult, Sca
 use datafusion::logical_expr::expr::{AggregateFunction, Case};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, Filter, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder,
-    Projection, Subquery, SubqueryAlias, lit,
+    Aggregate, BinaryExpr, Expr, ExprSchemable, Filter, Join, JoinConstraint, LogicalPlan,
+    LogicalPlanBuilder, Operator, Projection, Subquery, SubqueryAlias, lit,
 };
 
 use crate::error::{Error, Result};
@@ -308,12 +308,29 @@ fn resolved(expr: Expr, left: &LogicalPlan) -> DfResult<Expr> {
 }
 
 fn is_not_distinct(left: Expr, right: Expr) -> Expr {
-    use datafusion::logical_expr::{BinaryExpr, Operator};
     Expr::BinaryExpr(BinaryExpr::new(Box::new(left), Operator::IsNotDistinctFrom, Box::new(right)))
 }
 
+/// Whether an expression is always NULL. A value over nothing that is no other than NULL needs no CASE, which would keep
+/// an outer join from becoming an inner one.
 fn is_null(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(value, _) if value.is_null())
+    const STRICT: &[&str] = &["__add", "__subtract", "__multiply", "__divide", "__mod"];
+    match expr {
+        Expr::Literal(value, _) => value.is_null(),
+        Expr::Alias(alias) => is_null(&alias.expr),
+        Expr::Cast(cast) => is_null(&cast.expr),
+        Expr::Negative(inner) | Expr::Not(inner) => is_null(inner),
+        Expr::BinaryExpr(e) if compares(e.op) || e.op.is_numerical_operators() => {
+            is_null(&e.left) || is_null(&e.right)
+        }
+        Expr::ScalarFunction(call) => STRICT.contains(&call.name()) && call.args.iter().any(is_null),
+        _ => false,
+    }
+}
+
+fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
 fn is_true(expr: &Expr) -> bool {
