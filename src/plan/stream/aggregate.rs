@@ -98,10 +98,11 @@ impl StreamPlanner {
         let changelog =
             if input.changelog.is_append_only() { ChangelogMode::UPDATES } else { ChangelogMode::ALL };
         let unique = (0..key_columns.len()).collect();
-        let uid = self.uid("GroupAggregate", &detail, &[input.node]);
-        let (name, input, exchange, config) = match self.partial_schema(&config, &input, &key_columns)? {
-            None => ("GroupAggregate", input, key_columns, config),
+        let (name, input, exchange, config, uid) = match self.partial_schema(&config, &input, &key_columns)? {
+            None => ("GroupAggregate", input, key_columns, config, None),
             Some(physical) => {
+                // The state is the same in one phase and in two, so that a job may go on at another parallelism.
+                let uid = self.uid("GroupAggregate", &detail, &[input.node]);
                 let local = config.clone();
                 let factory: OperatorFactory =
                     Arc::new(move |_| Ok(Box::new(LocalGroupAggregateOperator::new(&local)?)));
@@ -112,7 +113,7 @@ impl StreamPlanner {
                 edges.iter_mut().for_each(|edge| edge.update_before = UpdateBefore::Required);
                 let between = Relation { node, physical, changelog: mode, ..input };
                 let config = GroupAggregateConfig { merges_partials: true, ..config };
-                ("GlobalGroupAggregate", between, (0..key_columns.len()).collect(), config)
+                ("GlobalGroupAggregate", between, (0..key_columns.len()).collect(), config, Some(uid))
             }
         };
         let factory: OperatorFactory = Arc::new(move |subtask| {
@@ -121,8 +122,9 @@ impl StreamPlanner {
             Ok(Box::new(GroupAggregateOperator::new(config, subtask.key_groups)?))
         });
         let node = self.add_operator(name, detail, &input, changelog, Some(exchange), factory);
-        // The state is the same in one phase and in two, so that a job may go on at another parallelism.
-        self.graph.nodes[node].uid = uid;
+        if let Some(uid) = uid {
+            self.graph.nodes[node].uid = uid;
+        }
         let relation =
             Relation::plain(node, aggregate.schema.clone(), output_schema, changelog, BTreeSet::new());
         Ok(relation.with_keys(vec![unique]))
@@ -208,8 +210,9 @@ impl StreamPlanner {
         };
         // Two phases pay where an exchange stands between: it then carries a row per key and slice instead of all.
         let two_phase = self.options.parallelism > 1 && !config.keeps_groups() && !window.is_attached();
-        let uid = self.uid("WindowAggregate", &detail, &[input.node]);
         let node = if two_phase {
+            // As for group aggregates: the state is the same in one phase and in two.
+            let uid = self.uid("WindowAggregate", &detail, &[input.node]);
             let local = WindowAggregateConfig { phase: WindowPhase::Local, ..config.clone() };
             let partial = local.partial_schema()?;
             let node = self.add_operator(
@@ -223,14 +226,16 @@ impl StreamPlanner {
             let between = Relation { node, physical: partial, ..input.clone() };
             let global = WindowAggregateConfig { phase: WindowPhase::Global, ..config };
             let keys = (0..key_columns.len()).collect();
-            self.add_operator(
+            let node = self.add_operator(
                 "GlobalWindowAggregate",
                 detail,
                 &between,
                 ChangelogMode::APPEND_ONLY,
                 Some(keys),
                 build(global),
-            )
+            );
+            self.graph.nodes[node].uid = uid;
+            node
         } else {
             self.add_operator(
                 "WindowAggregate",
@@ -241,8 +246,6 @@ impl StreamPlanner {
                 build(config),
             )
         };
-        // As for group aggregates: the state is the same in one phase and in two.
-        self.graph.nodes[node].uid = uid;
         let plain = Relation::plain(
             node,
             aggregate.schema.clone(),
