@@ -15,6 +15,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
 use crate::error::Result;
+use crate::functions::collection::common_decimal;
 use crate::functions::context::FunctionContext;
 use crate::functions::operators::{check_comparable, comparison_cast};
 use crate::functions::{cast, type_of};
@@ -144,7 +145,8 @@ fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> D
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(Transformed::no(Expr::Case(case)));
     }
-    let Some(common) = type_union_resolution(&known) else { return Ok(Transformed::no(Expr::Case(case))) };
+    let common = common_decimal(&known).or_else(|| type_union_resolution(&known));
+    let Some(common) = common else { return Ok(Transformed::no(Expr::Case(case))) };
     let branches = case.when_then_expr.iter_mut().map(|(_, t)| t).chain(case.else_expr.iter_mut());
     for (branch, own) in branches.zip(types) {
         if own != common && own != DataType::Null {

@@ -16,40 +16,50 @@ use crate::functions::common_type;
 /// Casts the inputs of all UNIONs.
 ///
 /// # Errors
-/// From DataFusion, if a plan cannot be built again.
+/// Validation for columns without a common type; from DataFusion, if a plan cannot be built again.
 pub fn settle_union_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut mixed = false;
     plan.apply_with_subqueries(|node| {
-        mixed |= matches!(node, LogicalPlan::Union(union) if common_types(union).is_some());
-        Ok(if mixed { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        if let LogicalPlan::Union(union) = node {
+            mixed |= common_types(union)?.is_some();
+        }
+        Ok(TreeNodeRecursion::Continue)
     })?;
     if !mixed {
         return Ok(plan);
     }
     let settled = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Union(union) = node else { return Ok(Transformed::yes(node.recompute_schema()?)) };
-        let Some(types) = common_types(&union) else { return Ok(Transformed::no(LogicalPlan::Union(union))) };
+        let Some(types) = common_types(&union)? else {
+            return Ok(Transformed::no(LogicalPlan::Union(union)));
+        };
         let inputs = union.inputs.iter().map(|i| casted(i, &types)).collect::<DfResult<Vec<_>>>()?;
         Ok(Transformed::yes(LogicalPlan::Union(Union::try_new(inputs)?)))
     })?;
     Ok(settled.data)
 }
 
-/// The types of the result; `None` if the inputs have them, or there are none.
-fn common_types(union: &Union) -> Option<Vec<DataType>> {
-    let columns = union.schema.fields().len();
+/// The types of the result; `None` if the inputs have them.
+fn common_types(union: &Union) -> Result<Option<Vec<DataType>>> {
     let mut differ = false;
-    let mut types = Vec::with_capacity(columns);
-    for i in 0..columns {
-        let of_inputs: Vec<DataType> = union
-            .inputs
-            .iter()
-            .map(|input| input.schema().fields().get(i).map(|f| f.data_type().clone()))
-            .collect::<Option<_>>()?;
+    let mut types = Vec::with_capacity(union.schema.fields().len());
+    for i in 0..union.schema.fields().len() {
+        let fields = union.inputs.iter().filter_map(|input| input.schema().fields().get(i));
+        let of_inputs: Vec<DataType> = fields.map(|f| f.data_type().clone()).collect();
         differ |= of_inputs.windows(2).any(|pair| pair.first() != pair.last());
-        types.push(common_type("UNION", &of_inputs).ok()?);
+        let is_date = |t: &DataType| matches!(t, DataType::Date32);
+        let is_time = |t: &DataType| matches!(t, DataType::Timestamp(..));
+        let common = if of_inputs.iter().any(is_date) && of_inputs.iter().any(is_time) {
+            None
+        } else {
+            common_type("UNION", &of_inputs).ok()
+        };
+        types.push(common.ok_or_else(|| {
+            Error::validation(format!("Type mismatch in column {} of UNION", i + 1))
+                .hint("cast one side to the type of the other")
+        })?);
     }
-    differ.then_some(types)
+    Ok(differ.then_some(types))
 }
 
 fn casted(input: &Arc<LogicalPlan>, types: &[DataType]) -> DfResult<Arc<LogicalPlan>> {

@@ -56,9 +56,14 @@ pub(super) fn list_of(t: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", t, true)))
 }
 
-/// The common type of decimals and integers that are not all of one type; `None` if there is another one, or no decimal.
-fn common_decimal(types: &[DataType]) -> Option<DataType> {
+/// The common type of decimals and other numbers; `None` if there is no decimal, or something else.
+pub(crate) fn common_decimal(types: &[DataType]) -> Option<DataType> {
     const MOST: i32 = 38;
+    let is_float = |t: &DataType| matches!(t, DataType::Float32 | DataType::Float64);
+    if types.iter().any(is_float) {
+        let exact: Vec<DataType> = types.iter().filter(|t| !is_float(t)).cloned().collect();
+        return common_decimal(&exact).map(|_| DataType::Float64);
+    }
     if !types.iter().any(|t| matches!(t, DataType::Decimal128(..))) {
         return None;
     }
