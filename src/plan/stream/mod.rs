@@ -381,3 +381,6 @@ fn not_yet(what: &str) -> Error {
     Error::unsupported(format!("{what} is not supported in streaming mode yet"))
         .hint("over bounded tables SET 'execution.runtime-mode' = 'batch' runs it")
 }
+
+#[cfg(test)]
+mod tests;
