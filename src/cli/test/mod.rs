@@ -14,7 +14,8 @@
 //! - With `--restore-every k` a streaming statement is a chain of jobs: each reads `k` batches of a few rows from
 //!   every source, and hands its snapshot to the next one, at the next `--parallelism`. After some such jobs batches
 //!   grow, so that long inputs end.
-//! - `skipif` and `onlyif` know `batch`, `streaming`, and `exact`: where changelogs are compared as such.
+//! - `skipif` and `onlyif` know `batch`, `streaming`, `exact`: where changelogs are compared as such, and `whole`:
+//!   streaming where short inputs are one batch, without `--batch-rows` and `--restore-every`.
 //! - NULL is `NULL`, the empty text `(empty)`; a line break within a value is `\n`. Results that are one column of
 //!   text with line breaks (EXPLAIN, SHOW CREATE) are one row a line.
 //! - `$__TEST_DIR__` is a folder of the run's own, after `control substitution on`.
@@ -362,6 +363,9 @@ impl TestSession<Connect> {
         runner.add_label(run.label());
         if run.compares_changelogs() {
             runner.add_label("exact");
+        }
+        if !run.batch && run.batch_rows.is_none() {
+            runner.add_label("whole");
         }
         let sorted = Record::Control(Control::SortMode(SortMode::RowSort));
         runner.apply_record(sorted).await;

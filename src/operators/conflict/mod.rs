@@ -13,6 +13,9 @@
 //! |---|---|
 //! | primary key → its row | when it is taken back; with a TTL, keys not written for that long |
 //! | changes since the last watermark | at the next one |
+//! | the last watermark | never |
+//!
+//! A restored job says again how far time was: only a later watermark settles what came after.
 //!
 //! Input: any changelog; rows with the same upsert key replace each other, without an upsert key all are different ones. A
 //! retraction of a row never seen is ignored. Output: upserts by primary key; what changes nothing is dropped. A barrier
@@ -36,6 +39,7 @@ use crate::state::{GroupDirectory, RowStore};
 
 const ROWS: &str = "rows";
 const PENDING: &str = "pending";
+const WATERMARK: &str = "watermark";
 
 /// The row that stands in state, among those of the changes.
 const KEPT: u32 = u32::MAX;
@@ -63,6 +67,7 @@ pub struct ConflictOperator {
     ttl: Option<TimeToLive>,
     /// Changes since the last watermark, with the slots of their keys.
     pending: Vec<(ChangeBatch, Vec<u32>)>,
+    watermark: Timestamp,
 }
 
 impl std::fmt::Debug for ConflictOperator {
@@ -89,6 +94,7 @@ impl ConflictOperator {
             occupied: Vec::new(),
             ttl: TimeToLive::new(config.ttl_ms),
             pending: Vec::new(),
+            watermark: Timestamp::MIN,
             config,
         })
     }
@@ -251,8 +257,11 @@ impl Operator for ConflictOperator {
         Ok(Progress::Done)
     }
 
-    fn on_watermark(&mut self, _watermark: Timestamp, out: &mut Output) -> Result<Progress> {
-        self.settle(out)?;
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.settle(out)?;
+        }
         Ok(Progress::Done)
     }
 
@@ -294,6 +303,8 @@ impl Operator for ConflictOperator {
             columns.push(Arc::new(UInt8Array::from_iter_values(kinds)));
             writer.keyed(PENDING, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
         }
+        let watermark: ArrayRef = Arc::new(Int64Array::from(vec![self.watermark.0]));
+        writer.broadcast(WATERMARK, RecordBatch::try_from_iter([("watermark", watermark)])?);
         Ok(())
     }
 
@@ -322,6 +333,12 @@ impl Operator for ConflictOperator {
             let schema = Arc::clone(&self.config.schema);
             let rows = RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)?;
             self.pending.push((ChangeBatch::with_kinds(rows, RowKinds::from_array(kinds)), slots));
+        }
+        for batch in reader.table(WATERMARK)? {
+            let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int64Type>());
+            for watermark in column.ok_or_else(other)?.values() {
+                self.watermark = self.watermark.max(Timestamp(*watermark));
+            }
         }
         Ok(())
     }

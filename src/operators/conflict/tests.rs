@@ -83,3 +83,23 @@ fn a_row_expires() {
          ~ 12:00:20",
     );
 }
+
+#[test]
+fn time_that_is_told_again_after_a_restore_settles_nothing() {
+    check(
+        &mut harness(&[0], None),
+        "+I 1 a 1
+         ~ 12:00:00
+         +I 2 a 1
+         | 1 x2
+         ~ 12:00:00
+         -D 1 a 1
+         ~ 12:00:01",
+        "+I 1 a 1.0
+         ~ 12:00:00
+         | 1 x2
+         ~ 12:00:00
+         +U 2 a 1.0
+         ~ 12:00:01",
+    );
+}
