@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use datafusion::common::{Column, JoinType, Result as DfResult};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, Expr, Filter, Join, LogicalPlan, Projection, Sort};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, Sort, Union,
+};
 
 use crate::error::Error;
+use crate::plan::nullability::settle_union;
 use crate::plan::subquery::carry::columns;
 use crate::plan::subquery::quantified::{Unknown, without_not};
 use crate::plan::subquery::{SubqueryJoiner, filter, has_subquery, join};
@@ -46,6 +49,23 @@ impl SubqueryJoiner {
                 let sorted =
                     LogicalPlan::Sort(Sort { expr: order, input: Arc::new(input), fetch: sort.fetch });
                 only(sorted, to)
+            }
+            LogicalPlan::Values(values) => {
+                let to = values.schema.columns();
+                let mut rows = Vec::with_capacity(values.values.len());
+                for row in values.values {
+                    let mut input = LogicalPlanBuilder::empty(true).build()?;
+                    let named = row.into_iter().zip(&to).map(|(e, to)| e.alias(&to.name)).collect();
+                    let exprs = self.named_exprs(named, &to, &mut input)?;
+                    rows.push(Arc::new(LogicalPlan::Projection(Projection::try_new(
+                        exprs,
+                        Arc::new(input),
+                    )?)));
+                }
+                match rows.as_slice() {
+                    [only] => Ok(only.as_ref().clone()),
+                    _ => settle_union(Union::try_new(rows)?),
+                }
             }
             LogicalPlan::Join(j) if j.join_type == JoinType::Inner => self.inner_join(j),
             LogicalPlan::Join(j) => Err(Error::unsupported(format!(
