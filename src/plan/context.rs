@@ -185,6 +185,12 @@ impl Planner {
             location.into_iter().fold(Error::from(e), Error::at)
         })?;
         refuse_nested_aggregates(&plan)?;
+        let plan = if matches!(plan, LogicalPlan::Values(_)) {
+            let names: Vec<String> = (0..plan.schema().fields().len()).map(|i| format!("EXPR${i}")).collect();
+            rename(plan, &names)?
+        } else {
+            plan
+        };
         let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
         refuse_correlated_unnests(&plan)?;
         Ok(plan)

@@ -4,20 +4,51 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, VisitMut,
+    VisitorMut,
+};
 
 /// Names the columns of every SELECT in `query`.
 pub fn name_columns(query: &mut Query) {
-    let _ = query.visit(&mut Namer);
+    let _ = query.visit(&mut Namer::default());
 }
 
-struct Namer;
+#[derive(Default)]
+struct Namer {
+    /// Tables of VALUES that have no name so far.
+    values: usize,
+}
 
 impl VisitorMut for Namer {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         name_set(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    /// `(VALUES …)` and `(VALUES …) AS t` get names for their columns.
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Derived { subquery, alias, .. } = factor
+            && let SetExpr::Values(values) = subquery.body.as_ref()
+            && subquery.order_by.is_none()
+            && let Some(row) = values.rows.first()
+        {
+            let alias = alias.get_or_insert_with(|| {
+                self.values += 1;
+                let name = Ident::with_quote('`', format!("__values_{}", self.values));
+                TableAlias { explicit: true, name, columns: Vec::new() }
+            });
+            if alias.columns.is_empty() {
+                alias.columns = (0..row.len())
+                    .map(|i| TableAliasColumnDef {
+                        name: Ident::with_quote('`', format!("EXPR${i}")),
+                        data_type: None,
+                    })
+                    .collect();
+            }
+        }
         ControlFlow::Continue(())
     }
 }
