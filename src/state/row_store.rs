@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  put(ids, batch, rows) ─► fixed-width columns: one vector each, indexed by id
-//!                           strings, binaries: bytes of all such columns of a row side by side in one buffer
+//!                           strings, binaries: bytes of all such columns of a row side by side, see `bytes`
 //!                           anything else: arrow-row bytes, as if it were binary (in memory only)
 //!  gather(ids)           ◄─ typed Arrow columns
 //! ```
 //!
 //! | state | dropped |
 //! |---|---|
-//! | id → row | [`RowStore::free`]; the buffer is packed once more than half of it is dead |
+//! | id → row | [`RowStore::free`] |
 
 use std::sync::Arc;
 
@@ -22,8 +22,9 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::{Error, Result};
 
-/// Below this many dead bytes packing does not pay.
-const PACK_FROM: usize = 65_536;
+mod bytes;
+
+use bytes::Bytes;
 
 /// Rows by id; see the module.
 pub struct RowStore {
@@ -58,17 +59,6 @@ enum Values {
     Text(usize),
     /// As `Text`, as arrow-row bytes.
     Encoded(usize, RowConverter),
-}
-
-/// The variable-width columns of all rows.
-#[derive(Default)]
-struct Bytes {
-    data: Vec<u8>,
-    /// Where a row starts, by id.
-    starts: Vec<usize>,
-    /// Length of each column's value, by column and id.
-    lengths: Vec<Vec<u32>>,
-    dead: usize,
 }
 
 /// The columns of a batch, ready to be stored or compared.
@@ -113,10 +103,7 @@ impl RowStore {
         let columns = types
             .iter()
             .map(|ty| {
-                let mut variable = || {
-                    bytes.lengths.push(Vec::new());
-                    bytes.lengths.len() - 1
-                };
+                let mut variable = || bytes.add_column();
                 let values = match ty {
                     DataType::Null => Values::Null,
                     DataType::Boolean => Values::Bool(Vec::new()),
@@ -240,7 +227,7 @@ impl RowStore {
     }
 
     fn put_bytes(&mut self, ids: &[u32], source: &SourceRows, rows: &[u32]) {
-        if self.bytes.lengths.is_empty() {
+        if self.bytes.is_unused() {
             return;
         }
         let variable: Vec<(&SourceColumn, Option<&NullBuffer>)> = self
@@ -251,22 +238,16 @@ impl RowStore {
             .filter(|((stored, _), _)| matches!(stored.values, Values::Text(_) | Values::Encoded(..)))
             .map(|((_, column), nulls)| (column, nulls.as_ref()))
             .collect();
-        let bytes = &mut self.bytes;
-        bytes.starts.resize(self.capacity, 0);
-        bytes.lengths.iter_mut().for_each(|l| l.resize(self.capacity, 0));
+        self.bytes.grow(self.capacity);
         for (id, row) in ids.iter().zip(rows) {
-            let (id, row) = (*id as usize, *row as usize);
-            bytes.dead += bytes.length(id);
-            bytes.starts[id] = bytes.data.len();
-            for ((column, nulls), lengths) in variable.iter().zip(&mut bytes.lengths) {
+            let row = *row as usize;
+            let values = variable.iter().map(|(column, nulls)| {
                 // What lies below a NULL means nothing.
-                let value =
-                    if nulls.is_some_and(|n| n.is_null(row)) { &[] as &[u8] } else { column.bytes(row) };
-                lengths[id] = value.len() as u32;
-                bytes.data.extend_from_slice(value);
-            }
+                if nulls.is_some_and(|n| n.is_null(row)) { &[] as &[u8] } else { column.bytes(row) }
+            });
+            self.bytes.put(*id as usize, values);
         }
-        bytes.pack();
+        self.bytes.pack();
     }
 
     /// Whether row `row` of a batch equals the stored row `id`, NULL equal to NULL.
@@ -308,7 +289,7 @@ impl RowStore {
     /// # Errors
     /// Data if the strings of the rows exceed what one array can hold.
     pub fn gather(&self, ids: &[u32]) -> Result<Vec<ArrayRef>> {
-        let texts = self.gather_bytes(ids)?;
+        let texts = self.bytes.gather(ids)?;
         let mut texts = texts.into_iter();
         self.columns
             .iter()
@@ -368,46 +349,9 @@ impl RowStore {
             .collect()
     }
 
-    /// Offsets and bytes of every variable-width column: row by row, as the values of a row lie side by side.
-    fn gather_bytes(&self, ids: &[u32]) -> Result<Vec<(Vec<i32>, Vec<u8>)>> {
-        let bytes = &self.bytes;
-        let mut made: Vec<(Vec<i32>, Vec<u8>)> = Vec::with_capacity(bytes.lengths.len());
-        for lengths in &bytes.lengths {
-            let total: usize = ids.iter().map(|id| lengths[*id as usize] as usize).sum();
-            if i32::try_from(total).is_err() {
-                return Err(Error::data(format!(
-                    "{} rows hold {total} bytes of text in one column",
-                    ids.len()
-                )));
-            }
-            let mut offsets = Vec::with_capacity(ids.len() + 1);
-            offsets.push(0);
-            made.push((offsets, Vec::with_capacity(total)));
-        }
-        for id in ids {
-            let mut at = bytes.starts.get(*id as usize).copied().unwrap_or(0);
-            for (lengths, (offsets, data)) in bytes.lengths.iter().zip(&mut made) {
-                let length = lengths[*id as usize] as usize;
-                data.extend_from_slice(&bytes.data[at..at + length]);
-                offsets.push(data.len() as i32);
-                at += length;
-            }
-        }
-        Ok(made)
-    }
-
     /// Forgets rows; their ids may be stored again.
     pub fn free(&mut self, ids: &[u32]) {
-        if self.bytes.lengths.is_empty() {
-            return;
-        }
-        for id in ids.iter().map(|id| *id as usize) {
-            if id >= self.bytes.starts.len() {
-                continue;
-            }
-            self.bytes.dead += self.bytes.length(id);
-            self.bytes.lengths.iter_mut().for_each(|l| l[id] = 0);
-        }
+        ids.iter().for_each(|id| self.bytes.forget(*id as usize));
         self.bytes.pack();
     }
 
@@ -429,39 +373,7 @@ impl RowStore {
                 values + c.valid.as_ref().map_or(0, Vec::capacity)
             })
             .sum();
-        let bytes = &self.bytes;
-        columns
-            + bytes.data.capacity()
-            + bytes.starts.capacity() * size_of::<usize>()
-            + bytes.lengths.iter().map(|l| l.capacity() * 4).sum::<usize>()
-    }
-}
-
-impl Bytes {
-    /// Bytes of all columns of a row.
-    #[inline]
-    fn length(&self, id: usize) -> usize {
-        self.lengths.iter().map(|l| l[id] as usize).sum()
-    }
-
-    fn get(&self, id: usize, column: usize) -> &[u8] {
-        let before: usize = self.lengths[..column].iter().map(|l| l[id] as usize).sum();
-        let at = self.starts[id] + before;
-        &self.data[at..at + self.lengths[column][id] as usize]
-    }
-
-    fn pack(&mut self) {
-        if self.dead < PACK_FROM || self.dead < self.data.len() / 2 {
-            return;
-        }
-        let mut packed = Vec::with_capacity(self.data.len() - self.dead);
-        for id in 0..self.starts.len() {
-            let (from, length) = (self.starts[id], self.length(id));
-            self.starts[id] = packed.len();
-            packed.extend_from_slice(&self.data[from..from + length]);
-        }
-        self.data = packed;
-        self.dead = 0;
+        columns + self.bytes.size()
     }
 }
 
