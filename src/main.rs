@@ -15,7 +15,10 @@ fn main() -> std::process::ExitCode {
 
 /// A job's state grows and its batches come and go: memory that was given back is soon asked for again, and the kernel has to
 /// clear every page of it first. `MIMALLOC_PURGE_DELAY` in the environment wins.
-#[expect(unsafe_code, reason = "the allocator has no safe interface for its options; any thread may set them at any time")]
+#[expect(
+    unsafe_code,
+    reason = "the allocator has no safe interface for its options; any thread may set them at any time"
+)]
 fn keep_free_memory() {
     // SAFETY: the option exists and takes any number.
     unsafe { mi_option_set_default(PURGE_DELAY, -1) }

@@ -308,12 +308,15 @@ impl Generator<'_> {
 
     fn rank(&mut self, depth: usize) -> Rel {
         let input = self.input(depth);
-        let Some(order) = self.total_order(&input.types) else { return input };
+        let Some(mut order) = self.total_order(&input.types) else { return input };
         let r = &mut *self.random;
         let mut partition = r.some_of(input.types.len());
         partition.truncate(2);
-        // RANK and DENSE_RANK are refused in streams, as in Flink.
-        let function = "ROW_NUMBER";
+        let function = *r.pick(&["ROW_NUMBER", "ROW_NUMBER", "ROW_NUMBER", "RANK", "DENSE_RANK"]);
+        if function != "ROW_NUMBER" {
+            // Rows may share a rank.
+            order.truncate(1 + r.below(order.len()));
+        }
         let last = *r.pick(&[1, 1, 2, 3]);
         let shown = r.one_in(2);
         let mut types = input.types.clone();

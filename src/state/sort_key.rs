@@ -252,6 +252,12 @@ impl SortKeys {
         self.ties[a as usize] < self.ties[b as usize]
     }
 
+    /// Whether two stored keys are equal, arrival aside.
+    pub fn is_tie(&self, a: u32, b: u32) -> bool {
+        let class = |id: u32| self.ties[id as usize] & CLASS;
+        self.prefix(a) == self.prefix(b) && self.tail(a) == self.tail(b) && class(a) == class(b)
+    }
+
     /// How a batch's row compares with a stored one, arrival aside.
     #[inline]
     pub fn compare(&self, keys: &BatchKeys, row: usize, id: u32) -> std::cmp::Ordering {

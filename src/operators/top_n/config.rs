@@ -23,6 +23,17 @@ pub enum RankEnd {
     Column(usize),
 }
 
+/// How rows are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankFunction {
+    /// `ROW_NUMBER`: rows that are equal in the order have numbers of their own, by arrival.
+    RowNumber,
+    /// `RANK`: they share the number of the first of them, and the next number is left out as often.
+    Rank,
+    /// `DENSE_RANK`: they share a number, and none is left out.
+    DenseRank,
+}
+
 /// One output column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankOutput {
@@ -47,6 +58,8 @@ pub struct TopNConfig {
     pub order: Vec<SortColumn>,
     /// Rows that are equal in the order stand in the order of their arrival the other way round: the latest first.
     pub latest_first: bool,
+    /// What a rank is. Ties need `input_retracts`.
+    pub function: RankFunction,
     /// First rank, from 1.
     pub start: u64,
     /// Last rank.
@@ -88,6 +101,9 @@ impl TopNConfig {
         }
         if matches!(self.end, RankEnd::Column(c) if !self.partition.contains(&c)) {
             return wrong("the rank end is no partition column");
+        }
+        if self.function != RankFunction::RowNumber && !self.input_retracts {
+            return wrong("rows that share a rank are not all kept");
         }
         if self.start == 0 || self.bundle_rows == Some(0) {
             return wrong("ranks and bundles start at 1");

@@ -1,4 +1,5 @@
-//! Top-N: `ROW_NUMBER() OVER (PARTITION BY … ORDER BY …)` with a bound on the number; `ORDER BY … LIMIT`; `LIMIT`.
+//! Top-N: `ROW_NUMBER`, `RANK` or `DENSE_RANK() OVER (PARTITION BY … ORDER BY …)` with a bound on the number; `ORDER BY …
+//! LIMIT`; `LIMIT`.
 //!
 //! ```text
 //!  batch ─► partitions (slots) ─► sort keys ─► worse than the last row of a full partition? dropped (append-only input)
@@ -34,8 +35,8 @@ use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::BatchKeys;
 use crate::state::ttl::TimeToLive;
-use changes::{Bundle, Change, Places};
-pub use config::{RankEnd, RankOutput, SortColumn, TopNConfig};
+use changes::{Bundle, Change, Compared};
+pub use config::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig};
 use forest::NIL;
 use state::{RankState, row_hashes};
 
@@ -45,8 +46,9 @@ const ENOUGH: usize = 4 * BATCH_ROWS;
 /// The operator; see the module.
 pub struct TopNOperator {
     config: TopNConfig,
-    /// Whether places are compared, rather than membership.
+    /// Whether places, or ties, are compared, rather than membership.
     by_place: bool,
+    compared: Compared,
     /// Where each output column lies in the state; `None`: the rank.
     output: Vec<Option<usize>>,
     state: RankState,
@@ -101,11 +103,17 @@ impl TopNOperator {
             })
             .collect::<Result<_>>()?;
         let shows_rank = config.output.contains(&RankOutput::Rank);
+        let has_ties = config.function != RankFunction::RowNumber;
         // One row a partition: a new one replaces the old one. Row by row Flink says so only over append-only input.
         let replaces = config.end == RankEnd::Constant(1)
             && !(config.input_retracts && !config.latest_first && config.bundle_rows == Some(1));
         Ok(TopNOperator {
-            by_place: shows_rank || config.start > 1 || replaces,
+            by_place: shows_rank || config.start > 1 || replaces || has_ties,
+            compared: if has_ties {
+                Compared::Ties { shows_rank }
+            } else {
+                Compared::Places { first: u32::try_from(config.start).unwrap_or(u32::MAX) }
+            },
             config,
             output,
             state,
@@ -181,19 +189,15 @@ impl TopNOperator {
         }
     }
 
-    fn places(config: &TopNConfig, end: u32) -> Places {
-        Places { from: u32::try_from(config.start - 1).unwrap_or(u32::MAX), to: end }
-    }
-
-    fn touch(&mut self, slot: u32, end: u32) {
-        let root = self.state.roots[slot as usize];
-        self.bundle.touch(slot, root, &self.state.forest, Self::places(&self.config, end));
+    fn touch(&mut self, slot: u32) {
+        let (state, config) = (&self.state, &self.config);
+        self.bundle.touch(slot, |slot, rows| state.collect(slot, config.function, config.start, rows));
     }
 
     fn add(&mut self, pending: &Pending, row: usize, slot: u32, id: u32, end: u32) {
         self.state.put_key(id, &pending.keys, row);
         if self.by_place {
-            self.touch(slot, end);
+            self.touch(slot);
             self.state.link(slot, id);
             return;
         }
@@ -209,7 +213,7 @@ impl TopNOperator {
 
     fn remove(&mut self, slot: u32, id: u32, end: u32) {
         if self.by_place {
-            self.touch(slot, end);
+            self.touch(slot);
         } else if self.state.rank(slot, id) < end {
             self.bundle.set_member(id, false);
             let moved_up = self.state.forest.nth(self.state.roots[slot as usize], end);
@@ -232,9 +236,8 @@ impl TopNOperator {
             if self.closing {
                 let (state, config) = (&self.state, &self.config);
                 let is_closed = self.bundle.close(
-                    &state.forest,
-                    &state.roots,
-                    |slot| Self::places(config, state.end(slot)),
+                    |slot, rows| state.collect(slot, config.function, config.start, rows),
+                    self.compared,
                     config.emit_update_before,
                     ENOUGH,
                     &mut self.changes,

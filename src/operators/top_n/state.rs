@@ -10,7 +10,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use hashbrown::HashTable;
 
-use super::config::{RankEnd, RankOutput, TopNConfig};
+use super::changes::Ranked;
+use super::config::{RankEnd, RankFunction, RankOutput, TopNConfig};
 use super::forest::{Forest, NIL};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
@@ -187,6 +188,31 @@ impl RankState {
     /// How many rows of the partition stand before a row.
     pub(super) fn rank(&self, slot: u32, id: u32) -> u32 {
         self.forest.rank(self.roots[slot as usize], id, &|a, b| self.keys.is_before(a, b))
+    }
+
+    /// Rows of a partition with ranks from `start` on, in order.
+    pub(super) fn collect(&self, slot: u32, function: RankFunction, start: u64, into: &mut Ranked) {
+        let (root, end) = (self.roots[slot as usize], self.end(slot));
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        if function == RankFunction::RowNumber {
+            self.forest.collect(root, start - 1, end, &mut into.ids);
+            return;
+        }
+        let (mut rank, mut before) = (0, NIL);
+        for place in 0..self.forest.len(root) {
+            let id = self.forest.nth(root, place);
+            if before == NIL || !self.keys.is_tie(before, id) {
+                rank = if function == RankFunction::Rank { place + 1 } else { rank + 1 };
+            }
+            if rank > end {
+                break;
+            }
+            if rank >= start {
+                into.ids.push(id);
+                into.ranks.push(rank);
+            }
+            before = id;
+        }
     }
 
     /// Gives ids back.

@@ -35,6 +35,7 @@ fn config(start: u64, end: u64, with_rank: bool) -> TopNConfig {
         partition: vec![0],
         order: vec![by(2, false)],
         latest_first: false,
+        function: RankFunction::RowNumber,
         start,
         end: RankEnd::Constant(end),
         input_retracts: false,
@@ -403,4 +404,77 @@ fn the_latest_row_of_a_sink_key() {
              -D 1 a 1",
         );
     }
+}
+
+fn tied(function: RankFunction, start: u64, end: u64, with_rank: bool) -> TopNConfig {
+    TopNConfig { function, ..retracting(config(start, end, with_rank)) }
+}
+
+#[test]
+fn rows_that_share_a_rank_come_and_go_together() {
+    check(
+        &mut harness(row_by_row(tied(RankFunction::Rank, 1, 2, true))),
+        "+I 1 a 5
+         +I 1 b 5
+         +I 1 c 5
+         +I 1 d 3
+         +I 1 e 3
+         -D 1 d 3",
+        "+I 1 a 5 1
+         +I 1 b 5 1
+         +I 1 c 5 1
+         +I 1 d 3 1
+         -U 1 a 5 1
+         +U 1 a 5 2
+         -U 1 b 5 1
+         +U 1 b 5 2
+         -U 1 c 5 1
+         +U 1 c 5 2
+         +I 1 e 3 1
+         -D 1 a 5 2
+         -D 1 b 5 2
+         -D 1 c 5 2
+         +I 1 a 5 2
+         +I 1 b 5 2
+         +I 1 c 5 2
+         -D 1 d 3 1",
+    );
+    check(
+        &mut harness(row_by_row(tied(RankFunction::DenseRank, 2, 2, false))),
+        "+I 1 a 5
+         +I 1 b 5
+         +I 1 c 7
+         +I 1 d 7
+         +I 1 e 9
+         +I 1 f 6
+         -D 1 a 5
+         -D 1 b 5",
+        "+I 1 c 7
+         +I 1 d 7
+         +I 1 f 6
+         -D 1 c 7
+         -D 1 d 7
+         +I 1 c 7
+         +I 1 d 7
+         -D 1 f 6",
+    );
+}
+
+#[test]
+fn ties_survive_a_restore_and_equal_rows_are_two() {
+    let mut h = harness(tied(RankFunction::Rank, 1, 3, true));
+    let out = h.run(
+        "+I 1 a 1
+         +I 1 a 1
+         +I 1 b null
+         +I 1 c 2
+         | 1 x3
+         -D 1 a 1
+         +I 1 d null
+         | 3 x2
+         -D 1 b null
+         -U 1 c 2
+         +U 1 c 1",
+    );
+    assert_eq!(materialize(&out), ["1 a 1 2", "1 c 1 2", "1 d null 1"], "{out}");
 }

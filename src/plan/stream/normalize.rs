@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::operators::changelog_normalize::{ChangelogNormalizeConfig, ChangelogNormalizeOperator};
 use crate::operators::conflict::{ConflictConfig, ConflictOperator};
-use crate::operators::top_n::{RankEnd, RankOutput, TopNConfig, TopNOperator};
+use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, TopNConfig, TopNOperator};
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory, UpdateBefore};
 use crate::sql::ast::ConflictStrategy;
@@ -66,6 +66,7 @@ impl StreamPlanner {
             partition: key.to_vec(),
             order: Vec::new(),
             latest_first,
+            function: RankFunction::RowNumber,
             start: 1,
             end: RankEnd::Constant(1),
             // Rows that are never taken back are only replaced.

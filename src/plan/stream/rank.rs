@@ -1,4 +1,4 @@
-//! Lowering of top-N: ROW_NUMBER with a bound.
+//! Lowering of top-N: ROW_NUMBER, RANK or DENSE_RANK with a bound.
 //!
 //! ```text
 //!  Filter[rn <= n AND rest] ─ (Projection | SubqueryAlias)* ─ Window[ROW_NUMBER() AS rn]
@@ -21,15 +21,16 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Operator, SortExpr, Wi
 
 use crate::error::{Error, Result};
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
-use crate::operators::top_n::{RankEnd, RankOutput, SortColumn, TopNConfig, TopNOperator};
+use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet};
 use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
-/// A filter over ROW_NUMBER.
+/// A filter over a rank.
 pub(super) struct TopN<'a> {
     window: &'a Window,
-    function: &'a WindowFunctionParams,
+    function: RankFunction,
+    params: &'a WindowFunctionParams,
     /// The columns of the filtered relation, over the window's schema.
     columns: Vec<Expr>,
     start: u64,
@@ -48,6 +49,7 @@ pub(super) enum Bound {
 /// The ranks wanted of a relation, with all columns named by position.
 pub(super) struct Rank {
     pub(super) name: &'static str,
+    pub(super) function: RankFunction,
     pub(super) start: u64,
     pub(super) end: Bound,
     pub(super) partition: Vec<Expr>,
@@ -147,7 +149,7 @@ fn substitute(expr: Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr> {
 pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
     let Some((window, columns)) = window_columns(&filter.input)? else { return Ok(None) };
     let predicate = substitute(filter.predicate.clone(), filter.input.schema(), &columns)?;
-    let function = rank_function(window)?;
+    let (function, params) = rank_function(window)?;
     let rank = rank_column(window);
     let mut start = 1;
     let mut constant: Option<u64> = None;
@@ -193,11 +195,11 @@ pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
     if let Bound::Constant(0) = end {
         return Err(Error::unsupported("Rank end should not less than zero, but now is 0"));
     }
-    Ok(Some(TopN { window, function, columns, start, end, rest: conjunction(rest) }))
+    Ok(Some(TopN { window, function, params, columns, start, end, rest: conjunction(rest) }))
 }
 
-/// The only function of a window, which has to be ROW_NUMBER.
-fn rank_function(window: &Window) -> Result<&WindowFunctionParams> {
+/// The only function of a window, which has to be one of ranks.
+fn rank_function(window: &Window) -> Result<(RankFunction, &WindowFunctionParams)> {
     let [expr] = window.window_expr.as_slice() else {
         return Err(Error::unsupported(
             "Over Agg: Unsupported use of OVER windows. All aggregates must be computed on the same window.",
@@ -209,23 +211,18 @@ fn rank_function(window: &Window) -> Result<&WindowFunctionParams> {
     }
     let Expr::WindowFunction(function) = expr else { return Err(not_yet("an OVER window")) };
     let WindowFunction { fun, params } = function.as_ref();
-    match fun.name().to_ascii_lowercase().as_str() {
-        "row_number" => {}
-        name @ ("rank" | "dense_rank") => {
-            return Err(Error::unsupported(format!(
-                "{}() on streaming table is not supported currently",
-                name.to_ascii_uppercase()
-            ))
-            .hint("use ROW_NUMBER(), or run in batch mode"));
-        }
+    let function = match fun.name().to_ascii_lowercase().as_str() {
+        "row_number" => RankFunction::RowNumber,
+        "rank" => RankFunction::Rank,
+        "dense_rank" => RankFunction::DenseRank,
         _ => return Err(not_yet("an OVER window")),
-    }
+    };
     if params.order_by.is_empty() || params.order_by.iter().all(|s| matches!(s.expr, Expr::Literal(..))) {
         return Err(Error::validation(
             "Over Agg: The window rank function requires order by clause with non-constant fields. please re-check the over window statement.",
         ));
     }
-    Ok(params)
+    Ok((function, params))
 }
 
 /// The rank of a window, which is its last column.
@@ -360,17 +357,18 @@ impl StreamPlanner {
             let (qualifier, field) = window_schema.qualified_field(rank_at);
             (qualifier.cloned(), Arc::clone(field))
         });
-        let by_arrival = by_arrival(&top_n.function.order_by, &top_n.window.input)?;
+        let by_arrival = by_arrival(&top_n.params.order_by, &top_n.window.input)?;
         let mut input = self.lower(&top_n.window.input)?;
         input.schema = top_n.window.input.schema().clone();
         let relation = self.lower_rank(
             input,
             Rank {
                 name: "Rank",
+                function: top_n.function,
                 start: top_n.start,
                 end: top_n.end.clone(),
-                partition: top_n.function.partition_by.clone(),
-                order: if by_arrival.is_some() { Vec::new() } else { top_n.function.order_by.clone() },
+                partition: top_n.params.partition_by.clone(),
+                order: if by_arrival.is_some() { Vec::new() } else { top_n.params.order_by.clone() },
                 by_arrival,
                 columns: used.into_iter().collect(),
                 rank,
@@ -396,20 +394,21 @@ impl StreamPlanner {
         self.add_projection(&exprs, schema, relation, None)
     }
 
-    /// ROW_NUMBER without a bound: every row goes on, and its number changes as rows come before it.
+    /// A rank without a bound: every row goes on, and its number changes as rows come before it.
     pub(super) fn lower_row_numbers(&mut self, window: &Window) -> Result<Relation> {
-        let function = rank_function(window)?;
+        let (function, params) = rank_function(window)?;
         let rank_at = window.schema.fields().len() - 1;
         let (qualifier, field) = window.schema.qualified_field(rank_at);
-        let by_arrival = by_arrival(&function.order_by, &window.input)?;
+        let by_arrival = by_arrival(&params.order_by, &window.input)?;
         let mut input = self.lower(&window.input)?;
         input.schema = window.input.schema().clone();
         let rank = Rank {
             name: "Rank",
+            function,
             start: 1,
             end: Bound::Constant(UNBOUNDED),
-            partition: function.partition_by.clone(),
-            order: if by_arrival.is_some() { Vec::new() } else { function.order_by.clone() },
+            partition: params.partition_by.clone(),
+            order: if by_arrival.is_some() { Vec::new() } else { params.order_by.clone() },
             by_arrival,
             columns: (0..rank_at).collect(),
             rank: Some((qualifier.cloned(), Arc::clone(field))),
@@ -472,6 +471,9 @@ impl StreamPlanner {
         }
         let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
         let output_schema: SchemaRef = Arc::new(schema.as_arrow().clone());
+        // Rows that arrive one after the other share no rank.
+        let function = if rank.by_arrival.is_some() { RankFunction::RowNumber } else { rank.function };
+        let has_ties = function != RankFunction::RowNumber;
         let input_retracts = !input.changelog.is_append_only();
         let config = TopNConfig {
             input_schema: input.physical.clone(),
@@ -480,16 +482,18 @@ impl StreamPlanner {
             partition: partition.to_vec(),
             order,
             latest_first,
+            function,
             start: rank.start,
             end,
-            input_retracts,
+            // Rows that share the last rank are as many as there are, and one better row removes them all.
+            input_retracts: input_retracts || has_ties,
             // Each subtask is told when the whole graph is known.
             emit_update_before: true,
             bundle_rows: self.options.bundle_rows,
             ttl_ms: self.options.state_ttl,
         };
         config.validate()?;
-        let changelog = if input_retracts {
+        let changelog = if input_retracts || has_ties {
             ChangelogMode::ALL
         } else if config.order.is_empty() && !latest_first && config.start == 1 {
             // The first rows to arrive stay the first.
@@ -501,7 +505,12 @@ impl StreamPlanner {
         };
         let place = |column: &usize| columns.iter().position(|c| c == column);
         let partition_key: Option<Vec<usize>> = partition.iter().map(place).collect();
-        let keys = if config.end == RankEnd::Constant(1)
+        // A row that moves to another partition may come from another subtask: its new version can overtake the old one.
+        let stays =
+            |key: &Vec<usize>| input.changelog.is_append_only() || partition.iter().all(|c| key.contains(c));
+        let keys = if has_ties {
+            input.keys.iter().filter(|k| stays(k)).filter_map(|k| k.iter().map(&place).collect()).collect()
+        } else if config.end == RankEnd::Constant(1)
             || (config.start > 1 && RankEnd::Constant(config.start) == config.end)
         {
             partition_key.into_iter().collect()
@@ -517,14 +526,10 @@ impl StreamPlanner {
         } else if config.start > 1 {
             Vec::new()
         } else {
-            // A row that moves to another partition may come from another subtask: its new version can overtake the old one.
-            let stays = |key: &Vec<usize>| {
-                input.changelog.is_append_only() || partition.iter().all(|c| key.contains(c))
-            };
             input.keys.iter().filter(|k| stays(k)).filter_map(|k| k.iter().map(&place).collect()).collect()
         };
         let exchange = Some(config.partition.clone());
-        if !input_retracts
+        if !config.input_retracts
             && config.start == 1
             && config.end == RankEnd::Constant(1)
             && (!config.order.is_empty() || latest_first)

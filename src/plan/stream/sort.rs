@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::operators::temporal_sort::{TemporalSortConfig, TemporalSortOperator};
-use crate::operators::top_n::SortColumn;
+use crate::operators::top_n::{RankFunction, SortColumn};
 use crate::plan::stream::rank::{Arrival, Bound, Rank, by_arrival};
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
@@ -120,6 +120,7 @@ impl StreamPlanner {
     ) -> Result<Relation> {
         let rank = Rank {
             name,
+            function: RankFunction::RowNumber,
             start: skip + 1,
             end: Bound::Constant(skip.saturating_add(fetch)),
             partition: Vec::new(),
