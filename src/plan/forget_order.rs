@@ -148,10 +148,6 @@ impl ExecutionPlan for ForgetOrderExec {
         self.input.partition_statistics(partition)
     }
 
-    fn supports_limit_pushdown(&self) -> bool {
-        true
-    }
-
     fn cardinality_effect(&self) -> CardinalityEffect {
         CardinalityEffect::Equal
     }

@@ -48,7 +48,13 @@ const NOT_IN_BATCH: &[&str] = &["FilterPushdown", "FilterPushdown(Post)", "aggre
 /// DataFusion's rules for batch plans, without those that give wrong rows.
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(ForgetOrder)];
-    rules.extend(PhysicalOptimizer::new().rules.into_iter().filter(|r| !NOT_IN_BATCH.contains(&r.name())));
+    for rule in PhysicalOptimizer::new().rules {
+        // Run once more behind LimitPushdown, it loses the limit of a VALUES whose columns it cuts.
+        let again = rule.name() == "ProjectionPushdown" && rules.iter().any(|r| r.name() == rule.name());
+        if !again && !NOT_IN_BATCH.contains(&rule.name()) {
+            rules.push(rule);
+        }
+    }
     rules
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Bundle {
     /// Members: by row id.
     flags: Vec<u8>,
     new: Ranked,
-    /// Ties: old rank by row id, 0 for rows that had none.
+    /// Ties: new rank by row id, 0 for rows that have none.
     rank_of: Vec<u32>,
 }
 
@@ -186,11 +186,13 @@ impl Bundle {
         if greatest > self.rank_of.len() {
             self.rank_of.resize(greatest, 0);
         }
-        ids.iter().zip(ranks).for_each(|(id, rank)| self.rank_of[*id as usize] = *rank);
-        for (id, rank) in self.new.ids.iter().copied().zip(self.new.ranks.iter().copied()) {
+        let new = self.new.ids.iter().copied().zip(self.new.ranks.iter().copied());
+        new.clone().for_each(|(id, rank)| self.rank_of[id as usize] = rank);
+        // What goes before what comes: two rows may be versions of one.
+        for (id, old) in ids.iter().copied().zip(ranks.iter().copied()) {
             match std::mem::take(&mut self.rank_of[id as usize]) {
-                0 => changes.push(Change { id, rank, kind: RowKind::Insert }),
-                old if old != rank && shows_rank => {
+                0 => changes.push(Change { id, rank: old, kind: RowKind::Delete }),
+                rank if rank != old && shows_rank => {
                     if update_before {
                         changes.push(Change { id, rank: old, kind: RowKind::UpdateBefore });
                     }
@@ -199,10 +201,9 @@ impl Bundle {
                 _ => {}
             }
         }
-        for id in ids.iter().copied() {
-            match std::mem::take(&mut self.rank_of[id as usize]) {
-                0 => {}
-                rank => changes.push(Change { id, rank, kind: RowKind::Delete }),
+        for (id, rank) in new {
+            if std::mem::take(&mut self.rank_of[id as usize]) != 0 {
+                changes.push(Change { id, rank, kind: RowKind::Insert });
             }
         }
     }

@@ -423,21 +423,21 @@ fn rows_that_share_a_rank_come_and_go_together() {
         "+I 1 a 5 1
          +I 1 b 5 1
          +I 1 c 5 1
-         +I 1 d 3 1
          -U 1 a 5 1
          +U 1 a 5 2
          -U 1 b 5 1
          +U 1 b 5 2
          -U 1 c 5 1
          +U 1 c 5 2
-         +I 1 e 3 1
+         +I 1 d 3 1
          -D 1 a 5 2
          -D 1 b 5 2
          -D 1 c 5 2
+         +I 1 e 3 1
+         -D 1 d 3 1
          +I 1 a 5 2
          +I 1 b 5 2
-         +I 1 c 5 2
-         -D 1 d 3 1",
+         +I 1 c 5 2",
     );
     check(
         &mut harness(row_by_row(tied(RankFunction::DenseRank, 2, 2, false))),
@@ -451,13 +451,19 @@ fn rows_that_share_a_rank_come_and_go_together() {
          -D 1 b 5",
         "+I 1 c 7
          +I 1 d 7
-         +I 1 f 6
          -D 1 c 7
          -D 1 d 7
+         +I 1 f 6
+         -D 1 f 6
          +I 1 c 7
-         +I 1 d 7
-         -D 1 f 6",
+         +I 1 d 7",
     );
+}
+
+#[test]
+fn with_ties_too_the_old_version_of_a_row_goes_first() {
+    let config = tied(RankFunction::DenseRank, 1, 3, false);
+    check(&mut harness(config), "+I 1 b 5\n\n-D 1 b 5\n+I 1 a 5", "+I 1 b 5\n-D 1 b 5\n+I 1 a 5");
 }
 
 #[test]
