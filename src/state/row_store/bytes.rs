@@ -224,7 +224,9 @@ mod tests {
     fn lengths_around_each_byte_of_a_number() {
         for n in [0, 1, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152] {
             let mut bytes = Bytes::default();
-            (bytes.add_column(), bytes.add_column());
+            for _ in 0..2 {
+                bytes.add_column();
+            }
             let long = vec![7; n];
             put(&mut bytes, 0, &[&long, b"behind"]);
             put(&mut bytes, 2, &[b"", &long]);
