@@ -23,6 +23,7 @@ mod shared_scan;
 mod sink;
 mod sort;
 mod source;
+mod top_n;
 mod unnest;
 
 use std::collections::{BTreeSet, HashMap};
@@ -144,7 +145,7 @@ impl StreamPlanner {
                 }
             }
             LogicalPlan::Filter(filter) => {
-                if let Some(top_n) = rank::top_n(filter)? {
+                if let Some(top_n) = top_n::top_n(filter)? {
                     return self.lower_top_n(&top_n, filter, None);
                 }
                 let input = self.lower(&filter.input)?;
@@ -191,7 +192,7 @@ impl StreamPlanner {
             below = alias.input.as_ref();
         }
         if let LogicalPlan::Filter(filter) = below
-            && let Some(top_n) = rank::top_n(filter)?
+            && let Some(top_n) = top_n::top_n(filter)?
         {
             let above = Some((projection.expr.as_slice(), projection.input.schema()));
             let input = self.lower_top_n(&top_n, filter, above)?;

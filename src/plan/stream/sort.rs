@@ -16,7 +16,8 @@ use datafusion::logical_expr::{
 use crate::error::{Error, Result};
 use crate::operators::temporal_sort::{TemporalSortConfig, TemporalSortOperator};
 use crate::operators::top_n::{RankFunction, SortColumn};
-use crate::plan::stream::rank::{Arrival, Bound, Rank, by_arrival};
+use crate::plan::stream::rank::{Arrival, Rank, by_arrival};
+use crate::plan::stream::top_n::Bound;
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
