@@ -75,6 +75,7 @@ fn streaming_with_state_on_disk() {
 #[test]
 fn streaming_swept() {
     if std::env::var_os("TIDELAKE_SWEEP").is_none() {
+        writeln!(std::io::stderr(), "note: the sweep was not run: TIDELAKE_SWEEP is not set").ok();
         return;
     }
     let restored = |batches: &[usize],

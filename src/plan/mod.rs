@@ -5,7 +5,7 @@
 //!      tables: ConnectorTable ─► computed columns ─► WatermarkNode;  window functions: WindowTvfNode
 //!      INTERSECT, EXCEPT: SetOperationNode;  UNNEST: UnnestNode
 //!      sub-queries: joins
-//!  ─► analyzer ─► optimizer (one list of rules for both)
+//!  ─► analyzer ─► optimizer (`optimizer`: one list of rules, a few of them for one mode only)
 //!      ├─ batch:     own nodes lowered to plain plans ─► DataFusion ExecutionPlan
 //!      └─ streaming: StreamPlanner ─► StreamGraph
 //! ```
