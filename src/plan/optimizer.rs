@@ -21,6 +21,9 @@ const NOT_IN_STREAMS: &[&str] = &["single_distinct_aggregation_to_group_by", "pu
 /// collide (`bid.auction` beside a row `auction`). Sources learn what is read of a row from `plan::nested`.
 const NOT_USED: &[&str] = &["extract_leaf_expressions", "push_down_leaf_projections"];
 
+/// Rules that drop parts of a plan because of functional dependencies.
+const USES_KEYS: &[&str] = &["optimize_projections", "replace_distinct_aggregate"];
+
 /// DataFusion's rules for logical plans, as far as they are used, and own ones.
 pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
@@ -28,7 +31,7 @@ pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         if NOT_USED.contains(&rule.name()) || (!batch && NOT_IN_STREAMS.contains(&rule.name())) {
             continue;
         }
-        if batch && rule.name() == "optimize_projections" {
+        if batch && USES_KEYS.contains(&rule.name()) {
             rules.push(Arc::new(EndKeysAtUnnest));
         }
         rules.push(if rule.name() == "common_sub_expression_eliminate" {
