@@ -23,7 +23,9 @@ use tidelake::operators::group_aggregate::{
 use tidelake::operators::window_aggregate::{
     WindowAggregateConfig, WindowAggregateOperator, WindowKind, WindowOutput, WindowPhase, WindowSpec,
 };
-use tidelake::runtime::{ChangeBatch, KeyGroupRange, Operator, Output, Timestamp};
+use tidelake::runtime::{Operator, Output};
+use tidelake::stream::key_group::KeyGroupRange;
+use tidelake::stream::{ChangeBatch, Timestamp};
 
 const BATCH: usize = 8192;
 const BATCHES: usize = 400;

@@ -19,15 +19,18 @@
 pub mod catalog;
 pub mod cli;
 pub mod connectors;
+pub mod edges;
 pub mod error;
 pub mod formats;
 pub mod functions;
 pub mod operators;
+pub mod options;
 pub mod plan;
 pub mod runtime;
 pub mod session;
 pub mod sql;
 pub mod state;
+pub mod stream;
 pub mod text;
 pub mod types;
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use tidelake::runtime::ChangeBatch;
 use tidelake::runtime::coordinator::{JobOptions, JobSnapshot};
 use tidelake::session::{RunningQuery, Session, SessionOptions, StatementResult};
+use tidelake::stream::ChangeBatch;
 use tidelake::text::{Column, Style};
 use tidelake::{Error, ErrorKind, Result};
 

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tidelake::catalog::{
-    ColumnDef, ColumnKind, DEFAULT_CATALOG, DEFAULT_DATABASE, ExternalTable, ObjectPath, PrimaryKey,
-    ResolvedTable, TableDef,
+    DEFAULT_CATALOG, DEFAULT_DATABASE, ExternalTable, ObjectPath, ResolvedTable, TableDef,
 };
 use tidelake::connectors::values::ValuesSource;
-use tidelake::connectors::{
+use tidelake::edges::{
     ConnectorEnv, ScanRequest, Sink, Source, SourceChangelog, SourceEvent, SourceReader, SplitState, project,
 };
-use tidelake::runtime::ChangeBatch;
+use tidelake::sql::ast::{ColumnDef, ColumnKind, PrimaryKey};
+use tidelake::stream::ChangeBatch;
 use tidelake::{Error, Location, Result};
 use tokio::sync::Notify;
 

@@ -8,7 +8,7 @@ use arrow::array::{
     ListBuilder, RecordBatch, RecordBatchOptions, StringArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use tidelake::runtime::{ChangeBatch, RowKind, RowKinds};
+use tidelake::stream::{ChangeBatch, RowKind, RowKinds};
 use tidelake::types::{LogicalType, TypeRoot};
 
 use super::random::Random;

@@ -19,13 +19,13 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take;
 use async_trait::async_trait;
 use tidelake::catalog::{
-    ColumnDef, ColumnKind, DEFAULT_CATALOG, DEFAULT_DATABASE, ExternalTable, ObjectPath, PrimaryKey,
-    ResolvedTable, TableDef,
+    DEFAULT_CATALOG, DEFAULT_DATABASE, ExternalTable, ObjectPath, ResolvedTable, TableDef,
 };
 use tidelake::connectors::values::ValuesSource;
-use tidelake::connectors::{ConnectorEnv, Sink, Source};
-use tidelake::runtime::{ChangeBatch, RowKinds};
+use tidelake::edges::{ConnectorEnv, Sink, Source};
 use tidelake::session::{Session, SessionOptions};
+use tidelake::sql::ast::{ColumnDef, ColumnKind, PrimaryKey};
+use tidelake::stream::{ChangeBatch, RowKinds};
 use tidelake::{Error, Location, Result};
 
 use super::differential::random::Random;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{ColumnKind, PrimaryKey, TableDef, ViewDef};
-use crate::connectors::options::{is_secret, redact};
+use super::{TableDef, ViewDef};
+use crate::options::{is_secret, redact};
+use crate::sql::ast::{ColumnKind, PrimaryKey, SqlExpr};
 use crate::sql::{format_expr, quote_ident};
 use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
 
@@ -100,7 +101,7 @@ pub(super) fn table(def: &TableDef) -> String {
     out
 }
 
-fn partition(expr: &super::SqlExpr) -> String {
+fn partition(expr: &SqlExpr) -> String {
     match &expr.expr {
         datafusion::sql::sqlparser::ast::Expr::Identifier(i) => quote_ident(&i.value),
         _ => expr.text.clone(),

@@ -12,9 +12,10 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{Expr, visit_expressions};
 
 use super::manager::CatalogManager;
-use super::{CatalogObject, ColumnDef, ColumnKind, SqlExpr, TableDef, like};
+use super::{CatalogObject, TableDef, like};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::CreateTable;
+use crate::sql::ast::{ColumnDef, ColumnKind, SqlExpr};
 use crate::sql::{nearest_name, quote_ident};
 use crate::types::{LogicalType, TypeRoot};
 

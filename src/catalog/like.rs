@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::{ColumnDef, ColumnKind, TableDef};
+use super::TableDef;
 use crate::error::{Error, Result};
+use crate::sql::ast::{ColumnDef, ColumnKind};
 use crate::sql::ast::{LikeAction, LikeFeature};
 use crate::sql::quote_ident;
 

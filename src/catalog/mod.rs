@@ -21,10 +21,7 @@ pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
 pub use show::InferColumns;
 
-pub use table::{
-    CatalogObject, ColumnDef, ColumnKind, ExternalTable, MetadataColumn, ObjectPath, PrimaryKey,
-    ResolvedTable, SqlExpr, TableDef, ViewDef, WatermarkDef,
-};
+pub use table::{CatalogObject, ExternalTable, MetadataColumn, ObjectPath, ResolvedTable, TableDef, ViewDef};
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -10,9 +10,10 @@ use regex::RegexBuilder;
 
 use super::define::is_proctime;
 use super::manager::CatalogManager;
-use super::{CatalogObject, ColumnKind, TableDef, ViewDef, ddl_text};
-use crate::connectors::options::redact;
+use super::{CatalogObject, TableDef, ViewDef, ddl_text};
 use crate::error::{Error, Result};
+use crate::options::redact;
+use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{Name, NamePattern, Show};
 use crate::sql::format_expr;
 use crate::types::LogicalType;

@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::sql::sqlparser::ast;
 
-use crate::connectors::{Sink, Source};
+use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Location, Result};
-use crate::types::LogicalType;
+use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, Query, SqlExpr, WatermarkDef};
 
 /// `catalog.database.object`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,68 +25,6 @@ impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.catalog, self.database, self.object)
     }
-}
-
-/// An expression of a table definition: the tree and its source text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SqlExpr {
-    /// Parsed.
-    pub expr: ast::Expr,
-    /// As written, for SHOW CREATE TABLE and DESCRIBE.
-    pub text: String,
-    /// Where it stands in its script.
-    pub location: Location,
-}
-
-/// What a column holds.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a table has few columns, and none of them is moved in a hot path"
-)]
-#[derive(Debug, Clone, PartialEq)]
-pub enum ColumnKind {
-    /// Stored by the connector.
-    Physical,
-    /// `METADATA [FROM 'key'] [VIRTUAL]`.
-    Metadata {
-        /// The metadata key; the column's own name unless `FROM` says otherwise.
-        key: String,
-        /// VIRTUAL: read only, not part of the sink schema.
-        read_only: bool,
-    },
-    /// `name AS expr`: computed at the source, not part of the sink schema.
-    Computed(SqlExpr),
-}
-
-/// A column of a table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ColumnDef {
-    /// Name, case kept.
-    pub name: String,
-    /// Declared type. `None` for computed columns: inferred when the table is used.
-    pub ty: Option<LogicalType>,
-    /// What it holds.
-    pub kind: ColumnKind,
-    /// `COMMENT '…'`.
-    pub comment: Option<String>,
-}
-
-/// `WATERMARK FOR column AS expr`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WatermarkDef {
-    /// The row-time column.
-    pub column: String,
-    /// Its watermark.
-    pub expr: SqlExpr,
-}
-
-/// `PRIMARY KEY (…) NOT ENFORCED`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrimaryKey {
-    /// `CONSTRAINT name`.
-    pub name: Option<String>,
-    /// Key columns; made NOT NULL.
-    pub columns: Vec<String>,
 }
 
 /// A table as declared.
@@ -123,7 +60,7 @@ pub struct ViewDef {
     /// Column names, when given.
     pub columns: Vec<String>,
     /// The query with its hints and its text.
-    pub query: crate::sql::ast::Query,
+    pub query: Query,
     /// `COMMENT '…'`.
     pub comment: Option<String>,
     /// `TEMPORARY`.
@@ -147,14 +84,13 @@ pub trait ExternalTable: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// For bad options, or if the catalog fails.
-    fn source(&self, table: &ResolvedTable, env: &crate::connectors::ConnectorEnv)
-    -> Result<Arc<dyn Source>>;
+    fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>>;
 
     /// A writer.
     ///
     /// # Errors
     /// As [`ExternalTable::source`].
-    fn sink(&self, table: &ResolvedTable, env: &crate::connectors::ConnectorEnv) -> Result<Arc<dyn Sink>>;
+    fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>>;
 }
 
 /// A table definition with the options in force (hints merged) and its Arrow schemas: what a connector gets.

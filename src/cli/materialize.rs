@@ -17,7 +17,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
+use crate::stream::ChangeBatch;
 
 /// Rows per batch of the result.
 const BATCH: usize = 8192;
@@ -188,7 +188,7 @@ fn lists_to_maps(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::RowKinds;
+    use crate::stream::RowKinds;
     use arrow::array::{Int32Array, Int32Builder, MapBuilder, StringArray, StringBuilder};
     use arrow::datatypes::Schema;
 

@@ -158,7 +158,7 @@ fn duration(d: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Timestamp;
+    use crate::stream::Timestamp;
 
     #[test]
     fn the_line_says_what_is_known() {

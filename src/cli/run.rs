@@ -9,11 +9,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::StreamExt;
 
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
 use crate::runtime::job::RunningJob;
 use crate::session::config::PROCESS_MEMORY;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use crate::sql::ast::{ParsedStatement, Statement};
+use crate::stream::ChangeBatch;
 
 use super::args::{Format, ResultMode, RunArgs};
 use super::display::DisplayOptions;

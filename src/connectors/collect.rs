@@ -4,9 +4,9 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::connectors::{Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
+use crate::edges::{Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
 use crate::error::{Error, Result};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::stream::{ChangeBatch, Epoch};
 
 /// Sends batches into a channel.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::connectors::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, project};
+use crate::edges::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, project};
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
-use crate::runtime::operator::BATCH_ROWS;
+use crate::stream::BATCH_ROWS;
+use crate::stream::ChangeBatch;
 
 /// Constant rows.
 #[derive(Debug)]

@@ -36,10 +36,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 
-use crate::connectors::SourceChangelog;
-use crate::connectors::options::Options;
+use crate::edges::SourceChangelog;
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKinds};
+use crate::options::Options;
+use crate::stream::{ChangeBatch, RowKinds};
 
 pub use record::{Frame, RowDecoder};
 

@@ -12,8 +12,8 @@ use arrow::record_batch::RecordBatchOptions;
 
 use super::column::{Column, ColumnValues};
 use super::{RecordEncoder, RecordFormat, RowDecoder};
-use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 /// The format `raw` with its options.
 #[derive(Debug)]

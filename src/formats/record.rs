@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 
 use super::{BadRecord, Decoded, RecordDecoder};
 use crate::error::Result;
-use crate::runtime::message::RowKinds;
+use crate::stream::RowKinds;
 
 /// Where a record ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

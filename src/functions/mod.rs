@@ -16,7 +16,7 @@ pub(crate) mod aggregate;
 mod arith;
 pub(crate) mod cast;
 pub mod context;
-mod operators;
+mod infix;
 mod ranks;
 mod registry;
 mod rewrite;
@@ -34,7 +34,7 @@ mod math;
 
 pub(crate) use collection::common as common_type;
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};
-pub use operators::FlinkExprPlanner;
+pub use infix::FlinkExprPlanner;
 pub use registry::{
     aggregate_functions, analyzer_rules, expr_planners, missing_function, names, scalar_functions,
     unknown_function, window_functions,

@@ -10,7 +10,7 @@ use datafusion::optimizer::analyzer::AnalyzerRule;
 
 use crate::error::Error;
 use crate::functions::context::FunctionContext;
-use crate::functions::operators::FlinkExprPlanner;
+use crate::functions::infix::FlinkExprPlanner;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};

@@ -17,7 +17,7 @@ use datafusion::optimizer::analyzer::AnalyzerRule;
 use crate::error::Result;
 use crate::functions::collection::common_decimal;
 use crate::functions::context::FunctionContext;
-use crate::functions::operators::{check_comparable, comparison_cast};
+use crate::functions::infix::{check_comparable, comparison_cast};
 use crate::functions::{cast, type_of};
 
 /// Gives casts and comparisons Flink's meaning.

@@ -26,7 +26,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::error::{Error, Result};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::runtime::source::project;
-use crate::runtime::{ChangeBatch, RowKinds};
+use crate::stream::{ChangeBatch, RowKinds};
 
 /// What a calc does.
 #[derive(Debug, Clone)]

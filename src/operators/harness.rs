@@ -21,12 +21,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{
-    KeyGroup, KeyGroupRange, OperatorSnapshot, SnapshotReader, SnapshotWriter, subtask_of,
-};
 use crate::state::key::hash_columns;
+use crate::stream::key_group::{KeyGroup, KeyGroupRange, subtask_of};
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
 /// Makes one subtask's instance.
 pub type Make = Box<dyn Fn(KeyGroupRange) -> Result<Box<dyn Operator>>>;

@@ -7,7 +7,7 @@ use arrow::compute::{interleave, take};
 use arrow::datatypes::{Field, Schema};
 
 use crate::error::Result;
-use crate::runtime::message::RowKind;
+use crate::stream::RowKind;
 
 /// Rows of one part of a snapshot: keeps the text of a part far below what an array can hold.
 pub(crate) const PART_ROWS: usize = 32_768;

@@ -12,7 +12,6 @@ pub mod harness;
 pub mod join;
 pub(crate) mod keyed_rows;
 pub mod set_operation;
-pub mod spilling;
 pub mod temporal_sort;
 pub mod top_n;
 pub mod union;

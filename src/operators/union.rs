@@ -9,8 +9,8 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
-use crate::runtime::ChangeBatch;
 use crate::runtime::operator::{Operator, Output, Progress};
+use crate::stream::ChangeBatch;
 
 /// Gives every input the schema of the union.
 #[derive(Debug)]

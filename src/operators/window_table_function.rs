@@ -22,7 +22,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
 use crate::error::{Error, Result};
 use crate::operators::window_aggregate::{WallClock, WindowKind, WindowSpec};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::{ChangeBatch, RowKinds};
+use crate::stream::{ChangeBatch, RowKinds};
 
 /// The windows of rows.
 #[derive(Debug, Default)]

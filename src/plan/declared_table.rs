@@ -14,13 +14,14 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 
-use crate::catalog::{ColumnKind, ResolvedTable, SqlExpr, TableDef};
-use crate::connectors::options::parse_duration;
+use crate::catalog::{ResolvedTable, TableDef};
 use crate::connectors::values::ValuesSource;
 use crate::error::{Error, Result};
-use crate::plan::context::{PlanEnv, Planner};
+use crate::options::parse_duration;
+use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::planner::{PlanEnv, Planner};
 use crate::plan::table::{ConnectorTable, DerivedTable};
-use crate::plan::watermark::WatermarkNode;
+use crate::sql::ast::{ColumnKind, SqlExpr};
 
 impl Planner {
     /// A table with its computed columns and its watermark.

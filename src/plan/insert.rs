@@ -6,8 +6,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
-use crate::catalog::SqlExpr;
 use crate::error::{Error, Location, Result};
+use crate::sql::ast::SqlExpr;
 use crate::types::LogicalType;
 
 /// How an INSERT names its columns.
@@ -159,7 +159,7 @@ fn describe(schema: &Schema) -> String {
 /// # Errors
 /// Of planning the values.
 pub fn plan_partition(
-    planner: &crate::plan::context::Planner,
+    planner: &crate::plan::planner::Planner,
     partition: &[(String, SqlExpr)],
 ) -> Result<Vec<(String, Expr)>> {
     let empty = Arc::new(datafusion::common::DFSchema::empty());

@@ -11,25 +11,13 @@
 //! ```
 
 pub mod batch;
-pub mod context;
 mod declared_table;
-pub mod forget_order;
-pub mod grouping_sets;
 pub mod insert;
-pub mod nested;
-pub mod net_rows_exec;
-pub mod nullability;
-pub mod optimizer;
-pub mod reader_exec;
-pub mod select_names;
-pub mod set_operation;
+pub mod logical;
+pub mod nodes;
+pub mod passes;
+pub mod planner;
 pub mod state_ttl;
 pub mod stream;
-pub mod subquery;
+mod syntax;
 pub mod table;
-pub mod union_types;
-mod unknown_column;
-pub mod unnest;
-pub mod unnest_keys;
-pub mod watermark;
-pub mod window_tvf;

@@ -17,12 +17,12 @@ use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::connectors::{ScanRequest, Source, SourceChangelog};
+use crate::edges::{ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
-use crate::plan::net_rows_exec::NetRowsExec;
-use crate::plan::reader_exec::ReaderExec;
+use crate::plan::batch::net_rows_exec::NetRowsExec;
+use crate::plan::batch::reader_exec::ReaderExec;
 use crate::runtime::job::JobMetrics;
-use crate::runtime::operator::BATCH_ROWS;
+use crate::stream::BATCH_ROWS;
 
 /// A connector's source as a DataFusion table.
 #[derive(Debug)]

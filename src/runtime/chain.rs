@@ -10,14 +10,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::connectors::{Committable, SinkWriter};
+use crate::edges::{Committable, SinkWriter};
 use crate::error::{Result, ResultExt};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::job::JobMetrics;
-use crate::runtime::message::{Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, Timestamp};
+use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::runtime::snapshot::{OperatorSnapshot, SnapshotWriter};
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotWriter};
+use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// What stands at the end of a chain.
 pub enum Tail {

@@ -16,21 +16,23 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::connectors::{Committable, SinkCommitter, SplitState};
+use crate::edges::{Committable, SinkCommitter, SplitState};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::operators::spilling::{SpillingConfig, SpillingOperator};
 use crate::runtime::chain::{Chain, Tail};
 use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
 use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
 use crate::runtime::job::{JobMetrics, StopHandle};
-use crate::runtime::message::{Activity, Barrier, BarrierKind, Epoch, Timestamp};
+use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::operator::Operator;
-use crate::runtime::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotReader};
 use crate::runtime::source::SourceHead;
+use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::spilling::{SpillingConfig, SpillingOperator};
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, run_channels, run_source};
-use crate::runtime::watermark::WatermarkTracker;
-use crate::state::memory::StateMemory;
+use crate::stream::key_group::KeyGroupRange;
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader};
+use crate::stream::watermark::WatermarkTracker;
+use crate::stream::{Activity, Epoch, Timestamp};
 
 /// State of a whole job at one epoch, by operator uid.
 #[derive(Debug, Clone, Default)]
@@ -566,7 +568,7 @@ impl Coordinator {
 }
 
 /// The reader at the head of a source task, and what is done to its rows.
-type SourceParts = (Box<dyn crate::connectors::SourceReader>, SourceHead);
+type SourceParts = (Box<dyn crate::edges::SourceReader>, SourceHead);
 
 /// A chain ready to start: per subtask its operators and, for a source, its head.
 struct ChainSpec {

@@ -8,9 +8,10 @@ use arrow::compute::{take, take_record_batch};
 
 use crate::error::Result;
 use crate::runtime::channel::{Cancellation, Sender};
-use crate::runtime::message::{ChangeBatch, Message, RowKinds};
-use crate::runtime::snapshot::{KeyGroup, subtask_of};
+use crate::runtime::message::Message;
 use crate::state::key::hash_columns;
+use crate::stream::key_group::{KeyGroup, subtask_of};
+use crate::stream::{ChangeBatch, RowKinds};
 
 /// How rows find their subtask.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::connectors::{ScanRequest, Sink, Source, WriteMode};
+use crate::edges::{ScanRequest, Sink, Source, WriteMode};
 use crate::error::Result;
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::operator::Operator;
-use crate::runtime::snapshot::KeyGroupRange;
 use crate::runtime::source::SourceSpec;
+use crate::stream::key_group::KeyGroupRange;
 
 /// Index of a node in its graph.
 pub type NodeId = usize;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::connectors::SourceMetrics;
+use crate::edges::SourceMetrics;
 use crate::error::Result;
-use crate::runtime::message::Timestamp;
+use crate::stream::Timestamp;
 
 /// Counters of one job; shared by its tasks, read by the progress line.
 #[derive(Debug, Default)]

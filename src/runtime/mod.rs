@@ -21,16 +21,11 @@ pub mod graph;
 pub mod job;
 pub mod message;
 pub mod operator;
-pub mod snapshot;
 pub mod source;
+pub mod spilling;
 pub mod task;
-pub mod watermark;
 
-pub use message::{
-    Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, RowKind, RowKinds, Timestamp,
-};
 pub use operator::{Operator, Output, Progress};
-pub use snapshot::{KeyGroup, KeyGroupRange, SnapshotReader, SnapshotWriter};
 
 #[cfg(test)]
 mod tests;

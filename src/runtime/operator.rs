@@ -5,11 +5,8 @@
 //! [`Progress::More`] and goes on in [`Operator::resume`], so that the driver can flush channels in between.
 
 use crate::error::Result;
-use crate::runtime::message::{ChangeBatch, Epoch, Timestamp};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
-
-/// Rows per batch that operators aim for.
-pub const BATCH_ROWS: usize = 8192;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Epoch, Timestamp};
 
 /// Whether a call has done all its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

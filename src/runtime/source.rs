@@ -13,10 +13,10 @@ use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use datafusion::physical_plan::PhysicalExpr;
 
-use crate::connectors::SplitId;
+use crate::edges::SplitId;
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::message::{Activity, ChangeBatch, RowKind, Timestamp};
-use crate::runtime::watermark::{Change, WatermarkTracker};
+use crate::stream::watermark::{Change, WatermarkTracker};
+use crate::stream::{Activity, ChangeBatch, RowKind, Timestamp};
 
 /// How the watermark follows from a batch.
 #[derive(Debug, Clone)]

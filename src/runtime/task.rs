@@ -10,18 +10,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arrow::compute::concat_batches;
 use tokio::sync::{mpsc, watch};
 
-use crate::connectors::{Committable, SourceEvent, SourceReader, SplitState};
+use crate::edges::{Committable, SourceEvent, SourceReader, SplitState};
 use crate::error::Result;
 use crate::runtime::chain::Chain;
 use crate::runtime::channel::{Cancellation, Receiver};
 use crate::runtime::job::JobMetrics;
-use crate::runtime::message::{
-    Activity, Barrier, BarrierKind, ChangeBatch, Epoch, Message, RowKinds, Timestamp,
-};
-use crate::runtime::operator::BATCH_ROWS;
-use crate::runtime::snapshot::OperatorSnapshot;
+use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::source::SourceHead;
-use crate::runtime::watermark::{Change, WatermarkTracker};
+use crate::stream::BATCH_ROWS;
+use crate::stream::snapshot::OperatorSnapshot;
+use crate::stream::watermark::{Change, WatermarkTracker};
+use crate::stream::{Activity, ChangeBatch, Epoch, RowKinds, Timestamp};
 
 /// What a task tells the coordinator.
 #[derive(Debug)]

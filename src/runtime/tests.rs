@@ -9,7 +9,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, UInt8Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 
-use crate::connectors::{
+use crate::edges::{
     Committable, OpenedSink, ScanRequest, Sink, SinkChangelog, SinkCommitter, SinkWriter, Source,
     SourceEvent, SourceReader, SplitState, WriteMode,
 };
@@ -21,10 +21,11 @@ use crate::runtime::graph::{
 };
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::runtime::snapshot::{KeyGroup, SnapshotReader, SnapshotWriter};
 use crate::runtime::source::SourceSpec;
-use crate::runtime::{ChangeBatch, Epoch, RowKinds, Timestamp};
 use crate::state::key::hash_columns;
+use crate::stream::key_group::KeyGroup;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Epoch, RowKinds, Timestamp};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]))

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::connectors::options::{parse_bytes, parse_duration};
+use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
-use crate::operators::constraint_enforcer::NotNullEnforcer;
-use crate::plan::context::nearest;
+use crate::options::{parse_bytes, parse_duration};
+use crate::plan::planner::nearest;
 use crate::plan::stream::AggPhase;
-use crate::state::memory::StateMemory;
+use crate::runtime::spilling::memory::StateMemory;
 
 /// `execution.runtime-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl SessionConfig {
     /// Validation.
     pub fn parallelism(&self) -> Result<usize> {
         self.parsed("parallelism.default", "a number from 1 to 128", |v| {
-            v.parse().ok().filter(|n| (1..=usize::from(crate::runtime::snapshot::KEY_GROUPS)).contains(n))
+            v.parse().ok().filter(|n| (1..=usize::from(crate::stream::key_group::KEY_GROUPS)).contains(n))
         })
     }
 

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::{Session, StatementResult};
-use crate::catalog::{Catalog, ColumnKind, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
+use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
 use crate::connectors::iceberg;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{CreateTable, CreateView, Insert, Query, Statement};
 use crate::sql::{parse_query, quote_ident};
 use crate::types::LogicalType;

@@ -7,7 +7,7 @@
 
 pub mod config;
 mod ddl;
-pub mod job;
+pub mod execution;
 mod names;
 
 use std::path::PathBuf;
@@ -22,19 +22,21 @@ use tokio::sync::mpsc;
 
 use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable, TableDef};
 use crate::connectors::collect::CollectSink;
-use crate::connectors::{ConnectorEnv, Sink, WriteMode};
+use crate::edges::{ConnectorEnv, Sink, WriteMode};
 use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
-use crate::plan::context::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
+use crate::plan::planner::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::state_ttl::StateTtls;
-use crate::runtime::ChangeBatch;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
 use crate::session::config::{RuntimeMode, SessionConfig};
-use crate::session::job::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, unbounded_table};
+use crate::session::execution::{
+    Execution, OptimizedQuery, PlannedInsert, datafusion_options, unbounded_table,
+};
 use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
+use crate::stream::ChangeBatch;
 
 /// How to begin a session.
 #[derive(Debug, Clone, Default)]
@@ -156,8 +158,7 @@ impl Session {
                     .values()
                     .iter()
                     .filter(|(k, _)| !config::KEYS.iter().any(|(known, ..)| known == k));
-                let others =
-                    others.map(|(k, v)| vec![k.clone(), crate::connectors::options::redact(k, v).to_owned()]);
+                let others = others.map(|(k, v)| vec![k.clone(), crate::options::redact(k, v).to_owned()]);
                 table(&["key", "value"], rows.chain(others).collect())
             }
             Statement::Set(Some((key, value))) => Ok(StatementResult::Done { notice: self.set(key, value)? }),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable};
-use crate::connectors::{ConnectorEnv, Sink, Source, registry};
+use crate::connectors::registry;
+use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result};
-use crate::plan::context::NameResolver;
+use crate::plan::planner::NameResolver;
 
 /// Resolves against a catalog manager.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::ast as sqlast;
 
-use crate::catalog::{ColumnDef, PrimaryKey, SqlExpr, WatermarkDef};
 use crate::error::Location;
 pub use crate::sql::hints::HintedTable;
+pub use crate::sql::table_parts::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
 
 /// Separates a table name from the number of its hint.
 pub const HINT_MARK: char = '\u{1}';

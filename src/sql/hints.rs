@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
-use crate::connectors::options::parse_duration;
 use crate::error::{Error, Location, Result};
+use crate::options::parse_duration;
 
 const SUPPORTED: &str = "supported: t /*+ OPTIONS('key' = 'value') */ after a table name, \
     SELECT /*+ STATE_TTL('t' = '1 d') */";

@@ -20,6 +20,7 @@ mod parser;
 mod query;
 mod report;
 mod split;
+mod table_parts;
 mod types;
 mod unparse;
 mod validate;
@@ -37,8 +38,8 @@ pub(crate) use validate::select_from;
 use ast::{ParsedStatement, Query};
 use cursor::Cursor;
 
-use crate::catalog::SqlExpr;
 use crate::error::Result;
+use crate::sql::ast::SqlExpr;
 use crate::types::LogicalType;
 
 /// Parses every statement of a script.

@@ -20,8 +20,8 @@ use super::dialect::FlinkDialect;
 use super::hints::HintedTable;
 use super::lexer::{Lexeme, span, word};
 use super::{hints, keywords, types, validate};
-use crate::catalog::SqlExpr;
 use crate::error::{Error, Location, Result};
+use crate::sql::ast::SqlExpr;
 
 /// How deep expressions and sub-queries may nest.
 const RECURSION_LIMIT: usize = 50;

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use super::lexer;
 use super::lexer::Lexeme;
-use crate::connectors::options::is_secret;
 use crate::error::{Error, ErrorKind, Location};
+use crate::options::is_secret;
 
 /// Columns shown of a very long line.
 const WIDTH: usize = 160;

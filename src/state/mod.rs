@@ -8,12 +8,9 @@
 
 pub mod directory;
 pub mod key;
-pub mod memory;
 pub mod ordinal;
 pub mod row_store;
 pub mod sort_key;
-pub mod spill;
-pub mod spill_store;
 pub mod ttl;
 
 pub use directory::{GroupDirectory, NO_SLOT};

@@ -3,7 +3,7 @@
 //! Operators read no clock: the time comes with their timers, which are called before batches. A key may live up to an
 //! eighth of the TTL longer than it has to.
 
-use crate::runtime::message::Timestamp;
+use crate::stream::Timestamp;
 
 /// Last writes of slots.
 #[derive(Debug)]

@@ -2,6 +2,7 @@ mod define;
 mod objects;
 mod rows;
 
+use crate::sql::ast::{ColumnDef, ColumnKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
+use crate::stream::ChangeBatch;
 use crate::text::{Column, Style, write_json_string};
 
 pub use super::args::Format;

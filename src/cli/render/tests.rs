@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
 use super::*;
-use crate::runtime::RowKinds;
+use crate::stream::RowKinds;
 
 fn rows() -> ChangeBatch {
     let rows = RecordBatch::try_from_iter([

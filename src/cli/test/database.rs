@@ -15,11 +15,11 @@ use super::runs::Run;
 use crate::cli::display::DisplayOptions;
 use crate::cli::materialize::Materialized;
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::JobSummary;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use crate::sql::ast::{ParsedStatement, Statement};
+use crate::stream::ChangeBatch;
 use crate::text::{Column, Style};
 
 /// Longest time that one statement may take: an endless query must not hang a test run.

@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
 
 use super::field::{Field, Nulls, Values};

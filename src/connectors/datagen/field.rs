@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNanoType, TimeUnit};
 use arrow::row::{RowConverter, SortField};
 use chrono_tz::Tz;
 
-use crate::connectors::generator::random::{Stream, below, unit};
+use crate::connectors::synthetic::random::{Stream, below, unit};
 use crate::error::{Error, Result};
 
 /// What time it is for a row.

@@ -20,15 +20,15 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::catalog::{ColumnKind, ResolvedTable};
-use crate::connectors::generator::pace::Pace;
-use crate::connectors::generator::random::fresh_seed;
-use crate::connectors::generator::{self, BLOCK_ROWS, Origin, Plan, RowGenerator};
-use crate::connectors::options::Options;
-use crate::connectors::{
-    ConnectorEnv, ConnectorFactory, ScanRequest, Sink, Source, SourceReader, SplitState, not_a,
-};
+use crate::catalog::ResolvedTable;
+use crate::connectors::synthetic::pace::Pace;
+use crate::connectors::synthetic::random::fresh_seed;
+use crate::connectors::synthetic::{self, BLOCK_ROWS, Origin, Plan, RowGenerator};
+use crate::connectors::{ConnectorFactory, not_a};
+use crate::edges::{ConnectorEnv, ScanRequest, Sink, Source, SourceReader, SplitState};
 use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::sql::ast::ColumnKind;
 
 use build::FieldBuilder;
 use field::{Clock, Field};
@@ -43,7 +43,7 @@ impl ConnectorFactory for DatagenFactory {
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
-        generator::refuse_metadata(table, "datagen")?;
+        synthetic::refuse_metadata(table, "datagen")?;
         let options = Options::new(&table.def.path, "datagen", &table.options);
         let per_second = options.parse::<i64>("rows-per-second", "a whole number")?.unwrap_or(10_000);
         let per_second = u64::try_from(per_second)
@@ -54,7 +54,7 @@ impl ConnectorFactory for DatagenFactory {
         let seed = options.parse::<u64>("seed", "a whole number")?;
         let base_time = match options.take("base-time") {
             None => None,
-            Some(text) => Some(generator::parse_time(&text).ok_or_else(|| {
+            Some(text) => Some(synthetic::parse_time(&text).ok_or_else(|| {
                 options.invalid("base-time", &text, "milliseconds since the epoch or 'YYYY-MM-DD HH:MM:SS'")
             })?),
         };
@@ -115,7 +115,7 @@ impl Source for DatagenSource {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
-        let (lanes, origin) = match generator::restore(restored.as_deref().unwrap_or_default())? {
+        let (lanes, origin) = match synthetic::restore(restored.as_deref().unwrap_or_default())? {
             Some((lanes, origin)) => (Some(lanes), origin),
             None => (None, self.origin),
         };

@@ -2,7 +2,7 @@ use arrow::array::{Array, AsArray};
 use arrow::compute::{max, min};
 use arrow::datatypes::*;
 
-use crate::connectors::generator::tests::{drain, env, read_all, sorted_rows, table};
+use crate::connectors::synthetic::tests::{drain, env, read_all, sorted_rows, table};
 use crate::types::{LogicalType, RowField, TypeRoot};
 
 use super::*;

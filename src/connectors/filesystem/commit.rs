@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::location::{Store, key};
 use super::sink::FilesystemSink;
 use super::trigger::{PendingPartitions, WriterTime, now_millis};
-use crate::connectors::{Committable, SinkCommitter};
+use crate::edges::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::Epoch;
+use crate::stream::Epoch;
 
 /// A file that is complete and not visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,9 +15,9 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::connectors::ConnectorEnv;
-use crate::connectors::options::Options;
+use crate::edges::ConnectorEnv;
 use crate::error::{Error, Result, ResultExt};
+use crate::options::Options;
 
 /// A root folder, file or pattern given by the option `path`.
 #[derive(Debug, Clone)]

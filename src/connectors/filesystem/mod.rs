@@ -54,11 +54,12 @@ pub use self::sink::FilesystemSink;
 use self::sink::SinkOptions;
 pub use self::source::FilesystemSource;
 use crate::catalog::ResolvedTable;
-use crate::connectors::options::Options;
-use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source};
+use crate::connectors::ConnectorFactory;
+use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::parquet::ParquetFormat;
 use crate::formats::{RECORD_FORMATS, RecordFormat, record_format};
+use crate::options::Options;
 
 /// What the files hold.
 #[derive(Debug, Clone)]

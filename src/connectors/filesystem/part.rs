@@ -14,7 +14,7 @@ use super::sink::FilesystemSink;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::parquet::ParquetFormat;
 use crate::formats::{RecordEncoder, RecordFormat};
-use crate::runtime::ChangeBatch;
+use crate::stream::ChangeBatch;
 
 /// Bytes collected before a local file is written to.
 const LOCAL_BUFFER: usize = 1 << 20;

@@ -15,9 +15,9 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast;
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::options::Options;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::write_timestamp_sql;
+use crate::options::Options;
 
 /// The partition columns of a table.
 #[derive(Debug, Clone)]

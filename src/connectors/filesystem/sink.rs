@@ -34,13 +34,13 @@ use super::location::{Location, Store};
 use super::part::PartFile;
 use super::partition::Partitioning;
 use super::trigger::{PendingPartitions, Trigger, WriterTime};
-use crate::connectors::options::Options;
-use crate::connectors::{
+use crate::edges::{
     Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, SourceChangelog, WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::message::RowKinds;
-use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
+use crate::options::Options;
+use crate::stream::RowKinds;
+use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// Options that concern writing.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 
 use super::tests::{env, int, read_all, table};
 use super::*;
-use crate::connectors::{Committable, OpenedSink, ScanRequest, WriteMode};
-use crate::runtime::{Activity, ChangeBatch, Epoch, Timestamp};
+use crate::edges::{Committable, OpenedSink, ScanRequest, WriteMode};
+use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 use crate::types::{LogicalType, TypeRoot};
 
 fn files(dir: &Path) -> Vec<PathBuf> {

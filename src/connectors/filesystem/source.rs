@@ -24,13 +24,13 @@ use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
 use super::text::{ChunkPool, Compression, TextSplit};
-use crate::connectors::{
+use crate::edges::{
     ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, RowDecoder};
-use crate::runtime::ChangeBatch;
-use crate::runtime::message::RowKinds;
+use crate::stream::ChangeBatch;
+use crate::stream::RowKinds;
 
 /// Rows per batch when nothing is asked for.
 const BATCH_ROWS: usize = 8192;

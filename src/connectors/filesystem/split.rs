@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::location::FileEntry;
-use crate::connectors::SplitState;
+use crate::edges::SplitState;
 use crate::error::{Error, Result};
 
 /// Bytes per split of a file that can be cut.

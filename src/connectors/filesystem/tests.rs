@@ -7,9 +7,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{col, lit};
 
 use super::*;
-use crate::catalog::{ColumnDef, ColumnKind, ObjectPath, SqlExpr, TableDef};
-use crate::connectors::{ScanRequest, SourceEvent, SourceMetrics, SourceReader, SplitState};
+use crate::catalog::{ObjectPath, TableDef};
+use crate::edges::{ScanRequest, SourceEvent, SourceMetrics, SourceReader, SplitState};
 use crate::error::Location as SqlLocation;
+use crate::sql::ast::{ColumnDef, ColumnKind, SqlExpr};
 use crate::types::{LogicalType, TypeRoot};
 
 pub(super) fn env(dir: &Path) -> ConnectorEnv {

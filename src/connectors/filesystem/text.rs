@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::location::Store;
 use super::split::{Position, Split};
-use crate::connectors::SourceMetrics;
+use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, RowDecoder};
 

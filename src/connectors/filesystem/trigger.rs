@@ -20,14 +20,14 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::partition::Partitioning;
-use crate::connectors::options::Options;
 use crate::error::{Error, Result, ResultExt};
 use crate::functions::context::wall_to_instant;
 use crate::functions::parse_zone;
 use crate::functions::temporal::calendar;
 use crate::functions::temporal::pattern::{Pattern, Style};
-use crate::runtime::watermark::WatermarkTracker;
-use crate::runtime::{Activity, Timestamp};
+use crate::options::Options;
+use crate::stream::watermark::WatermarkTracker;
+use crate::stream::{Activity, Timestamp};
 
 const PATTERN: &str = "partition.time-extractor.timestamp-pattern";
 const FORMATTER: &str = "partition.time-extractor.timestamp-formatter";

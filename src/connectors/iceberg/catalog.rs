@@ -22,9 +22,9 @@ use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
 use crate::catalog::{Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef};
-use crate::connectors::options::{Options, is_secret};
-use crate::connectors::{ConnectorEnv, Sink, Source};
+use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Location, Result};
+use crate::options::{Options, is_secret};
 
 /// `CREATE CATALOG … WITH ('type' = 'iceberg', …)`.
 #[derive(Debug)]

@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lake::Lake;
-use crate::connectors::{Committable, SinkCommitter};
+use crate::edges::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::Epoch;
+use crate::stream::Epoch;
 
 const PIPELINE: &str = "tidelake.pipeline";
 const EPOCH: &str = "tidelake.epoch";

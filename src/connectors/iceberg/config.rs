@@ -21,8 +21,8 @@ use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
-use crate::connectors::options::{Options, is_secret};
 use crate::error::{Error, Result};
+use crate::options::{Options, is_secret};
 
 /// Options of a table in SQL that say which catalog and table it is, and nothing else.
 pub(super) const CONNECTION_KEYS: &[&str] = &[

@@ -47,10 +47,12 @@ use self::lake::{Lake, table_ident};
 use self::scan::Version;
 use self::sink::{IcebergSink, Known, WriteOptions};
 use self::source::IcebergSource;
-use crate::catalog::{Catalog, ColumnKind, ResolvedTable, TableDef};
-use crate::connectors::options::Options;
-use crate::connectors::{ConnectorEnv, ConnectorFactory, Sink, Source};
+use crate::catalog::{Catalog, ResolvedTable, TableDef};
+use crate::connectors::ConnectorFactory;
+use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result, ResultExt};
+use crate::options::Options;
+use crate::sql::ast::ColumnKind;
 
 /// Opens the catalog of `CREATE CATALOG name WITH (options)`; relative paths are relative to `base_dir`.
 ///

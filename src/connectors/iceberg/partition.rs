@@ -11,8 +11,8 @@ use datafusion::sql::sqlparser::dialect::MySqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use iceberg::spec::{PartitionSpec, Schema, Transform, UnboundPartitionSpec};
 
-use crate::catalog::SqlExpr;
 use crate::error::{Error, Location, Result};
+use crate::sql::ast::SqlExpr;
 
 const SUPPORTED: &str = "supported: a column, years(ts), months(ts), days(ts), hours(ts), bucket(n, column), truncate(width, column)";
 

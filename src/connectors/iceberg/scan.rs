@@ -25,9 +25,9 @@ use super::convert::conform_batch;
 use super::deletes::{self, DeleteFiles};
 use super::lake::Lake;
 use super::predicate::to_predicate;
-use crate::connectors::SourceMetrics;
-use crate::connectors::options::Options;
+use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
+use crate::options::Options;
 use crate::types::LogicalType;
 
 /// Which state of the table is read.

@@ -20,9 +20,9 @@ use super::commit::IcebergCommitter;
 use super::connection::Connection;
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
-use crate::connectors::options::{Options, parse_bytes};
-use crate::connectors::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
+use crate::edges::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
 use crate::error::{Error, Result, ResultExt};
+use crate::options::{Options, parse_bytes};
 
 const TARGET_FILE_SIZE: u64 = 512 << 20;
 const ROW_GROUP_SIZE: u64 = 128 << 20;

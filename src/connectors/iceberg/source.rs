@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 use super::connection::Connection;
 use super::provider::IcebergTable;
 use super::scan::{Scan, Version, all_columns};
-use crate::connectors::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
+use crate::edges::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result};
-use crate::runtime::ChangeBatch;
+use crate::stream::ChangeBatch;
 
 /// An Iceberg table as a source.
 #[derive(Debug)]

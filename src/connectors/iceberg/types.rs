@@ -17,8 +17,9 @@ use iceberg::spec::{
     ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type,
 };
 
-use crate::catalog::{ColumnDef, ColumnKind, PrimaryKey, TableDef};
+use crate::catalog::TableDef;
 use crate::error::{Error, Result};
+use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey};
 use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
 
 /// The Iceberg schema of a table definition. Its field ids are provisional: every catalog assigns its own.

@@ -31,9 +31,9 @@ use super::commit::Prepared;
 use super::convert::conform_batch;
 use super::lake::Lake;
 use super::paths::{TrackedLocations, check_values};
-use crate::connectors::{Committable, SinkWriter};
+use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::stream::{ChangeBatch, Epoch};
 
 /// Open files per writer. Above it the one unused for longest is closed, so that memory stays bounded when rows come
 /// in no order over very many partitions.

@@ -12,10 +12,10 @@ use super::embedded;
 use super::partitioner::Partitioner;
 use super::properties::Properties;
 use crate::catalog::ResolvedTable;
-use crate::connectors::SourceChangelog;
-use crate::connectors::options::Options;
+use crate::edges::SourceChangelog;
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, record_format};
+use crate::options::Options;
 
 /// Which topics.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::connectors::options::is_secret;
 use crate::error::{Error, Result};
+use crate::options::is_secret;
 
 /// Where to begin when the group has no committed offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

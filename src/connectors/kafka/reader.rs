@@ -33,9 +33,9 @@ use super::client::Context;
 use super::native;
 use super::offsets::TopicPartition;
 use super::rows::RowReader;
-use crate::connectors::{SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
+use crate::edges::{SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::stream::{ChangeBatch, Epoch};
 
 /// How long the thread sleeps when nothing wakes it.
 const NAP: Duration = Duration::from_millis(50);

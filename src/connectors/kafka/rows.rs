@@ -20,8 +20,8 @@ use super::metadata::{Collector, Key, declared};
 use super::offsets::TopicPartition;
 use crate::error::{Error, Result};
 use crate::formats::{Decoded, RecordDecoder};
-use crate::runtime::ChangeBatch;
-use crate::runtime::message::{RowKind, RowKinds};
+use crate::stream::ChangeBatch;
+use crate::stream::{RowKind, RowKinds};
 
 /// Where an output column comes from.
 #[derive(Debug, Clone)]

@@ -34,14 +34,14 @@ use super::options::{Connector, Part, TableOptions, Topics};
 use super::partitioner::{Chooser, Partitioner};
 use super::source::connect;
 use crate::catalog::ResolvedTable;
-use crate::connectors::{
+use crate::edges::{
     Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, SourceChangelog,
     WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
-use crate::runtime::message::RowKinds;
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::stream::RowKinds;
+use crate::stream::{ChangeBatch, Epoch};
 
 /// A Kafka table to write to.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use super::properties::OffsetReset;
 use super::reader::{KafkaReader, ReaderSetup, SplitInbox, SplitPlan};
 use super::rows::{Origin, RowReader, Side};
 use crate::catalog::{MetadataColumn, ResolvedTable};
-use crate::connectors::{ConnectorEnv, ScanRequest, Source, SourceChangelog, SourceReader, SplitState};
+use crate::edges::{ConnectorEnv, ScanRequest, Source, SourceChangelog, SourceReader, SplitState};
 use crate::error::{Error, Result, ResultExt};
 use crate::types::LogicalType;
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use arrow::array::ArrayRef;
 use arrow::datatypes::FieldRef;
 
-use crate::connectors::generator::random::{Sequence, Stream, below32};
+use crate::connectors::synthetic::random::{Sequence, Stream, below32};
 use crate::error::{Error, Result};
 
 use super::Config;

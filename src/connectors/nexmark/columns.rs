@@ -12,10 +12,10 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
-use crate::connectors::ScanRequest;
-use crate::connectors::generator::{BLOCK_ROWS, Origin, RowGenerator};
+use crate::connectors::synthetic::{BLOCK_ROWS, Origin, RowGenerator};
+use crate::edges::ScanRequest;
 use crate::error::{Error, Result};
-use crate::runtime::Timestamp;
+use crate::stream::Timestamp;
 
 use super::Config;
 use super::bid::BidColumns;

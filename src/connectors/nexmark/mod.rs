@@ -24,13 +24,12 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::generator::pace::Pace;
-use crate::connectors::generator::{self, BLOCK_ROWS, Origin, Plan};
-use crate::connectors::options::Options;
-use crate::connectors::{
-    ConnectorEnv, ConnectorFactory, ScanRequest, Sink, Source, SourceReader, SplitState, not_a,
-};
+use crate::connectors::synthetic::pace::Pace;
+use crate::connectors::synthetic::{self, BLOCK_ROWS, Origin, Plan};
+use crate::connectors::{ConnectorFactory, not_a};
+use crate::edges::{ConnectorEnv, ScanRequest, Sink, Source, SourceReader, SplitState};
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 use columns::Events;
 use segments::EventKind;
@@ -45,7 +44,7 @@ impl ConnectorFactory for NexmarkFactory {
     }
 
     fn source(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
-        generator::refuse_metadata(table, "nexmark")?;
+        synthetic::refuse_metadata(table, "nexmark")?;
         schema::check(table)?;
         let (config, base_time, seed) = Config::read(table)?;
         let base_time = base_time.unwrap_or_else(|| chrono::Utc::now().timestamp_millis());
@@ -124,7 +123,7 @@ impl Config {
         };
         let base_time = match options.take("base-time") {
             None => None,
-            Some(text) => Some(generator::parse_time(&text).ok_or_else(|| {
+            Some(text) => Some(synthetic::parse_time(&text).ok_or_else(|| {
                 options.invalid("base-time", &text, "milliseconds since the epoch or 'YYYY-MM-DD HH:MM:SS'")
             })?),
         };
@@ -180,7 +179,7 @@ impl Source for NexmarkSource {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
-        let (lanes, origin) = match generator::restore(restored.as_deref().unwrap_or_default())? {
+        let (lanes, origin) = match synthetic::restore(restored.as_deref().unwrap_or_default())? {
             Some((lanes, origin)) => (Some(lanes), origin),
             None => (None, self.origin),
         };

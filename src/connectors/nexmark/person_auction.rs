@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::FieldRef;
 
-use crate::connectors::generator::random::{Sequence, Stream, below32};
+use crate::connectors::synthetic::random::{Sequence, Stream, below32};
 use crate::error::{Error, Result};
 
 use super::Config;

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::ScanRequest;
+use crate::edges::ScanRequest;
 use crate::error::{Error, Result};
 
 use super::segments::EventKind;

@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
 use datafusion::prelude::{col, lit};
 
-use crate::connectors::generator::tests::{drain, env, read_all, sorted_rows, table};
+use crate::connectors::synthetic::tests::{drain, env, read_all, sorted_rows, table};
 use crate::types::{LogicalType, RowField, TypeRoot};
 
 use super::*;

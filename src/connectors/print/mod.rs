@@ -14,14 +14,14 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::generator::refuse_metadata;
-use crate::connectors::options::Options;
-use crate::connectors::{
-    Committable, ConnectorEnv, ConnectorFactory, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter,
-    Source, WriteMode, not_a,
+use crate::connectors::synthetic::refuse_metadata;
+use crate::connectors::{ConnectorFactory, not_a};
+use crate::edges::{
+    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, Source, WriteMode,
 };
 use crate::error::{Error, Result};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::options::Options;
+use crate::stream::{ChangeBatch, Epoch};
 use crate::text::{Column, Style};
 
 /// Makes `print` sinks.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray};
 
 use super::*;
-use crate::runtime::RowKinds;
+use crate::stream::RowKinds;
 
 #[test]
 fn lines_look_as_flinks() {

@@ -11,7 +11,7 @@ use crate::formats::column::Batch;
 use crate::formats::json::decode::{Fail, ObjectReader, Shape, clip, describe};
 use crate::formats::json::scan::{Scanner, Syntax};
 use crate::formats::record::RowDecoder;
-use crate::runtime::message::{RowKind, RowKinds};
+use crate::stream::{RowKind, RowKinds};
 
 /// Why a message gives no rows.
 enum Bad {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
 use crate::formats::json::JsonOptions;
 use crate::formats::json::encode::JsonEncoder;
-use crate::runtime::message::ChangeBatch;
+use crate::stream::ChangeBatch;
 
 /// Encoder of change messages.
 pub(super) struct CdcEncoder {

@@ -33,9 +33,9 @@ use regex::Regex;
 use self::metadata::METADATA;
 use super::json::{JsonOptions, check_types};
 use super::{RecordEncoder, RecordFormat, RowDecoder};
-use crate::connectors::SourceChangelog;
-use crate::connectors::options::Options;
+use crate::edges::SourceChangelog;
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 /// Whose messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

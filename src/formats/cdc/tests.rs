@@ -5,7 +5,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
 use crate::formats::json::decode::clip;
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds};
+use crate::stream::{ChangeBatch, RowKind, RowKinds};
 use crate::types::{LogicalType, TypeRoot};
 
 fn schema() -> SchemaRef {

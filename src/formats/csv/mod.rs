@@ -24,8 +24,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::{RecordEncoder, RecordFormat, RowDecoder};
-use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::types::LogicalType;
 
 /// Options of the format `csv`.

@@ -27,8 +27,8 @@ pub(crate) use encode::{range, timestamp_value, write_int};
 
 use super::datetime::TimestampFormat;
 use super::{RecordEncoder, RecordFormat, RowDecoder};
-use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 /// Options of the format `json`.
 #[derive(Debug, Clone, Copy)]

@@ -25,8 +25,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::connectors::options::Options;
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 pub(crate) use read::ParquetFile;
 

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::{first, for_each_valid, masked};
 use crate::error::Result;
-use crate::runtime::operator::BATCH_ROWS;
+use crate::stream::BATCH_ROWS;
 
 /// Chunk 0 is a single NULL: where groups without a value point.
 const NOTHING: (usize, usize) = (0, 0);

@@ -22,12 +22,12 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{Bundles, PART_ROWS, RowChanges, anonymous};
 use crate::operators::top_n::emit_in_slices;
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::row_store::SourceRows;
 use crate::state::ttl::TimeToLive;
 use crate::state::{GroupDirectory, NO_SLOT, RowStore};
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
 const ROWS: &str = "rows";
 

@@ -31,11 +31,11 @@ use arrow::util::display::array_value_to_string;
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, RowChanges, anonymous};
 use crate::operators::top_n::emit_in_slices;
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::ttl::TimeToLive;
 use crate::state::{GroupDirectory, RowStore};
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
 const ROWS: &str = "rows";
 const PENDING: &str = "pending";

@@ -28,13 +28,13 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{Bundles, PART_ROWS, RowChanges, anonymous};
 use crate::operators::top_n::{RankOutput, SortColumn, emit_in_slices};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys, ordinal_of};
 use crate::state::ttl::TimeToLive;
 use crate::state::{GroupDirectory, NO_SLOT, RowStore};
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
 const ROWS: &str = "rows";
 

@@ -32,8 +32,9 @@ use arrow::compute::{interleave_record_batch, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds};
-use crate::runtime::operator::{BATCH_ROWS, Operator, Output, Progress};
+use crate::runtime::operator::{Operator, Output, Progress};
+use crate::stream::BATCH_ROWS;
+use crate::stream::{ChangeBatch, RowKind, RowKinds};
 
 /// One grouping set.
 #[derive(Debug, Clone, PartialEq, Eq)]

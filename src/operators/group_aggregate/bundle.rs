@@ -20,7 +20,7 @@ use arrow::datatypes::DataType;
 
 use super::table::AggregateTable;
 use crate::error::Result;
-use crate::runtime::message::RowKind;
+use crate::stream::RowKind;
 
 /// Groups touched since the last emission.
 #[derive(Default)]

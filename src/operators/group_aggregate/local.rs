@@ -20,8 +20,9 @@ use super::GroupAggregateConfig;
 use super::exprs::Evaluated;
 use super::table::AggregateTable;
 use crate::error::{Error, Result};
-use crate::runtime::message::ChangeBatch;
-use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::stream::BATCH_ROWS;
+use crate::stream::ChangeBatch;
 
 /// Rows after which partial results are sent on, unless the configuration says otherwise.
 const FLUSH_ROWS: usize = 4 * BATCH_ROWS;

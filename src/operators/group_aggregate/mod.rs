@@ -32,9 +32,11 @@ use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
-use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{KeyGroup, KeyGroupRange, SnapshotReader, SnapshotWriter};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::stream::BATCH_ROWS;
+use crate::stream::key_group::{KeyGroup, KeyGroupRange};
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use bundle::{Bundle, Changes};
 pub use call::AggregateCall;
 pub(crate) use call::evaluate_all;

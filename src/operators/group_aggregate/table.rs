@@ -26,9 +26,9 @@ use super::distinct::DistinctSet;
 use super::exprs::{Evaluated, ExprSet};
 use super::states::{self, Entries, GroupedState, Rows};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::GroupDirectory;
 use crate::state::key::key_groups;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const GROUPS: &str = "groups";
 

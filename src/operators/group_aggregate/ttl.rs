@@ -5,7 +5,7 @@
 
 use super::bundle::Bundle;
 use super::table::AggregateTable;
-use crate::runtime::message::Timestamp;
+use crate::stream::Timestamp;
 
 /// The longest step of the clock.
 const LONGEST_STEP: i64 = 60_000;

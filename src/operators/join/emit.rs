@@ -8,8 +8,9 @@ use arrow::compute::take;
 use super::config::{JoinColumn, JoinConfig, JoinSide};
 use super::rows::{NO_ROW, RowStore};
 use crate::error::Result;
-use crate::runtime::message::{ChangeBatch, RowKinds};
-use crate::runtime::operator::{BATCH_ROWS, Output};
+use crate::runtime::operator::Output;
+use crate::stream::BATCH_ROWS;
+use crate::stream::{ChangeBatch, RowKinds};
 
 pub(super) const INSERT: u8 = 0;
 pub(super) const UPDATE_BEFORE: u8 = 1;

@@ -35,10 +35,10 @@ use arrow::datatypes::DataType;
 pub use config::{JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinSide, UniqueKey};
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::GroupDirectory;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Timestamp};
 use emit::Emitter;
 use null_aware::{RightRows, Walk};
 use probe::Work;

@@ -18,8 +18,9 @@ use super::rows::NO_ROW;
 use super::side::{Action, Applied, SideState};
 use super::{JoinOperator, Shape};
 use crate::error::{Error, Result};
-use crate::runtime::message::RowKinds;
-use crate::runtime::operator::{BATCH_ROWS, Output, Progress};
+use crate::runtime::operator::{Output, Progress};
+use crate::stream::BATCH_ROWS;
+use crate::stream::RowKinds;
 
 /// Rows given out in one call before the driver gets its turn.
 const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;

@@ -20,8 +20,8 @@ use arrow::datatypes::DataType;
 use super::identity::{Groups, IdentityIndex};
 use super::rows::{NO_ROW, RowStore};
 use crate::error::Result;
-use crate::runtime::operator::BATCH_ROWS;
 use crate::state::NO_SLOT;
+use crate::stream::BATCH_ROWS;
 
 /// What becomes of a row of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

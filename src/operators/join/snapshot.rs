@@ -17,8 +17,8 @@ use super::JoinOperator;
 use super::Shape;
 use super::side::{Layout, SideState};
 use crate::error::{Error, Result};
-use crate::runtime::operator::BATCH_ROWS;
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::BATCH_ROWS;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const TABLES: [&str; 2] = ["left", "right"];
 

@@ -30,10 +30,10 @@ use arrow::compute::take_arrays;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::GroupDirectory;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds};
 
 const ROWS: &str = "rows";
 

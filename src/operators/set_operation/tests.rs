@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::*;
 use crate::operators::harness::{OperatorHarness, check, materialize};
-use crate::runtime::snapshot::SnapshotReader;
+use crate::stream::snapshot::SnapshotReader;
 
 /// Sends each row to the side that its first column names, so that the harness's one input feeds both.
 struct Sides(SetOperationOperator);

@@ -20,11 +20,12 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::top_n::{SortColumn, emit_in_slices};
-use crate::runtime::message::{ChangeBatch, Timestamp};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{KeyGroup, SnapshotReader, SnapshotWriter};
 use crate::state::RowStore;
 use crate::state::sort_key::{SortKeyEncoder, SortKeys, ordinal_of};
+use crate::stream::key_group::KeyGroup;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Timestamp};
 
 const ROWS: &str = "rows";
 

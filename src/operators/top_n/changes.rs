@@ -12,7 +12,7 @@
 //!  members  a row enters or leaves ─► … ─► end of bundle: +I if it is in and was not, -D if it was and is not
 //! ```
 
-use crate::runtime::message::RowKind;
+use crate::stream::RowKind;
 
 /// Rows of a partition with ranks that are wanted, in order; the ranks of ties only.
 #[derive(Debug, Default)]

@@ -29,12 +29,13 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds, Timestamp};
-use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::BatchKeys;
 use crate::state::ttl::TimeToLive;
+use crate::stream::BATCH_ROWS;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 use changes::{Bundle, Change, Compared};
 pub use config::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig};
 use forest::NIL;

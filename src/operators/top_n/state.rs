@@ -15,11 +15,11 @@ use super::config::{RankEnd, RankFunction, RankOutput, TopNConfig};
 use super::forest::{Forest, NIL};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys};
 use crate::state::ttl::TimeToLive;
 use crate::state::{GroupDirectory, RowStore};
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const ROWS: &str = "rows";
 

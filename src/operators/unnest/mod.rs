@@ -29,8 +29,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::Result;
-use crate::runtime::message::{ChangeBatch, RowKind, RowKinds};
-use crate::runtime::operator::{BATCH_ROWS, Operator, Output, Progress};
+use crate::runtime::operator::{Operator, Output, Progress};
+use crate::stream::BATCH_ROWS;
+use crate::stream::{ChangeBatch, RowKind, RowKinds};
 use explode::Cursor;
 pub(crate) use explode::as_rows;
 pub use explode::{Collections, Shape};

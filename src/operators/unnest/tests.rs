@@ -6,7 +6,7 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::*;
 use crate::operators::harness::format_batch;
-use crate::runtime::message::RowKinds;
+use crate::stream::RowKinds;
 
 fn operator(outer: bool, ordinality: bool) -> UnnestOperator {
     let mut fields = vec![Field::new("id", DataType::Int32, true), Field::new("x", DataType::Int32, true)];

@@ -35,10 +35,12 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::operators::group_aggregate::evaluate_all;
-use crate::runtime::message::{ChangeBatch, Timestamp};
-use crate::runtime::operator::{BATCH_ROWS, Operator, OperatorMetrics, Output, Progress};
-use crate::runtime::snapshot::{KeyGroupRange, SnapshotReader, SnapshotWriter};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::key::key_groups;
+use crate::stream::BATCH_ROWS;
+use crate::stream::key_group::KeyGroupRange;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Timestamp};
 use assign::{Assigner, Assignment, by_slice_end, to_millis};
 pub use config::{SLICE_END, WindowAggregateConfig, WindowOutput, WindowPhase};
 use partial::{Columns, Shape};

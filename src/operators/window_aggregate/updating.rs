@@ -22,8 +22,8 @@ use crate::operators::window_aggregate::assign::Assignment;
 use crate::operators::window_aggregate::config::WindowAggregateConfig;
 use crate::operators::window_aggregate::slices::Fired;
 use crate::operators::window_aggregate::window::WindowSpec;
-use crate::runtime::message::RowKinds;
-use crate::runtime::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::RowKinds;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 /// See the module.
 pub(super) struct UpdatingWindows {

@@ -40,12 +40,12 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
-use crate::plan::set_operation::SetOperationNode;
+use crate::plan::nodes::set_operation::SetOperationNode;
+use crate::plan::nodes::unnest::UnnestNode;
+use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::nodes::window_tvf::WindowTvfNode;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::shared_scan::SharedScan;
-use crate::plan::unnest::UnnestNode;
-use crate::plan::watermark::WatermarkNode;
-use crate::plan::window_tvf::WindowTvfNode;
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,

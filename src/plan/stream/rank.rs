@@ -18,9 +18,9 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, SortExpr, Window};
 use crate::error::{Error, Result};
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
+use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, rank_function, without_casts};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
-use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
 /// The ranks wanted of a relation, with all columns named by position.

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
 use crate::operators::window_aggregate::WindowSpec;
 use crate::operators::window_table_function::WindowTableFunctionOperator;
+use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
 use crate::plan::stream::StreamPlanner;
-use crate::plan::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
 use crate::runtime::graph::{ChangelogMode, NodeId, OperatorFactory};
 
 /// Where a column of the plan is.

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNodeCore};
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
 use crate::operators::set_operation::{SetOperationConfig, SetOperationOperator};
-use crate::plan::set_operation::{SetOperationNode, is_comparable};
+use crate::plan::nodes::set_operation::{SetOperationNode, is_comparable};
 use crate::plan::stream::{Relation, StreamPlanner, physical_expr};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory, UpdateBefore};

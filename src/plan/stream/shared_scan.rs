@@ -19,9 +19,9 @@ use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
+use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::StreamPlanner;
 use crate::plan::table::ConnectorTable;
-use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::NodeId;
 
 /// A column as a query calls it, and what it is of the table's columns (without qualifiers).
@@ -172,7 +172,7 @@ impl StreamPlanner {
     /// # Errors
     /// Internal for plans that cannot be lowered either.
     pub fn survey(&mut self, plan: &LogicalPlan) -> Result<()> {
-        self.nested.extend(crate::plan::nested::nested_paths(plan)?);
+        self.nested.extend(crate::plan::logical::nested::nested_paths(plan)?);
         self.survey_scans(plan, None)
     }
 

@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::connectors::{Sink, SinkChangelog, WriteMode};
+use crate::edges::not_null::NotNullEnforcer;
+use crate::edges::{Sink, SinkChangelog, WriteMode};
 use crate::error::{Error, Location, Result};
-use crate::operators::constraint_enforcer::{ConstraintEnforcerOperator, NotNullEnforcer};
+use crate::operators::constraint_enforcer::ConstraintEnforcerOperator;
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, UpdateBefore};

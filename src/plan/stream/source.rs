@@ -11,14 +11,14 @@ use datafusion::logical_expr::{
 };
 
 use crate::connectors::values::ValuesSource;
-use crate::connectors::{ScanRequest, Source, SourceChangelog};
+use crate::edges::{ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
+use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::shared_scan::scan_use;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet, physical_expr};
-use crate::plan::watermark::WatermarkNode;
 use crate::runtime::graph::{ChangelogMode, Node, NodeKind};
-use crate::runtime::operator::BATCH_ROWS;
 use crate::runtime::source::{SourceSpec, WatermarkExpr};
+use crate::stream::BATCH_ROWS;
 
 impl StreamPlanner {
     /// A scan, or a watermark over one: the source that all its users in the job share.

@@ -7,8 +7,8 @@ use datafusion::logical_expr::UserDefinedLogicalNodeCore;
 
 use crate::error::Result;
 use crate::operators::unnest::{UnnestConfig, UnnestOperator};
+use crate::plan::nodes::unnest::UnnestNode;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
-use crate::plan::unnest::UnnestNode;
 use crate::runtime::graph::{OperatorFactory, UpdateBefore};
 
 impl StreamPlanner {

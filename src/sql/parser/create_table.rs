@@ -6,8 +6,8 @@ use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Functi
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{comment, if_not_exists};
-use crate::catalog::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
 use crate::error::{Error, Result};
+use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
 use crate::sql::ast::{CreateTable, Like, LikeAction, LikeFeature};
 use crate::sql::cursor::Cursor;
 use crate::sql::lexer::Lexeme;

@@ -22,7 +22,7 @@ pub(super) fn insert(c: &mut Cursor) -> Result<Insert> {
     let table = c.name("a table name", 3)?;
     let hinted = c.peek().is_some_and(Lexeme::is_hint_open);
     let options = if hinted { hints::table_options(c)? } else { BTreeMap::new() };
-    let mut partition: Vec<(String, crate::catalog::SqlExpr)> = Vec::new();
+    let mut partition: Vec<(String, crate::sql::ast::SqlExpr)> = Vec::new();
     if c.eat_keyword("PARTITION") {
         partition = c.parenthesized(|c| {
             let (column, _) = c.identifier("a partition column")?;

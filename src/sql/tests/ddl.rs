@@ -1,6 +1,6 @@
 use super::{one, refused};
-use crate::catalog::ColumnKind;
 use crate::error::ErrorKind::{Syntax, Unsupported, Validation};
+use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{CreateTable, LikeAction, LikeFeature, Statement};
 use crate::sql::parse_type;
 

@@ -12,7 +12,7 @@ use super::super::commit::IcebergCommitter;
 use super::super::lake;
 use super::reads::raw;
 use super::*;
-use crate::connectors::SinkCommitter;
+use crate::edges::SinkCommitter;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {

@@ -20,14 +20,13 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::create_catalog;
-use crate::catalog::{
-    Catalog, CatalogObject, ColumnDef, ColumnKind, ObjectPath, PrimaryKey, ResolvedTable, SqlExpr, TableDef,
-};
-use crate::connectors::{
+use crate::catalog::{Catalog, CatalogObject, ObjectPath, ResolvedTable, TableDef};
+use crate::edges::{
     Committable, ConnectorEnv, OpenedSink, ScanRequest, Sink, Source, SourceEvent, SourceReader, WriteMode,
 };
 use crate::error::Location;
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr};
+use crate::stream::{ChangeBatch, Epoch};
 use crate::types::{LogicalType, TypeRoot};
 
 /// A catalog and a database of its own.

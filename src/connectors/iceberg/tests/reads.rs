@@ -9,8 +9,9 @@ use iceberg::transaction::{AddColumn, ApplyTransactionAction, Transaction};
 use super::super::config::CatalogConfig;
 use super::super::{IcebergFactory, lake};
 use super::*;
-use crate::connectors::options::Options;
-use crate::connectors::{ConnectorFactory, SplitState};
+use crate::connectors::ConnectorFactory;
+use crate::edges::SplitState;
+use crate::options::Options;
 
 fn ids(schema: &SchemaRef, range: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(range))]).unwrap()

@@ -9,7 +9,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimestampNanosecondType};
 
 use super::*;
-use crate::catalog::WatermarkDef;
+use crate::sql::ast::WatermarkDef;
 use crate::types::{MAX_LENGTH, RowField};
 
 fn row(fields: Vec<(&str, LogicalType)>) -> TypeRoot {
@@ -327,7 +327,7 @@ async fn secrets_never_show() {
             super::super::connection::Connection::lazy(
                 super::super::config::CatalogConfig::parse(
                     "lake",
-                    &crate::connectors::options::Options::new("lake", "iceberg", &options),
+                    &crate::options::Options::new("lake", "iceberg", &options),
                     dir.path()
                 )
                 .unwrap()

@@ -5,10 +5,10 @@ use std::time::Instant;
 use arrow::array::{Int64Array, StringArray};
 
 use super::*;
-use crate::catalog::PrimaryKey;
 use crate::connectors::kafka::UpsertKafkaFactory;
-use crate::connectors::{Sink, SinkChangelog, Source, SourceChangelog};
-use crate::runtime::message::{RowKind, RowKinds};
+use crate::edges::{Sink, SinkChangelog, Source, SourceChangelog};
+use crate::sql::ast::PrimaryKey;
+use crate::stream::{RowKind, RowKinds};
 
 fn keyed(mut t: ResolvedTable, key: &[&str]) -> ResolvedTable {
     let mut def = (*t.def).clone();

@@ -22,12 +22,12 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{KafkaFactory, embedded};
-use crate::catalog::{ColumnDef, ColumnKind, ObjectPath, ResolvedTable, TableDef};
-use crate::connectors::{
-    ConnectorEnv, ConnectorFactory, ScanRequest, SourceEvent, SourceReader, SplitState, WriteMode,
-};
+use crate::catalog::{ObjectPath, ResolvedTable, TableDef};
+use crate::connectors::ConnectorFactory;
+use crate::edges::{ConnectorEnv, ScanRequest, SourceEvent, SourceReader, SplitState, WriteMode};
 use crate::error::{Location, Result};
-use crate::runtime::{ChangeBatch, Epoch};
+use crate::sql::ast::{ColumnDef, ColumnKind};
+use crate::stream::{ChangeBatch, Epoch};
 use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
 
 /// The real broker, if there is one.

@@ -1,0 +1,37 @@
+//! The contracts of the edges, where rows come in and go out: what runtime, batch and connectors all stand on.
+//!
+//! ```text
+//!  Source ─► SourceReader (one per subtask) ─► batches of physical ++ metadata columns
+//!  Sink ───► SinkWriter   (one per subtask) ─► committables ─► SinkCommitter (one)
+//! ```
+//!
+//! Async lives here and only here. A bounded source serves both engines: the streaming runtime polls its readers,
+//! batch wraps them as a DataFusion table (or uses the source's own provider where that can push more down).
+
+pub mod not_null;
+pub mod sink;
+pub mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use sink::{
+    Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode,
+};
+pub use source::{
+    ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
+    project,
+};
+
+/// What a connector may use of its surroundings.
+#[derive(Debug, Clone)]
+pub struct ConnectorEnv {
+    /// `SET` options of the session.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// The session zone `table.local-time-zone`.
+    pub time_zone: chrono_tz::Tz,
+    /// Whether the query runs in batch mode (`CURRENT_TIMESTAMP` fixed, no row kinds printed).
+    pub batch: bool,
+    /// Folder that relative paths are relative to: the working directory.
+    pub base_dir: std::path::PathBuf,
+}

@@ -1,0 +1,167 @@
+//! Sources: tables that are read, as a stream of events per subtask.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
+
+use crate::error::Result;
+use crate::stream::{ChangeBatch, Epoch, Timestamp};
+
+/// What to read.
+#[derive(Debug, Clone, Default)]
+pub struct ScanRequest {
+    /// Indices into [`Source::schema`]; `None` for all. May be empty (`COUNT(*)`): batches then carry a row count only.
+    pub projection: Option<Vec<usize>>,
+    /// Paths of the nested fields the query reads, e.g. `[bid, price]`; a path that ends early means everything below
+    /// it. `None` when not known. A source may leave nullable fields on no path NULL; the schema stays the same.
+    pub nested: Option<Vec<Vec<String>>>,
+    /// Predicates over the source's columns that may be used to read less (partition pruning, Parquet statistics).
+    /// The query evaluates them again.
+    pub filters: Vec<Expr>,
+    /// Predicates that the query evaluates behind the watermark: rows they drop still move time on. A source may use
+    /// them all the same if it tells the row times of what it dropped ([`SourceEvent::Dropped`]).
+    pub filters_behind_watermark: Vec<Expr>,
+    /// At most so many rows are needed.
+    pub limit: Option<usize>,
+    /// Rows per batch to aim for.
+    pub batch_rows: usize,
+    /// Counters to keep up to date.
+    pub metrics: Arc<SourceMetrics>,
+}
+
+/// Counters of a source, for the progress line.
+#[derive(Debug, Default)]
+pub struct SourceMetrics {
+    /// Bytes read, as stored.
+    pub bytes: AtomicU64,
+    /// Bytes in all, when known (bounded files); 0 otherwise.
+    pub total_bytes: AtomicU64,
+    /// Rows or records behind the newest (Kafka lag); -1 when unknown.
+    pub lag: AtomicI64,
+    /// Records skipped by `ignore-parse-errors`.
+    pub skipped: AtomicU64,
+}
+
+/// A table to read from.
+#[async_trait]
+pub trait Source: Send + Sync + Debug {
+    /// Physical columns, then metadata columns: the scan schema of its table.
+    fn schema(&self) -> SchemaRef;
+
+    /// Whether it ends by itself.
+    fn bounded(&self) -> bool;
+
+    /// What kinds of changes it yields.
+    fn changelog(&self) -> SourceChangelog {
+        SourceChangelog::AppendOnly
+    }
+
+    /// Opens one reader per subtask, exactly `parallelism` of them; readers may share a queue of splits.
+    /// `restored` are the split states of a snapshot, from all its subtasks.
+    ///
+    /// # Errors
+    /// External when files, brokers or catalogs fail.
+    async fn readers(
+        &self,
+        scan: ScanRequest,
+        parallelism: usize,
+        restored: Option<Vec<SplitState>>,
+    ) -> Result<Vec<Box<dyn SourceReader>>>;
+
+    /// A DataFusion table for batch mode with better push-down than the readers have. Its schema is [`Source::schema`].
+    ///
+    /// # Errors
+    /// As [`Source::readers`].
+    async fn batch_provider(&self) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+}
+
+/// What kinds of changes a source yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceChangelog {
+    /// `+I` only.
+    AppendOnly,
+    /// `+I`, `-U`, `+U`, `-D`.
+    Retract,
+    /// `+I`/`+U` and `-D` by primary key, no `-U`.
+    Upsert,
+}
+
+/// Number of a split within a reader; watermarks are kept per split.
+pub type SplitId = u32;
+
+/// What a reader has to say.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Splits it has begun to read. They hold the watermark back until they have rows, finish or idle.
+    SplitsStarted(Vec<SplitId>),
+    /// Rows of one split, projected, in the split's order.
+    Batch {
+        /// Where they come from.
+        split: SplitId,
+        /// Rows; kinds only from changelog sources.
+        batch: ChangeBatch,
+    },
+    /// Rows of a split were dropped by [`ScanRequest::filters_behind_watermark`].
+    Dropped {
+        /// Where they were.
+        split: SplitId,
+        /// The latest of their row times.
+        row_time: Timestamp,
+    },
+    /// A split has ended.
+    SplitFinished(SplitId),
+    /// Nothing more will come from this reader.
+    End,
+}
+
+/// Position of one split, for snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitState {
+    /// Stable name: `topic-3`, a file path.
+    pub split: String,
+    /// What to read next, as the connector's own JSON.
+    pub position: String,
+}
+
+/// Reads the splits of one subtask.
+#[async_trait]
+pub trait SourceReader: Send {
+    /// The next event; pending while there is nothing. Cancel-safe: the driver drops the future to send barriers.
+    ///
+    /// # Errors
+    /// Data for bad records (with file and line, or partition and offset), External for failing stores.
+    async fn next(&mut self) -> Result<SourceEvent>;
+
+    /// Positions after the last event returned by [`SourceReader::next`].
+    ///
+    /// # Errors
+    /// Internal.
+    fn snapshot(&self) -> Result<Vec<SplitState>>;
+
+    /// Epoch `epoch` with the positions of its snapshot is complete: commit offsets for lag tools.
+    ///
+    /// # Errors
+    /// Never fatal to exactly-once; a failure is reported as a notice.
+    async fn on_commit(&mut self, _epoch: Epoch) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An empty projection keeps the row count.
+///
+/// # Errors
+/// From Arrow, if an index is out of range.
+pub fn project(batch: &RecordBatch, projection: Option<&[usize]>) -> Result<RecordBatch> {
+    match projection {
+        None => Ok(batch.clone()),
+        Some(p) => Ok(batch.project(p)?),
+    }
+}

@@ -1,0 +1,75 @@
+//! Own nodes become plain DataFusion plans.
+//!
+//! | node | where |
+//! |---|---|
+//! | `WatermarkNode` | it goes |
+//! | `WindowTvfNode` | [`crate::plan::batch::window_tvf`] |
+//! | `SetOperationNode` | [`crate::plan::batch::set_operation`] |
+//! | `UnnestNode` | [`crate::plan::batch::unnest`] |
+
+use std::hash::Hasher;
+
+use arrow::array::Array;
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::Transformed;
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDFImpl};
+
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::error::Result;
+use crate::plan::nodes::set_operation::SetOperationNode;
+use crate::plan::nodes::unnest::UnnestNode;
+use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::nodes::window_tvf::WindowTvfNode;
+
+use crate::plan::batch::set_operation::lower_set_operation;
+use crate::plan::batch::unnest::lower_unnest;
+use crate::plan::batch::window_tvf::lower_window;
+
+/// Replaces own nodes by plain ones.
+///
+/// # Errors
+/// From DataFusion's plan builder.
+pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let lowered = plan.transform_up_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = &node {
+            let any = extension.node.as_any();
+            if let Some(watermark) = any.downcast_ref::<WatermarkNode>() {
+                return Ok(Transformed::yes(watermark.input.clone()));
+            }
+            if let Some(window) = any.downcast_ref::<WindowTvfNode>() {
+                return Ok(Transformed::yes(lower_window(window)?));
+            }
+        }
+        // Nullability below may have changed.
+        Ok(Transformed::yes(node.recompute_schema()?))
+    })?;
+    Ok(lowered.data)
+}
+
+/// Replaces own nodes whose plain plans need settled types: an analyzer rule behind DataFusion's type coercion.
+#[derive(Debug)]
+pub struct LowerToPlainPlans;
+
+impl AnalyzerRule for LowerToPlainPlans {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
+        let lowered = plan.transform_up_with_subqueries(|node| {
+            if let LogicalPlan::Extension(extension) = &node {
+                let any = extension.node.as_any();
+                if let Some(operation) = any.downcast_ref::<SetOperationNode>() {
+                    return Ok(Transformed::yes(lower_set_operation(operation)?));
+                }
+                if let Some(unnest) = any.downcast_ref::<UnnestNode>() {
+                    return Ok(Transformed::yes(lower_unnest(unnest)?));
+                }
+            }
+            Ok(Transformed::yes(node.recompute_schema()?))
+        })?;
+        Ok(lowered.data)
+    }
+
+    fn name(&self) -> &str {
+        "lower_to_plain_plans"
+    }
+}

@@ -1,0 +1,9 @@
+//! What only batch has: own nodes lowered to plain plans, execution plans over readers, what DataFusion must forget.
+
+pub mod forget_order;
+pub mod lower;
+pub mod net_rows_exec;
+pub mod reader_exec;
+mod set_operation;
+mod unnest;
+mod window_tvf;

@@ -1,0 +1,10 @@
+//! Rewrites of logical plans, for both modes.
+
+pub mod grouping_sets;
+pub mod join_unnests;
+pub mod nested;
+pub mod nullability;
+pub mod prune_unnests;
+pub mod subquery;
+pub mod union_types;
+pub mod unnest_keys;

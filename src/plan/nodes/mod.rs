@@ -1,0 +1,6 @@
+//! Own nodes of logical plans.
+
+pub mod set_operation;
+pub mod unnest;
+pub mod watermark;
+pub mod window_tvf;

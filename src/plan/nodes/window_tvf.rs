@@ -1,0 +1,153 @@
+//! Window table functions in a plan: columns of the input ++ window_start, window_end, window_time.
+//!
+//! ```text
+//!  FROM [TABLE(]TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE)[)]
+//!     └─► WindowTvfNode      planned by `syntax::window_tvf`
+//!           streaming: slices in a window aggregate, or rows expanded by an operator
+//!           batch:     `batch::window_tvf`
+//! ```
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use crate::error::Error;
+use crate::operators::window_aggregate::{WindowKind, WindowSpec};
+
+/// Name of the first added column.
+pub const WINDOW_START: &str = "window_start";
+/// Name of the second added column.
+pub const WINDOW_END: &str = "window_end";
+/// Name of the third added column.
+pub const WINDOW_TIME: &str = "window_time";
+
+/// Adds a row's windows to it.
+#[derive(Debug, Clone)]
+pub struct WindowTvfNode {
+    /// The windowed table.
+    pub input: LogicalPlan,
+    /// Its time attribute.
+    pub time: Expr,
+    /// The windows.
+    pub window: WindowSpec,
+    schema: DFSchemaRef,
+}
+
+impl WindowTvfNode {
+    /// A window function over `input`.
+    ///
+    /// # Errors
+    /// Validation if the time column is no timestamp of at most millisecond precision, or columns collide.
+    pub fn try_new(input: LogicalPlan, time: Expr, window: WindowSpec) -> DfResult<Self> {
+        use datafusion::logical_expr::ExprSchemable;
+        let time_type = match time.get_type(input.schema())? {
+            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+            other => {
+                return Err(Error::validation(format!(
+                    "the window function requires the timecol is a time attribute type, but `{time}` is {other}"
+                ))
+                .into());
+            }
+        };
+        let plain = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let mut fields: Vec<_> = input.schema().fields().iter().map(|f| (None, f.clone())).collect();
+        for (name, ty) in [(WINDOW_START, plain.clone()), (WINDOW_END, plain), (WINDOW_TIME, time_type)] {
+            fields.push((None, Arc::new(Field::new(name, ty, false))));
+        }
+        let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
+        Ok(WindowTvfNode { input, time, window, schema: Arc::new(schema) })
+    }
+
+    fn name_of_kind(&self) -> &'static str {
+        match self.window.kind {
+            WindowKind::Tumble { .. } => "TUMBLE",
+            WindowKind::Hop { .. } => "HOP",
+            WindowKind::Cumulate { .. } => "CUMULATE",
+            WindowKind::Attached { .. } => "ATTACHED",
+        }
+    }
+
+    /// As it reads in plans: `TUMBLE(ts, size=600000 ms)`.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{}({}", self.name_of_kind(), self.time);
+        match self.window.kind {
+            WindowKind::Tumble { size } => text += &format!(", size={size} ms"),
+            WindowKind::Hop { size, slide } => text += &format!(", slide={slide} ms, size={size} ms"),
+            WindowKind::Cumulate { size, step } => text += &format!(", step={step} ms, size={size} ms"),
+            WindowKind::Attached { .. } => {}
+        }
+        if self.window.offset != 0 {
+            text += &format!(", offset={} ms", self.window.offset);
+        }
+        text.push(')');
+        text
+    }
+
+    fn key(&self) -> (&LogicalPlan, &Expr, String) {
+        (&self.input, &self.time, format!("{:?}", self.window))
+    }
+}
+
+impl PartialEq for WindowTvfNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for WindowTvfNode {}
+
+impl Hash for WindowTvfNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialOrd for WindowTvfNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.key().partial_cmp(&other.key())
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowTvfNode {
+    fn name(&self) -> &str {
+        "WindowTableFunction"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![self.time.clone()]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        [WINDOW_START, WINDOW_END, WINDOW_TIME].map(str::to_owned).into()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "WindowTableFunction: {}", self.describe())
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        match (exprs.pop(), inputs.pop()) {
+            (Some(time), Some(input)) => Self::try_new(input, time, self.window),
+            _ => datafusion::common::internal_err!("a window function has one expression and one input"),
+        }
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let inputs = self.input.schema().fields().len();
+        Some(vec![output_columns.iter().copied().filter(|i| *i < inputs).collect()])
+    }
+}

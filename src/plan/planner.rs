@@ -1,0 +1,387 @@
+//! What the SQL planner asks for: tables, functions, options. One [`Planner`] per statement.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DFSchema, Result as DfResult, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use crate::catalog::{CatalogObject, ResolvedTable, ViewDef};
+use crate::edges::{ConnectorEnv, Source};
+use crate::error::{Error, Location, Result};
+use crate::functions;
+use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
+use crate::plan::logical::subquery::join_subqueries;
+use crate::plan::logical::union_types::{refuse_nested_aggregates, settle_union_types};
+use crate::plan::state_ttl::StateTtls;
+use crate::plan::syntax::row_subquery::{RowSubqueryPlanner, rewrite_row_subqueries};
+use crate::plan::syntax::select_names::name_columns;
+use crate::plan::syntax::set_operation::{SetOperationPlanner, rewrite_set_operations};
+use crate::plan::syntax::unknown_column;
+use crate::plan::syntax::unnest::UnnestPlanner;
+use crate::plan::syntax::window_tvf::WindowTvfPlanner;
+use crate::plan::table::DerivedTable;
+use crate::runtime::job::JobMetrics;
+use crate::sql::ast::SqlExpr;
+use crate::sql::ast::{HINT_MARK, Query};
+
+/// Looks names up in the catalogs.
+pub trait NameResolver: Send + Sync + Debug {
+    /// The table or view that `parts` (one to three) mean; `within` is the catalog and database for short names,
+    /// the session's when `None`.
+    ///
+    /// # Errors
+    /// External when a catalog fails.
+    fn lookup(&self, parts: &[String], within: Option<&(String, String)>) -> Result<Option<CatalogObject>>;
+
+    /// Names for "did you mean".
+    fn candidates(&self) -> Vec<String>;
+
+    /// The source of a table.
+    ///
+    /// # Errors
+    /// Validation for bad options.
+    fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>>;
+}
+
+/// All functions by lower-case name.
+#[derive(Debug)]
+pub struct FunctionRegistry {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    type_planner: Arc<dyn TypePlanner>,
+}
+
+impl FunctionRegistry {
+    /// Names of all functions, sorted.
+    pub fn names(&self) -> Vec<String> {
+        functions::names()
+    }
+
+    /// The functions of [`crate::functions`].
+    pub fn new(context: &functions::FunctionContext) -> Self {
+        let mut registry = FunctionRegistry {
+            scalar: HashMap::new(),
+            aggregate: HashMap::new(),
+            window: HashMap::new(),
+            expr_planners: functions::expr_planners(context),
+            type_planner: functions::type_planner(),
+        };
+        by_name(&mut registry.scalar, functions::scalar_functions(context), |f| (f.name(), f.aliases()));
+        by_name(&mut registry.aggregate, functions::aggregate_functions(), |f| (f.name(), f.aliases()));
+        by_name(&mut registry.window, functions::window_functions(), |f| (f.name(), f.aliases()));
+        registry
+    }
+}
+
+/// Names win over aliases: DataFusion's `to_char` is also called `date_format`, which is a function of its own here.
+fn by_name<F>(
+    known: &mut HashMap<String, Arc<F>>,
+    functions: Vec<Arc<F>>,
+    names: impl Fn(&F) -> (&str, &[String]),
+) {
+    for f in &functions {
+        known.insert(names(f).0.to_ascii_lowercase(), Arc::clone(f));
+    }
+    for f in &functions {
+        for alias in names(f).1 {
+            known.entry(alias.to_ascii_lowercase()).or_insert_with(|| Arc::clone(f));
+        }
+    }
+}
+
+/// Everything a statement is planned with.
+#[derive(Debug, Clone)]
+pub struct PlanEnv {
+    /// Catalogs.
+    pub names: Arc<dyn NameResolver>,
+    /// Functions.
+    pub functions: Arc<FunctionRegistry>,
+    /// DataFusion's options.
+    pub config: Arc<ConfigOptions>,
+    /// For connectors.
+    pub connectors: ConnectorEnv,
+    /// Counters of the job that is planned.
+    pub metrics: Arc<JobMetrics>,
+    /// Filled by the STATE_TTL hints of the queries.
+    pub state_ttls: StateTtls,
+}
+
+/// Plans the queries of one statement.
+#[derive(Debug)]
+pub struct Planner {
+    pub(super) env: PlanEnv,
+    hints: Vec<BTreeMap<String, String>>,
+    within: Option<(String, String)>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    /// Depth of views within views, to stop cycles.
+    depth: usize,
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions {
+        parse_float_as_decimal: true,
+        enable_ident_normalization: false,
+        support_varchar_with_length: true,
+        enable_options_value_normalization: false,
+        collect_spans: true,
+        map_string_types_to_utf8view: false,
+        // NULLs are low: first in ASC, last in DESC.
+        default_null_ordering: NullOrdering::NullsMin,
+    }
+}
+
+impl Planner {
+    /// A planner for statements with these table hints.
+    pub fn new(env: PlanEnv, hints: Vec<BTreeMap<String, String>>) -> Self {
+        let window: Arc<dyn RelationPlanner> =
+            Arc::new(WindowTvfPlanner { time_zone: env.connectors.time_zone });
+        Planner {
+            env,
+            hints,
+            within: None,
+            relation_planners: vec![
+                Arc::new(SetOperationPlanner),
+                Arc::new(RowSubqueryPlanner),
+                Arc::new(UnnestPlanner::default()),
+                window,
+            ],
+            depth: 0,
+        }
+    }
+
+    /// Plans a query, before analysis and optimization.
+    ///
+    /// # Errors
+    /// Validation with the location of the cause where it is known.
+    pub fn plan_query(env: &PlanEnv, query: &Query) -> Result<LogicalPlan> {
+        let plan = Self::new(env.clone(), query.table_hints.clone())
+            .plan(&query.query)
+            .map_err(|e| e.at(query.location))?;
+        env.state_ttls.add(&query.hinted, &plan)?;
+        Ok(plan)
+    }
+
+    fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let written = query;
+        let mut query = query.clone();
+        name_columns(&mut query);
+        rewrite_row_subqueries(&mut query);
+        functions::rewrite_query_ast(&mut query)?;
+        rewrite_set_operations(&mut query);
+        let planner = SqlToRel::new_with_options(self, parser_options());
+        let plan = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
+            let location = unknown_column::locate(&e, written);
+            location.into_iter().fold(Error::from(e), Error::at)
+        })?;
+        refuse_nested_aggregates(&plan)?;
+        let plan = if matches!(plan, LogicalPlan::Values(_)) {
+            let names: Vec<String> = (0..plan.schema().fields().len()).map(|i| format!("EXPR${i}")).collect();
+            rename(plan, &names)?
+        } else {
+            plan
+        };
+        let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
+        refuse_correlated_unnests(&plan)?;
+        Ok(plan)
+    }
+
+    /// Plans an expression over the columns of `schema`.
+    ///
+    /// # Errors
+    /// Validation with the location of the expression.
+    pub fn plan_expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        let mut tree = expr.expr.clone();
+        functions::rewrite_expr_ast(&mut tree)?;
+        let planner = SqlToRel::new_with_options(self, parser_options());
+        planner
+            .sql_to_expr(tree, schema, &mut PlannerContext::new())
+            .map_err(|e| Error::from(e).at(expr.location))
+    }
+
+    fn table(&self, reference: &TableReference) -> Result<Arc<dyn TableProvider>> {
+        let mut parts: Vec<String> = match reference {
+            TableReference::Bare { table } => vec![table.to_string()],
+            TableReference::Partial { schema, table } => vec![schema.to_string(), table.to_string()],
+            TableReference::Full { catalog, schema, table } => {
+                vec![catalog.to_string(), schema.to_string(), table.to_string()]
+            }
+        };
+        let mut hint = BTreeMap::new();
+        if let Some(last) = parts.last_mut()
+            && let Some((name, number)) = last.clone().split_once(HINT_MARK)
+        {
+            *last = name.to_owned();
+            hint = number.parse().ok().and_then(|n: usize| self.hints.get(n)).cloned().unwrap_or_default();
+        }
+        let shown = parts.join(".");
+        match self.env.names.lookup(&parts, self.within.as_ref())? {
+            Some(CatalogObject::Table(def)) => self.plan_table(&def, &hint),
+            Some(CatalogObject::View(view)) => {
+                if !hint.is_empty() {
+                    return Err(Error::validation(format!("view {shown} cannot have an OPTIONS hint")));
+                }
+                self.plan_view(&view)
+            }
+            None => {
+                let mut error = Error::validation(format!("Object '{shown}' not found"));
+                if let Some(near) = nearest(&shown, &self.env.names.candidates()) {
+                    error = error.hint(format!("did you mean {near}?"));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
+        if self.depth > 32 {
+            return Err(Error::validation(format!("view {} refers to itself", view.path)));
+        }
+        let inner = Planner {
+            env: self.env.clone(),
+            hints: view.query.table_hints.clone(),
+            within: Some(view.resolve_in.clone()),
+            relation_planners: self.relation_planners.clone(),
+            depth: self.depth + 1,
+        };
+        let mut plan =
+            inner.plan(&view.query.query).map_err(|e| e.context(format!("view {}", view.path.object)))?;
+        if !view.columns.is_empty() {
+            plan = rename(plan, &view.columns)?;
+        }
+        Ok(Arc::new(DerivedTable::new(plan)))
+    }
+}
+
+/// Gives the columns of a plan new names.
+///
+/// # Errors
+/// Validation if their number differs.
+pub fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    if names.len() != plan.schema().fields().len() {
+        return Err(Error::validation(format!(
+            "{} column names for a query of {} columns",
+            names.len(),
+            plan.schema().fields().len()
+        )));
+    }
+    let exprs: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(names)
+        .map(|(c, name)| Expr::Column(c).alias(name.clone()))
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// The candidate most like `name`, if it is near enough for a suggestion.
+pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+    let wanted = name.to_lowercase();
+    candidates
+        .iter()
+        .map(|c| (datafusion::common::utils::datafusion_strsim::levenshtein(&wanted, &c.to_lowercase()), c))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
+        .map(|(_, c)| c.clone())
+}
+
+impl ContextProvider for Planner {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(self.table(&name)?))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.env.functions.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(self.env.functions.type_planner.clone())
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let lower = name.to_ascii_lowercase();
+        let known = &self.env.functions;
+        if let Some(f) = known.scalar.get(&lower) {
+            return Some(f.clone());
+        }
+        // What exists nowhere becomes a function that fails with the types of its arguments.
+        let elsewhere =
+            known.aggregate.contains_key(&lower) || known.window.contains_key(&lower) || lower == "unnest";
+        if elsewhere { None } else { Some(functions::missing_function(name)) }
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.env.functions.aggregate.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.env.functions.window.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    fn get_variable_type(&self, _variable_names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.env.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.env.functions.scalar.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.env.functions.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.env.functions.window.keys().cloned().collect()
+    }
+}
+
+/// The position that sqlparser's span starts at.
+pub fn location_of(span: datafusion::sql::sqlparser::tokenizer::Span) -> Location {
+    Location { line: span.start.line, column: span.start.column }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_alias_hides_a_function() {
+        let context = functions::FunctionContext::default();
+        let registry = FunctionRegistry::new(&context);
+        for f in functions::scalar_functions(&context) {
+            assert!(registry.scalar.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+        }
+        for f in functions::aggregate_functions() {
+            assert!(registry.aggregate.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+            // The planner asks for scalar functions first.
+            assert!(registry.scalar.get(f.name()).is_none_or(|g| g.name() == f.name()), "{}", f.name());
+        }
+        for f in functions::window_functions() {
+            assert!(registry.window.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
+            assert!(!registry.scalar.contains_key(f.name()), "{}", f.name());
+        }
+        let date_format = registry.scalar.get("date_format").map(|f| f.name().to_owned());
+        assert_eq!(date_format.as_deref(), Some("date_format"));
+    }
+}

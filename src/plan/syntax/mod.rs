@@ -1,0 +1,8 @@
+//! Rewrites of the syntax tree before names are known, and planners for the table factors that are not tables.
+
+pub mod row_subquery;
+pub mod select_names;
+pub mod set_operation;
+pub(super) mod unknown_column;
+pub mod unnest;
+pub mod window_tvf;

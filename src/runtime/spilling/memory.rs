@@ -1,0 +1,118 @@
+//! How much memory the state of streaming operators may take, and where the rest goes.
+//!
+//! ```text
+//!  --memory ─► StateMemory (one per session) ─► StateShare (one per operator instance): reports bytes, hears of excess
+//!                     └─► SpillStore: a folder of disposable files
+//! ```
+//!
+//! The limit is soft for a moment: an operator hears of an excess with its next batch.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::runtime::spilling::store::SpillStore;
+
+/// The budget of all operators of a session.
+#[derive(Debug, Clone)]
+pub struct StateMemory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Bytes of state that may be in memory.
+    limit: usize,
+    used: AtomicUsize,
+    operators: AtomicUsize,
+    spilled_bytes: AtomicU64,
+    store: SpillStore,
+}
+
+impl StateMemory {
+    /// A budget for a process that may take `process_limit` bytes; files go below `folder`.
+    ///
+    /// Half of the process' memory is for state: the other half is for batches under way, and for the copy of a part
+    /// of the state that writing and reading it back takes.
+    pub fn new(process_limit: usize, folder: PathBuf) -> Self {
+        StateMemory(Arc::new(Inner {
+            limit: process_limit / 2,
+            used: AtomicUsize::new(0),
+            operators: AtomicUsize::new(0),
+            spilled_bytes: AtomicU64::new(0),
+            store: SpillStore::new(folder),
+        }))
+    }
+
+    /// Joins the budget.
+    pub fn share(&self) -> StateShare {
+        self.0.operators.fetch_add(1, Ordering::Relaxed);
+        StateShare { memory: self.clone(), bytes: 0 }
+    }
+
+    /// Bytes written to disk so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.0.spilled_bytes.load(Ordering::Relaxed)
+    }
+
+    /// 70 % of what this process may use: of its control group's limit or of the machine's memory.
+    pub fn default_limit() -> usize {
+        let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
+        });
+        let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
+        // Where neither is known (macOS), a size that hardly any machine lacks.
+        let available = [machine, group].into_iter().flatten().min().unwrap_or(8 << 30);
+        available / 10 * 7
+    }
+}
+
+/// One operator instance's part of the budget.
+#[derive(Debug)]
+pub struct StateShare {
+    memory: StateMemory,
+    bytes: usize,
+}
+
+impl StateShare {
+    /// The operator holds `bytes` now.
+    pub fn report(&mut self, bytes: usize) {
+        let used = &self.memory.0.used;
+        if bytes >= self.bytes {
+            used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else {
+            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Bytes this operator should keep below while memory is short: an equal part of the budget.
+    pub fn fair(&self) -> usize {
+        self.memory.0.limit / self.memory.0.operators.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether the operator has to give memory back: `parts` of the budget are in use, and of its own part.
+    /// (`1.0` is all of it.)
+    pub fn is_over(&self, parts: f64) -> bool {
+        let over = |bytes: usize, limit: usize| bytes as f64 > limit as f64 * parts;
+        over(self.memory.0.used.load(Ordering::Relaxed), self.memory.0.limit) && over(self.bytes, self.fair())
+    }
+
+    /// Where files go.
+    pub fn store(&self) -> &SpillStore {
+        &self.memory.0.store
+    }
+
+    /// Counts bytes written to disk.
+    pub fn spilled(&self, bytes: u64) {
+        self.memory.0.spilled_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for StateShare {
+    fn drop(&mut self) {
+        self.report(0);
+        self.memory.0.operators.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,251 @@
+//! Any keyed operator with more state than memory: cold partitions of it rest on disk.
+//!
+//! ```text
+//!  while memory suffices         rows ─► the operator ─► out
+//!
+//!  from then on                  rows ─► by key group ─► queue of each partition ─┐ enough rows, a time limit,
+//!                                                                                 │ a barrier or the end
+//!      disk: state of cold partitions ◄──► operator of one partition ◄────────────┘
+//!                                              └─► out
+//! ```
+//!
+//! A partition is a range of key groups with an operator instance of its own, which is snapshot to a file and restored
+//! from it by the operator's own `snapshot` and `restore`. Rows wait until a partition is worth being read: the more
+//! of the state is on disk, the more rows share one reading, and the later their results come. Order is kept per key
+//! and input.
+//!
+//! | state | where | dropped |
+//! |---|---|---|
+//! | operator of a partition | memory, or a file | with the operator |
+//! | rows that wait for a partition | memory, then a file | when the partition is worked on |
+//!
+//! Only operators whose results do not depend on when a watermark passes are run this way
+//! ([`Operator::spillable`]); watermarks pass. A barrier whose snapshot is kept, and the end, find no row waiting.
+
+pub mod file;
+pub mod memory;
+mod partition;
+mod queue;
+pub mod store;
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::spilling::memory::StateShare;
+use crate::stream::BATCH_ROWS;
+use crate::stream::key_group::KeyGroupRange;
+use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::{ChangeBatch, Epoch, Timestamp};
+use partition::{Partitions, Step};
+
+/// Makes an instance for a range of key groups.
+pub type PartitionFactory = Arc<dyn Fn(KeyGroupRange) -> Result<Box<dyn Operator>> + Send + Sync>;
+
+/// What an instance is made of.
+pub struct SpillingConfig {
+    /// Makes the operator of a partition.
+    pub factory: PartitionFactory,
+    /// Key columns of each input.
+    pub keys: Vec<Vec<usize>>,
+    /// Key groups of this instance.
+    pub range: KeyGroupRange,
+}
+
+enum Body {
+    Whole(Box<dyn Operator>),
+    Split(Partitions),
+}
+
+/// The operator; see the module.
+pub struct SpillingOperator {
+    name: &'static str,
+    config: SpillingConfig,
+    share: StateShare,
+    body: Body,
+    /// The last processing time heard of.
+    now: Option<Timestamp>,
+    /// When waiting rows are worked on even if they are few.
+    deadline: Option<Timestamp>,
+}
+
+impl SpillingOperator {
+    /// Runs `operator`, which is whole as long as `share` lets it.
+    pub fn new(operator: Box<dyn Operator>, config: SpillingConfig, share: StateShare) -> Self {
+        SpillingOperator {
+            name: operator.name(),
+            config,
+            share,
+            body: Body::Whole(operator),
+            now: None,
+            deadline: None,
+        }
+    }
+
+    /// Splits the operator when it outgrows its share. The copy that a snapshot is needs memory too, so this happens
+    /// at half of it.
+    fn split_if_over(&mut self, out: &mut Output) -> Result<()> {
+        let Body::Whole(operator) = &mut self.body else { return Ok(()) };
+        self.share.report(operator.metrics().state_bytes as usize);
+        if !self.share.is_over(0.5) || operator.flush(out)? == Progress::More {
+            return Ok(());
+        }
+        let mut writer = SnapshotWriter::new();
+        operator.snapshot(&mut writer)?;
+        let partitions = Partitions::new(self.config.range, self.config.keys.len());
+        // The operator goes before its parts are written.
+        self.body = Body::Split(partitions);
+        let Body::Split(partitions) = &mut self.body else { return Ok(()) };
+        partitions.take_state(writer.finish(), &self.share)?;
+        self.share.report(0);
+        Ok(())
+    }
+
+    /// Works until nothing is to do or `out` is full.
+    fn work(&mut self, out: &mut Output) -> Result<Progress> {
+        let Body::Split(partitions) = &mut self.body else { return Ok(Progress::Done) };
+        loop {
+            match partitions.step(&self.config.factory, &mut self.share, self.now, out)? {
+                Step::Nothing => return Ok(Progress::Done),
+                Step::Worked if out.rows() >= BATCH_ROWS => return Ok(Progress::More),
+                Step::Worked => {}
+            }
+        }
+    }
+
+    /// Works on everything that waits.
+    fn work_on_all(&mut self, out: &mut Output) -> Result<Progress> {
+        self.deadline = None;
+        if let Body::Split(partitions) = &mut self.body {
+            partitions.schedule_all();
+        }
+        self.work(out)
+    }
+}
+
+impl Operator for SpillingOperator {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn process(&mut self, port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => {
+                let progress = operator.process(port, batch, out)?;
+                if progress == Progress::Done {
+                    self.split_if_over(out)?;
+                }
+                Ok(progress)
+            }
+            Body::Split(partitions) => {
+                let keys = self.config.keys.get(port).ok_or_else(|| Error::internal("no such input"))?;
+                partitions.enqueue(port, &batch, keys, &mut self.share)?;
+                self.work(out)
+            }
+        }
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => {
+                let progress = operator.resume(out)?;
+                if progress == Progress::Done {
+                    self.split_if_over(out)?;
+                }
+                Ok(progress)
+            }
+            Body::Split(_) => self.work(out),
+        }
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.on_watermark(watermark, out),
+            Body::Split(_) => Ok(Progress::Done),
+        }
+    }
+
+    fn on_timer(&mut self, now: Timestamp, out: &mut Output) -> Result<Progress> {
+        self.now = Some(now);
+        match &mut self.body {
+            Body::Whole(operator) => operator.on_timer(now, out),
+            Body::Split(partitions) => {
+                partitions.schedule_due(now);
+                match self.deadline {
+                    Some(deadline) if deadline <= now => return self.work_on_all(out),
+                    None if partitions.has_waiting() => {
+                        self.deadline = Some(Timestamp(now.0.saturating_add(partitions.patience_ms())));
+                    }
+                    _ => {}
+                }
+                self.work(out)
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        match &self.body {
+            Body::Whole(operator) => operator.next_timer(),
+            Body::Split(partitions) => {
+                // Without a deadline yet, the next call tells what time it is.
+                let waiting = partitions.has_waiting().then(|| self.deadline.unwrap_or(Timestamp::MIN));
+                [waiting, partitions.next_timer()].into_iter().flatten().min()
+            }
+        }
+    }
+
+    fn on_end(&mut self, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.on_end(out),
+            Body::Split(_) => self.work_on_all(out),
+        }
+    }
+
+    fn flush(&mut self, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.flush(out),
+            // Partitions are flushed when they have been worked on.
+            Body::Split(_) => Ok(Progress::Done),
+        }
+    }
+
+    fn drain(&mut self, out: &mut Output) -> Result<Progress> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.drain(out),
+            Body::Split(_) => self.work_on_all(out),
+        }
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.snapshot(writer),
+            Body::Split(partitions) => partitions.snapshot(writer),
+        }
+    }
+
+    fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.restore(reader)?,
+            Body::Split(_) => return Err(Error::internal("restored after its first batch")),
+        }
+        // Nothing is held back yet that could come out.
+        self.split_if_over(&mut Output::new())
+    }
+
+    fn on_commit(&mut self, epoch: Epoch) -> Result<()> {
+        match &mut self.body {
+            Body::Whole(operator) => operator.on_commit(epoch),
+            Body::Split(partitions) => partitions.on_commit(epoch),
+        }
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        match &self.body {
+            Body::Whole(operator) => operator.metrics(),
+            Body::Split(partitions) => partitions.metrics(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,445 @@
+//! From planned queries to running jobs, in both modes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig as DataFusionConfig;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::connectors::collect::CollectSink;
+use crate::edges::not_null::{NotNullEnforcer, enforce};
+use crate::edges::{Committable, Sink, SinkWriter, WriteMode};
+use crate::error::{Error, Location, Result};
+use crate::functions::{self, FunctionContext};
+use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::logical::grouping_sets::settle_grouping_sets;
+use crate::plan::logical::nullability::settle_nullability;
+use crate::plan::logical::prune_unnests::prune_unnests;
+use crate::plan::passes::{logical_rules, physical_rules};
+use crate::plan::state_ttl::StateTtls;
+use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
+use crate::plan::table::ConnectorTable;
+use crate::runtime::coordinator::{JobOptions, run_graph};
+use crate::runtime::graph::StreamGraph;
+use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
+use crate::runtime::spilling::memory::StateMemory;
+use crate::session::RunningQuery;
+use crate::session::config::SessionConfig;
+use crate::sql::ast::ConflictStrategy;
+use crate::stream::{ChangeBatch, Epoch, Timestamp};
+
+/// Planning and execution of one statement.
+pub struct Execution {
+    /// DataFusion's state: rules, options.
+    pub state: SessionState,
+    /// Counters of the job.
+    pub metrics: Arc<JobMetrics>,
+    /// Whether it runs in batch mode.
+    pub batch: bool,
+    stream: StreamOptions,
+    job: JobOptions,
+    enforcer: NotNullEnforcer,
+}
+
+/// An INSERT that is planned, down to the columns of its sink.
+pub struct PlannedInsert {
+    /// Rows with the sink's columns, not optimized.
+    pub plan: LogicalPlan,
+    /// Where they go.
+    pub sink: Arc<dyn Sink>,
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// Name for messages.
+    pub table: String,
+    /// `ON CONFLICT`, and where it stands.
+    pub on_conflict: Option<(ConflictStrategy, Location)>,
+}
+
+impl PlannedInsert {
+    /// Rows that go to the user.
+    pub fn unnamed(plan: LogicalPlan, sink: Arc<dyn Sink>) -> Self {
+        PlannedInsert { plan, sink, mode: WriteMode::Append, table: "collect".to_owned(), on_conflict: None }
+    }
+}
+
+/// A query that is optimized, with its sink.
+pub struct OptimizedQuery {
+    /// Rows with the sink's columns.
+    pub plan: LogicalPlan,
+    /// Where they go.
+    pub sink: Arc<dyn Sink>,
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// Name for messages and plans.
+    pub table: String,
+    /// `ON CONFLICT`, and where it stands.
+    pub on_conflict: Option<(ConflictStrategy, Location)>,
+    /// Whether NOT NULL columns of the sink are checked.
+    pub enforced: bool,
+}
+
+/// DataFusion's options for a session.
+///
+/// # Errors
+/// Validation.
+pub fn datafusion_options(config: &SessionConfig) -> Result<ConfigOptions> {
+    let mut options = ConfigOptions::new();
+    options.execution.target_partitions = config.parallelism()?;
+    // Its expressions do not agree with themselves on what can be NULL (IS TRUE, for one).
+    options.execution.skip_physical_aggregate_schema_check = true;
+    options.execution.time_zone = Some(config.time_zone()?.name().to_owned());
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.optimizer.max_passes = 3;
+    // It loses the group of NULL: SELECT DISTINCT a … ORDER BY a LIMIT 1.
+    options.optimizer.enable_topk_aggregation = false;
+    Ok(options)
+}
+
+impl Execution {
+    /// The surroundings of one statement.
+    ///
+    /// # Errors
+    /// Validation for options that make no sense.
+    pub fn try_new(
+        config: &SessionConfig,
+        functions: &FunctionContext,
+        metrics: Arc<JobMetrics>,
+    ) -> Result<Self> {
+        let batch = functions.batch;
+        // Before DataFusion's type coercion, so that only casts the user wrote are seen.
+        let mut analyzer = functions::analyzer_rules(functions);
+        analyzer.extend(Analyzer::new().rules);
+        if batch {
+            analyzer.push(Arc::new(LowerToPlainPlans));
+        }
+        let optimizer = logical_rules(batch);
+        let options = datafusion_options(config)?;
+        // Sorts and aggregates of batch spill beyond it.
+        let memory = config.process_memory()?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+            .with_temp_file_path(config.temporary_folder())
+            .build_arc()?;
+        let state = SessionStateBuilder::new()
+            .with_runtime_env(runtime)
+            .with_config(DataFusionConfig::from(options.clone()))
+            .with_analyzer_rules(analyzer)
+            .with_optimizer_rules(optimizer)
+            .with_physical_optimizer_rules(physical_rules())
+            .build();
+        let mut props = ExecutionProps::new();
+        props.mark_start_execution(Arc::new(options));
+        Ok(Execution {
+            state,
+            metrics,
+            batch,
+            stream: StreamOptions {
+                parallelism: config.parallelism()?,
+                bundle_rows: config.bundle_rows()?,
+                agg_phase: config.agg_phase()?,
+                idle_timeout: config.idle_timeout()?,
+                keyed_shuffle: config.keyed_shuffle()?,
+                upsert_materialize: config.upsert_materialize()?,
+                require_on_conflict: config.require_on_conflict()?,
+                state_ttl: config.state_ttl()?,
+                state_ttls: StateTtls::default(),
+                props,
+            },
+            job: JobOptions {
+                checkpoint_interval: config.checkpoint_interval()?,
+                memory: Some(StateMemory::new(memory, config.temporary_folder())),
+                ..JobOptions::default()
+            },
+            enforcer: config.not_null_enforcer()?,
+        })
+    }
+
+    /// Takes the STATE_TTL hints of the queries that are planned.
+    #[must_use]
+    pub fn with_state_ttls(mut self, state_ttls: StateTtls) -> Self {
+        self.stream.state_ttls = state_ttls;
+        self
+    }
+
+    /// Adds restore state, hooks and pauses to streaming jobs.
+    #[must_use]
+    pub fn with_job_options(mut self, options: JobOptions) -> Self {
+        self.job.restore = options.restore;
+        self.job.on_snapshot = options.on_snapshot;
+        self.job.pause_after = options.pause_after;
+        self.job.batch_rows = options.batch_rows;
+        self
+    }
+
+    /// Analyzes and optimizes.
+    ///
+    /// # Errors
+    /// Validation for type clashes.
+    pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        let plan = settle_grouping_sets(plan.clone())?;
+        let plan = if self.batch { lower_to_batch(plan)? } else { plan };
+        let optimized = settle_nullability(self.state.optimize(&plan)?)?;
+        if optimized.exists(|p| Ok(matches!(p, LogicalPlan::Subquery(_))))? {
+            return Err(Error::unsupported(
+                "a LATERAL sub-query that cannot be made a join is not supported",
+            )
+            .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
+        }
+        if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
+    }
+
+    /// The batch plan of an optimized plan.
+    ///
+    /// # Errors
+    /// Of sources that cannot be read, and of DataFusion's planner.
+    pub async fn physical(&self, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(DefaultPhysicalPlanner::default().create_physical_plan(optimized, &self.state).await?)
+    }
+
+    /// The stream graph of optimized plans with their sinks.
+    ///
+    /// # Errors
+    /// Unsupported for what does not run as a stream.
+    pub fn graph(&self, queries: &[OptimizedQuery]) -> Result<StreamGraph> {
+        let mut planner = StreamPlanner::new(self.stream.clone());
+        for query in queries {
+            planner.survey(&query.plan)?;
+        }
+        for query in queries {
+            let target = SinkTarget {
+                sink: query.sink.clone(),
+                mode: query.mode,
+                name: query.table.clone(),
+                enforcer: query.enforced.then_some(self.enforcer),
+                on_conflict: query.on_conflict,
+            };
+            planner.add_query(&query.plan, &target)?;
+        }
+        Ok(planner.finish())
+    }
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// Of planning; failures of the run come with the rows' end, from the job.
+    pub async fn run_query(self, plan: &LogicalPlan) -> Result<RunningQuery> {
+        let optimized = self.optimize(plan)?;
+        let schema = Arc::new(optimized.schema().as_arrow().clone());
+        let (sender, mut receiver) = mpsc::channel::<ChangeBatch>(4);
+        let stop = StopHandle::new();
+        let metrics = self.metrics.clone();
+        let batch = self.batch;
+        let task = if batch {
+            let physical = self.physical(&optimized).await?;
+            let (stop, metrics) = (stop.clone(), metrics.clone());
+            tokio::spawn(async move {
+                let mut rows = execute_stream(physical, self.state.task_ctx())?;
+                loop {
+                    let next = tokio::select! {
+                        biased;
+                        () = stop.stopped() => return Ok(()),
+                        next = rows.next() => next,
+                    };
+                    let Some(rows) = next.transpose()? else { return Ok(()) };
+                    metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+                    if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            })
+        } else {
+            let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema.clone(), sender));
+            let graph = self.graph(&[OptimizedQuery {
+                plan: optimized,
+                sink,
+                mode: WriteMode::Append,
+                table: "collect".to_owned(),
+                on_conflict: None,
+                enforced: false,
+            }])?;
+            tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
+        };
+        let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
+        let job = RunningJob::new(metrics, stop, join(task));
+        Ok(RunningQuery { schema, batch, rows, job })
+    }
+
+    /// Runs INSERTs: as one streaming job, or one after the other in batch.
+    ///
+    /// # Errors
+    /// Of planning; failures of the run come from the job.
+    pub async fn run_inserts(self, inserts: Vec<PlannedInsert>) -> Result<RunningJob> {
+        let stop = StopHandle::new();
+        let metrics = self.metrics.clone();
+        let task = if self.batch {
+            let mut planned = Vec::new();
+            for insert in inserts {
+                if let Some((strategy, location)) =
+                    insert.on_conflict.filter(|(s, _)| *s != ConflictStrategy::Deduplicate)
+                {
+                    return Err(Error::unsupported(format!(
+                        "ON CONFLICT DO {} is not supported in batch mode, where the last row of a key stays",
+                        strategy.keyword()
+                    ))
+                    .hint("SET 'execution.runtime-mode' = 'streaming'")
+                    .at(location));
+                }
+                let optimized = self.optimize(&insert.plan)?;
+                planned.push((self.physical(&optimized).await?, insert));
+            }
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                for (physical, insert) in planned {
+                    self.run_batch_insert(physical, insert, &stop).await?;
+                }
+                Ok(())
+            })
+        } else {
+            let mut queries = Vec::new();
+            for insert in inserts {
+                if insert.mode == WriteMode::Overwrite {
+                    return Err(Error::unsupported("INSERT OVERWRITE is only allowed in batch mode")
+                        .hint("SET 'execution.runtime-mode' = 'batch'"));
+                }
+                queries.push(OptimizedQuery {
+                    plan: self.optimize(&insert.plan)?,
+                    sink: insert.sink,
+                    mode: insert.mode,
+                    table: insert.table,
+                    on_conflict: insert.on_conflict,
+                    enforced: true,
+                });
+            }
+            let graph = self.graph(&queries)?;
+            tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
+        };
+        Ok(RunningJob::new(metrics, stop, join(task)))
+    }
+
+    async fn run_batch_insert(
+        &self,
+        physical: Arc<dyn ExecutionPlan>,
+        insert: PlannedInsert,
+        stop: &StopHandle,
+    ) -> Result<()> {
+        let named = |e: Error| e.context(format!("INSERT INTO {}", insert.table));
+        let partitions = physical.output_partitioning().partition_count();
+        let opened = insert.sink.open(insert.mode, partitions).await.map_err(named)?;
+        let mut committer = opened.committer;
+        let mut tasks = JoinSet::new();
+        for (partition, mut writer) in opened.writers.into_iter().enumerate() {
+            let rows = physical.execute(partition, self.state.task_ctx())?;
+            let schema = insert.sink.schema();
+            let (metrics, enforcer, stop) = (self.metrics.clone(), self.enforcer, stop.clone());
+            tasks.spawn(async move {
+                let written = write_all(rows, &mut *writer, &schema, enforcer, &metrics, &stop).await;
+                (writer, written)
+            });
+        }
+        let mut committables: Vec<Committable> = Vec::new();
+        let mut writers = Vec::new();
+        let mut failure = None;
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok((writer, Ok(committable))) => {
+                    committables.extend(committable);
+                    writers.push(writer);
+                }
+                Ok((writer, Err(e))) => {
+                    writers.push(writer);
+                    // The others have nothing to wait for.
+                    stop.stop();
+                    failure.get_or_insert(e);
+                }
+                Err(e) => {
+                    failure.get_or_insert(e.into());
+                }
+            }
+        }
+        if failure.is_none() && stop.is_stopped() {
+            failure = Some(Error::cancelled());
+        }
+        if let Some(e) = failure {
+            for writer in &mut writers {
+                writer.abort().await;
+            }
+            committer.abort(committables).await;
+            return Err(named(e));
+        }
+        committer.commit(Epoch(1), committables).await.map_err(named)
+    }
+}
+
+async fn write_all(
+    mut rows: datafusion::execution::SendableRecordBatchStream,
+    writer: &mut dyn SinkWriter,
+    schema: &arrow::datatypes::SchemaRef,
+    enforcer: NotNullEnforcer,
+    metrics: &JobMetrics,
+    stop: &StopHandle,
+) -> Result<Option<Committable>> {
+    let mut written = 0;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.stopped() => return Err(Error::cancelled()),
+            next = rows.next() => next,
+        };
+        let Some(rows) = next.transpose()? else { break };
+        let batch = enforce(ChangeBatch::insert_only(rows), schema, enforcer)?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        metrics.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        writer.write(batch).await?;
+        let now = writer.bytes_written();
+        metrics.bytes_out.fetch_add(now.saturating_sub(written), Ordering::Relaxed);
+        written = now;
+    }
+    writer.on_watermark(Timestamp::MAX);
+    let committable = writer.prepare(Epoch(1)).await?;
+    metrics.bytes_out.fetch_add(writer.bytes_written().saturating_sub(written), Ordering::Relaxed);
+    Ok(committable)
+}
+
+/// The end of a spawned job.
+async fn join(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
+    task.await.map_err(Error::from)?
+}
+
+/// Name of the first unbounded table of a plan, if there is one.
+///
+/// # Errors
+/// From DataFusion, if a table has no provider.
+pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<String>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let provider = source_as_provider(&scan.source)?;
+            if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>()
+                && !table.source.bounded()
+            {
+                found = Some(table.name.clone());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,23 @@
+//! The data of a stream: what runtime, operators, state and connectors all speak of.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`change`] | batches of rows with their kinds: `+I`, `-U`, `+U`, `-D` |
+//! | [`time`] | timestamps, epochs, idleness |
+//! | [`watermark`] | the minimum of several watermarks |
+//! | [`key_group`] | the parts of the key space |
+//! | [`snapshot`] | state of operators as typed tables |
+
+pub mod change;
+pub mod key_group;
+pub mod snapshot;
+pub mod time;
+pub mod watermark;
+
+pub use change::{ChangeBatch, RowKind, RowKinds};
+pub use key_group::{KeyGroup, KeyGroupRange};
+pub use snapshot::{SnapshotReader, SnapshotWriter};
+pub use time::{Activity, Epoch, Timestamp};
+
+/// Rows per batch that sources, operators and exchanges aim for.
+pub const BATCH_ROWS: usize = 8192;

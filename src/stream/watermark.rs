@@ -1,0 +1,189 @@
+//! Combining watermarks: the minimum over active inputs, never backwards.
+//!
+//! Used twice: over the splits of a source reader and over the input channels of a task.
+
+use crate::stream::{Activity, Timestamp};
+
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    watermark: Timestamp,
+    activity: Activity,
+    ended: bool,
+}
+
+/// What changed after an update.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The combined watermark rose to this.
+    pub watermark: Option<Timestamp>,
+    /// The combined activity changed to this.
+    pub activity: Option<Activity>,
+}
+
+/// Watermarks of a set of inputs and their combination.
+///
+/// Ended inputs count as [`Timestamp::MAX`]. Idle inputs are ignored while another one is active; when the last active
+/// input goes idle, the result first rises to the maximum of all inputs that are idle (Flink's valve does the same),
+/// then the whole becomes idle.
+#[derive(Debug, Default)]
+pub struct WatermarkTracker {
+    inputs: Vec<Input>,
+    combined: Option<Timestamp>,
+    idle: bool,
+}
+
+impl WatermarkTracker {
+    /// `n` active inputs without watermark.
+    pub fn new(n: usize) -> Self {
+        let mut tracker = WatermarkTracker::default();
+        for _ in 0..n {
+            tracker.add();
+        }
+        tracker
+    }
+
+    /// Adds an active input without watermark and gives its index.
+    pub fn add(&mut self) -> usize {
+        self.inputs.push(Input { watermark: Timestamp::MIN, activity: Activity::Active, ended: false });
+        self.inputs.len() - 1
+    }
+
+    /// The combined watermark.
+    pub fn current(&self) -> Timestamp {
+        self.combined.unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether all open inputs are idle.
+    pub fn activity(&self) -> Activity {
+        if self.idle { Activity::Idle } else { Activity::Active }
+    }
+
+    /// The combination of inputs that have come so far.
+    pub fn combined(inputs: &[(Timestamp, Activity)]) -> Timestamp {
+        let mut tracker = WatermarkTracker::new(inputs.len());
+        for (input, (watermark, _)) in inputs.iter().enumerate() {
+            tracker.on_watermark(input, *watermark);
+        }
+        for (input, (_, activity)) in inputs.iter().enumerate() {
+            tracker.on_activity(input, *activity);
+        }
+        tracker.current()
+    }
+
+    /// Sets the combined watermark at restore.
+    pub fn restore(&mut self, watermark: Timestamp) {
+        self.combined = (watermark > Timestamp::MIN).then_some(watermark);
+    }
+
+    /// Whether all inputs have ended.
+    pub fn all_ended(&self) -> bool {
+        self.inputs.iter().all(|i| i.ended)
+    }
+
+    /// Input `i` reached `watermark`; a lower one than before is ignored.
+    pub fn on_watermark(&mut self, i: usize, watermark: Timestamp) -> Change {
+        if let Some(input) = self.inputs.get_mut(i) {
+            input.watermark = input.watermark.max(watermark);
+        }
+        self.combine()
+    }
+
+    /// Input `i` became idle or active.
+    pub fn on_activity(&mut self, i: usize, activity: Activity) -> Change {
+        if let Some(input) = self.inputs.get_mut(i) {
+            input.activity = activity;
+        }
+        self.combine()
+    }
+
+    /// Input `i` has ended.
+    pub fn on_end(&mut self, i: usize) -> Change {
+        if let Some(input) = self.inputs.get_mut(i) {
+            input.ended = true;
+        }
+        self.combine()
+    }
+
+    fn combine(&mut self) -> Change {
+        let mut change = Change::default();
+        let open = || self.inputs.iter().filter(|i| !i.ended);
+        let active_minimum = open().filter(|i| i.activity == Activity::Active).map(|i| i.watermark).min();
+        let (candidate, idle) = match active_minimum {
+            Some(minimum) => (Some(minimum), false),
+            // All ended: the maximum. All that are left are idle: what the last of them had reached.
+            None if open().next().is_none() => (Some(Timestamp::MAX), false),
+            None => (open().map(|i| i.watermark).max(), true),
+        };
+        if let Some(candidate) = candidate
+            && candidate > self.current()
+        {
+            self.combined = Some(candidate);
+            change.watermark = Some(candidate);
+        }
+        if idle != self.idle {
+            self.idle = idle;
+            change.activity = Some(if idle { Activity::Idle } else { Activity::Active });
+        }
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minimum_of_active_inputs_never_backwards() {
+        let mut t = WatermarkTracker::new(2);
+        assert_eq!(t.on_watermark(0, Timestamp(10)), Change::default());
+        assert_eq!(t.on_watermark(1, Timestamp(5)).watermark, Some(Timestamp(5)));
+        assert_eq!(t.on_watermark(1, Timestamp(3)), Change::default());
+        assert_eq!(t.on_watermark(1, Timestamp(20)).watermark, Some(Timestamp(10)));
+    }
+
+    #[test]
+    fn idle_inputs_are_ignored_and_the_last_one_releases_the_rest() {
+        let mut t = WatermarkTracker::new(2);
+        t.on_watermark(0, Timestamp(10));
+        t.on_watermark(1, Timestamp(5));
+        assert_eq!(t.on_activity(1, Activity::Idle).watermark, Some(Timestamp(10)));
+        let last = t.on_activity(0, Activity::Idle);
+        assert_eq!(last, Change { watermark: None, activity: Some(Activity::Idle) });
+        // Input 1 comes back behind the combined watermark: nothing goes backwards.
+        assert_eq!(
+            t.on_activity(1, Activity::Active),
+            Change { watermark: None, activity: Some(Activity::Active) }
+        );
+        assert_eq!(t.on_watermark(1, Timestamp(12)).watermark, Some(Timestamp(12)));
+    }
+
+    #[test]
+    fn the_last_active_input_going_idle_releases_the_highest_idle_one() {
+        let mut t = WatermarkTracker::new(2);
+        t.on_watermark(0, Timestamp(3));
+        t.on_watermark(1, Timestamp(30));
+        assert_eq!(t.on_activity(1, Activity::Idle), Change::default());
+        let last = t.on_activity(0, Activity::Idle);
+        assert_eq!(last, Change { watermark: Some(Timestamp(30)), activity: Some(Activity::Idle) });
+    }
+
+    #[test]
+    fn inputs_are_combined_as_they_stand() {
+        use Activity::{Active, Idle};
+        let combined = WatermarkTracker::combined;
+        assert_eq!(combined(&[]), Timestamp::MIN);
+        assert_eq!(combined(&[(Timestamp(7), Active), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp::MIN, Idle), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Active)]), Timestamp(5));
+        assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Idle)]), Timestamp(9));
+    }
+
+    #[test]
+    fn ended_inputs_count_as_the_end_of_time() {
+        let mut t = WatermarkTracker::new(2);
+        assert_eq!(t.on_end(0), Change { watermark: None, activity: None });
+        assert_eq!(t.on_watermark(1, Timestamp(7)).watermark, Some(Timestamp(7)));
+        assert_eq!(t.on_end(1).watermark, Some(Timestamp::MAX));
+        assert!(t.all_ended());
+    }
+}
