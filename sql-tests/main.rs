@@ -9,6 +9,7 @@
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
+//! | [`layers`] | imports between the folders of `src` go one way |
 //! | [`tpch`] | TPC-H over changing tables, streaming against batch |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -24,4 +25,5 @@ mod e2e {
 }
 
 mod differential;
+mod layers;
 mod tpch;

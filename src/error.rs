@@ -5,6 +5,7 @@
 //! `error: FILE:LINE:COL: what, and what to do` with the source line underlined.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Result with tidelake's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -51,6 +52,10 @@ struct Inner {
     location: Option<Location>,
     /// Outermost first: "table `orders`", "file x.json line 3".
     context: Vec<String>,
+    /// The error of the library below, whose text is in the message.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// Uid of the operator it came from.
+    operator: Option<String>,
 }
 
 /// An error with its place, cause and way out. Boxed so that `Result` stays small.
@@ -66,6 +71,8 @@ impl Error {
             hint: None,
             location: None,
             context: Vec::new(),
+            source: None,
+            operator: None,
         }))
     }
 
@@ -127,6 +134,31 @@ impl Error {
         self
     }
 
+    /// Keeps the error of a library that caused it, for [`std::error::Error::source`].
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(cause));
+        self
+    }
+
+    /// Names the operator it came from, unless one nearer to the cause is known already.
+    #[must_use]
+    pub fn in_operator(mut self, uid: &str) -> Self {
+        self.0.operator.get_or_insert_with(|| uid.to_owned());
+        self
+    }
+
+    /// Uid of the operator it came from, as EXPLAIN prints it.
+    pub fn operator_uid(&self) -> Option<&str> {
+        self.0.operator.as_deref()
+    }
+
+    /// Whether the same work may succeed at another time: something outside could not be reached or failed. Data,
+    /// statements and defects stay as they are.
+    pub fn is_retryable(&self) -> bool {
+        self.0.kind == ErrorKind::External
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -167,7 +199,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
 
 /// Adds a culprit to the error of a result.
 pub trait ResultExt<T> {
@@ -221,7 +257,10 @@ impl From<datafusion::error::DataFusionError> for Error {
             }
             D::Collection(mut all) if !all.is_empty() => all.swap_remove(0).into(),
             D::ArrowError(e, _) => (*e).into(),
-            other => Error::new(kind_of(&other), other.message().into_owned()),
+            other => {
+                let (kind, message) = (kind_of(&other), other.message().into_owned());
+                Error::new(kind, message).caused_by(other)
+            }
         }
     }
 }
@@ -247,6 +286,8 @@ impl Error {
             hint: self.0.hint.clone(),
             location: self.0.location,
             context: self.0.context.clone(),
+            source: self.0.source.clone(),
+            operator: self.0.operator.clone(),
         }))
     }
 }
@@ -269,7 +310,7 @@ impl From<arrow::error::ArrowError> for Error {
             A::ComputeError(m) | A::CastError(m) | A::ParseError(m) | A::JsonError(m) | A::CsvError(m) => {
                 Error::data(m)
             }
-            other => Error::data(other.to_string()),
+            other => Error::data(other.to_string()).caused_by(other),
         }
     }
 }
@@ -282,24 +323,48 @@ impl From<Error> for arrow::error::ArrowError {
 
 impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
-        Error::external(e.to_string())
+        Error::external(e.to_string()).caused_by(e)
     }
 }
 
 impl From<object_store::Error> for Error {
     fn from(e: object_store::Error) -> Self {
-        Error::external(e.to_string())
+        Error::external(e.to_string()).caused_by(e)
     }
 }
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(e: parquet::errors::ParquetError) -> Self {
-        Error::data(e.to_string())
+        Error::data(e.to_string()).caused_by(e)
     }
 }
 
 impl From<tokio::task::JoinError> for Error {
     fn from(e: tokio::task::JoinError) -> Self {
-        if e.is_cancelled() { Error::cancelled() } else { Error::internal(format!("a task panicked: {e}")) }
+        if e.is_cancelled() {
+            Error::cancelled()
+        } else {
+            Error::internal(format!("a task panicked: {e}")).caused_by(e)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_stays_and_tells_whether_to_try_again() {
+        let io = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset");
+        let error = Error::from(io).context("file a").in_operator("join-1").in_operator("sink-2");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(
+            cause.downcast_ref::<std::io::Error>().unwrap().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        assert_eq!(error.operator_uid(), Some("join-1"));
+        assert!(error.is_retryable());
+        assert!(std::error::Error::source(&error.duplicate()).is_some());
+        assert!(!Error::data("bad").is_retryable());
     }
 }

@@ -1,17 +1,94 @@
-//! Which of DataFusion's optimizer rules run, and own ones between them.
+//! Every pass over a query, in its order, for both modes.
+//!
+//! ```text
+//!  ast::Query      1 rewrite_syntax     names of columns, row sub-queries, Flink's calls and literals, set operations
+//!                  2 SqlToRel           with the planners of `syntax` for table factors
+//!  LogicalPlan     3 settle_relations   nested aggregates refused, types of unions, UNNESTs and sub-queries as joins
+//!                  4 settle_grouping_sets
+//!                  5 lower_to_batch     batch: watermarks go, windows become plain plans
+//!                  6 analyzer_rules     Flink's semantics, DataFusion's type coercion; batch: the other own nodes become plain plans
+//!                  7 logical_rules      DataFusion's optimizer without what is wrong or not for streams
+//!                  8 settle_nullability
+//!                  9 prune_unnests      streaming
+//!  ExecutionPlan  10 physical_rules     batch
+//!  StreamGraph    10 `stream::StreamPlanner`: changelog kinds, keys, exchanges
+//! ```
 
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::optimizer::Optimizer;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::sql::sqlparser::ast;
 
+use crate::error::{Error, Result};
+use crate::functions::{self, FunctionContext};
 use crate::plan::batch::forget_order::ForgetOrder;
+use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::logical::grouping_sets::settle_grouping_sets;
+use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
+use crate::plan::logical::nullability::settle_nullability;
+use crate::plan::logical::prune_unnests::prune_unnests;
+use crate::plan::logical::subquery::join_subqueries;
+use crate::plan::logical::union_types::settle_union_types;
 use crate::plan::logical::unnest_keys::EndKeysAtUnnest;
+use crate::plan::syntax::row_subquery::rewrite_row_subqueries;
+use crate::plan::syntax::select_names::name_columns;
+use crate::plan::syntax::set_operation::rewrite_set_operations;
+
+/// The tree of a query as `SqlToRel` understands it.
+///
+/// # Errors
+/// Validation for calls that Flink refuses.
+pub fn rewrite_syntax(query: &mut ast::Query) -> Result<()> {
+    name_columns(query);
+    rewrite_row_subqueries(query);
+    functions::rewrite_query_ast(query)?;
+    rewrite_set_operations(query);
+    Ok(())
+}
+
+/// A plan of joins, without sub-queries, with the types of its unions.
+///
+/// # Errors
+/// Validation or Unsupported for relations that cannot be.
+pub fn settle_relations(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
+    refuse_correlated_unnests(&plan)?;
+    Ok(plan)
+}
+
+/// Analyzes and optimizes with the rules of `state`: [`analyzer_rules`] and [`logical_rules`].
+///
+/// # Errors
+/// Validation for type clashes.
+pub fn optimize(plan: &LogicalPlan, state: &SessionState, batch: bool) -> Result<LogicalPlan> {
+    let plan = settle_grouping_sets(plan.clone())?;
+    let plan = if batch { lower_to_batch(plan)? } else { plan };
+    let optimized = settle_nullability(state.optimize(&plan)?)?;
+    if optimized.exists(|p| Ok(matches!(p, LogicalPlan::Subquery(_))))? {
+        return Err(Error::unsupported("a LATERAL sub-query that cannot be made a join is not supported")
+            .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
+    }
+    if batch { Ok(optimized) } else { prune_unnests(optimized) }
+}
+
+/// Flink's semantics, then DataFusion's own rules.
+pub fn analyzer_rules(functions: &FunctionContext, batch: bool) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    // Before DataFusion's type coercion, so that only casts the user wrote are seen.
+    let mut rules = functions::analyzer_rules(functions);
+    rules.extend(Analyzer::new().rules);
+    if batch {
+        rules.push(Arc::new(LowerToPlainPlans));
+    }
+    rules
+}
 
 /// Rules that change the shape of a plan in ways the streaming lowering does not want: distinct aggregates stay
 /// aggregates, and limits are not pushed into sources that never end.

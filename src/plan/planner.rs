@@ -20,13 +20,11 @@ use crate::catalog::{CatalogObject, ResolvedTable, ViewDef};
 use crate::edges::{ConnectorEnv, Source};
 use crate::error::{Error, Location, Result};
 use crate::functions;
-use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
-use crate::plan::logical::subquery::join_subqueries;
-use crate::plan::logical::union_types::{refuse_nested_aggregates, settle_union_types};
+use crate::plan::logical::union_types::refuse_nested_aggregates;
+use crate::plan::passes::{rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
-use crate::plan::syntax::row_subquery::{RowSubqueryPlanner, rewrite_row_subqueries};
-use crate::plan::syntax::select_names::name_columns;
-use crate::plan::syntax::set_operation::{SetOperationPlanner, rewrite_set_operations};
+use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
+use crate::plan::syntax::set_operation::SetOperationPlanner;
 use crate::plan::syntax::unknown_column;
 use crate::plan::syntax::unnest::UnnestPlanner;
 use crate::plan::syntax::window_tvf::WindowTvfPlanner;
@@ -177,10 +175,7 @@ impl Planner {
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let written = query;
         let mut query = query.clone();
-        name_columns(&mut query);
-        rewrite_row_subqueries(&mut query);
-        functions::rewrite_query_ast(&mut query)?;
-        rewrite_set_operations(&mut query);
+        rewrite_syntax(&mut query)?;
         let planner = SqlToRel::new_with_options(self, parser_options());
         let plan = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
             let location = unknown_column::locate(&e, written);
@@ -193,9 +188,7 @@ impl Planner {
         } else {
             plan
         };
-        let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
-        refuse_correlated_unnests(&plan)?;
-        Ok(plan)
+        settle_relations(plan)
     }
 
     /// Plans an expression over the columns of `schema`.

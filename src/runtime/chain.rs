@@ -10,13 +10,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::edges::{Committable, SinkWriter};
+use crate::edges::Committable;
 use crate::error::{Result, ResultExt};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::job::JobMetrics;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::operator::{Operator, Output, Progress};
+use crate::runtime::sink::SinkDriver;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotWriter};
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
@@ -25,7 +26,7 @@ pub enum Tail {
     /// Edges to other tasks; each gets everything.
     Exchanges(Vec<ExchangeOutput>),
     /// A sink.
-    Sink(Box<dyn SinkWriter>),
+    Sink(SinkDriver),
 }
 
 enum Work {
@@ -46,7 +47,6 @@ pub struct Chain {
     output: Output,
     metrics: Arc<JobMetrics>,
     cancellation: Cancellation,
-    bytes_written: u64,
     late_rows: u64,
     /// Number of operators at the head that have ended.
     ended: usize,
@@ -67,7 +67,6 @@ impl Chain {
             output: Output::new(),
             metrics,
             cancellation,
-            bytes_written: 0,
             late_rows: 0,
             ended: 0,
         }
@@ -141,7 +140,6 @@ impl Chain {
         self.run(Work::Flush(0)).await?;
         if let Tail::Sink(writer) = &mut self.tail {
             self.cancellation.run(writer.flush()).await?;
-            self.count_bytes();
         }
         Ok(())
     }
@@ -203,9 +201,7 @@ impl Chain {
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
         let Tail::Sink(writer) = &mut self.tail else { return Ok(None) };
-        let committable = self.cancellation.run(writer.prepare(epoch)).await?;
-        self.count_bytes();
-        Ok(committable)
+        self.cancellation.run(writer.prepare(epoch)).await
     }
 
     async fn control(&mut self, message: &Message) -> Result<()> {
@@ -223,14 +219,6 @@ impl Chain {
             },
         }
         Ok(())
-    }
-
-    fn count_bytes(&mut self) {
-        if let Tail::Sink(writer) = &self.tail {
-            let written = writer.bytes_written();
-            self.metrics.bytes_out.fetch_add(written.saturating_sub(self.bytes_written), Ordering::Relaxed);
-            self.bytes_written = written;
-        }
     }
 
     fn count_late_rows(&mut self) {
@@ -294,7 +282,8 @@ impl Chain {
                 (i, progress)
             }
         };
-        let progress = progress.context(|| self.operators[i].1.name())?;
+        let (uid, operator) = &self.operators[i];
+        let progress = progress.map_err(|e| e.context(operator.name()).in_operator(uid))?;
         if progress == Progress::More {
             self.stack.push(Work::Resume(i));
         }
@@ -314,12 +303,7 @@ impl Chain {
                 }
                 last.send(batch, &self.cancellation).await
             }
-            Tail::Sink(writer) => {
-                self.metrics.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                self.cancellation.run(writer.write(batch)).await?;
-                self.count_bytes();
-                Ok(())
-            }
+            Tail::Sink(writer) => self.cancellation.run(writer.write(batch)).await,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, Subt
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::operator::Operator;
+use crate::runtime::sink::SinkDriver;
 use crate::runtime::source::SourceHead;
 use crate::runtime::spilling::memory::StateMemory;
 use crate::runtime::spilling::{SpillingConfig, SpillingOperator};
@@ -366,7 +367,10 @@ impl Coordinator {
             }
         }
         let tails: Vec<Tail> = match writers {
-            Some(writers) => writers.into_iter().map(Tail::Sink).collect(),
+            Some(writers) => {
+                let drive = |w| Tail::Sink(SinkDriver::new(w, context.metrics.clone()));
+                writers.into_iter().map(drive).collect()
+            }
             None => (0..parallelism)
                 .map(|subtask| {
                     Tail::Exchanges(

@@ -135,7 +135,7 @@ pub struct Node {
     /// Inputs in port order.
     pub inputs: Vec<Edge>,
     /// Kinds of changes it sends on; `update_before` is what it could send until
-    /// [`StreamGraph::drop_unneeded_update_before`] has seen all consumers.
+    /// the planner has seen all consumers.
     pub changelog: ChangelogMode,
     /// What it does.
     pub kind: NodeKind,
@@ -166,33 +166,6 @@ impl StreamGraph {
         self.nodes.len() - 1
     }
 
-    /// Takes `-U` from every node none of whose consumers needs it; called once, when the graph is complete.
-    pub fn drop_unneeded_update_before(&mut self) {
-        let mut needed = vec![false; self.nodes.len()];
-        for id in (0..self.nodes.len()).rev() {
-            for edge in &self.nodes[id].inputs {
-                needed[edge.from] |= match edge.update_before {
-                    UpdateBefore::Required => true,
-                    UpdateBefore::Inherit => needed[id],
-                    UpdateBefore::NotNeeded => false,
-                };
-            }
-        }
-        for (id, needed) in needed.into_iter().enumerate() {
-            let node = &self.nodes[id];
-            // Who only hands on sends what comes, also when another consumer of its input asked for it.
-            let hands_on = !node.inputs.is_empty()
-                && node.inputs.iter().all(|e| e.update_before == UpdateBefore::Inherit)
-                && node.inputs.iter().any(|e| self.nodes[e.from].changelog.update_before);
-            let sent = node.changelog.update_before;
-            self.nodes[id].changelog.update_before &= needed || hands_on;
-            if let NodeKind::Source { spec, .. } = &mut self.nodes[id].kind {
-                // Its reader sends what the topic or file holds.
-                spec.drop_update_before = sent && !needed;
-            }
-        }
-    }
-
     /// Whether an edge needs no channel: forward, or between two single subtasks.
     fn is_direct(&self, edge: &Edge, to: &Node) -> bool {
         let from = &self.nodes[edge.from];
@@ -201,7 +174,7 @@ impl StreamGraph {
     }
 
     /// Number of edges that leave each node.
-    fn consumers(&self) -> Vec<usize> {
+    pub fn consumers(&self) -> Vec<usize> {
         let mut counts = vec![0; self.nodes.len()];
         for edge in self.nodes.iter().flat_map(|n| &n.inputs) {
             counts[edge.from] += 1;
@@ -230,52 +203,5 @@ impl StreamGraph {
             chain_of.push(chain);
         }
         chains
-    }
-
-    /// The graph as text, sinks first, inputs indented: EXPLAIN's execution plan.
-    pub fn explain(&self, changelog_mode: bool) -> String {
-        let consumers = self.consumers();
-        let mut text = String::new();
-        for (id, _) in self.nodes.iter().enumerate().rev() {
-            if consumers[id] == 0 {
-                self.explain_node(id, 0, changelog_mode, &mut text);
-            }
-        }
-        text
-    }
-
-    fn explain_node(&self, id: NodeId, depth: usize, changelog_mode: bool, text: &mut String) {
-        use std::fmt::Write;
-        let node = &self.nodes[id];
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{}{}", "  ".repeat(depth), node.name);
-        let mut arguments = node.detail.clone();
-        if changelog_mode && !matches!(node.kind, NodeKind::Sink { .. }) {
-            if !arguments.is_empty() {
-                arguments.push_str(", ");
-            }
-            let _ = write!(arguments, "changelogMode={}", node.changelog.notation());
-        }
-        let _ = writeln!(text, "({arguments}) parallelism={} uid={}", node.parallelism, node.uid);
-        for edge in &node.inputs {
-            let depth = match &edge.partitioning {
-                Partitioning::Forward => depth + 1,
-                other => {
-                    let how = match other {
-                        Partitioning::Hash(columns) => {
-                            format!(
-                                "hash[{}]",
-                                columns.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-                            )
-                        }
-                        Partitioning::Rebalance => "rebalance".to_owned(),
-                        _ => "single".to_owned(),
-                    };
-                    let _ = writeln!(text, "{}Exchange({how})", "  ".repeat(depth + 1));
-                    depth + 2
-                }
-            };
-            self.explain_node(edge.from, depth, changelog_mode, text);
-        }
     }
 }

@@ -13,6 +13,7 @@
 //! synchronous and know none of this machinery ([`operator`]); the task driver alone knows channels, alignment, the
 //! watermark minimum, timers and cancellation.
 
+pub mod batch;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;
@@ -21,6 +22,7 @@ pub mod graph;
 pub mod job;
 pub mod message;
 pub mod operator;
+pub mod sink;
 pub mod source;
 pub mod spilling;
 pub mod task;

@@ -14,7 +14,7 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
 use crate::plan::planner::nearest;
-use crate::plan::stream::AggPhase;
+use crate::plan::stream::{AggPhase, WhenNeeded};
 use crate::runtime::spilling::memory::StateMemory;
 
 /// `execution.runtime-mode`.
@@ -30,17 +30,6 @@ pub enum RuntimeMode {
 
 /// The key behind `--memory`.
 pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
-
-/// Whether something is put into a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenNeeded {
-    /// Never.
-    None,
-    /// Where it is needed.
-    Auto,
-    /// Always.
-    Force,
-}
 
 /// Keys with a meaning here: (key, default, what it does).
 pub const KEYS: &[(&str, &str, &str)] = &[

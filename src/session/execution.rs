@@ -1,9 +1,8 @@
 //! From planned queries to running jobs, in both modes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::ExecutionProps;
@@ -11,27 +10,22 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig as DataFusionConfig;
 use futures::StreamExt;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::connectors::collect::CollectSink;
-use crate::edges::not_null::{NotNullEnforcer, enforce};
-use crate::edges::{Committable, Sink, SinkWriter, WriteMode};
+use crate::edges::not_null::NotNullEnforcer;
+use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
-use crate::functions::{self, FunctionContext};
-use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
-use crate::plan::logical::grouping_sets::settle_grouping_sets;
-use crate::plan::logical::nullability::settle_nullability;
-use crate::plan::logical::prune_unnests::prune_unnests;
-use crate::plan::passes::{logical_rules, physical_rules};
+use crate::functions::FunctionContext;
+use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
+use crate::runtime::batch::{self, InsertTarget};
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
@@ -39,7 +33,7 @@ use crate::runtime::spilling::memory::StateMemory;
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
 use crate::sql::ast::ConflictStrategy;
-use crate::stream::{ChangeBatch, Epoch, Timestamp};
+use crate::stream::ChangeBatch;
 
 /// Planning and execution of one statement.
 pub struct Execution {
@@ -122,13 +116,8 @@ impl Execution {
         metrics: Arc<JobMetrics>,
     ) -> Result<Self> {
         let batch = functions.batch;
-        // Before DataFusion's type coercion, so that only casts the user wrote are seen.
-        let mut analyzer = functions::analyzer_rules(functions);
-        analyzer.extend(Analyzer::new().rules);
-        if batch {
-            analyzer.push(Arc::new(LowerToPlainPlans));
-        }
-        let optimizer = logical_rules(batch);
+        let analyzer = passes::analyzer_rules(functions, batch);
+        let optimizer = passes::logical_rules(batch);
         let options = datafusion_options(config)?;
         // Sorts and aggregates of batch spill beyond it.
         let memory = config.process_memory()?;
@@ -141,7 +130,7 @@ impl Execution {
             .with_config(DataFusionConfig::from(options.clone()))
             .with_analyzer_rules(analyzer)
             .with_optimizer_rules(optimizer)
-            .with_physical_optimizer_rules(physical_rules())
+            .with_physical_optimizer_rules(passes::physical_rules())
             .build();
         let mut props = ExecutionProps::new();
         props.mark_start_execution(Arc::new(options));
@@ -192,16 +181,7 @@ impl Execution {
     /// # Errors
     /// Validation for type clashes.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        let plan = settle_grouping_sets(plan.clone())?;
-        let plan = if self.batch { lower_to_batch(plan)? } else { plan };
-        let optimized = settle_nullability(self.state.optimize(&plan)?)?;
-        if optimized.exists(|p| Ok(matches!(p, LogicalPlan::Subquery(_))))? {
-            return Err(Error::unsupported(
-                "a LATERAL sub-query that cannot be made a join is not supported",
-            )
-            .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
-        }
-        if self.batch { Ok(optimized) } else { prune_unnests(optimized) }
+        passes::optimize(plan, &self.state, self.batch)
     }
 
     /// The batch plan of an optimized plan.
@@ -247,22 +227,8 @@ impl Execution {
         let batch = self.batch;
         let task = if batch {
             let physical = self.physical(&optimized).await?;
-            let (stop, metrics) = (stop.clone(), metrics.clone());
-            tokio::spawn(async move {
-                let mut rows = execute_stream(physical, self.state.task_ctx())?;
-                loop {
-                    let next = tokio::select! {
-                        biased;
-                        () = stop.stopped() => return Ok(()),
-                        next = rows.next() => next,
-                    };
-                    let Some(rows) = next.transpose()? else { return Ok(()) };
-                    metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
-                    if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            })
+            let context = self.state.task_ctx();
+            tokio::spawn(batch::run_query(physical, context, sender, metrics.clone(), stop.clone()))
         } else {
             let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema.clone(), sender));
             let graph = self.graph(&[OptimizedQuery {
@@ -301,12 +267,19 @@ impl Execution {
                     .at(location));
                 }
                 let optimized = self.optimize(&insert.plan)?;
-                planned.push((self.physical(&optimized).await?, insert));
+                let target = InsertTarget {
+                    sink: insert.sink,
+                    mode: insert.mode,
+                    table: insert.table,
+                    enforcer: self.enforcer,
+                };
+                planned.push((self.physical(&optimized).await?, target));
             }
             let stop = stop.clone();
             tokio::spawn(async move {
-                for (physical, insert) in planned {
-                    self.run_batch_insert(physical, insert, &stop).await?;
+                for (physical, target) in planned {
+                    let context = self.state.task_ctx();
+                    batch::run_insert(physical, context, &target, &self.metrics, &stop).await?;
                 }
                 Ok(())
             })
@@ -331,91 +304,6 @@ impl Execution {
         };
         Ok(RunningJob::new(metrics, stop, join(task)))
     }
-
-    async fn run_batch_insert(
-        &self,
-        physical: Arc<dyn ExecutionPlan>,
-        insert: PlannedInsert,
-        stop: &StopHandle,
-    ) -> Result<()> {
-        let named = |e: Error| e.context(format!("INSERT INTO {}", insert.table));
-        let partitions = physical.output_partitioning().partition_count();
-        let opened = insert.sink.open(insert.mode, partitions).await.map_err(named)?;
-        let mut committer = opened.committer;
-        let mut tasks = JoinSet::new();
-        for (partition, mut writer) in opened.writers.into_iter().enumerate() {
-            let rows = physical.execute(partition, self.state.task_ctx())?;
-            let schema = insert.sink.schema();
-            let (metrics, enforcer, stop) = (self.metrics.clone(), self.enforcer, stop.clone());
-            tasks.spawn(async move {
-                let written = write_all(rows, &mut *writer, &schema, enforcer, &metrics, &stop).await;
-                (writer, written)
-            });
-        }
-        let mut committables: Vec<Committable> = Vec::new();
-        let mut writers = Vec::new();
-        let mut failure = None;
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok((writer, Ok(committable))) => {
-                    committables.extend(committable);
-                    writers.push(writer);
-                }
-                Ok((writer, Err(e))) => {
-                    writers.push(writer);
-                    // The others have nothing to wait for.
-                    stop.stop();
-                    failure.get_or_insert(e);
-                }
-                Err(e) => {
-                    failure.get_or_insert(e.into());
-                }
-            }
-        }
-        if failure.is_none() && stop.is_stopped() {
-            failure = Some(Error::cancelled());
-        }
-        if let Some(e) = failure {
-            for writer in &mut writers {
-                writer.abort().await;
-            }
-            committer.abort(committables).await;
-            return Err(named(e));
-        }
-        committer.commit(Epoch(1), committables).await.map_err(named)
-    }
-}
-
-async fn write_all(
-    mut rows: datafusion::execution::SendableRecordBatchStream,
-    writer: &mut dyn SinkWriter,
-    schema: &arrow::datatypes::SchemaRef,
-    enforcer: NotNullEnforcer,
-    metrics: &JobMetrics,
-    stop: &StopHandle,
-) -> Result<Option<Committable>> {
-    let mut written = 0;
-    loop {
-        let next = tokio::select! {
-            biased;
-            () = stop.stopped() => return Err(Error::cancelled()),
-            next = rows.next() => next,
-        };
-        let Some(rows) = next.transpose()? else { break };
-        let batch = enforce(ChangeBatch::insert_only(rows), schema, enforcer)?;
-        if batch.num_rows() == 0 {
-            continue;
-        }
-        metrics.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-        writer.write(batch).await?;
-        let now = writer.bytes_written();
-        metrics.bytes_out.fetch_add(now.saturating_sub(written), Ordering::Relaxed);
-        written = now;
-    }
-    writer.on_watermark(Timestamp::MAX);
-    let committable = writer.prepare(Epoch(1)).await?;
-    metrics.bytes_out.fetch_add(writer.bytes_written().saturating_sub(written), Ordering::Relaxed);
-    Ok(committable)
 }
 
 /// The end of a spawned job.

@@ -28,6 +28,7 @@ use crate::functions::{FunctionContext, SystemClock};
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
 use crate::plan::planner::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::state_ttl::StateTtls;
+use crate::plan::stream::explain;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
 use crate::session::config::{RuntimeMode, SessionConfig};
@@ -325,7 +326,7 @@ impl Session {
                 };
             }
         } else {
-            text += &execution.graph(&optimized)?.explain(details.contains(&ExplainDetail::ChangelogMode));
+            text += &explain(&execution.graph(&optimized)?, details.contains(&ExplainDetail::ChangelogMode));
         }
         table(&["result"], vec![vec![text]])
     }

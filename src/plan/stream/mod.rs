@@ -13,6 +13,7 @@
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
+mod explain;
 mod grouping_sets;
 mod join;
 mod normalize;
@@ -25,6 +26,9 @@ mod sort;
 mod source;
 mod top_n;
 mod unnest;
+mod update_before;
+
+pub use explain::explain;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -46,11 +50,11 @@ use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::shared_scan::SharedScan;
+use crate::plan::stream::update_before::drop_unneeded_update_before;
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
 };
-use crate::session::config::WhenNeeded;
 
 pub use relation::{ColumnRef, Relation};
 pub use sink::SinkTarget;
@@ -65,6 +69,17 @@ pub enum AggPhase {
     OnePhase,
     /// Two phases wherever states can be merged.
     TwoPhase,
+}
+
+/// Whether something is put into a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenNeeded {
+    /// Never.
+    None,
+    /// Where it is needed.
+    Auto,
+    /// Always.
+    Force,
 }
 
 /// What lowering needs of the session.
@@ -117,7 +132,7 @@ impl StreamPlanner {
 
     /// The graph built so far.
     pub fn finish(mut self) -> StreamGraph {
-        self.graph.drop_unneeded_update_before();
+        drop_unneeded_update_before(&mut self.graph);
         self.graph
     }
 

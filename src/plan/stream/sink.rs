@@ -24,10 +24,10 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, SinkChangelog, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::operators::constraint_enforcer::ConstraintEnforcerOperator;
+use crate::plan::stream::WhenNeeded;
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, UpdateBefore};
-use crate::session::config::WhenNeeded;
 use crate::sql::ast::ConflictStrategy;
 
 /// Where a query's rows go.

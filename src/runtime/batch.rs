@@ -1,0 +1,147 @@
+//! Runs batch jobs: the partitions of a DataFusion plan, to the user or into a sink. Beside [`crate::runtime::job`],
+//! which runs streams; both drive sinks by [`SinkDriver`].
+//!
+//! ```text
+//!  ExecutionPlan ─► partition 0 ─► NOT NULL ─► SinkDriver ─┐
+//!               └─► partition 1 ─► NOT NULL ─► SinkDriver ─┴─► all done: commit;  a failure, or stopped: abort
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::edges::not_null::{NotNullEnforcer, enforce};
+use crate::edges::{Committable, Sink, WriteMode};
+use crate::error::{Error, Result};
+use crate::runtime::job::{JobMetrics, StopHandle};
+use crate::runtime::sink::SinkDriver;
+use crate::stream::{ChangeBatch, Epoch, Timestamp};
+
+/// The only epoch of a batch job.
+const EPOCH: Epoch = Epoch(1);
+
+/// Sends the rows of a plan to `sender` until they end, nobody listens or the job is stopped.
+///
+/// # Errors
+/// Of the plan.
+pub async fn run_query(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    sender: mpsc::Sender<ChangeBatch>,
+    metrics: Arc<JobMetrics>,
+    stop: StopHandle,
+) -> Result<()> {
+    let mut rows = execute_stream(plan, context)?;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.stopped() => return Ok(()),
+            next = rows.next() => next,
+        };
+        let Some(rows) = next.transpose()? else { return Ok(()) };
+        metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+        if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Where the rows of a batch INSERT go.
+#[derive(Debug)]
+pub struct InsertTarget {
+    /// The table.
+    pub sink: Arc<dyn Sink>,
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// Name for messages.
+    pub table: String,
+    /// What a NULL in a NOT NULL column does.
+    pub enforcer: NotNullEnforcer,
+}
+
+/// Writes the rows of a plan, each partition by a writer of its own, and commits once.
+///
+/// # Errors
+/// Of the plan and the sink; Cancelled when stopped. Nothing is visible then.
+pub async fn run_insert(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    target: &InsertTarget,
+    metrics: &Arc<JobMetrics>,
+    stop: &StopHandle,
+) -> Result<()> {
+    let named = |e: Error| e.context(format!("INSERT INTO {}", target.table));
+    let partitions = plan.output_partitioning().partition_count();
+    let opened = target.sink.open(target.mode, partitions).await.map_err(named)?;
+    let mut committer = opened.committer;
+    let mut tasks = JoinSet::new();
+    for (partition, writer) in opened.writers.into_iter().enumerate() {
+        let rows = plan.execute(partition, context.clone())?;
+        let mut driver = SinkDriver::new(writer, metrics.clone());
+        let (schema, enforcer, stop) = (target.sink.schema(), target.enforcer, stop.clone());
+        tasks.spawn(async move {
+            let written = write_all(rows, &mut driver, &schema, enforcer, &stop).await;
+            (driver, written)
+        });
+    }
+    let mut committables: Vec<Committable> = Vec::new();
+    let mut drivers = Vec::new();
+    let mut failure = None;
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok((driver, Ok(committable))) => {
+                committables.extend(committable);
+                drivers.push(driver);
+            }
+            Ok((driver, Err(e))) => {
+                drivers.push(driver);
+                // The others have nothing to wait for.
+                stop.stop();
+                failure.get_or_insert(e);
+            }
+            Err(e) => {
+                failure.get_or_insert(e.into());
+            }
+        }
+    }
+    if failure.is_none() && stop.is_stopped() {
+        failure = Some(Error::cancelled());
+    }
+    if let Some(e) = failure {
+        for driver in &mut drivers {
+            driver.abort().await;
+        }
+        committer.abort(committables).await;
+        return Err(named(e));
+    }
+    committer.commit(EPOCH, committables).await.map_err(named)
+}
+
+async fn write_all(
+    mut rows: SendableRecordBatchStream,
+    driver: &mut SinkDriver,
+    schema: &SchemaRef,
+    enforcer: NotNullEnforcer,
+    stop: &StopHandle,
+) -> Result<Option<Committable>> {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.stopped() => return Err(Error::cancelled()),
+            next = rows.next() => next,
+        };
+        let Some(rows) = next.transpose()? else { break };
+        let batch = enforce(ChangeBatch::insert_only(rows), schema, enforcer)?;
+        if batch.num_rows() > 0 {
+            driver.write(batch).await?;
+        }
+    }
+    driver.on_watermark(Timestamp::MAX);
+    driver.prepare(EPOCH).await
+}
