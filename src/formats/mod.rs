@@ -18,7 +18,6 @@
 //! kinds ([`RowDecoder::take_kinds`], [`Decoded::kinds`]) and take them ([`RecordEncoder::encode_changes`]); all others
 //! know inserts only and don't pay for it.
 
-mod base64;
 mod bytes;
 pub mod cdc;
 mod column;

@@ -148,7 +148,7 @@ pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     }
     let near = names()
         .into_iter()
-        .map(|n| (distance(&n, &upper), n))
+        .map(|n| (strsim::levenshtein(&n, &upper), n))
         .min()
         .filter(|(d, _)| *d <= (upper.chars().count() / 3).max(1));
     match near {
@@ -177,20 +177,6 @@ const INSTEAD: &[(&str, &str)] = &[
     ("CUMULATE", "the window table function: FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), step, size))"),
     ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),
 ];
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
 
 mod missing {
     use std::any::Any;

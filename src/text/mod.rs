@@ -8,7 +8,10 @@
 //!
 //! A [`Column`] is downcast once a batch; writing a value allocates nothing.
 
+mod base64;
+mod integer;
 mod number;
+mod sink;
 mod time;
 
 use std::fmt::Write;
@@ -16,7 +19,7 @@ use std::fmt::Write;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
     Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    IntervalYearMonthArray, ListArray, MapArray, PrimitiveArray, StringArray,
+    IntervalYearMonthArray, ListArray, MapArray, StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -27,6 +30,9 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
 use crate::types::LogicalType;
+
+pub(crate) use base64::{read_base64, read_base64_leniently, write_base64};
+pub(crate) use integer::write_int;
 
 /// How values look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,10 +195,10 @@ impl Column {
                 (true, _) => "true",
                 (false, _) => "false",
             }),
-            Kind::Int8(a) => write_int(a, row, out),
-            Kind::Int16(a) => write_int(a, row, out),
-            Kind::Int32(a) => write_int(a, row, out),
-            Kind::Int64(a) => write_int(a, row, out),
+            Kind::Int8(a) => write_int(a.value(row), out),
+            Kind::Int16(a) => write_int(a.value(row), out),
+            Kind::Int32(a) => write_int(a.value(row), out),
+            Kind::Int64(a) => write_int(a.value(row), out),
             Kind::Float32(a) => {
                 let v = a.value(row);
                 self.quoted(json && !v.is_finite(), out, |out| number::write_f32(v, out));
@@ -335,7 +341,7 @@ impl Column {
                 out.push('[');
                 for (i, b) in bytes.iter().enumerate() {
                     self.separate(i > 0, out);
-                    let _ = write!(out, "{}", *b as i8);
+                    write_int(*b as i8, out);
                 }
                 out.push(']');
             }
@@ -346,14 +352,6 @@ impl Column {
 fn bounds(offsets: &[i32], row: usize) -> (usize, usize) {
     let at = |i: usize| offsets.get(i).copied().unwrap_or(0) as usize;
     (at(row), at(row + 1))
-}
-
-fn write_int<T>(array: &PrimitiveArray<T>, row: usize, out: &mut String)
-where
-    T: arrow::datatypes::ArrowPrimitiveType,
-    T::Native: std::fmt::Display,
-{
-    let _ = write!(out, "{}", array.value(row));
 }
 
 /// Appends a JSON string.
@@ -379,22 +377,6 @@ pub fn write_json_string(text: &str, out: &mut String) {
     }
     out.push_str(text.get(from..).unwrap_or_default());
     out.push('"');
-}
-
-fn write_base64(bytes: &[u8], out: &mut String) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let group = at(0) << 16 | at(1) << 8 | at(2);
-        for i in 0..4 {
-            if i <= chunk.len() {
-                let digit = (group >> (18 - 6 * i) & 63) as usize;
-                out.push(DIGITS.get(digit).copied().unwrap_or(b'=') as char);
-            } else {
-                out.push('=');
-            }
-        }
-    }
 }
 
 #[cfg(test)]

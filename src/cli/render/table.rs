@@ -12,6 +12,7 @@
 //! usually needs); a longer cell later moves its own line only. Cells beyond the largest width are cut.
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 struct TableColumn {
     name: String,
@@ -81,7 +82,7 @@ impl TableWriter {
             .map(|(i, column)| {
                 let cells = rows.iter().filter_map(|r| r.get(i)).chain(names.get(i));
                 let least = if self.streaming { column.usual.min(self.max) } else { 0 };
-                cells.map(|c| c.chars().count()).max().unwrap_or(0).max(least)
+                cells.map(|c| width(c)).max().unwrap_or(0).max(least)
             })
             .collect();
         rule(&widths, out);
@@ -112,9 +113,20 @@ fn tidy(cell: &mut String, max: usize) {
     if cell.contains(['\n', '\r', '\t']) {
         *cell = cell.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t");
     }
-    if cell.len() > max && cell.chars().count() > max {
-        *cell = cell.chars().take(max.saturating_sub(3)).chain("...".chars()).collect();
+    if cell.len() > max && width(cell) > max {
+        let mut room = max.saturating_sub(3);
+        let fits = |c: &char| {
+            let left = room.checked_sub(c.width().unwrap_or(1));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        *cell = cell.chars().take_while(fits).chain("...".chars()).collect();
     }
+}
+
+/// How many cells of a terminal a text takes: East Asian characters and emoji take two, combining marks none.
+fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.width() }
 }
 
 fn rule(widths: &[usize], out: &mut String) {
@@ -131,8 +143,8 @@ fn line<'a>(
     columns: &[TableColumn],
     out: &mut String,
 ) {
-    for ((cell, width), column) in cells.zip(widths).zip(columns) {
-        let pad = width.saturating_sub(cell.chars().count());
+    for ((cell, room), column) in cells.zip(widths).zip(columns) {
+        let pad = room.saturating_sub(width(cell));
         let (left, right) = if column.right { (pad, 0) } else { (0, pad) };
         out.push_str("| ");
         out.extend(std::iter::repeat_n(' ', left));

@@ -96,6 +96,16 @@ fn long_cells_are_cut_and_lines_kept_whole() {
 }
 
 #[test]
+fn wide_characters_take_two_cells() {
+    let cells = vec!["日本", "ab", "👍", "日本語日本語"];
+    let rows = RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(cells)) as ArrayRef)]).unwrap();
+    let options = RenderOptions { max_width: 10, ..options(Format::Table, false) };
+    let printed = print(&[ChangeBatch::insert_only(rows)], options);
+    let lines: Vec<&str> = printed.lines().skip(3).collect();
+    assert_eq!(lines, ["| 日本      |", "| ab        |", "| 👍        |", "| 日本語... |", "+-----------+"]);
+}
+
+#[test]
 fn a_reader_that_leaves_is_told_from_other_failures() {
     struct Fails(io::ErrorKind);
     impl Write for Fails {

@@ -8,11 +8,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use super::CsvOptions;
 use super::split::{cell, frame, is_comment};
 use crate::error::{Error, Result};
-use crate::formats::base64;
 use crate::formats::column::{Batch, Column, ColumnValues};
 use crate::formats::datetime::{TimestampFormat, parse_date_lenient, parse_time, parse_timestamp};
 use crate::formats::number::{ParsedDecimal, parse_decimal, parse_f32, parse_f64};
 use crate::formats::record::{Frame, RowDecoder};
+use crate::text::read_base64;
 use crate::types::LogicalType;
 
 /// A field that is not of its column's type.
@@ -186,7 +186,7 @@ fn convert(column: &mut Column, text: &str, options: &CsvOptions, skipped: &mut 
             v.push(parsed.ok_or(Mismatch)?);
         }
         ColumnValues::Binary(v) => {
-            base64::decode(text.trim().as_bytes(), v.buffer()).ok_or(Mismatch)?;
+            read_base64(text.trim().as_bytes(), v.buffer()).ok_or(Mismatch)?;
             v.close();
         }
         ColumnValues::List(v) => {

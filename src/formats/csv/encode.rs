@@ -10,10 +10,11 @@ use arrow::datatypes::{
 
 use super::CsvOptions;
 use crate::error::{Error, Result};
+use crate::formats::RecordEncoder;
 use crate::formats::datetime::{TimestampFormat, write_date, write_time, write_timestamp};
-use crate::formats::json::{range, timestamp_value, write_int};
+use crate::formats::json::{range, timestamp_value};
 use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32, write_f64};
-use crate::formats::{RecordEncoder, base64};
+use crate::text::{write_base64, write_int};
 
 /// Longest text that is looked at for whether it needs quotes; Jackson quotes longer ones anyhow.
 const MAX_QUOTE_CHECK: usize = 24;
@@ -106,10 +107,10 @@ fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, options: &CsvOptions)
         DataType::Boolean => {
             out.extend_from_slice(if array.as_boolean().value(row) { b"true" } else { b"false" });
         }
-        DataType::Int8 => write_int(out, array.as_primitive::<Int8Type>().value(row).into()),
-        DataType::Int16 => write_int(out, array.as_primitive::<Int16Type>().value(row).into()),
-        DataType::Int32 => write_int(out, array.as_primitive::<Int32Type>().value(row).into()),
-        DataType::Int64 => write_int(out, array.as_primitive::<Int64Type>().value(row)),
+        DataType::Int8 => write_int(array.as_primitive::<Int8Type>().value(row), out),
+        DataType::Int16 => write_int(array.as_primitive::<Int16Type>().value(row), out),
+        DataType::Int32 => write_int(array.as_primitive::<Int32Type>().value(row), out),
+        DataType::Int64 => write_int(array.as_primitive::<Int64Type>().value(row), out),
         DataType::Float32 => write_f32(out, array.as_primitive::<Float32Type>().value(row)),
         DataType::Float64 => write_f64(out, array.as_primitive::<Float64Type>().value(row)),
         DataType::Decimal128(_, scale) => {
@@ -143,7 +144,7 @@ fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, options: &CsvOptions)
             return Ok(true);
         }
         DataType::Binary => {
-            base64::encode(array.as_binary::<i32>().value(row), out);
+            write_base64(array.as_binary::<i32>().value(row), out);
             return Ok(true);
         }
         DataType::List(_) => {

@@ -9,11 +9,11 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use super::JsonOptions;
 use super::scan::{Scanner, Syntax, compact, unescape};
 use crate::error::{Error, Result};
-use crate::formats::base64;
 use crate::formats::column::{Batch, Column, ColumnValues, ListValues};
 use crate::formats::datetime::{parse_date, parse_time, parse_timestamp};
 use crate::formats::number::{ParsedDecimal, parse_decimal, parse_f32, parse_f64};
 use crate::formats::record::RowDecoder;
+use crate::text::read_base64;
 use crate::types::LogicalType;
 
 /// Names of a row's fields and where to find them.
@@ -455,7 +455,7 @@ impl Context {
             }
             ColumnValues::Binary(v) => {
                 let t = quoted(s)?.ok_or(Fail::Mismatch)?;
-                base64::decode(t.as_bytes(), v.buffer()).ok_or(Fail::Mismatch)?;
+                read_base64(t.as_bytes(), v.buffer()).ok_or(Fail::Mismatch)?;
                 v.close();
             }
             ColumnValues::List(v) => self.list(s, shape, v)?,

@@ -9,9 +9,10 @@ use arrow::datatypes::{
 
 use super::JsonOptions;
 use crate::error::{Error, Result};
+use crate::formats::RecordEncoder;
 use crate::formats::datetime::{write_date, write_time, write_timestamp};
 use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32, write_f64};
-use crate::formats::{RecordEncoder, base64};
+use crate::text::{write_base64, write_int};
 
 /// Encoder of JSON records.
 pub(crate) struct JsonEncoder {
@@ -91,10 +92,10 @@ impl JsonEncoder {
             DataType::Boolean => {
                 out.extend_from_slice(if array.as_boolean().value(row) { b"true" } else { b"false" });
             }
-            DataType::Int8 => write_int(out, array.as_primitive::<Int8Type>().value(row).into()),
-            DataType::Int16 => write_int(out, array.as_primitive::<Int16Type>().value(row).into()),
-            DataType::Int32 => write_int(out, array.as_primitive::<Int32Type>().value(row).into()),
-            DataType::Int64 => write_int(out, array.as_primitive::<Int64Type>().value(row)),
+            DataType::Int8 => write_int(array.as_primitive::<Int8Type>().value(row), out),
+            DataType::Int16 => write_int(array.as_primitive::<Int16Type>().value(row), out),
+            DataType::Int32 => write_int(array.as_primitive::<Int32Type>().value(row), out),
+            DataType::Int64 => write_int(array.as_primitive::<Int64Type>().value(row), out),
             DataType::Float32 => {
                 let v = array.as_primitive::<Float32Type>().value(row);
                 quoted_unless(out, v.is_finite(), |out| write_f32(out, v));
@@ -133,7 +134,7 @@ impl JsonEncoder {
             DataType::Utf8 => write_string(out, array.as_string::<i32>().value(row)),
             DataType::Binary => {
                 let v = array.as_binary::<i32>().value(row);
-                quoted_unless(out, false, |out| base64::encode(v, out));
+                quoted_unless(out, false, |out| write_base64(v, out));
             }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
@@ -191,27 +192,6 @@ pub(crate) fn timestamp_value(array: &dyn Array, unit: TimeUnit, row: usize) -> 
         TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
         TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().value(row),
     }
-}
-
-/// Appends an integer.
-pub(crate) fn write_int(out: &mut Vec<u8>, v: i64) {
-    let mut digits = [0u8; 20];
-    let mut i = digits.len();
-    let mut rest = v.unsigned_abs();
-    loop {
-        i -= 1;
-        if let Some(d) = digits.get_mut(i) {
-            *d = b'0' + (rest % 10) as u8;
-        }
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if v < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(digits.get(i..).unwrap_or_default());
 }
 
 fn quoted_unless(out: &mut Vec<u8>, bare: bool, write: impl FnOnce(&mut Vec<u8>)) {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 
-pub(crate) use encode::{range, timestamp_value, write_int};
+pub(crate) use encode::{range, timestamp_value};
 
 use super::datetime::TimestampFormat;
 use super::{RecordEncoder, RecordFormat, RowDecoder};

@@ -15,6 +15,7 @@ use chrono_tz::Tz;
 use crate::error::{Error, Result};
 use crate::functions::context::instant_to_wall;
 use crate::functions::temporal::calendar;
+use crate::text::write_int;
 
 /// Writes one value of an array; the row is not null.
 type Print = Box<dyn Fn(usize, &mut String)>;
@@ -42,9 +43,7 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
     macro_rules! plain {
         ($t:ty) => {{
             let a = a.as_primitive::<$t>().clone();
-            Box::new(move |i, out| {
-                let _ = write!(out, "{}", a.value(i));
-            })
+            Box::new(move |i, out| write_int(a.value(i), out))
         }};
     }
     macro_rules! timestamp {

@@ -18,8 +18,8 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{Error, Result};
 use crate::functions::cast::text::printer;
-use crate::functions::strings::codec::base64;
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_strings};
+use crate::text::write_base64;
 use path::Path;
 use value::Json;
 pub(crate) use value::write_string;
@@ -140,7 +140,7 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
             let a = a.as_binary::<i32>().clone();
             Box::new(move |i, out| {
                 out.push('"');
-                base64(a.value(i), out);
+                write_base64(a.value(i), out);
                 out.push('"');
             })
         }

@@ -10,18 +10,19 @@ use crate::error::{Error, Result};
 use crate::functions::udf::{
     Builtin, Call, Nulls, Ret, build_bools, build_bytes, build_prims, build_strings,
 };
+use crate::text::{read_base64_leniently, write_base64};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let text = || Ret::Type(DataType::Utf8);
     vec![
         Builtin::new("to_base64", "s|x", text(), |c| {
             either(c, |b, out| {
-                base64(b, out);
+                write_base64(b, out);
                 true
             })
         }),
         Builtin::new("from_base64", "s|x", text(), |c| {
-            either(c, |b, out| match from_base64(b) {
+            either(c, |b, out| match read_base64_leniently(b) {
                 Some(bytes) => {
                     out.push_str(&String::from_utf8_lossy(&bytes));
                     true
@@ -62,15 +63,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         }),
         Builtin::new("url_encode", "s", text(), |c| {
             either(c, |b, out| {
-                for b in b {
-                    match b {
-                        b' ' => out.push('+'),
-                        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'*' | b'_' => {
-                            out.push(char::from(*b));
-                        }
-                        _ => out.push_str(&format!("%{b:02X}")),
-                    }
-                }
+                out.extend(form_urlencoded::byte_serialize(b));
                 true
             })
         }),
@@ -160,42 +153,6 @@ pub(super) fn either(c: &Call<'_>, f: impl Fn(&[u8], &mut String) -> bool) -> Re
     build_strings(c.rows, |i, out| Ok(b.get(i).is_some_and(|b| f(b, out))))
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Standard Base64 with padding.
-pub(crate) fn base64(bytes: &[u8], out: &mut String) {
-    for chunk in bytes.chunks(3) {
-        let mut n = 0u32;
-        for k in 0..3 {
-            n = n << 8 | u32::from(chunk.get(k).copied().unwrap_or(0));
-        }
-        for k in 0..4 {
-            if k <= chunk.len() {
-                let index = (n >> (18 - 6 * k)) as usize & 63;
-                out.push(ALPHABET.get(index).map_or('A', |b| char::from(*b)));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-}
-
-fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut n, mut bits) = (0u32, 0);
-    let body = text.iter().rposition(|b| *b != b'=').map_or(&[][..], |i| text.get(..=i).unwrap_or(&[]));
-    for b in body {
-        let v = ALPHABET.iter().position(|a| a == b)? as u32;
-        n = n << 6 | v;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((n >> bits) as u8);
-        }
-    }
-    Some(out)
-}
-
 fn unknown_charset(set: &str) -> Error {
     Error::data(format!("unknown character set '{set}'"))
         .hint("one of US-ASCII, ISO-8859-1, UTF-8, UTF-16, UTF-16BE, UTF-16LE")
@@ -244,6 +201,7 @@ fn decode(b: &[u8], set: &str) -> Result<String> {
     })
 }
 
+/// As Java does it, NULL for a broken `%` sequence: `form_urlencoded` would leave it as it stands.
 fn url_decode(b: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(b.len());
     let mut rest = b;

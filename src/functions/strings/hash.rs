@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use sha1::{Digest, Sha1};
 
 use crate::error::{Error, Result};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_strings};
@@ -15,7 +16,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let mut out = vec![
         Builtin::new("sha1", "s|x", text(), |c| {
             super::codec::either(c, |b, out| {
-                sha1(b).iter().for_each(|b| push_hex(*b, out));
+                Sha1::digest(b).iter().for_each(|b| push_hex(*b, out));
                 true
             })
         })
@@ -88,43 +89,4 @@ fn sha2(c: &Call<'_>) -> Result<ArrayRef> {
             Err(Error::validation(format!("SHA2: unknown number of bits {n}")).hint("224, 256, 384 or 512"))
         }
     }
-}
-
-/// FIPS 180-4. DataFusion has no SHA-1 to borrow.
-fn sha1(message: &[u8]) -> [u8; 20] {
-    let mut h: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
-    let mut padded = message.to_vec();
-    padded.push(0x80);
-    while padded.len() % 64 != 56 {
-        padded.push(0);
-    }
-    padded.extend((message.len() as u64 * 8).to_be_bytes());
-    for block in padded.chunks_exact(64) {
-        let mut w = [0u32; 80];
-        for (slot, word) in w.iter_mut().zip(block.chunks_exact(4)) {
-            *slot = word.iter().fold(0, |n, b| n << 8 | u32::from(*b));
-        }
-        for t in 16..80 {
-            w[t] = (w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16]).rotate_left(1);
-        }
-        let [mut a, mut b, mut c, mut d, mut e] = h;
-        for (t, word) in w.iter().enumerate() {
-            let (f, k) = match t {
-                0..=19 => ((b & c) | (!b & d), 0x5A82_7999),
-                20..=39 => (b ^ c ^ d, 0x6ED9_EBA1),
-                40..=59 => ((b & c) | (b & d) | (c & d), 0x8F1B_BCDC),
-                _ => (b ^ c ^ d, 0xCA62_C1D6u32),
-            };
-            let next = a.rotate_left(5).wrapping_add(f).wrapping_add(e).wrapping_add(k).wrapping_add(*word);
-            (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
-        }
-        for (slot, v) in h.iter_mut().zip([a, b, c, d, e]) {
-            *slot = slot.wrapping_add(v);
-        }
-    }
-    let mut out = [0; 20];
-    for (slot, b) in out.iter_mut().zip(h.iter().flat_map(|v| v.to_be_bytes())) {
-        *slot = b;
-    }
-    out
 }
