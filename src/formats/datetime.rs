@@ -8,6 +8,8 @@ use std::fmt::Write;
 
 use arrow::datatypes::TimeUnit;
 
+use crate::text::calendar::{civil, days, month_length};
+
 /// Milliseconds of a day.
 const DAY_MILLIS: i64 = 86_400_000;
 /// Nanoseconds of a day.
@@ -31,38 +33,6 @@ impl TimestampFormat {
     }
 }
 
-/// Days since 1970-01-01 of a proleptic Gregorian date (Howard Hinnant's algorithm).
-pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let yoe = y.rem_euclid(400);
-    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    era * 146_097 + doe - 719_468
-}
-
-/// Year, month and day of days since 1970-01-01.
-pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
 fn digits(b: &[u8]) -> Option<i64> {
     let mut n = 0i64;
     for c in b {
@@ -76,7 +46,7 @@ fn digits(b: &[u8]) -> Option<i64> {
 }
 
 /// Splits a date off the front: `yyyy-MM-dd`, or `+yyyyy-MM-dd` with up to six digits. Day 1 to 31.
-fn date_parts(b: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
+fn date_parts(b: &[u8]) -> Option<(i64, u32, u32, &[u8])> {
     let (negative, signed, rest) = match b.first()? {
         b'+' => (false, true, b.get(1..)?),
         b'-' => (true, true, b.get(1..)?),
@@ -91,8 +61,8 @@ fn date_parts(b: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
     if *b.get(3)? != b'-' {
         return None;
     }
-    let month = digits(b.get(1..3)?)?;
-    let day = digits(b.get(4..6)?)?;
+    let month = digits(b.get(1..3)?)? as u32;
+    let day = digits(b.get(4..6)?)? as u32;
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
@@ -133,7 +103,7 @@ fn time_parts(b: &[u8], seconds_optional: bool) -> Option<(i64, &[u8])> {
 /// `yyyy-MM-dd`; the day has to exist.
 pub(crate) fn parse_date(text: &str) -> Option<i32> {
     match date_parts(text.as_bytes())? {
-        (y, m, d, []) if d <= days_in_month(y, m) => i32::try_from(days_from_civil(y, m, d)).ok(),
+        (y, m, d, []) if d <= month_length(y, m) => i32::try_from(days(y, m, d)).ok(),
         _ => None,
     }
 }
@@ -145,11 +115,11 @@ pub(crate) fn parse_date_lenient(text: &str) -> Option<i32> {
     if parts.next().is_some() || y.len() != 4 || !(1..=2).contains(&m.len()) || !(1..=2).contains(&d.len()) {
         return None;
     }
-    let (y, m, d) = (digits(y.as_bytes())?, digits(m.as_bytes())?, digits(d.as_bytes())?);
+    let (y, m, d) = (digits(y.as_bytes())?, digits(m.as_bytes())? as u32, digits(d.as_bytes())? as u32);
     if !(1..=12).contains(&m) || !(1..=31).contains(&d) {
         return None;
     }
-    i32::try_from(days_from_civil(y, m, d)).ok()
+    i32::try_from(days(y, m, d)).ok()
 }
 
 /// Milliseconds of the day. With `midnight_24` the text `24:00:00` means 0, without it is refused; with
@@ -179,8 +149,8 @@ pub(crate) fn parse_timestamp(
     if !(if zoned { matches!(rest, b"Z") } else { rest.is_empty() }) {
         return None;
     }
-    let days = days_from_civil(y, m, d.min(days_in_month(y, m)));
-    to_unit(days, nanos, unit)
+    let day = days(y, m, d.min(month_length(y, m)));
+    to_unit(day, nanos, unit)
 }
 
 fn to_unit(days: i64, nanos: i64, unit: TimeUnit) -> Option<i64> {
@@ -200,7 +170,7 @@ pub(crate) fn units_per_second(unit: TimeUnit) -> i64 {
 
 /// Appends `yyyy-MM-dd`.
 pub(crate) fn write_date(out: &mut Vec<u8>, days: i64) {
-    let (y, m, d) = civil_from_days(days);
+    let (y, m, d) = civil(days);
     if (0..=9999).contains(&y) {
         pad(out, y, 4);
     } else {
@@ -209,9 +179,9 @@ pub(crate) fn write_date(out: &mut Vec<u8>, days: i64) {
         out.extend_from_slice(text.as_bytes());
     }
     out.push(b'-');
-    pad(out, m, 2);
+    pad(out, m.into(), 2);
     out.push(b'-');
-    pad(out, d, 2);
+    pad(out, d.into(), 2);
 }
 
 /// Appends `HH:mm:ss`, then the fraction without trailing zeros.
@@ -272,16 +242,6 @@ fn pad(out: &mut Vec<u8>, value: i64, width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn civil_days_round_trip() {
-        for days in (-800_000..3_000_000).step_by(61) {
-            let (y, m, d) = civil_from_days(days);
-            assert_eq!(days_from_civil(y, m, d), days);
-        }
-        assert_eq!(days_from_civil(1970, 1, 1), 0);
-        assert_eq!(days_from_civil(2000, 3, 1), 11_017);
-    }
 
     #[test]
     fn timestamps() {

@@ -9,8 +9,11 @@
 //! A [`Column`] is downcast once a batch; writing a value allocates nothing.
 
 mod base64;
+pub(crate) mod calendar;
+mod decimal;
+mod double;
 mod integer;
-mod number;
+mod json_string;
 mod sink;
 mod time;
 
@@ -32,7 +35,10 @@ use crate::error::{Error, Result};
 use crate::types::LogicalType;
 
 pub(crate) use base64::{read_base64, read_base64_leniently, write_base64};
+pub(crate) use decimal::{DecimalStyle, write_big_decimal, write_decimal};
+pub(crate) use double::{write_f32, write_f64};
 pub(crate) use integer::write_int;
+pub(crate) use json_string::{Escapes, write_json_string};
 
 /// How values look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +192,7 @@ impl Column {
         let json = self.style == Style::Json;
         match &self.kind {
             Kind::Null => {}
-            Kind::Text(a) if json => write_json_string(a.value(row), out),
+            Kind::Text(a) if json => write_json_string(a.value(row), Escapes::JSON, out),
             Kind::Text(a) => out.push_str(a.value(row)),
             Kind::Bytes(a) => self.write_bytes(a.value(row), out),
             Kind::Boolean(a) => out.push_str(match (a.value(row), self.style) {
@@ -201,17 +207,17 @@ impl Column {
             Kind::Int64(a) => write_int(a.value(row), out),
             Kind::Float32(a) => {
                 let v = a.value(row);
-                self.quoted(json && !v.is_finite(), out, |out| number::write_f32(v, out));
+                self.quoted(json && !v.is_finite(), out, |out| write_f32(v, out));
             }
             Kind::Float64(a) => {
                 let v = a.value(row);
-                self.quoted(json && !v.is_finite(), out, |out| number::write_f64(v, out));
+                self.quoted(json && !v.is_finite(), out, |out| write_f64(v, out));
             }
             Kind::Decimal(a, scale) => {
                 let v = a.value(row);
                 match self.style {
-                    Style::Java => number::write_big_decimal(v, *scale, out),
-                    _ => self.quoted(json, out, |out| number::write_decimal(v, *scale, out)),
+                    Style::Java => write_decimal(v, *scale, DecimalStyle::Java, out),
+                    _ => self.quoted(json, out, |out| write_decimal(v, *scale, DecimalStyle::Full, out)),
                 }
             }
             _ => return self.write_other(row, out),
@@ -275,7 +281,7 @@ impl Column {
                 for (i, (name, column)) in fields.iter().enumerate() {
                     self.separate(i > 0, out);
                     if json {
-                        write_json_string(name, out);
+                        write_json_string(name, Escapes::JSON, out);
                         out.push(':');
                     }
                     column.write(row, out)?;
@@ -302,7 +308,7 @@ impl Column {
         self.write(row, out)?;
         if !out.get(start..).is_some_and(|key| key.starts_with('"')) {
             let key = out.split_off(start);
-            write_json_string(&key, out);
+            write_json_string(&key, Escapes::JSON, out);
         }
         Ok(())
     }
@@ -352,31 +358,6 @@ impl Column {
 fn bounds(offsets: &[i32], row: usize) -> (usize, usize) {
     let at = |i: usize| offsets.get(i).copied().unwrap_or(0) as usize;
     (at(row), at(row + 1))
-}
-
-/// Appends a JSON string.
-pub fn write_json_string(text: &str, out: &mut String) {
-    out.push('"');
-    let mut from = 0;
-    for (i, b) in text.bytes().enumerate() {
-        if b >= 0x20 && b != b'"' && b != b'\\' {
-            continue;
-        }
-        out.push_str(text.get(from..i).unwrap_or_default());
-        from = i + 1;
-        match b {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            _ => {
-                let _ = write!(out, "\\u{b:04x}");
-            }
-        }
-    }
-    out.push_str(text.get(from..).unwrap_or_default());
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
 use crate::stream::ChangeBatch;
-use crate::text::{Column, Style, write_json_string};
+use crate::text::{Column, Escapes, Style, write_json_string};
 
 pub use super::args::Format;
 use table::TableWriter;
@@ -65,7 +65,7 @@ impl<W: Write> RowWriter<W> {
             Format::Json => {
                 let quoted = |name| {
                     let mut out = String::new();
-                    write_json_string(name, &mut out);
+                    write_json_string(name, Escapes::JSON, &mut out);
                     out.push(':');
                     out
                 };

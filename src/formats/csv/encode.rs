@@ -13,8 +13,7 @@ use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
 use crate::formats::datetime::{TimestampFormat, write_date, write_time, write_timestamp};
 use crate::formats::json::{range, timestamp_value};
-use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32, write_f64};
-use crate::text::{write_base64, write_int};
+use crate::text::{DecimalStyle, write_base64, write_decimal, write_f32, write_f64, write_int};
 
 /// Longest text that is looked at for whether it needs quotes; Jackson quotes longer ones anyhow.
 const MAX_QUOTE_CHECK: usize = 24;
@@ -111,20 +110,13 @@ fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, options: &CsvOptions)
         DataType::Int16 => write_int(array.as_primitive::<Int16Type>().value(row), out),
         DataType::Int32 => write_int(array.as_primitive::<Int32Type>().value(row), out),
         DataType::Int64 => write_int(array.as_primitive::<Int64Type>().value(row), out),
-        DataType::Float32 => write_f32(out, array.as_primitive::<Float32Type>().value(row)),
-        DataType::Float64 => write_f64(out, array.as_primitive::<Float64Type>().value(row)),
+        DataType::Float32 => write_f32(array.as_primitive::<Float32Type>().value(row), out),
+        DataType::Float64 => write_f64(array.as_primitive::<Float64Type>().value(row), out),
         DataType::Decimal128(_, scale) => {
-            let mut v = array.as_primitive::<Decimal128Type>().value(row);
-            let mut scale = u8::try_from(*scale).unwrap_or(0);
-            if options.scientific_decimals {
-                write_decimal_scientific(out, v, scale);
-            } else {
-                while scale > 0 && v % 10 == 0 {
-                    v /= 10;
-                    scale -= 1;
-                }
-                write_decimal(out, v, scale);
-            }
+            let v = array.as_primitive::<Decimal128Type>().value(row);
+            let style =
+                if options.scientific_decimals { DecimalStyle::JavaTrimmed } else { DecimalStyle::Trimmed };
+            write_decimal(v, (*scale).max(0), style, out);
         }
         DataType::Date32 => {
             write_date(out, array.as_primitive::<Date32Type>().value(row).into());

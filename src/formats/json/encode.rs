@@ -11,8 +11,9 @@ use super::JsonOptions;
 use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
 use crate::formats::datetime::{write_date, write_time, write_timestamp};
-use crate::formats::number::{write_decimal, write_decimal_scientific, write_f32, write_f64};
-use crate::text::{write_base64, write_int};
+use crate::text::{
+    DecimalStyle, Escapes, write_base64, write_decimal, write_f32, write_f64, write_int, write_json_string,
+};
 
 /// Encoder of JSON records.
 pub(crate) struct JsonEncoder {
@@ -31,7 +32,7 @@ impl JsonEncoder {
 
 fn quoted_name(name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + 3);
-    write_string(&mut out, name);
+    write_json_string(name, Escapes::JACKSON, &mut out);
     out.push(b':');
     out
 }
@@ -98,24 +99,20 @@ impl JsonEncoder {
             DataType::Int64 => write_int(array.as_primitive::<Int64Type>().value(row), out),
             DataType::Float32 => {
                 let v = array.as_primitive::<Float32Type>().value(row);
-                quoted_unless(out, v.is_finite(), |out| write_f32(out, v));
+                quoted_unless(out, v.is_finite(), |out| write_f32(v, out));
             }
             DataType::Float64 => {
                 let v = array.as_primitive::<Float64Type>().value(row);
-                quoted_unless(out, v.is_finite(), |out| write_f64(out, v));
+                quoted_unless(out, v.is_finite(), |out| write_f64(v, out));
             }
             DataType::Decimal128(_, scale) => {
-                let (mut v, mut scale) =
-                    (array.as_primitive::<Decimal128Type>().value(row), u8::try_from(*scale).unwrap_or(0));
-                if self.options.decimal_as_plain_number {
-                    while scale > 0 && v % 10 == 0 {
-                        v /= 10;
-                        scale -= 1;
-                    }
-                    write_decimal(out, v, scale);
+                let v = array.as_primitive::<Decimal128Type>().value(row);
+                let style = if self.options.decimal_as_plain_number {
+                    DecimalStyle::Trimmed
                 } else {
-                    write_decimal_scientific(out, v, scale);
-                }
+                    DecimalStyle::JavaTrimmed
+                };
+                write_decimal(v, (*scale).max(0), style, out);
             }
             DataType::Date32 => {
                 let v = array.as_primitive::<Date32Type>().value(row);
@@ -131,7 +128,7 @@ impl JsonEncoder {
                     write_timestamp(out, v, *unit, self.options.timestamp_format, zone.is_some());
                 });
             }
-            DataType::Utf8 => write_string(out, array.as_string::<i32>().value(row)),
+            DataType::Utf8 => write_json_string(array.as_string::<i32>().value(row), Escapes::JACKSON, out),
             DataType::Binary => {
                 let v = array.as_binary::<i32>().value(row);
                 quoted_unless(out, false, |out| write_base64(v, out));
@@ -159,7 +156,7 @@ impl JsonEncoder {
                     if i > start {
                         out.push(b',');
                     }
-                    write_string(out, keys.value(i));
+                    write_json_string(keys.value(i), Escapes::JACKSON, out);
                     out.push(b':');
                     self.value_or_null(out, &**map.values(), i)?;
                 }
@@ -200,31 +197,5 @@ fn quoted_unless(out: &mut Vec<u8>, bare: bool, write: impl FnOnce(&mut Vec<u8>)
     }
     out.push(b'"');
     write(out);
-    out.push(b'"');
-}
-
-/// Appends a string in quotes; escapes what JSON demands and nothing more.
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (i, b) in bytes.iter().enumerate() {
-        if *b >= 0x20 && *b != b'"' && *b != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(start..i).unwrap_or_default());
-        start = i + 1;
-        match b {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            8 => out.extend_from_slice(b"\\b"),
-            12 => out.extend_from_slice(b"\\f"),
-            _ => out.extend_from_slice(format!("\\u{b:04X}").as_bytes()),
-        }
-    }
-    out.extend_from_slice(bytes.get(start..).unwrap_or_default());
     out.push(b'"');
 }

@@ -1,7 +1,7 @@
 //! `JSON_ARRAYAGG` and `JSON_OBJECTAGG` of texts that are JSON already. Keys of objects are in order.
 
 use crate::error::{Error, Result};
-use crate::functions::json::write_string;
+use crate::text::{Escapes, write_json_string};
 
 /// Writes an array; a missing text is `null`.
 pub(crate) fn write_array<'a>(items: impl Iterator<Item = Option<&'a str>>, out: &mut String) {
@@ -33,7 +33,7 @@ pub(crate) fn object(mut fields: Vec<(&str, Option<&str>)>) -> Result<String> {
         if i > 0 {
             out.push(',');
         }
-        write_string(key, &mut out);
+        write_json_string(key, Escapes::JACKSON, &mut out);
         out.push(':');
         out.push_str(value.unwrap_or("null"));
     }

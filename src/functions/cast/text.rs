@@ -15,7 +15,7 @@ use chrono_tz::Tz;
 use crate::error::{Error, Result};
 use crate::functions::context::instant_to_wall;
 use crate::functions::temporal::calendar;
-use crate::text::write_int;
+use crate::text::{DecimalStyle, write_decimal, write_f32, write_f64, write_int};
 
 /// Writes one value of an array; the row is not null.
 type Print = Box<dyn Fn(usize, &mut String)>;
@@ -71,15 +71,15 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         D::Int64 => plain!(Int64Type),
         D::Float32 => {
             let a = a.as_primitive::<Float32Type>().clone();
-            Box::new(move |i, out| write_float(out, &format!("{:e}", a.value(i))))
+            Box::new(move |i, out| write_f32(a.value(i), out))
         }
         D::Float64 => {
             let a = a.as_primitive::<Float64Type>().clone();
-            Box::new(move |i, out| write_float(out, &format!("{:e}", a.value(i))))
+            Box::new(move |i, out| write_f64(a.value(i), out))
         }
         D::Decimal128(_, s) => {
-            let (a, s) = (a.as_primitive::<Decimal128Type>().clone(), *s as usize);
-            Box::new(move |i, out| write_decimal(out, a.value(i), s))
+            let (a, s) = (a.as_primitive::<Decimal128Type>().clone(), *s);
+            Box::new(move |i, out| write_decimal(a.value(i), s, DecimalStyle::Full, out))
         }
         D::Utf8 => {
             let a = a.as_string::<i32>().clone();
@@ -183,68 +183,6 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
 
 fn write_or_null(a: &ArrayRef, i: usize, print: &Print, out: &mut String) {
     if a.is_null(i) { out.push_str("NULL") } else { print(i, out) }
-}
-
-/// Java's `Double.toString` from the shortest digits in Rust's `{:e}` form.
-pub(crate) fn write_float(out: &mut String, scientific: &str) {
-    let Some((mantissa, exponent)) = scientific.split_once('e') else {
-        out.push_str(match scientific {
-            "inf" => "Infinity",
-            "-inf" => "-Infinity",
-            other => other,
-        });
-        return;
-    };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
-    out.push_str(sign);
-    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
-    if digits == "0" {
-        out.push_str("0.0");
-    } else if (-3..7).contains(&exponent) {
-        if exponent < 0 {
-            out.push_str("0.");
-            out.extend(std::iter::repeat_n('0', (-exponent - 1) as usize));
-            out.push_str(&digits);
-        } else {
-            let whole = exponent as usize + 1;
-            for (i, c) in
-                digits.chars().chain(std::iter::repeat('0')).take(digits.len().max(whole)).enumerate()
-            {
-                if i == whole {
-                    out.push('.');
-                }
-                out.push(c);
-            }
-            if digits.len() <= whole {
-                out.push_str(".0");
-            }
-        }
-    } else {
-        let (first, rest) = digits.split_at(1);
-        let rest = if rest.is_empty() { "0" } else { rest };
-        let _ = write!(out, "{first}.{rest}E{exponent}");
-    }
-}
-
-/// All fraction digits of the scale.
-pub(crate) fn write_decimal(out: &mut String, v: i128, scale: usize) {
-    if v < 0 {
-        out.push('-');
-    }
-    let digits = v.unsigned_abs().to_string();
-    if scale == 0 {
-        out.push_str(&digits);
-        return;
-    }
-    if digits.len() <= scale {
-        out.push_str("0.");
-        out.extend(std::iter::repeat_n('0', scale - digits.len()));
-        out.push_str(&digits);
-    } else {
-        let (whole, fraction) = digits.split_at(digits.len() - scale);
-        let _ = write!(out, "{whole}.{fraction}");
-    }
 }
 
 fn write_months(out: &mut String, months: i32) {

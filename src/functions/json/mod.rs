@@ -19,10 +19,9 @@ use datafusion::logical_expr::ScalarUDF;
 use crate::error::{Error, Result};
 use crate::functions::cast::text::printer;
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_strings};
-use crate::text::write_base64;
+use crate::text::{Escapes, write_base64, write_json_string};
 use path::Path;
 use value::Json;
-pub(crate) use value::write_string;
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -34,7 +33,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
                 let [one] = found.as_slice() else { return false };
                 match one {
                     Json::Text(s) => out.push_str(s),
-                    Json::Number(n) => out.push_str(&value::number_text(n)),
+                    Json::Number(n) => value::write_number(n, out),
                     Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
                     _ => return false,
                 }
@@ -134,7 +133,7 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
         }
         D::Utf8 => {
             let a = a.as_string::<i32>().clone();
-            Box::new(move |i, out| write_string(a.value(i), out))
+            Box::new(move |i, out| write_json_string(a.value(i), Escapes::JACKSON, out))
         }
         D::Binary => {
             let a = a.as_binary::<i32>().clone();
@@ -199,7 +198,7 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
                     if n > 0 {
                         out.push(',');
                     }
-                    write_string(name, out);
+                    write_json_string(name, Escapes::JACKSON, out);
                     out.push(':');
                     or_null(column, i, item, out);
                 }

@@ -1,6 +1,6 @@
 //! A JSON document that keeps the spelling of its numbers.
 
-use std::fmt::Write;
+use crate::text::{Escapes, write_big_decimal, write_json_string};
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl Json {
         match self {
             Json::Null => out.push_str("null"),
             Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-            Json::Number(n) => out.push_str(&number_text(n)),
-            Json::Text(s) => write_string(s, out),
+            Json::Number(n) => write_number(n, out),
+            Json::Text(s) => write_json_string(s, Escapes::JACKSON, out),
             Json::Array(items) => {
                 out.push('[');
                 for (i, item) in items.iter().enumerate() {
@@ -50,7 +50,7 @@ impl Json {
                     if i > 0 {
                         out.push(',');
                     }
-                    write_string(k, out);
+                    write_json_string(k, Escapes::JACKSON, out);
                     out.push(':');
                     v.write(out);
                 }
@@ -60,57 +60,17 @@ impl Json {
     }
 }
 
-/// A JSON string.
-pub(crate) fn write_string(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if (c as u32) < 0x20 => {
-                let _ = write!(out, "\\u{:04X}", c as u32);
-            }
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-}
-
 /// As BigDecimal prints it: `1e2` is `1E+2`, everything without an exponent stays.
-pub(super) fn number_text(n: &str) -> String {
-    let Some((mantissa, exponent)) = n.split_once(['e', 'E']) else { return n.to_owned() };
-    let (Ok(exponent), fraction) =
-        (exponent.parse::<i64>(), mantissa.split_once('.').map_or(0, |(_, f)| f.len()))
-    else {
-        return n.to_owned();
-    };
-    let (sign, digits) = match mantissa.strip_prefix('-') {
-        Some(m) => ("-", m.replace('.', "")),
-        None => ("", mantissa.replace('.', "")),
-    };
+pub(super) fn write_number(n: &str, out: &mut String) {
+    let Some((mantissa, exponent)) = n.split_once(['e', 'E']) else { return out.push_str(n) };
+    let Ok(exponent) = exponent.parse::<i64>() else { return out.push_str(n) };
+    let fraction = mantissa.split_once('.').map_or(0, |(_, f)| f.len());
+    let digits = mantissa.replace(['-', '.'], "");
     let digits = match digits.trim_start_matches('0') {
         "" => "0",
         d => d,
     };
-    let scale = fraction as i64 - exponent;
-    let adjusted = digits.len() as i64 - 1 - scale;
-    if scale >= 0 && adjusted >= -6 {
-        let scale = scale as usize;
-        if scale == 0 {
-            return format!("{sign}{digits}");
-        }
-        let padded = format!("{digits:0>width$}", width = scale + 1);
-        let (whole, fraction) = padded.split_at(padded.len() - scale);
-        return format!("{sign}{whole}.{fraction}");
-    }
-    let (first, rest) = digits.split_at(1);
-    let point = if rest.is_empty() { "" } else { "." };
-    format!("{sign}{first}{point}{rest}E{adjusted:+}")
+    write_big_decimal(mantissa.starts_with('-'), digits, fraction as i64 - exponent, out);
 }
 
 struct Parser<'a> {
@@ -238,7 +198,9 @@ mod tests {
             ("-1e-9", "-1E-9"),
             ("0", "0"),
         ] {
-            assert_eq!(number_text(n), text);
+            let mut out = String::new();
+            write_number(n, &mut out);
+            assert_eq!(out, text);
         }
     }
 

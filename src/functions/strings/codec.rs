@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::functions::udf::{
     Builtin, Call, Nulls, Ret, build_bools, build_bytes, build_prims, build_strings,
 };
-use crate::text::{read_base64_leniently, write_base64};
+use crate::text::{Escapes, read_base64_leniently, write_base64, write_json_string};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let text = || Ret::Type(DataType::Utf8);
@@ -103,7 +103,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .nulls(Nulls::May),
         Builtin::new("json_quote", "s", text(), |c| {
             either(c, |b, out| {
-                json_quote(&String::from_utf8_lossy(b), out);
+                write_json_string(&String::from_utf8_lossy(b), Escapes::JSON_QUOTE, out);
                 true
             })
         }),
@@ -286,23 +286,4 @@ fn inet_aton(s: &str) -> Option<i64> {
         out |= p << (24 - 8 * k);
     }
     i64::try_from(out).ok()
-}
-
-/// A string as a JSON string.
-pub(crate) fn json_quote(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '/' => out.push_str("\\/"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
 }
