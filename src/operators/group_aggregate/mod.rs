@@ -22,6 +22,7 @@ mod dictionary;
 mod distinct;
 mod exprs;
 mod local;
+mod planner;
 mod states;
 mod table;
 mod ttl;

@@ -22,9 +22,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::AggregateCall;
-use super::distinct::DistinctSet;
 use super::exprs::{Evaluated, ExprSet};
-use super::states::{self, Entries, GroupedState, Rows};
+use super::planner::{self, DistinctEntry, Plan, Source, StateEntry};
+use super::states::{Entries, Rows};
 use crate::error::{Error, Result, ResultExt};
 use crate::state::GroupDirectory;
 use crate::state::key::key_groups;
@@ -34,34 +34,6 @@ const GROUPS: &str = "groups";
 
 /// Name of the column with the time of the last change.
 const CHANGED: &str = "changed";
-
-/// Where the result of a call comes from.
-enum Source {
-    /// The row count of the group.
-    RowCount,
-    /// COUNT(DISTINCT …): set and filter.
-    Distinct(usize, usize),
-    /// The state of that index.
-    State(usize),
-}
-
-struct StateEntry {
-    state: Box<dyn GroupedState>,
-    /// Expressions of the arguments.
-    args: Vec<usize>,
-    filter: Option<usize>,
-    /// The set and filter whose transitions it follows instead of the rows.
-    distinct: Option<(usize, usize)>,
-    /// What it computes, to share it and to name it in errors.
-    name: String,
-    return_type: DataType,
-}
-
-struct DistinctEntry {
-    set: DistinctSet,
-    args: Vec<usize>,
-    filters: Vec<Option<usize>>,
-}
 
 /// See the module.
 pub(crate) struct AggregateTable {
@@ -91,10 +63,7 @@ impl AggregateTable {
         let key_types = keys.iter().map(|k| Ok(k.data_type(input)?)).collect::<Result<Vec<_>>>()?;
         let keys = keys.iter().map(|k| exprs.add(k)).collect();
         let directory = GroupDirectory::new(&[key_types, more_keys.to_vec()].concat())?;
-        let mut plan = Planner { exprs, input, retracts, states: Vec::new(), distincts: Vec::new() };
-        let results = calls.iter().map(|c| plan.source(c)).collect::<Result<_>>()?;
-        let Planner { exprs, states, distincts, .. } = plan;
-        let distincts = distincts.into_iter().map(|d| d.build(retracts)).collect::<Result<_>>()?;
+        let Plan { exprs, states, distincts, results } = planner::plan(exprs, input, calls, retracts)?;
         Ok(AggregateTable {
             exprs,
             keys,
@@ -368,135 +337,4 @@ fn named(columns: Vec<ArrayRef>, stamped: Option<usize>) -> Result<RecordBatch> 
     let fields: Vec<Field> =
         columns.iter().enumerate().map(|(i, c)| Field::new(name(i), c.data_type().clone(), true)).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-/// Chooses states for calls, sharing what can be shared.
-struct Planner<'a> {
-    exprs: ExprSet,
-    input: &'a SchemaRef,
-    retracts: bool,
-    states: Vec<StateEntry>,
-    distincts: Vec<PlannedSet>,
-}
-
-struct PlannedSet {
-    args: Vec<usize>,
-    types: Vec<DataType>,
-    /// Whether NULL is a value.
-    nulls: bool,
-    filters: Vec<Option<usize>>,
-    /// Filters whose transitions feed a state.
-    wanted: Vec<usize>,
-}
-
-impl PlannedSet {
-    fn build(self, retracts: bool) -> Result<DistinctEntry> {
-        let mut set = DistinctSet::new(self.types, self.filters.len(), retracts, self.nulls)?;
-        self.wanted.iter().for_each(|f| set.want_transitions(*f));
-        Ok(DistinctEntry { set, args: self.args, filters: self.filters })
-    }
-}
-
-impl Planner<'_> {
-    fn source(&mut self, call: &AggregateCall) -> Result<Source> {
-        let filter = call.filter.as_ref().map(|f| self.exprs.add_filter(f));
-        let counts_rows = call.counts_rows();
-        if counts_rows && filter.is_none() && *call.return_type() == DataType::Int64 {
-            return Ok(Source::RowCount);
-        }
-        let all: Vec<DataType> =
-            call.args.iter().map(|a| Ok(a.data_type(self.input)?)).collect::<Result<_>>()?;
-        let values = call.value_args();
-        let types: Vec<DataType> = values.iter().map(|i| all[*i].clone()).collect();
-        let native = states::native(call, &types, self.retracts)?.is_some();
-        // DataFusion's own accumulators take every argument.
-        let args: Vec<usize> = if counts_rows {
-            Vec::new()
-        } else if native {
-            values.iter().map(|i| self.exprs.add(&call.args[*i])).collect()
-        } else {
-            call.args.iter().map(|a| self.exprs.add(a)).collect()
-        };
-        // The least of distinct values is the least of all.
-        let ignores_distinct = matches!(
-            call.name.as_str(),
-            "min" | "max" | "first_value" | "last_value" | "bool_and" | "bool_or"
-        );
-        let mut distinct = None;
-        if call.distinct && !ignores_distinct {
-            if !native {
-                // DataFusion's own accumulator knows DISTINCT.
-                return self.state(call, &types, args, filter, None);
-            }
-            let place = self.distinct_filter(&args, &types, filter, call.takes_nulls());
-            if call.name == "count" {
-                return Ok(Source::Distinct(place.0, place.1));
-            }
-            if let Some(set) = self.distincts.get_mut(place.0) {
-                set.wanted.push(place.1);
-            }
-            distinct = Some(place);
-        }
-        self.state(call, &types, args, filter, distinct)
-    }
-
-    /// The set and filter number of a DISTINCT argument list.
-    fn distinct_filter(
-        &mut self,
-        args: &[usize],
-        types: &[DataType],
-        filter: Option<usize>,
-        nulls: bool,
-    ) -> (usize, usize) {
-        let known = self.distincts.iter().position(|d| {
-            d.args == args
-                && d.nulls == nulls
-                && (d.filters.contains(&filter) || d.filters.len() < super::distinct::MOST_FILTERS)
-        });
-        let set = known.unwrap_or_else(|| {
-            self.distincts.push(PlannedSet {
-                args: args.to_vec(),
-                types: types.to_vec(),
-                nulls,
-                filters: Vec::new(),
-                wanted: Vec::new(),
-            });
-            self.distincts.len() - 1
-        });
-        let filters = &mut self.distincts[set].filters;
-        let number = filters.iter().position(|f| *f == filter).unwrap_or_else(|| {
-            filters.push(filter);
-            filters.len() - 1
-        });
-        (set, number)
-    }
-
-    fn state(
-        &mut self,
-        call: &AggregateCall,
-        types: &[DataType],
-        args: Vec<usize>,
-        filter: Option<usize>,
-        distinct: Option<(usize, usize)>,
-    ) -> Result<Source> {
-        let known = self.states.iter().position(|s| {
-            s.name == call.text()
-                && s.args == args
-                && s.filter == filter
-                && s.distinct == distinct
-                && s.return_type == *call.return_type()
-        });
-        if let Some(known) = known {
-            return Ok(Source::State(known));
-        }
-        self.states.push(StateEntry {
-            state: states::build(call, types, self.retracts)?,
-            args,
-            filter,
-            distinct,
-            name: call.text(),
-            return_type: call.return_type().clone(),
-        });
-        Ok(Source::State(self.states.len() - 1))
-    }
 }

@@ -22,12 +22,14 @@
 
 mod config;
 mod emit;
+mod expiry;
 mod identity;
 mod null_aware;
 mod probe;
 mod rows;
 mod side;
 mod snapshot;
+mod tracked;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::DataType;

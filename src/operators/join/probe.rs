@@ -3,27 +3,25 @@
 //! Two ways. Where the condition is equality of keys alone, whether a row has a match is a question of how many rows its key
 //! has on the other side: only a key's first and last row touch padded, semi and anti rows, so that a key with many rows
 //! on both sides costs no more than its output. Where a residual condition decides (or rows expire one by one), each row
-//! that may come out padded, semi or anti counts its matches: its degree.
+//! that may come out padded, semi or anti counts its matches: its degree (`tracked`).
 //!
 //! An update, `-U` and `+U` of one key next to each other, is matched as one: `-U +U` per match in an inner join. Outer joins
 //! give `-D` and `+I`, as Flink's do.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{prep_null_mask_filter, take};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
 
 use super::config::{JoinKind, JoinSide};
 use super::emit::{DELETE, Emitter, INSERT, UPDATE_AFTER, UPDATE_BEFORE};
 use super::rows::NO_ROW;
 use super::side::{Action, Applied, SideState};
 use super::{JoinOperator, Shape};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::operator::{Output, Progress};
 use crate::stream::BATCH_ROWS;
 use crate::stream::RowKinds;
 
 /// Rows given out in one call before the driver gets its turn.
-const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
+pub(super) const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
 
 /// A batch under way.
 pub(super) struct Work {
@@ -56,7 +54,7 @@ impl Work {
     }
 
     #[inline]
-    fn plain_kind(&self, row: usize) -> u8 {
+    pub(super) fn plain_kind(&self, row: usize) -> u8 {
         if self.retracts(row) { DELETE } else { INSERT }
     }
 
@@ -73,7 +71,7 @@ impl Work {
 
     /// Enters the chain of the next row, if that has not been done.
     #[inline]
-    fn enter(&mut self, other: &SideState) {
+    pub(super) fn enter(&mut self, other: &SideState) {
         if !self.started {
             self.started = true;
             let probes = self.applied.actions[self.row] == Action::Probe;
@@ -82,14 +80,22 @@ impl Work {
     }
 
     #[inline]
-    fn leave(&mut self, width: usize) {
+    pub(super) fn leave(&mut self, width: usize) {
         self.started = false;
         self.row += width;
     }
 
     /// One output row per time that the stored row is there.
     #[inline]
-    fn emit_pair(&self, row: u32, id: u32, times: u32, as_update: bool, before: bool, to: &mut Emitter) {
+    pub(super) fn emit_pair(
+        &self,
+        row: u32,
+        id: u32,
+        times: u32,
+        as_update: bool,
+        before: bool,
+        to: &mut Emitter,
+    ) {
         for _ in 0..times {
             if !as_update {
                 to.push(row, id, DELETE);
@@ -105,19 +111,10 @@ impl Work {
 }
 
 #[inline]
-fn repeat(to: &mut Emitter, times: u32, own: u32, other: u32, kind: u8) {
+pub(super) fn repeat(to: &mut Emitter, times: u32, own: u32, other: u32, kind: u8) {
     for _ in 0..times {
         to.push(own, other, kind);
     }
-}
-
-/// Candidates of one row (or of an update, two rows in turn) within a block.
-struct Span {
-    row: usize,
-    pair: bool,
-    from: usize,
-    to: usize,
-    complete: bool,
 }
 
 impl JoinOperator {
@@ -308,7 +305,7 @@ impl JoinOperator {
     }
 
     /// A stored left row got its first match, or lost its last one.
-    fn turn_left_row(&self, id: u32, times: u32, matches: bool, to: &mut Emitter) {
+    pub(super) fn turn_left_row(&self, id: u32, times: u32, matches: bool, to: &mut Emitter) {
         for _ in 0..times {
             match self.config.kind {
                 JoinKind::LeftSemi => to.push(NO_ROW, id, if matches { INSERT } else { DELETE }),
@@ -320,189 +317,6 @@ impl JoinOperator {
                 }
                 _ => to.push(NO_ROW, id, if matches { DELETE } else { INSERT }),
             }
-        }
-    }
-
-    /// Joins whose rows count their matches.
-    fn probe_tracked(
-        &mut self,
-        work: &mut Work,
-        emitter: &mut Emitter,
-        out: &mut Output,
-    ) -> Result<Progress> {
-        work.matched.resize(work.slots.len(), 0);
-        let mut spans: Vec<Span> = Vec::new();
-        let (mut rows, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
-        while work.row < work.slots.len() {
-            spans.clear();
-            rows.clear();
-            ids.clear();
-            let other = &self.sides[work.side.other() as usize];
-            while work.row < work.slots.len() && ids.len() < BATCH_ROWS && spans.len() < BATCH_ROWS {
-                work.enter(other);
-                let row = work.row;
-                let pair = work.is_pair(row);
-                let from = ids.len();
-                while work.next != NO_ROW && ids.len() < BATCH_ROWS {
-                    for row in row..=row + usize::from(pair) {
-                        rows.push(row as u32);
-                        ids.push(work.next);
-                    }
-                    work.next = other.next[work.next as usize];
-                }
-                let complete = work.next == NO_ROW;
-                spans.push(Span { row, pair, from, to: ids.len(), complete });
-                if complete {
-                    work.leave(1 + usize::from(pair));
-                }
-            }
-            let holds = self.evaluate(work, &rows, &ids)?;
-            for span in &spans {
-                self.take_span(work, span, &ids, holds.as_deref(), emitter, out)?;
-            }
-            if self.hand_out(work, emitter, out)? || out.rows() >= OUTPUT_ROWS {
-                self.flush_rows(work, emitter, out)?;
-                return Ok(Progress::More);
-            }
-        }
-        self.flush_rows(work, emitter, out)?;
-        Ok(Progress::Done)
-    }
-
-    /// Whether the residual condition holds, candidate by candidate; `None` when there is none.
-    fn evaluate(&self, work: &Work, rows: &[u32], ids: &[u32]) -> Result<Option<Vec<bool>>> {
-        let Some(filter) = &self.config.filter else { return Ok(None) };
-        if ids.is_empty() {
-            return Ok(Some(Vec::new()));
-        }
-        let other = work.side.other() as usize;
-        let stored = &self.stored[other];
-        let wanted: Vec<usize> = filter
-            .columns
-            .iter()
-            .filter(|(side, _)| *side != work.side)
-            .filter_map(|(_, c)| stored.iter().position(|s| s == c))
-            .collect();
-        let mut gathered = self.sides[other].store.gather(&wanted, ids)?.into_iter();
-        let own = UInt32Array::from(rows.to_vec());
-        let columns = filter
-            .columns
-            .iter()
-            .map(|(side, c)| {
-                if *side == work.side {
-                    Ok(take(work.rows.column(*c), &own, None)?)
-                } else {
-                    gathered
-                        .next()
-                        .ok_or_else(|| Error::internal("a column of a join condition is not stored"))
-                }
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let schema: &SchemaRef = &filter.schema;
-        let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
-        let holds = filter.condition.evaluate(&batch)?.into_array(ids.len())?;
-        let holds = holds
-            .as_boolean_opt()
-            .ok_or_else(|| Error::internal(format!("the condition {} is not boolean", filter.condition)))?;
-        let holds = if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() };
-        Ok(Some(holds.values().iter().collect()))
-    }
-
-    fn take_span(
-        &mut self,
-        work: &mut Work,
-        span: &Span,
-        ids: &[u32],
-        holds: Option<&[bool]>,
-        emitter: &mut Emitter,
-        out: &mut Output,
-    ) -> Result<()> {
-        let kind = self.config.kind;
-        let left_only = kind.is_left_only();
-        let width = 1 + usize::from(span.pair);
-        let other = work.side.other() as usize;
-        for k in (span.from..span.to).step_by(width) {
-            let id = ids[k];
-            let hit = |i: usize| holds.is_none_or(|h| h[k + i]);
-            let times = self.sides[other].count(id);
-            let both = span.pair && hit(0) && hit(1);
-            for i in 0..width {
-                if hit(i) {
-                    work.matched[span.row + i] = work.matched[span.row + i].saturating_add(times);
-                }
-            }
-            if both {
-                if !left_only {
-                    let before = self.config.emit_update_before;
-                    work.emit_pair(span.row as u32, id, times, kind == JoinKind::Inner, before, emitter);
-                }
-            } else {
-                for i in 0..width {
-                    if hit(i) {
-                        self.take_match(work, span.row + i, id, times, emitter);
-                    }
-                }
-            }
-            self.hand_out(work, emitter, out)?;
-        }
-        if !span.complete {
-            return Ok(());
-        }
-        let own = work.side as usize;
-        for row in span.row..span.row + width {
-            if let Some(degrees) = &mut self.sides[own].degrees {
-                let id = work.applied.ids[row];
-                if id != NO_ROW {
-                    degrees[id as usize] = work.matched[row];
-                }
-            }
-            if kind.pads(work.side) && work.matched[row] == 0 && work.applied.actions[row] != Action::Ignore {
-                emitter.push(row as u32, NO_ROW, work.plain_kind(row));
-            }
-        }
-        if left_only && work.side == JoinSide::Left {
-            let matched = [work.matched[span.row] > 0, work.matched[span.row + width - 1] > 0];
-            self.emit_left_only(work, span.row, span.pair, matched, emitter);
-        }
-        self.hand_out(work, emitter, out)?;
-        Ok(())
-    }
-
-    /// Row `row` of the batch matches the stored row `id`.
-    fn take_match(&mut self, work: &Work, row: usize, id: u32, times: u32, to: &mut Emitter) {
-        let (kind, at, retracts) = (self.config.kind, row as u32, work.retracts(row));
-        let other = &mut self.sides[work.side.other() as usize];
-        // Whether the stored row got its first match, or lost its last one.
-        let mut turned = false;
-        if let Some(degrees) = &mut other.degrees {
-            let degree = &mut degrees[id as usize];
-            if retracts {
-                turned = *degree == 1;
-                *degree = degree.saturating_sub(1);
-            } else {
-                turned = *degree == 0;
-                *degree += 1;
-            }
-            other.touch(id);
-        }
-        if kind.is_left_only() {
-            if work.side == JoinSide::Right && turned {
-                self.turn_left_row(id, times, !retracts, to);
-            }
-            return;
-        }
-        let turned = turned && kind.pads(work.side.other());
-        if retracts {
-            repeat(to, times, at, id, DELETE);
-            if turned {
-                repeat(to, times, NO_ROW, id, INSERT);
-            }
-        } else {
-            if turned {
-                repeat(to, times, NO_ROW, id, DELETE);
-            }
-            repeat(to, times, at, id, INSERT);
         }
     }
 }

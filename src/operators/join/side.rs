@@ -12,11 +12,10 @@
 //! | bag | chain of distinct rows with their number | all stored columns |
 //! | count | only their number | – |
 
-use std::collections::VecDeque;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
+use super::expiry::Expiry;
 use super::identity::{Groups, IdentityIndex};
 use super::rows::{NO_ROW, RowStore};
 use crate::error::Result;
@@ -52,40 +51,6 @@ pub(super) struct Applied {
     pub(super) turns: Vec<i8>,
     /// Rows that were stored, for their degree.
     pub(super) ids: Vec<u32>,
-}
-
-/// Rows that are forgotten when they were not written for some time.
-pub(super) struct Expiry {
-    ttl_ms: i64,
-    tick_ms: i64,
-    /// Current tick.
-    now: i64,
-    /// By id: tick of the last write, cut to 32 bits.
-    touched: Vec<u32>,
-    /// Ids by tick.
-    ticks: VecDeque<(i64, Vec<u32>)>,
-    /// By id: tag in the identity index.
-    tags: Vec<u32>,
-}
-
-impl Expiry {
-    fn new(ttl_ms: i64) -> Self {
-        // A twentieth of the time is precise enough; finer ticks cost memory and calls.
-        let tick_ms = (ttl_ms / 20).clamp(1, 60_000);
-        Expiry { ttl_ms, tick_ms, now: 0, touched: Vec::new(), ticks: VecDeque::new(), tags: Vec::new() }
-    }
-
-    fn touch(&mut self, id: u32) {
-        let at = id as usize;
-        if at >= self.touched.len() {
-            self.touched.resize(at + 1, 0);
-        }
-        self.touched[at] = self.now as u32;
-        match self.ticks.back_mut() {
-            Some((tick, ids)) if *tick == self.now => ids.push(id),
-            _ => self.ticks.push_back((self.now, vec![id])),
-        }
-    }
 }
 
 /// One side.
@@ -308,8 +273,7 @@ impl SideState {
         if let Some(index) = &mut self.identity {
             index.insert(tag, id);
             if let Some(expiry) = &mut self.expiry {
-                expiry.tags.resize(capacity.max(expiry.tags.len()), 0);
-                expiry.tags[at] = tag;
+                expiry.set_tag(id, tag, capacity);
             }
         }
         self.touch(id);
@@ -359,7 +323,7 @@ impl SideState {
         for (row, slot) in slots.iter().enumerate() {
             let id = self.store.add(row as u32)?;
             if let (Some(expiry), Some(touched)) = (&mut self.expiry, touched) {
-                expiry.now = touched[row] / expiry.tick_ms;
+                expiry.restart(touched[row]);
             }
             self.link(id, *slot, counts.map_or(1, |c| c[row] as u32), tags[row]);
             if let (Some(to), Some(degrees)) = (&mut self.degrees, degrees) {
@@ -372,45 +336,27 @@ impl SideState {
     /// After the whole restore: ticks in order.
     pub(super) fn finish_restore(&mut self) {
         if let Some(expiry) = &mut self.expiry {
-            expiry.ticks.make_contiguous().sort_by_key(|(tick, _)| *tick);
-            expiry.now = expiry.ticks.back().map_or(0, |(tick, _)| *tick);
+            expiry.finish_restore();
         }
     }
 
     /// Milliseconds of the last write of rows.
     pub(super) fn touched(&self, ids: &[u32]) -> Vec<i64> {
-        let Some(expiry) = &self.expiry else { return Vec::new() };
-        ids.iter()
-            .map(|id| {
-                // The upper bits are those of now, unless the lower ones have wrapped since.
-                let age = (expiry.now as u32).wrapping_sub(expiry.touched[*id as usize]);
-                (expiry.now - i64::from(age)) * expiry.tick_ms
-            })
-            .collect()
+        self.expiry.as_ref().map_or_else(Vec::new, |expiry| expiry.touched(ids))
     }
 
     /// Advances the clock and forgets rows that have expired.
     pub(super) fn expire(&mut self, now_ms: i64) {
         let Some(expiry) = &mut self.expiry else { return };
-        expiry.now = expiry.now.max(now_ms / expiry.tick_ms);
-        let mut due = Vec::new();
-        while let Some((tick, _)) = expiry.ticks.front() {
-            if tick * expiry.tick_ms + expiry.ttl_ms > now_ms {
-                break;
-            }
-            if let Some(front) = expiry.ticks.pop_front() {
-                due.push(front);
-            }
-        }
-        for (tick, ids) in due {
+        for (tick, ids) in expiry.due(now_ms) {
             for id in ids {
                 let at = id as usize;
                 let Some(expiry) = &self.expiry else { return };
                 // Not if it was written again later, or is another row by now.
-                if self.slots[at] == NO_SLOT || expiry.touched[at] != tick as u32 {
+                if self.slots[at] == NO_SLOT || !expiry.was_touched(id, tick) {
                     continue;
                 }
-                let tag = expiry.tags.get(at).copied().unwrap_or(0);
+                let tag = expiry.tag(id);
                 self.unlink(id, self.slots[at], tag);
             }
         }
@@ -418,8 +364,7 @@ impl SideState {
 
     /// When the clock has to be advanced next; at once as long as it was never set.
     pub(super) fn next_tick(&self) -> Option<i64> {
-        let expiry = self.expiry.as_ref()?;
-        Some(if expiry.now == 0 { i64::MIN } else { (expiry.now + 1) * expiry.tick_ms })
+        self.expiry.as_ref().map(Expiry::next_tick)
     }
 
     /// After a batch.
@@ -437,7 +382,7 @@ impl SideState {
     /// Numbers the rows anew, when most ids are free.
     fn rebuild(&mut self) -> Result<()> {
         let types = self.store.types().to_vec();
-        let ttl_ms = self.expiry.as_ref().map(|e| e.ttl_ms);
+        let ttl_ms = self.expiry.as_ref().map(Expiry::ttl_ms);
         let mut fresh = SideState::new(self.layout, types, &self.unique, self.degrees.is_some(), ttl_ms);
         fresh.grow_slots(self.heads.len());
         fresh.idle = std::mem::take(&mut self.idle);
@@ -465,7 +410,7 @@ impl SideState {
         }
         fresh.finish_restore();
         if let (Some(to), Some(from)) = (&mut fresh.expiry, &self.expiry) {
-            to.now = from.now;
+            to.set_clock(from);
         }
         *self = fresh;
         Ok(())
@@ -495,14 +440,10 @@ impl SideState {
             + self.slots.capacity()
             + self.counts.capacity()
             + self.degrees.as_ref().map_or(0, Vec::capacity);
-        let expiry = self.expiry.as_ref().map_or(0, |e| {
-            (e.touched.capacity() + e.tags.capacity()) * 4
-                + e.ticks.iter().map(|(_, ids)| ids.capacity() * 4).sum::<usize>()
-        });
         self.store.size()
             + (by_id + self.heads.capacity() + self.rows.capacity() + self.idle.capacity()) * 4
             + self.identity.as_ref().map_or(0, IdentityIndex::size)
-            + expiry
+            + self.expiry.as_ref().map_or(0, Expiry::size)
     }
 }
 
