@@ -14,22 +14,15 @@
 //! is not there. A bundle (one input batch by default) folds the changes of a key; bundles of one row give Flink's
 //! changelog row by row. Watermarks pass; a barrier finds no open bundle and writes a row per key.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
-use crate::operators::keyed_rows::{Bundles, PART_ROWS, RowChanges, anonymous};
-use crate::operators::top_n::emit_in_slices;
+use crate::operators::keyed_rows::{Bundles, KeyedRows, RowChanges};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;
-use crate::state::ttl::TimeToLive;
-use crate::state::{GroupDirectory, NO_SLOT, RowStore};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
-
-const ROWS: &str = "rows";
+use crate::stream::{ChangeBatch, RowKind, Timestamp};
 
 /// An upsert stream by key.
 #[derive(Debug, Clone)]
@@ -49,11 +42,7 @@ pub struct ChangelogNormalizeConfig {
 /// The operator; see the module.
 pub struct ChangelogNormalizeOperator {
     config: ChangelogNormalizeConfig,
-    directory: GroupDirectory,
-    /// By slot.
-    rows: RowStore,
-    occupied: Vec<bool>,
-    ttl: Option<TimeToLive>,
+    rows: KeyedRows,
     /// By slot: last row of the bundle, [`NO_SLOT`] between bundles.
     last: Vec<u32>,
     touched: Vec<u32>,
@@ -77,28 +66,14 @@ impl ChangelogNormalizeOperator {
         if config.keys.is_empty() || config.keys.iter().any(|k| *k >= fields.len()) {
             return Err(Error::internal("changelog normalization: there is no key"));
         }
-        let keys: Vec<_> = config.keys.iter().map(|k| fields[*k].data_type().clone()).collect();
-        let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
         Ok(ChangelogNormalizeOperator {
-            directory: GroupDirectory::new(&keys)?,
-            rows: RowStore::new(&types)?,
-            occupied: Vec::new(),
-            ttl: TimeToLive::new(config.ttl_ms),
+            rows: KeyedRows::whole("a normalization", &config.schema, &config.keys, config.ttl_ms)?,
             last: Vec::new(),
             touched: Vec::new(),
             bundles: Bundles::default(),
             slots: Vec::new(),
             config,
         })
-    }
-
-    /// Makes room for all slots that the directory has given out.
-    fn grow(&mut self) {
-        let slots = self.directory.capacity();
-        if slots > self.occupied.len() {
-            self.occupied.resize(slots, false);
-            self.last.resize(slots, NO_SLOT);
-        }
     }
 
     /// Takes the rows `from..` of a batch, one per slot, as a bundle.
@@ -122,7 +97,7 @@ impl ChangelogNormalizeOperator {
         let (mut stored, mut stored_rows, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
         for slot in self.touched.drain(..) {
             let row = std::mem::replace(&mut self.last[slot as usize], NO_SLOT);
-            let is_known = self.occupied[slot as usize];
+            let is_known = self.rows.has(slot);
             if batch.kind(row as usize).is_retraction() {
                 if is_known {
                     changes.old_row(old.len(), RowKind::Delete);
@@ -131,9 +106,7 @@ impl ChangelogNormalizeOperator {
                 deleted.push(slot);
                 continue;
             }
-            if let Some(ttl) = &mut self.ttl {
-                ttl.touch(slot);
-            } else if is_known && self.rows.is_equal(source, row as usize, slot) {
+            if is_known && !self.rows.expires() && self.rows.is_equal(source, row as usize, slot) {
                 continue;
             }
             if is_known && self.config.emit_update_before {
@@ -144,23 +117,10 @@ impl ChangelogNormalizeOperator {
             stored.push(slot);
             stored_rows.push(row);
         }
-        if !changes.kinds.is_empty() {
-            let old = if old.is_empty() { Vec::new() } else { self.rows.gather(&old)? };
-            let columns = batch
-                .rows
-                .columns()
-                .iter()
-                .enumerate()
-                .map(|(i, new)| changes.column(new, old.get(i)))
-                .collect::<Result<Vec<_>>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(changes.kinds.len()));
-            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
-            emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(changes.kinds)), out);
-        }
+        let old = self.rows.gather(&old)?;
+        changes.emit(&batch.rows, &old, &self.config.schema, out)?;
         self.rows.put(&stored, source, &stored_rows);
-        stored.iter().for_each(|s| self.occupied[*s as usize] = true);
-        self.rows.free(&deleted);
-        deleted.iter().for_each(|s| self.occupied[*s as usize] = false);
+        self.rows.remove(&deleted);
         Ok(())
     }
 }
@@ -172,10 +132,9 @@ impl Operator for ChangelogNormalizeOperator {
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let columns = batch.rows.columns();
-        let keys: Vec<ArrayRef> = self.config.keys.iter().map(|k| Arc::clone(&columns[*k])).collect();
         let mut slots = std::mem::take(&mut self.slots);
-        self.directory.intern(&keys, batch.num_rows(), &mut slots)?;
-        self.grow();
+        self.rows.slots(columns, batch.num_rows(), &mut slots)?;
+        self.last.resize(self.rows.capacity(), NO_SLOT);
         let source = self.rows.source(columns)?;
         let mut from = 0;
         while from < slots.len() {
@@ -183,28 +142,19 @@ impl Operator for ChangelogNormalizeOperator {
             self.take(&batch, &source, from, &slots[from..to], out)?;
             from = to;
         }
-        let mut unknown: Vec<u32> = slots.iter().copied().filter(|s| !self.occupied[*s as usize]).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        self.directory.remove(&unknown);
+        self.rows.forget_empty(&slots);
         self.slots = slots;
         Ok(Progress::Done)
     }
 
     fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
-        if let Some(ttl) = &mut self.ttl {
-            let expired = ttl.expired(now, &self.directory.slots());
-            if !expired.is_empty() {
-                expired.iter().for_each(|s| self.occupied[*s as usize] = false);
-                self.rows.free(&expired);
-                self.directory.remove(&expired);
-            }
-        }
+        let expired = self.rows.expire(now);
+        self.rows.forget(&expired);
         Ok(Progress::Done)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        self.ttl.as_ref().map(TimeToLive::next_timer)
+        self.rows.next_timer()
     }
 
     fn spillable(&self) -> bool {
@@ -212,50 +162,17 @@ impl Operator for ChangelogNormalizeOperator {
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        for slots in self.directory.slots().chunks(PART_ROWS) {
-            let mut columns = self.rows.gather(slots)?;
-            if let Some(ttl) = &self.ttl {
-                columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
-            }
-            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
-        }
-        Ok(())
+        self.rows.snapshot(writer, |_| Vec::new())
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
-        let width = self.config.schema.fields().len();
-        for batch in reader.table(ROWS)? {
-            let n = batch.num_rows();
-            let Some((columns, rest)) = batch.columns().split_at_checked(width) else {
-                return Err(Error::internal("the state of a normalization has other columns than it should"));
-            };
-            let keys: Vec<ArrayRef> = self.config.keys.iter().map(|k| Arc::clone(&columns[*k])).collect();
-            let mut slots = Vec::new();
-            self.directory.intern(&keys, n, &mut slots)?;
-            self.grow();
-            let source = self.rows.source(columns)?;
-            self.rows.put(&slots, &source, &(0..n as u32).collect::<Vec<_>>());
-            slots.iter().for_each(|s| self.occupied[*s as usize] = true);
-            if let (Some(ttl), Some(written)) =
-                (&mut self.ttl, rest.first().and_then(|c| c.as_primitive_opt::<Int64Type>()))
-            {
-                slots.iter().zip(written.values()).for_each(|(s, w)| ttl.set(*s, *w));
-            }
-        }
+        self.rows.restore(reader, 0, |_, _| Ok(()))?;
+        self.last.resize(self.rows.capacity(), NO_SLOT);
         Ok(())
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        let bytes = self.directory.size()
-            + self.rows.size()
-            + self.occupied.capacity()
-            + self.last.capacity() * 4
-            + self.ttl.as_ref().map_or(0, TimeToLive::size);
-        OperatorMetrics {
-            late_rows_dropped: 0,
-            state_entries: self.directory.len() as u64,
-            state_bytes: bytes as u64,
-        }
+        self.rows.metrics(self.last.capacity() * 4)
     }
 }
 

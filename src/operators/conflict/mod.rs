@@ -29,15 +29,12 @@ use arrow::datatypes::{Int64Type, SchemaRef, UInt8Type};
 use arrow::util::display::array_value_to_string;
 
 use crate::error::{Error, Result};
-use crate::operators::keyed_rows::{PART_ROWS, RowChanges, anonymous};
-use crate::operators::top_n::emit_in_slices;
+use crate::operators::keyed_rows::{KeyedRows, RowChanges};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::state::ttl::TimeToLive;
-use crate::state::{GroupDirectory, RowStore};
+use crate::state::GroupDirectory;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
-const ROWS: &str = "rows";
 const PENDING: &str = "pending";
 const WATERMARK: &str = "watermark";
 
@@ -60,11 +57,7 @@ pub struct ConflictConfig {
 /// The operator; see the module.
 pub struct ConflictOperator {
     config: ConflictConfig,
-    directory: GroupDirectory,
-    /// By slot.
-    rows: RowStore,
-    occupied: Vec<bool>,
-    ttl: Option<TimeToLive>,
+    rows: KeyedRows,
     /// Changes since the last watermark, with the slots of their keys.
     pending: Vec<(ChangeBatch, Vec<u32>)>,
     watermark: Timestamp,
@@ -86,13 +79,8 @@ impl ConflictOperator {
         if config.key.is_empty() || config.key.iter().chain(&config.upsert_key).any(|k| *k >= fields.len()) {
             return Err(Error::internal("ON CONFLICT DO ERROR: there is no key"));
         }
-        let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
-        let keys: Vec<_> = config.key.iter().map(|k| fields[*k].data_type().clone()).collect();
         Ok(ConflictOperator {
-            directory: GroupDirectory::new(&keys)?,
-            rows: RowStore::new(&types)?,
-            occupied: Vec::new(),
-            ttl: TimeToLive::new(config.ttl_ms),
+            rows: KeyedRows::whole("a sink", &config.schema, &config.key, config.ttl_ms)?,
             pending: Vec::new(),
             watermark: Timestamp::MIN,
             config,
@@ -101,13 +89,8 @@ impl ConflictOperator {
 
     /// The slots of the keys of some rows.
     fn slots_of(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        let keys: Vec<ArrayRef> = self.config.key.iter().map(|k| Arc::clone(&columns[*k])).collect();
         let mut slots = Vec::new();
-        self.directory.intern(&keys, rows, &mut slots)?;
-        let capacity = self.directory.capacity();
-        if capacity > self.occupied.len() {
-            self.occupied.resize(capacity, false);
-        }
+        self.rows.slots(columns, rows, &mut slots)?;
         Ok(slots)
     }
 
@@ -147,9 +130,9 @@ impl ConflictOperator {
         let by_key = || order.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]);
         let kept: Vec<u32> = by_key()
             .filter_map(|rows| rows.first().map(|row| slots[*row as usize]))
-            .filter(|slot| self.occupied[*slot as usize])
+            .filter(|slot| self.rows.has(*slot))
             .collect();
-        let old = if kept.is_empty() { Vec::new() } else { self.rows.gather(&kept)? };
+        let old = self.rows.gather(&kept)?;
         let (old_ids, ids) = self.identities(&old, &batch)?;
         let source = self.rows.source(batch.columns())?;
         let (mut stored, mut stored_rows, mut freed, mut gone) =
@@ -159,7 +142,7 @@ impl ConflictOperator {
         let mut next_kept = 0;
         for rows in by_key() {
             let Some(slot) = rows.first().map(|row| slots[*row as usize]) else { continue };
-            let is_kept = self.occupied[slot as usize];
+            let is_kept = self.rows.has(slot);
             let old_row = next_kept;
             live.clear();
             if is_kept {
@@ -187,7 +170,7 @@ impl ConflictOperator {
                 [] => gone.push(slot),
                 [(_, KEPT)] => {}
                 [(_, row)] => {
-                    if is_kept && self.ttl.is_none() && self.rows.is_equal(&source, *row as usize, slot) {
+                    if is_kept && !self.rows.expires() && self.rows.is_equal(&source, *row as usize, slot) {
                         continue;
                     }
                     changes.new_row(*row, if is_kept { RowKind::UpdateAfter } else { RowKind::Insert });
@@ -200,27 +183,10 @@ impl ConflictOperator {
                 }
             }
         }
-        if !changes.kinds.is_empty() {
-            let columns = batch
-                .columns()
-                .iter()
-                .enumerate()
-                .map(|(i, new)| changes.column(new, old.get(i)))
-                .collect::<Result<Vec<_>>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(changes.kinds.len()));
-            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
-            emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(changes.kinds)), out);
-        }
+        changes.emit(&batch, &old, &self.config.schema, out)?;
         self.rows.put(&stored, &source, &stored_rows);
-        for slot in &stored {
-            self.occupied[*slot as usize] = true;
-            if let Some(ttl) = &mut self.ttl {
-                ttl.touch(*slot);
-            }
-        }
-        self.rows.free(&freed);
-        freed.iter().for_each(|slot| self.occupied[*slot as usize] = false);
-        self.directory.remove(&gone);
+        self.rows.remove(&freed);
+        self.rows.forget(&gone);
         Ok(())
     }
 
@@ -266,42 +232,29 @@ impl Operator for ConflictOperator {
     }
 
     fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
-        if let Some(ttl) = &mut self.ttl {
-            let kept: Vec<u32> =
-                self.directory.slots().into_iter().filter(|s| self.occupied[*s as usize]).collect();
-            let expired = ttl.expired(now, &kept);
-            expired.iter().for_each(|s| self.occupied[*s as usize] = false);
-            self.rows.free(&expired);
+        let mut expired = self.rows.expire(now);
+        if !expired.is_empty() {
             // Keys of changes that are held back stay.
             let mut held: Vec<u32> =
                 self.pending.iter().flat_map(|(_, slots)| slots.iter().copied()).collect();
             held.sort_unstable();
-            let gone: Vec<u32> =
-                expired.into_iter().filter(|slot| held.binary_search(slot).is_err()).collect();
-            self.directory.remove(&gone);
+            expired.retain(|slot| held.binary_search(slot).is_err());
+            self.rows.forget(&expired);
         }
         Ok(Progress::Done)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        self.ttl.as_ref().map(TimeToLive::next_timer)
+        self.rows.next_timer()
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        let kept: Vec<u32> =
-            self.directory.slots().into_iter().filter(|s| self.occupied[*s as usize]).collect();
-        for slots in kept.chunks(PART_ROWS) {
-            let mut columns = self.rows.gather(slots)?;
-            if let Some(ttl) = &self.ttl {
-                columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
-            }
-            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
-        }
+        self.rows.snapshot(writer, |_| Vec::new())?;
         for (batch, slots) in &self.pending {
             let mut columns = batch.rows.columns().to_vec();
             let kinds = (0..batch.num_rows()).map(|i| batch.kind(i) as u8);
             columns.push(Arc::new(UInt8Array::from_iter_values(kinds)));
-            writer.keyed(PENDING, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+            self.rows.write(writer, PENDING, columns, slots)?;
         }
         let watermark: ArrayRef = Arc::new(Int64Array::from(vec![self.watermark.0]));
         writer.broadcast(WATERMARK, RecordBatch::try_from_iter([("watermark", watermark)])?);
@@ -310,24 +263,15 @@ impl Operator for ConflictOperator {
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
         let width = self.config.schema.fields().len();
-        let other = || Error::internal("the state of a sink has other columns than it should");
-        for batch in reader.table(ROWS)? {
-            let n = batch.num_rows();
-            let (columns, rest) = batch.columns().split_at_checked(width).ok_or_else(other)?;
-            let slots = self.slots_of(columns, n)?;
-            let source = self.rows.source(columns)?;
-            self.rows.put(&slots, &source, &(0..n as u32).collect::<Vec<_>>());
-            slots.iter().for_each(|s| self.occupied[*s as usize] = true);
-            if let (Some(ttl), Some(written)) =
-                (&mut self.ttl, rest.first().and_then(|c| c.as_primitive_opt::<Int64Type>()))
-            {
-                slots.iter().zip(written.values()).for_each(|(s, w)| ttl.set(*s, *w));
-            }
-        }
+        self.rows.restore(reader, 0, |_, _| Ok(()))?;
         for batch in reader.table(PENDING)? {
             let n = batch.num_rows();
-            let (columns, rest) = batch.columns().split_at_checked(width).ok_or_else(other)?;
-            let kinds = rest.first().and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(other)?;
+            let (columns, rest) =
+                batch.columns().split_at_checked(width).ok_or_else(|| self.rows.broken())?;
+            let kinds = rest
+                .first()
+                .and_then(|c| c.as_primitive_opt::<UInt8Type>())
+                .ok_or_else(|| self.rows.broken())?;
             let slots = self.slots_of(columns, n)?;
             let options = RecordBatchOptions::new().with_row_count(Some(n));
             let schema = Arc::clone(&self.config.schema);
@@ -336,7 +280,7 @@ impl Operator for ConflictOperator {
         }
         for batch in reader.table(WATERMARK)? {
             let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int64Type>());
-            for watermark in column.ok_or_else(other)?.values() {
+            for watermark in column.ok_or_else(|| self.rows.broken())?.values() {
                 self.watermark = self.watermark.max(Timestamp(*watermark));
             }
         }
@@ -345,16 +289,7 @@ impl Operator for ConflictOperator {
 
     fn metrics(&self) -> OperatorMetrics {
         let pending: usize = self.pending.iter().map(|(b, s)| b.memory_size() + s.capacity() * 4).sum();
-        let bytes = self.directory.size()
-            + self.rows.size()
-            + self.occupied.capacity()
-            + pending
-            + self.ttl.as_ref().map_or(0, TimeToLive::size);
-        OperatorMetrics {
-            late_rows_dropped: 0,
-            state_entries: self.directory.len() as u64,
-            state_bytes: bytes as u64,
-        }
+        self.rows.metrics(pending)
     }
 }
 

@@ -23,20 +23,17 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array,
 };
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::operators::keyed_rows::{Bundles, PART_ROWS, RowChanges, anonymous};
+use crate::operators::keyed_rows::{Bundles, KeyedRows, PART_ROWS, RowChanges};
 use crate::operators::top_n::{RankOutput, SortColumn, emit_in_slices};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys, ordinal_of};
-use crate::state::ttl::TimeToLive;
-use crate::state::{GroupDirectory, NO_SLOT, RowStore};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
-
-const ROWS: &str = "rows";
 
 /// One row of every key.
 #[derive(Debug, Clone)]
@@ -66,14 +63,11 @@ pub struct DeduplicateConfig {
 /// The operator; see the module.
 pub struct DeduplicateOperator {
     config: DeduplicateConfig,
-    directory: GroupDirectory,
+    /// By slot; the columns that are needed again.
+    rows: KeyedRows,
     encoder: SortKeyEncoder,
-    /// Input columns that are kept, ascending.
-    kept: Vec<usize>,
     /// By slot.
     keys: SortKeys,
-    rows: RowStore,
-    occupied: Vec<bool>,
     /// Waiting for the watermark: whether the row of a slot is out.
     released: Vec<bool>,
     /// Slots whose row waits.
@@ -83,7 +77,6 @@ pub struct DeduplicateOperator {
     per_milli: i64,
     arrivals: u64,
     late_rows: u64,
-    ttl: Option<TimeToLive>,
     /// By slot: best row of the bundle, [`NO_SLOT`] between bundles.
     best: Vec<u32>,
     touched: Vec<u32>,
@@ -132,19 +125,21 @@ impl DeduplicateOperator {
             return Err(Error::internal("deduplication: only an ascending row time waits for the watermark"));
         }
         Ok(DeduplicateOperator {
-            directory: GroupDirectory::new(&config.partition.iter().map(ty).collect::<Vec<_>>())?,
+            rows: KeyedRows::new(
+                "a deduplication",
+                &config.input_schema,
+                &config.partition,
+                kept,
+                config.ttl_ms,
+            )?,
             encoder: SortKeyEncoder::new(&sort)?,
-            rows: RowStore::new(&kept.iter().map(ty).collect::<Vec<_>>())?,
-            kept,
             keys: SortKeys::default(),
-            occupied: Vec::new(),
             released: Vec::new(),
             waiting: Vec::new(),
             watermark: Timestamp::MIN,
             per_milli,
             arrivals: 0,
             late_rows: 0,
-            ttl: TimeToLive::new(config.ttl_ms),
             best: Vec::new(),
             touched: Vec::new(),
             bundles: Bundles::default(),
@@ -153,21 +148,10 @@ impl DeduplicateOperator {
         })
     }
 
-    fn place_of(&self, column: usize) -> Result<usize> {
-        self.kept
-            .binary_search(&column)
-            .map_err(|_| Error::internal(format!("deduplication: column {column} is not kept")))
-    }
-
-    fn sort_keys(&self, columns: &[ArrayRef], rows: usize) -> Result<BatchKeys> {
-        self.encoder.encode(columns, rows)
-    }
-
     /// Makes room for all slots that the directory has given out.
     fn grow(&mut self) {
-        let slots = self.directory.capacity();
-        if slots > self.occupied.len() {
-            self.occupied.resize(slots, false);
+        let slots = self.rows.capacity();
+        if slots > self.best.len() {
             self.best.resize(slots, NO_SLOT);
             if self.config.wait_for_watermark {
                 self.released.resize(slots, false);
@@ -202,7 +186,7 @@ impl DeduplicateOperator {
             let is_better = if best != NO_SLOT {
                 self.replaces(keys.compare(row, best as usize))
             } else {
-                !self.occupied[at] || self.replaces(self.keys.compare(keys, row, *slot))
+                !self.rows.has(*slot) || self.replaces(self.keys.compare(keys, row, *slot))
             };
             if is_better {
                 if best == NO_SLOT {
@@ -221,10 +205,6 @@ impl DeduplicateOperator {
             self.keys.put(*slot, keys, row as usize, self.arrivals);
             self.arrivals += 1;
             self.best[*slot as usize] = NO_SLOT;
-            self.occupied[*slot as usize] = true;
-            if let Some(ttl) = &mut self.ttl {
-                ttl.touch(*slot);
-            }
         }
         self.touched.clear();
     }
@@ -238,7 +218,7 @@ impl DeduplicateOperator {
         let mut old = Vec::new();
         for slot in &self.touched {
             let new = self.best[*slot as usize];
-            if !self.occupied[*slot as usize] {
+            if !self.rows.has(*slot) {
                 changes.new_row(new, RowKind::Insert);
                 continue;
             }
@@ -248,9 +228,9 @@ impl DeduplicateOperator {
             }
             changes.new_row(new, RowKind::UpdateAfter);
         }
-        let old = if old.is_empty() { Vec::new() } else { self.rows.gather(&old)? };
+        let old = self.rows.gather(&old)?;
         let columns = self.output(changes.kinds.len(), |column| {
-            let old = if old.is_empty() { None } else { old.get(self.place_of(column)?) };
+            let old = if old.is_empty() { None } else { old.get(self.rows.place_of(column)?) };
             changes.column(rows.column(column), old)
         })?;
         Ok(Some(ChangeBatch::with_kinds(columns, RowKinds::new(changes.kinds))))
@@ -278,20 +258,15 @@ impl DeduplicateOperator {
     fn take(&mut self, batch: &RecordBatch, slots: &[u32], out: &mut Output) -> Result<()> {
         let columns: Vec<ArrayRef> =
             self.config.order.iter().map(|o| Arc::clone(batch.column(o.column))).collect();
-        let keys = self.sort_keys(&columns, batch.num_rows())?;
-        let kept: Vec<ArrayRef> = self.kept.iter().map(|c| Arc::clone(batch.column(*c))).collect();
-        let source = self.rows.source(&kept)?;
+        let keys = self.encoder.encode(&columns, batch.num_rows())?;
+        let source = self.rows.source(batch.columns())?;
         if self.config.wait_for_watermark {
             self.find_best(&keys, 0, slots);
-            let new = self.touched.iter().copied().filter(|s| !self.occupied[*s as usize]);
+            let new = self.touched.iter().copied().filter(|s| !self.rows.has(*s));
             self.waiting.extend(new);
             self.keep_best(&keys, &source);
             // Late rows of keys never seen.
-            let mut unknown: Vec<u32> =
-                slots.iter().copied().filter(|s| !self.occupied[*s as usize]).collect();
-            unknown.sort_unstable();
-            unknown.dedup();
-            self.directory.remove(&unknown);
+            self.rows.forget_empty(slots);
             return Ok(());
         }
         let mut from = 0;
@@ -318,9 +293,8 @@ impl Operator for DeduplicateOperator {
             return Err(Error::internal("Deduplicate: updates in append-only input"));
         }
         let rows = &batch.rows;
-        let key: Vec<ArrayRef> = self.config.partition.iter().map(|c| Arc::clone(rows.column(*c))).collect();
         let mut slots = std::mem::take(&mut self.slots);
-        self.directory.intern(&key, rows.num_rows(), &mut slots)?;
+        self.rows.slots(rows.columns(), rows.num_rows(), &mut slots)?;
         self.grow();
         self.take(rows, &slots, out)?;
         self.slots = slots;
@@ -342,36 +316,32 @@ impl Operator for DeduplicateOperator {
         due.sort_unstable_by(|a, b| if keys.is_before(*a, *b) { Ordering::Less } else { Ordering::Greater });
         for due in due.chunks(PART_ROWS) {
             let rows = self.rows.gather(due)?;
-            let rows = self.output(due.len(), |column| Ok(Arc::clone(&rows[self.place_of(column)?])))?;
+            let rows = self.output(due.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
             emit_in_slices(&ChangeBatch::insert_only(rows), out);
         }
         due.iter().for_each(|slot| self.released[*slot as usize] = true);
-        self.rows.free(&due);
+        self.rows.free_columns(&due);
         Ok(Progress::Done)
     }
 
     fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
-        if let Some(ttl) = &mut self.ttl {
-            let expired = ttl.expired(now, &self.directory.slots());
-            if !expired.is_empty() {
-                for slot in &expired {
-                    self.occupied[*slot as usize] = false;
-                    self.keys.free(*slot);
-                    if let Some(released) = self.released.get_mut(*slot as usize) {
-                        *released = false;
-                    }
+        let expired = self.rows.expire(now);
+        if !expired.is_empty() {
+            for slot in &expired {
+                self.keys.free(*slot);
+                if let Some(released) = self.released.get_mut(*slot as usize) {
+                    *released = false;
                 }
-                let occupied = &self.occupied;
-                self.waiting.retain(|slot| occupied[*slot as usize]);
-                self.rows.free(&expired);
-                self.directory.remove(&expired);
             }
+            let rows = &self.rows;
+            self.waiting.retain(|slot| rows.has(*slot));
+            self.rows.forget(&expired);
         }
         Ok(Progress::Done)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        self.ttl.as_ref().map(TimeToLive::next_timer)
+        self.rows.next_timer()
     }
 
     fn spillable(&self) -> bool {
@@ -379,79 +349,50 @@ impl Operator for DeduplicateOperator {
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        for slots in self.directory.slots().chunks(PART_ROWS) {
-            let mut columns = self.directory.keys(slots)?;
-            columns.extend(self.rows.gather(slots)?);
-            if self.config.wait_for_watermark {
-                let released: Vec<bool> = slots.iter().map(|s| self.released[*s as usize]).collect();
-                columns.push(Arc::new(BooleanArray::from(released)));
-            }
-            if let Some(ttl) = &self.ttl {
-                columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
-            }
-            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
-        }
-        Ok(())
+        let (waits, released) = (self.config.wait_for_watermark, &self.released);
+        self.rows.snapshot(writer, |slots| {
+            let released = || slots.iter().map(|s| Some(released[*s as usize])).collect::<BooleanArray>();
+            waits.then(|| Arc::new(released()) as ArrayRef).into_iter().collect()
+        })
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
-        let broken = || Error::internal("the state of a deduplication has other columns than it should");
-        for batch in reader.table(ROWS)? {
-            let n = batch.num_rows();
-            let (key, columns) =
-                batch.columns().split_at_checked(self.config.partition.len()).ok_or_else(broken)?;
-            let (kept, mut rest) = columns.split_at_checked(self.kept.len()).ok_or_else(broken)?;
-            let mut slots = Vec::new();
-            self.directory.intern(key, n, &mut slots)?;
-            self.grow();
-            let source = self.rows.source(kept)?;
-            let all: Vec<u32> = (0..n as u32).collect();
-            self.rows.put(&slots, &source, &all);
-            let order = self
-                .config
+        let waits = self.config.wait_for_watermark;
+        let (config, encoder, keys, arrivals) =
+            (&self.config, &self.encoder, &mut self.keys, &mut self.arrivals);
+        let (released, waiting) = (&mut self.released, &mut self.waiting);
+        self.rows.restore(reader, usize::from(waits), |state, restored| {
+            let order = config
                 .order
                 .iter()
-                .map(|o| Ok(Arc::clone(&kept[self.place_of(o.column)?])))
+                .map(|o| Ok(Arc::clone(&restored.rows[state.place_of(o.column)?])))
                 .collect::<Result<Vec<_>>>()?;
-            let keys = self.sort_keys(&order, n)?;
-            for (row, slot) in slots.iter().enumerate() {
-                self.keys.put(*slot, &keys, row, self.arrivals);
-                self.arrivals += 1;
-                self.occupied[*slot as usize] = true;
+            let encoded = encoder.encode(&order, restored.slots.len())?;
+            for (row, slot) in restored.slots.iter().enumerate() {
+                keys.put(*slot, &encoded, row, *arrivals);
+                *arrivals += 1;
             }
-            if self.config.wait_for_watermark {
-                let (released, others) = rest.split_first().ok_or_else(broken)?;
-                let released = released.as_boolean_opt().ok_or_else(broken)?;
-                for (slot, is_released) in slots.iter().zip(released.values()) {
-                    self.released[*slot as usize] = is_released;
+            if let Some(flags) = restored.more.first() {
+                let flags = flags.as_boolean_opt().ok_or_else(|| state.broken())?;
+                released.resize(state.capacity(), false);
+                for (slot, is_released) in restored.slots.iter().zip(flags.values()) {
+                    released[*slot as usize] = is_released;
                     if !is_released {
-                        self.waiting.push(*slot);
+                        waiting.push(*slot);
                     }
                 }
-                rest = others;
             }
-            if let (Some(ttl), Some(written)) =
-                (&mut self.ttl, rest.first().and_then(|c| c.as_primitive_opt::<Int64Type>()))
-            {
-                slots.iter().zip(written.values()).for_each(|(s, w)| ttl.set(*s, *w));
-            }
-        }
+            Ok(())
+        })?;
+        self.grow();
         Ok(())
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        let bytes = self.directory.size()
-            + self.keys.size()
-            + self.rows.size()
-            + self.occupied.capacity()
+        let bytes = self.keys.size()
             + self.released.capacity()
-            + (self.best.capacity() + self.waiting.capacity()) * 4
-            + self.ttl.as_ref().map_or(0, TimeToLive::size);
-        OperatorMetrics {
-            late_rows_dropped: self.late_rows,
-            state_entries: self.directory.len() as u64,
-            state_bytes: bytes as u64,
-        }
+            + (self.best.capacity() + self.waiting.capacity()) * 4;
+        OperatorMetrics { late_rows_dropped: self.late_rows, ..self.rows.metrics(bytes) }
     }
 }
 
