@@ -15,7 +15,7 @@ use arrow::compute::{interleave, take};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::operators::top_n::emit_in_slices;
+use crate::operators::emit::emit_in_slices;
 use crate::runtime::operator::{OperatorMetrics, Output};
 use crate::state::row_store::SourceRows;
 use crate::state::ttl::TimeToLive;

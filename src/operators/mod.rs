@@ -5,6 +5,7 @@ pub mod changelog_normalize;
 pub mod conflict;
 pub mod constraint_enforcer;
 pub mod deduplicate;
+pub(crate) mod emit;
 pub mod expand;
 pub mod group_aggregate;
 #[cfg(test)]

@@ -26,8 +26,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::operators::keyed_rows::{Bundles, KeyedRows, PART_ROWS, RowChanges};
-use crate::operators::top_n::{RankOutput, SortColumn, emit_in_slices};
+use crate::operators::top_n::{RankOutput, SortColumn};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;

@@ -20,6 +20,7 @@ use super::GroupAggregateConfig;
 use super::exprs::Evaluated;
 use super::table::AggregateTable;
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::stream::BATCH_ROWS;
 use crate::stream::ChangeBatch;
@@ -82,12 +83,7 @@ impl LocalGroupAggregateOperator {
         columns.push(Arc::new(rows));
         columns.extend(self.table.partials(slots)?);
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        let mut from = 0;
-        while from < rows.num_rows() {
-            let n = BATCH_ROWS.min(rows.num_rows() - from);
-            out.emit(ChangeBatch::insert_only(rows.slice(from, n)));
-            from += n;
-        }
+        emit_in_slices(&ChangeBatch::insert_only(rows), out);
         Ok(())
     }
 

@@ -33,8 +33,8 @@ use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::stream::BATCH_ROWS;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
@@ -240,17 +240,7 @@ impl GroupAggregateOperator {
         } else {
             return Ok(());
         };
-        let batch = ChangeBatch::with_kinds(rows, RowKinds::new(kinds));
-        let mut from = 0;
-        while from < batch.num_rows() {
-            let mut to = (from + BATCH_ROWS).min(batch.num_rows());
-            // Halves of an update stay together.
-            if to < batch.num_rows() && batch.kind(to - 1) == RowKind::UpdateBefore {
-                to += 1;
-            }
-            out.emit(batch.slice(from, to - from));
-            from = to;
-        }
+        emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(kinds)), out);
         Ok(())
     }
 

@@ -227,7 +227,7 @@ impl AggregateTable {
             }
             let mut columns = self.directory.keys(&entries.slots)?;
             columns.extend(entries.columns);
-            writer.keyed(&table, anonymous(columns)?, self.key_groups(&entries.slots)?)
+            writer.keyed(&table, named(columns, None)?, self.key_groups(&entries.slots)?)
         };
         for (i, entry) in self.states.iter().enumerate() {
             if let Some(entries) = entry.state.write_entries()? {
@@ -326,12 +326,7 @@ fn broken() -> Error {
     Error::internal("the state of an aggregate has other columns than it should")
 }
 
-/// State columns, named by position.
-fn anonymous(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    named(columns, None)
-}
-
-/// As [`anonymous`], with the times of the last change at `stamped`.
+/// State columns, named by position but for the times of the last change at `stamped`.
 fn named(columns: Vec<ArrayRef>, stamped: Option<usize>) -> Result<RecordBatch> {
     let name = |i: usize| if Some(i) == stamped { CHANGED.to_owned() } else { format!("c{i}") };
     let fields: Vec<Field> =

@@ -18,8 +18,9 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOption
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
-use crate::operators::top_n::{SortColumn, emit_in_slices};
+use crate::operators::top_n::SortColumn;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::RowStore;
 use crate::state::sort_key::{SortKeyEncoder, SortKeys, ordinal_of};

@@ -29,13 +29,14 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::BatchKeys;
 use crate::state::ttl::TimeToLive;
 use crate::stream::BATCH_ROWS;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::stream::{ChangeBatch, RowKinds, Timestamp};
 use changes::{Bundle, Change, Compared};
 pub use config::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig};
 use forest::NIL;
@@ -314,19 +315,6 @@ impl TopNOperator {
         self.emptied.retain(|s| roots[*s as usize] == NIL);
         self.state.directory.remove(&self.emptied);
         self.emptied.clear();
-    }
-}
-
-/// Sends a batch in pieces of the usual size; halves of an update stay together.
-pub(crate) fn emit_in_slices(batch: &ChangeBatch, out: &mut Output) {
-    let mut from = 0;
-    while from < batch.num_rows() {
-        let mut to = (from + BATCH_ROWS).min(batch.num_rows());
-        if to < batch.num_rows() && batch.kind(to - 1) == RowKind::UpdateBefore {
-            to += 1;
-        }
-        out.emit(batch.slice(from, to - from));
-        from = to;
     }
 }
 

@@ -34,6 +34,7 @@ use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::operators::emit::emit_in_slices;
 use crate::operators::group_aggregate::evaluate_all;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::key::key_groups;
@@ -234,7 +235,7 @@ impl WindowAggregateOperator {
         let options = RecordBatchOptions::new().with_row_count(Some(fired.rows));
         let rows =
             RecordBatch::try_new_with_options(Arc::clone(&self.config.output_schema), columns, &options)?;
-        emit_in_pieces(rows, out);
+        emit_in_slices(&ChangeBatch::insert_only(rows), out);
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl WindowAggregateOperator {
             .map(|(end, batch)| self.with_slice_end(batch, *end))
             .collect::<Result<Vec<_>>>()?;
         if !batches.is_empty() {
-            emit_in_pieces(concat_batches(&self.partial_schema, &batches)?, out);
+            emit_in_slices(&ChangeBatch::insert_only(concat_batches(&self.partial_schema, &batches)?), out);
         }
         Ok(())
     }
@@ -256,15 +257,6 @@ impl WindowAggregateOperator {
         let mut columns = partial.columns().to_vec();
         columns.insert(self.shape.key_count(), Arc::new(Int64Array::from_value(end, partial.num_rows())));
         Ok(RecordBatch::try_new(Arc::clone(&self.partial_schema), columns)?)
-    }
-}
-
-fn emit_in_pieces(rows: RecordBatch, out: &mut Output) {
-    let mut from = 0;
-    while from < rows.num_rows() {
-        let length = BATCH_ROWS.min(rows.num_rows() - from);
-        out.emit(ChangeBatch::insert_only(rows.slice(from, length)));
-        from += length;
     }
 }
 
