@@ -52,6 +52,18 @@ pub(super) fn accumulator(t: &DataType, out: &DataType) -> Result<Box<dyn Accumu
     by_sum!(t, AvgOne, out)
 }
 
+/// By what sums of decimals are multiplied before they are divided.
+pub(crate) fn decimal_factor(sum_scale: i8, out_scale: i8) -> i256 {
+    i256::from_i128(10i128.pow((out_scale - sum_scale).max(0) as u32))
+}
+
+/// An average of decimals, in batch as in streaming: rounded half up, NULL if it does not fit.
+#[inline]
+pub(crate) fn decimal_average(sum: i128, count: i64, factor: i256, precision: u8) -> Option<i128> {
+    let scaled = i256::from_i128(sum).wrapping_mul(factor);
+    half_up(scaled, i256::from_i128(i128::from(count))).to_i128().filter(|v| fits(*v, precision))
+}
+
 /// Divides sums by counts into the result type.
 fn divide<T: ArrowPrimitiveType>(
     sums: &[T::Native],
@@ -78,14 +90,9 @@ fn divide<T: ArrowPrimitiveType>(
         }
         (DataType::Decimal128(_, s1), DataType::Decimal128(p, s2)) => {
             let s = sums.as_primitive::<Decimal128Type>();
-            let factor = i256::from_i128(10i128.pow((*s2 - *s1).max(0) as u32));
-            let a: PrimitiveArray<Decimal128Type> = (0..n)
-                .map(|i| {
-                    let c = pairs(i)?;
-                    let scaled = i256::from_i128(s.value(i)).wrapping_mul(factor);
-                    half_up(scaled, i256::from_i128(i128::from(c))).to_i128().filter(|v| fits(*v, *p))
-                })
-                .collect();
+            let factor = decimal_factor(*s1, *s2);
+            let a: PrimitiveArray<Decimal128Type> =
+                (0..n).map(|i| decimal_average(s.value(i), pairs(i)?, factor, *p)).collect();
             Arc::new(a.with_data_type(out.clone()))
         }
         _ => return Err(Error::internal(format!("AVG of {sum} into {out}")).into()),

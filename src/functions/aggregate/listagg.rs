@@ -11,7 +11,8 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::{first, for_each_valid, masked};
+use super::for_each_valid;
+use super::value::{GroupValues, Value, ValueGroups, ValueOne};
 use crate::error::{Error, Result};
 
 /// The constant separator of LISTAGG.
@@ -36,27 +37,21 @@ fn append(text: &mut Option<String>, separator: &str, value: &str) {
 }
 
 #[derive(Debug)]
-pub(super) struct ListaggGroups {
+struct ListaggGroups {
     separator: String,
     texts: Vec<Option<String>>,
     bytes: usize,
 }
 
-impl ListaggGroups {
-    pub(super) fn new(separator: String) -> Self {
-        ListaggGroups { separator, texts: Vec::new(), bytes: 0 }
-    }
-}
-
-impl GroupsAccumulator for ListaggGroups {
-    fn update_batch(
+impl GroupValues for ListaggGroups {
+    fn add(
         &mut self,
-        values: &[ArrayRef],
+        values: &ArrayRef,
         group_indices: &[usize],
         filter: Option<&BooleanArray>,
         total: usize,
     ) -> DfResult<()> {
-        let a = first(values)?.as_string::<i32>();
+        let a = values.as_string::<i32>();
         self.texts.resize(total, None);
         let (texts, separator) = (self.texts.as_mut_slice(), self.separator.as_str());
         let mut bytes = 0;
@@ -69,37 +64,11 @@ impl GroupsAccumulator for ListaggGroups {
         Ok(())
     }
 
-    fn merge_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> DfResult<()> {
-        self.update_batch(values, group_indices, filter, total)
-    }
-
-    fn evaluate(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
+    fn take(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
         let texts = emit.take_needed(&mut self.texts);
         let gone: usize = texts.iter().flatten().map(String::len).sum();
         self.bytes = self.bytes.saturating_sub(gone);
         Ok(Arc::new(texts.into_iter().collect::<StringArray>()))
-    }
-
-    fn state(&mut self, emit: EmitTo) -> DfResult<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(emit)?])
-    }
-
-    fn convert_to_state(
-        &self,
-        values: &[ArrayRef],
-        filter: Option<&BooleanArray>,
-    ) -> DfResult<Vec<ArrayRef>> {
-        Ok(vec![masked(first(values)?, filter)?])
-    }
-
-    fn supports_convert_to_state(&self) -> bool {
-        true
     }
 
     fn size(&self) -> usize {
@@ -107,8 +76,12 @@ impl GroupsAccumulator for ListaggGroups {
     }
 }
 
+pub(super) fn groups(separator: String) -> Box<dyn GroupsAccumulator> {
+    Box::new(ValueGroups(ListaggGroups { separator, texts: Vec::new(), bytes: 0 }))
+}
+
 pub(super) fn accumulator(separator: String) -> Box<dyn Accumulator> {
-    Box::new(ListaggOne { separator, text: None })
+    Box::new(ValueOne(ListaggOne { separator, text: None }))
 }
 
 #[derive(Debug)]
@@ -117,27 +90,19 @@ struct ListaggOne {
     text: Option<String>,
 }
 
-impl Accumulator for ListaggOne {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        for v in first(values)?.as_string::<i32>().iter().flatten() {
+impl Value for ListaggOne {
+    fn add(&mut self, values: &ArrayRef) -> DfResult<()> {
+        for v in values.as_string::<i32>().iter().flatten() {
             append(&mut self.text, &self.separator, v);
         }
         Ok(())
     }
 
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
-        self.update_batch(states)
+    fn get(&self) -> ScalarValue {
+        ScalarValue::Utf8(self.text.clone())
     }
 
-    fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        Ok(ScalarValue::Utf8(self.text.clone()))
-    }
-
-    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Utf8(self.text.clone())])
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self) + self.text.as_ref().map_or(0, String::capacity)
+    fn heap_size(&self) -> usize {
+        self.text.as_ref().map_or(0, String::capacity)
     }
 }

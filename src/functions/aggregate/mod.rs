@@ -11,10 +11,11 @@
 //! ```
 //!
 //! Each has a `GroupsAccumulator` over flat vectors for grouped input and a small `Accumulator` for whole-input and
-//! OVER aggregation. State columns are typed and can be merged. COUNT, MIN, MAX and ARRAY_AGG are DataFusion's.
+//! OVER aggregation, by `value` for those whose state is one value. State columns are typed and can be merged. COUNT,
+//! MIN, MAX and ARRAY_AGG are DataFusion's.
 
 mod array_agg;
-mod avg;
+pub(crate) mod avg;
 mod collect;
 mod distinct;
 pub(crate) mod json;
@@ -22,7 +23,8 @@ mod kept;
 pub(crate) mod listagg;
 pub(crate) mod percentile;
 mod pick;
-mod sum;
+pub(crate) mod sum;
+mod value;
 mod variance;
 
 use std::any::Any;
@@ -232,8 +234,8 @@ impl AggregateUDFImpl for Aggregate {
             Kind::Sum => sum::groups(t, out)?,
             Kind::Avg => avg::groups(t, out)?,
             Kind::Variance(form) => Box::new(variance::VarianceGroups::new(form, out.clone())),
-            Kind::Pick { last } => Box::new(pick::PickGroups::new(last != args.is_reversed, t.clone())),
-            Kind::Listagg => Box::new(listagg::ListaggGroups::new(listagg::separator(args.exprs)?)),
+            Kind::Pick { last } => pick::groups(last != args.is_reversed, t),
+            Kind::Listagg => listagg::groups(listagg::separator(args.exprs)?),
             Kind::Collect | Kind::Kept(_) => {
                 return Err(Error::internal(format!("{} has no grouped state", self.name)).into());
             }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
     ArrowNativeTypeOp, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type,
+    Int64Type, i256,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
-use super::{first, for_each_valid, masked, validity};
+use super::value::{GroupValues, ValueGroups};
+use super::{first, for_each_valid, validity};
 use crate::error::{Error, Result};
 use crate::functions::arith::fits;
 
@@ -55,12 +56,23 @@ pub(super) fn accumulator(t: &DataType, out: &DataType) -> Result<Box<dyn Accumu
     by_type!(t, SumOne, out)
 }
 
-fn finish<T: ArrowPrimitiveType>(a: PrimitiveArray<T>, out: &DataType) -> DfResult<ArrayRef> {
-    let array: ArrayRef = Arc::new(a.with_data_type(out.clone()));
+/// A sum of decimals, in batch as in streaming: NULL beyond 38 digits.
+#[inline]
+pub(crate) fn decimal_sum(sum: i128) -> Option<i128> {
+    fits(sum, 38).then_some(sum)
+}
+
+/// A sum of decimals in another DECIMAL, `factor` the quotient of the scales; NULL if it does not fit.
+pub(crate) fn decimal_sum_as(sum: i128, factor: i256, precision: u8) -> Option<i128> {
+    i256::from_i128(sum).wrapping_mul(factor).to_i128().filter(|v| fits(*v, precision))
+}
+
+/// Results for sums in their type.
+fn finish(array: ArrayRef, out: &DataType) -> DfResult<ArrayRef> {
     if matches!(out, DataType::Decimal128(_, _)) {
         let d = array.as_primitive::<Decimal128Type>();
-        if d.iter().flatten().any(|v| !fits(v, 38)) {
-            let kept = d.unary_opt::<_, Decimal128Type>(|v| if fits(v, 38) { Some(v) } else { None });
+        if d.iter().flatten().any(|v| decimal_sum(v).is_none()) {
+            let kept = d.unary_opt::<_, Decimal128Type>(decimal_sum);
             return Ok(Arc::new(kept.with_data_type(out.clone())));
         }
     }
@@ -75,28 +87,23 @@ struct SumGroups<T: ArrowPrimitiveType> {
 }
 
 impl<T: ArrowPrimitiveType> SumGroups<T> {
-    fn new(out: DataType) -> Self {
-        SumGroups { sums: Vec::new(), seen: Vec::new(), out }
-    }
-
-    fn take(&mut self, emit: EmitTo) -> PrimitiveArray<T> {
-        let nulls = validity(&mut self.seen, emit);
-        PrimitiveArray::new(emit.take_needed(&mut self.sums).into(), nulls)
+    fn new(out: DataType) -> ValueGroups<Self> {
+        ValueGroups(SumGroups { sums: Vec::new(), seen: Vec::new(), out })
     }
 }
 
-impl<T: ArrowPrimitiveType> GroupsAccumulator for SumGroups<T>
+impl<T: ArrowPrimitiveType> GroupValues for SumGroups<T>
 where
     T::Native: ArrowNativeTypeOp,
 {
-    fn update_batch(
+    fn add(
         &mut self,
-        values: &[ArrayRef],
+        values: &ArrayRef,
         group_indices: &[usize],
         filter: Option<&BooleanArray>,
         total: usize,
     ) -> DfResult<()> {
-        let a = first(values)?.as_primitive::<T>();
+        let a = values.as_primitive::<T>();
         self.sums.resize(total, T::Native::default());
         self.seen.resize(total, false);
         let (sums, seen) = (self.sums.as_mut_slice(), self.seen.as_mut_slice());
@@ -108,36 +115,18 @@ where
         Ok(())
     }
 
-    fn merge_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> DfResult<()> {
-        self.update_batch(values, group_indices, filter, total)
+    fn take(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
+        let nulls = validity(&mut self.seen, emit);
+        let sums = PrimitiveArray::<T>::new(emit.take_needed(&mut self.sums).into(), nulls);
+        Ok(Arc::new(sums.with_data_type(self.out.clone())))
     }
 
-    fn evaluate(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
-        let a = self.take(emit);
-        finish(a, &self.out)
+    fn finish(&self, states: ArrayRef) -> DfResult<ArrayRef> {
+        finish(states, &self.out)
     }
 
-    fn state(&mut self, emit: EmitTo) -> DfResult<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.take(emit).with_data_type(self.out.clone()))])
-    }
-
-    fn convert_to_state(
-        &self,
-        values: &[ArrayRef],
-        filter: Option<&BooleanArray>,
-    ) -> DfResult<Vec<ArrayRef>> {
-        let a = masked(first(values)?, filter)?;
-        Ok(vec![Arc::new(a.as_primitive::<T>().clone().with_data_type(self.out.clone()))])
-    }
-
-    fn supports_convert_to_state(&self) -> bool {
-        true
+    fn as_states(&self, rows: ArrayRef) -> ArrayRef {
+        Arc::new(rows.as_primitive::<T>().clone().with_data_type(self.out.clone()))
     }
 
     fn size(&self) -> usize {
@@ -157,8 +146,9 @@ impl<T: ArrowPrimitiveType> SumOne<T> {
         SumOne { sum: T::Native::default(), count: 0, out }
     }
 
-    fn array(&self) -> PrimitiveArray<T> {
-        PrimitiveArray::from_iter([(self.count > 0).then_some(self.sum)])
+    fn array(&self) -> ArrayRef {
+        let sum = PrimitiveArray::<T>::from_iter([(self.count > 0).then_some(self.sum)]);
+        Arc::new(sum.with_data_type(self.out.clone()))
     }
 }
 
@@ -197,8 +187,7 @@ where
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
-        let a: ArrayRef = Arc::new(self.array().with_data_type(self.out.clone()));
-        Ok(vec![ScalarValue::try_from_array(&a, 0)?])
+        Ok(vec![ScalarValue::try_from_array(&self.array(), 0)?])
     }
 
     fn size(&self) -> usize {

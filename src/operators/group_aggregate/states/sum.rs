@@ -14,12 +14,12 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, Int64Array, PrimitiveArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, i256,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 
 use super::{GroupedState, Rows, column, gather};
 use crate::error::{Error, Result};
+use crate::functions::aggregate::avg::{decimal_average, decimal_factor};
+use crate::functions::aggregate::sum::{decimal_sum, decimal_sum_as};
 use crate::state::ordinal::to_ordinals;
 
 pub(super) fn build(arg: &DataType, out: &DataType, average: bool) -> Option<Box<dyn GroupedState>> {
@@ -268,32 +268,15 @@ struct DecimalSum {
 impl DecimalSum {
     fn result(&self, state: &WideSum) -> Option<i128> {
         // Flink keeps the sum of AVG as DECIMAL(38, s) too.
-        if state.count == 0 || state.carry != 0 || !fits(state.sum, 38) {
+        if state.count == 0 || state.carry != 0 || decimal_sum(state.sum).is_none() {
             return None;
         }
-        let scaled = i256::from_i128(state.sum)
-            .wrapping_mul(i256::from_i128(10).wrapping_pow(u32::from(self.out_scale.abs_diff(self.scale))));
-        let result = if self.average {
-            let count = i256::from_i128(i128::from(state.count));
-            let (quotient, rest) = (scaled.wrapping_div(count), scaled.wrapping_rem(count));
-            // Half up: away from zero from one half on.
-            let twice = rest.wrapping_abs().wrapping_mul(i256::from_i128(2));
-            if twice < count.wrapping_abs() {
-                quotient
-            } else if scaled.is_negative() != count.is_negative() {
-                quotient.wrapping_sub(i256::ONE)
-            } else {
-                quotient.wrapping_add(i256::ONE)
-            }
-        } else {
-            scaled
-        };
-        result.to_i128().filter(|r| fits(*r, self.precision))
+        let factor = decimal_factor(self.scale, self.out_scale);
+        if self.average {
+            return decimal_average(state.sum, state.count, factor, self.precision);
+        }
+        decimal_sum_as(state.sum, factor, self.precision)
     }
-}
-
-fn fits(value: i128, precision: u8) -> bool {
-    value.unsigned_abs() < 10_u128.pow(u32::from(precision.min(38)))
 }
 
 impl GroupedState for DecimalSum {
