@@ -7,13 +7,10 @@
 //! | `SetOperationNode` | [`crate::plan::batch::set_operation`] |
 //! | `UnnestNode` | [`crate::plan::batch::unnest`] |
 
-use std::hash::Hasher;
-
-use arrow::array::Array;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::{LogicalPlan, ScalarUDFImpl};
+use datafusion::logical_expr::LogicalPlan;
 
 use datafusion::optimizer::AnalyzerRule;
 

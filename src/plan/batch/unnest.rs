@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, UserDefinedLogicalNodeCore, Volatility,
+    ScalarUDFImpl, Signature, Volatility,
 };
 
 use crate::operators::unnest::{Collections, as_rows};

@@ -18,8 +18,6 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 
-use datafusion::optimizer::AnalyzerRule;
-
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
 use crate::operators::window_table_function::assign_windows;
 use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};

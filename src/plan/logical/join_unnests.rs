@@ -8,13 +8,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{
-    Expr, Extension, Filter, Join, LogicalPlan, Projection, ScalarUDFImpl, UserDefinedLogicalNodeCore,
-};
+use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan, Projection};
 
 use crate::error::{Error, Result};
 

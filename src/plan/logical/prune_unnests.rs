@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::Array;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
-use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection};
 
 use crate::error::Result;
 

@@ -13,10 +13,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DfResult, TableReference};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, ScalarUDFImpl, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::error::Error;
 use crate::operators::unnest::Shape;

@@ -4,7 +4,6 @@
 //!  a INTERSECT ALL b ─► SELECT * FROM __intersect_all((a), (b)) ─► SetOperationNode(a, b)
 //! ```
 
-use std::hash::Hasher;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
