@@ -3,9 +3,9 @@
 //! | node | where |
 //! |---|---|
 //! | `WatermarkNode` | it goes |
-//! | `WindowTvfNode` | [`crate::plan::batch::window_tvf`] |
-//! | `SetOperationNode` | [`crate::plan::batch::set_operation`] |
-//! | `UnnestNode` | [`crate::plan::batch::unnest`] |
+//! | `WindowTvfNode` | `batch::window_tvf` |
+//! | `SetOperationNode` | `batch::set_operation` |
+//! | `UnnestNode` | `batch::unnest` |
 
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
