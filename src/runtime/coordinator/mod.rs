@@ -1,4 +1,4 @@
-//! Runs a stream graph: opens sources and sinks, starts the tasks, injects barriers, commits epochs, ends the job.
+//! Runs a stream graph: starts the tasks ([deploy]), injects barriers, commits epochs, ends the job.
 //!
 //! ```text
 //!  interval / stop ─► barrier N ─► sources … sinks ─► all tasks have passed N ─► committers commit N ─► tasks told
@@ -9,6 +9,8 @@
 //! At most one barrier is under way. A task that has finished counts as having passed every later barrier; what it
 //! handed over is committed with the next epoch that completes.
 
+mod deploy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +19,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::edges::{Committable, SinkCommitter, SplitState};
-use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::runtime::chain::{Chain, Tail};
-use crate::runtime::channel::{Cancellation, Receiver, Sender, mailbox};
-use crate::runtime::exchange::{ExchangeOutput, Partitioning};
-use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::channel::Cancellation;
+use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
-use crate::runtime::operator::Operator;
-use crate::runtime::sink::SinkDriver;
-use crate::runtime::source::SourceHead;
 use crate::runtime::spilling::memory::StateMemory;
-use crate::runtime::spilling::{SpillingConfig, SpillingOperator};
-use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, run_channels, run_source};
-use crate::stream::key_group::KeyGroupRange;
-use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader};
+use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent};
+use crate::stream::snapshot::OperatorSnapshot;
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
 
@@ -201,214 +196,6 @@ fn prefer(a: Result<()>, b: Result<()>) -> Result<()> {
 }
 
 impl Coordinator {
-    /// Opens sources and sinks and starts all tasks.
-    async fn start(
-        &mut self,
-        mut graph: StreamGraph,
-        context: &TaskContext,
-        set: &mut JoinSet<Result<()>>,
-    ) -> Result<()> {
-        let chains = graph.chains();
-        let mut chain_of: Vec<usize> = vec![0; graph.nodes.len()];
-        for (c, nodes) in chains.iter().enumerate() {
-            for n in nodes {
-                chain_of[*n] = c;
-            }
-        }
-        // Channels: for each chain that does not begin with a source, one mailbox per subtask.
-        let mut receivers: Vec<Vec<(Receiver, Vec<usize>)>> = Vec::new();
-        // Outgoing edges per chain: (partitioning, senders per [upstream subtask][target]).
-        let mut outputs: Vec<Vec<(Partitioning, Vec<Vec<Sender>>)>> =
-            (0..chains.len()).map(|_| Vec::new()).collect();
-        for nodes in &chains {
-            let head = &graph.nodes[nodes[0]];
-            let mut mailboxes = Vec::new();
-            if !head.inputs.is_empty() {
-                let mut ports = Vec::new();
-                for edge in &head.inputs {
-                    let upstream = match edge.partitioning {
-                        Partitioning::Forward => 1,
-                        _ => graph.nodes[edge.from].parallelism,
-                    };
-                    ports.extend(std::iter::repeat_n(edge.port, upstream));
-                }
-                let mut senders: Vec<Vec<Sender>> = Vec::new();
-                for _ in 0..head.parallelism {
-                    let (tx, rx) = mailbox(ports.len());
-                    senders.push(tx);
-                    mailboxes.push((rx, ports.clone()));
-                }
-                let mut first_queue = 0;
-                for edge in &head.inputs {
-                    let upstream = graph.nodes[edge.from].parallelism;
-                    let forward = edge.partitioning == Partitioning::Forward;
-                    let per_subtask = (0..upstream)
-                        .map(|u| {
-                            if forward {
-                                vec![senders[u][first_queue].clone()]
-                            } else {
-                                senders.iter().map(|s| s[first_queue + u].clone()).collect()
-                            }
-                        })
-                        .collect();
-                    outputs[chain_of[edge.from]].push((edge.partitioning.clone(), per_subtask));
-                    first_queue += if forward { 1 } else { upstream };
-                }
-            }
-            receivers.push(mailboxes);
-        }
-
-        let restore = self.options.restore.clone();
-        if let Some(snapshot) = &restore {
-            check_places(snapshot, &graph)?;
-        }
-        let mut specs = Vec::new();
-        for (c, nodes) in chains.iter().enumerate() {
-            specs.push(
-                self.build_chain(&mut graph, nodes, std::mem::take(&mut outputs[c]), &restore, context)
-                    .await?,
-            );
-        }
-        for (spec, mailboxes) in specs.into_iter().zip(receivers) {
-            let ChainSpec { nodes, source, sink, tasks } = spec;
-            self.chains.push(nodes);
-            let mut mailboxes = mailboxes.into_iter();
-            for (chain, head) in tasks {
-                let mut context = context.clone();
-                context.task = self.tasks.len();
-                self.tasks.push(TaskInfo {
-                    source: source.clone(),
-                    sink,
-                    finished: false,
-                    paused: false,
-                    chain: self.chains.len() - 1,
-                    ended: None,
-                });
-                match head {
-                    Some((reader, head)) => set.spawn(run_source(reader, head, chain, context)),
-                    None => {
-                        let (receiver, ports) = mailboxes
-                            .next()
-                            .ok_or_else(|| Error::internal("a task has neither source nor channels"))?;
-                        set.spawn(run_channels(receiver, ports, chain, context))
-                    }
-                };
-            }
-        }
-        Ok(())
-    }
-
-    async fn build_chain(
-        &mut self,
-        graph: &mut StreamGraph,
-        nodes: &[NodeId],
-        outputs: Vec<(Partitioning, Vec<Vec<Sender>>)>,
-        restore: &Option<Arc<JobSnapshot>>,
-        context: &TaskContext,
-    ) -> Result<ChainSpec> {
-        let parallelism = graph.nodes[nodes[0]].parallelism;
-        let mut heads = Vec::new();
-        let mut source_uid = None;
-        let mut operators: Vec<Vec<(String, Box<dyn Operator>)>> =
-            (0..parallelism).map(|_| Vec::new()).collect();
-        let mut writers = None;
-        let mut sink_index = None;
-        for id in nodes {
-            let node = &graph.nodes[*id];
-            match &node.kind {
-                NodeKind::Source { source, scan, spec } => {
-                    let restored = restore.as_ref().and_then(|r| r.sources.get(&node.uid)).cloned();
-                    let watermark = restore.as_ref().and_then(|r| r.watermarks.get(&node.uid)).copied();
-                    let mut scan = scan.clone();
-                    scan.batch_rows = self.options.batch_rows.unwrap_or(scan.batch_rows);
-                    let readers =
-                        source.readers(scan, parallelism, restored).await.context(|| node.detail.clone())?;
-                    if readers.len() != parallelism {
-                        return Err(Error::internal(format!("{}: {} readers", node.detail, readers.len())));
-                    }
-                    heads = readers
-                        .into_iter()
-                        .map(|r| (r, SourceHead::new(spec.clone()).restored(watermark)))
-                        .collect();
-                    source_uid = Some(node.uid.clone());
-                }
-                NodeKind::Operator(factory) => {
-                    for (subtask, chain) in operators.iter_mut().enumerate() {
-                        let key_groups = KeyGroupRange::of_subtask(subtask, parallelism);
-                        let context = SubtaskContext {
-                            subtask,
-                            parallelism,
-                            key_groups,
-                            emit_update_before: node.changelog.update_before,
-                        };
-                        let mut operator = factory(context)?;
-                        if let (Some(memory), Some(keys)) = (&self.options.memory, node.exchange_keys())
-                            && operator.spillable()
-                        {
-                            operator = spilling(operator, factory.clone(), context, keys, memory);
-                        }
-                        if let Some(tables) = restore.as_ref().and_then(|r| r.operators.get(&node.uid)) {
-                            let reader = SnapshotReader::new(tables.clone(), key_groups);
-                            operator
-                                .restore(&reader)
-                                .and_then(|()| reader.finish())
-                                .context(|| format!("restoring {}", node.name))?;
-                        }
-                        chain.push((node.uid.clone(), operator));
-                    }
-                }
-                NodeKind::Sink { sink, mode } => {
-                    let opened = sink.open(*mode, parallelism).await.context(|| node.detail.clone())?;
-                    sink_index = Some(self.committers.len());
-                    self.committers.push(opened.committer);
-                    self.prepared.push(Vec::new());
-                    writers = Some(opened.writers);
-                }
-            }
-        }
-        let tails: Vec<Tail> = match writers {
-            Some(writers) => {
-                let drive = |w| Tail::Sink(SinkDriver::new(w, context.metrics.clone()));
-                writers.into_iter().map(drive).collect()
-            }
-            None => (0..parallelism)
-                .map(|subtask| {
-                    Tail::Exchanges(
-                        outputs
-                            .iter()
-                            .map(|(p, per_subtask)| {
-                                ExchangeOutput::new(p.clone(), per_subtask[subtask].clone(), subtask)
-                            })
-                            .collect(),
-                    )
-                })
-                .collect(),
-        };
-        if tails.len() != parallelism {
-            return Err(Error::internal(format!(
-                "a sink opened {} writers for {parallelism} subtasks",
-                tails.len()
-            )));
-        }
-        // What a chain is depends on the parallelism, but never has a node ended before one above it.
-        let has_ended =
-            |(uid, _): &(String, Box<dyn Operator>)| restore.as_ref().is_some_and(|r| r.ended.contains(uid));
-        let ended = operators.first().and_then(|o| o.iter().rposition(has_ended)).map_or(0, |last| last + 1);
-        let mut heads = heads.into_iter();
-        let tasks = operators
-            .into_iter()
-            .zip(tails)
-            .map(|(operators, tail)| {
-                let chain =
-                    Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone())
-                        .after_end_of(ended);
-                (chain, heads.next())
-            })
-            .collect();
-        let nodes = nodes.iter().map(|id| graph.nodes[*id].uid.clone()).collect();
-        Ok(ChainSpec { nodes, source: source_uid, sink: sink_index, tasks })
-    }
-
     async fn run(
         &mut self,
         set: &mut JoinSet<Result<()>>,
@@ -568,46 +355,5 @@ impl Coordinator {
             committer.commit(epoch, std::mem::take(prepared)).await?;
         }
         Ok(())
-    }
-}
-
-/// The reader at the head of a source task, and what is done to its rows.
-type SourceParts = (Box<dyn crate::edges::SourceReader>, SourceHead);
-
-/// A chain ready to start: per subtask its operators and, for a source, its head.
-struct ChainSpec {
-    /// Uids of its nodes.
-    nodes: Vec<String>,
-    source: Option<String>,
-    sink: Option<usize>,
-    tasks: Vec<(Chain, Option<SourceParts>)>,
-}
-
-/// `operator`, able to run with more state than memory.
-fn spilling(
-    operator: Box<dyn Operator>,
-    factory: OperatorFactory,
-    context: SubtaskContext,
-    keys: Vec<Vec<usize>>,
-    memory: &StateMemory,
-) -> Box<dyn Operator> {
-    let config = SpillingConfig {
-        factory: Arc::new(move |key_groups| factory(SubtaskContext { key_groups, ..context })),
-        keys,
-        range: context.key_groups,
-    };
-    Box::new(SpillingOperator::new(operator, config, memory.share()))
-}
-
-/// State that no operator of the plan would take up must not be dropped in silence.
-fn check_places(snapshot: &JobSnapshot, graph: &StreamGraph) -> Result<()> {
-    let has_rows = |tables: &OperatorSnapshot| tables.values().flatten().any(|part| part.rows.num_rows() > 0);
-    let known = |uid: &String| graph.nodes.iter().any(|node| &node.uid == uid);
-    match snapshot.operators.iter().find(|(uid, tables)| has_rows(tables) && !known(uid)) {
-        None => Ok(()),
-        Some((uid, _)) => {
-            Err(Error::validation(format!("the plan has no operator {uid}, whose state is in the snapshot"))
-                .hint("the query has changed since; EXPLAIN shows the operators' uids"))
-        }
     }
 }
