@@ -6,6 +6,8 @@
 //! | q16 | 4 counts and 8 distinct counts by (channel, day), as Nexmark's q16 |
 //! | tumble | `SELECT k, COUNT(*) … GROUP BY window_start, window_end, k`, 100,000 keys |
 
+#![allow(clippy::disallowed_methods, reason = "measures time")]
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -13,6 +13,7 @@
 //! | [`tpch`] | TPC-H over changing tables, streaming against batch |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests wait for the world outside")]
 
 mod e2e {
     pub(crate) mod bad_input;

@@ -17,7 +17,12 @@
 //! ```
 
 pub mod catalog;
+#[allow(clippy::disallowed_methods, reason = "shows how long things take")]
 pub mod cli;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the world outside has clocks; names of files and transactions are random"
+)]
 pub mod connectors;
 pub mod edges;
 pub mod error;
@@ -26,7 +31,12 @@ pub mod functions;
 pub mod operators;
 pub mod options;
 pub mod plan;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "processing time, idleness, intervals of checkpoints; names of spill folders"
+)]
 pub mod runtime;
+#[allow(clippy::disallowed_methods, reason = "takes the time of a query")]
 pub mod session;
 pub mod sql;
 pub mod state;

@@ -17,6 +17,7 @@ pub trait Clock: Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one clock of functions, which tests replace")]
     fn now_millis(&self) -> i64 {
         Utc::now().timestamp_millis()
     }

@@ -72,6 +72,7 @@ pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
         random("rand_integer", "i i?", DataType::Int32),
         Builtin::new("uuid", "", Ret::Type(DataType::Utf8), |c| {
             build_strings(c.rows, |_, out| {
+                #[allow(clippy::disallowed_methods, reason = "UUID() is random by definition")]
                 out.push_str(&uuid::Uuid::new_v4().to_string());
                 Ok(true)
             })
@@ -351,6 +352,7 @@ fn random(name: &'static str, forms: &str, ty: DataType) -> Builtin {
         if guard.as_ref().is_none_or(|(known, _)| *known != seed) {
             let start = match seed {
                 Some(s) => i64::from(s),
+                #[allow(clippy::disallowed_methods, reason = "RAND without a seed is random by definition")]
                 None => uuid::Uuid::new_v4().as_u128() as i64,
             };
             *guard = Some((seed, JavaRandom::new(start)));
