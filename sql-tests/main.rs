@@ -12,7 +12,7 @@
 //! | [`layers`] | imports between the folders of `src` go one way |
 //! | [`tpch`] | TPC-H over changing tables, streaming against batch |
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, reason = "tests wait for the world outside")]
 
 mod e2e {

@@ -27,10 +27,23 @@ pub mod connectors;
 pub mod edges;
 pub mod error;
 pub mod formats;
+#[allow(clippy::indexing_slicing, reason = "positions within arrays and groups, checked once per batch")]
 pub mod functions;
+#[allow(
+    clippy::indexing_slicing,
+    reason = "slots and rows that the operator itself handed out, in inner loops"
+)]
 pub mod operators;
 pub mod options;
+#[allow(
+    clippy::indexing_slicing,
+    reason = "nodes of the graph and columns, by numbers that the planner itself handed out"
+)]
 pub mod plan;
+#[allow(
+    clippy::indexing_slicing,
+    reason = "tasks, chains and nodes, by numbers that the runtime itself handed out"
+)]
 #[allow(
     clippy::disallowed_methods,
     reason = "processing time, idleness, intervals of checkpoints; names of spill folders"
@@ -39,8 +52,11 @@ pub mod runtime;
 #[allow(clippy::disallowed_methods, reason = "takes the time of a query")]
 pub mod session;
 pub mod sql;
+#[allow(clippy::indexing_slicing, reason = "slots that the directory itself handed out, in inner loops")]
 pub mod state;
+#[allow(clippy::indexing_slicing, reason = "kinds beside rows, one per row")]
 pub mod stream;
+#[allow(clippy::indexing_slicing, reason = "tables of 16 or 256 entries, by half or whole bytes")]
 pub mod text;
 pub mod types;
 

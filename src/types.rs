@@ -181,12 +181,16 @@ impl LogicalType {
             | DataType::LargeList(f)
             | DataType::FixedSizeList(f, _)
             | DataType::ListView(f) => TypeRoot::Array(Box::new(Self::from_field(f)?)),
-            DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(kv) if kv.len() == 2 => {
-                    TypeRoot::Map(Box::new(Self::from_field(&kv[0])?), Box::new(Self::from_field(&kv[1])?))
-                }
-                _ => return Err(Error::unsupported(format!("the Arrow type {ty} has no SQL type"))),
-            },
+            DataType::Map(entries, _) => {
+                let entry = match entries.data_type() {
+                    DataType::Struct(fields) => fields.as_ref(),
+                    _ => &[],
+                };
+                let [key, value] = entry else {
+                    return Err(Error::unsupported(format!("the Arrow type {ty} has no SQL type")));
+                };
+                TypeRoot::Map(Box::new(Self::from_field(key)?), Box::new(Self::from_field(value)?))
+            }
             DataType::Struct(fields) => TypeRoot::Row(
                 fields
                     .iter()

@@ -343,7 +343,10 @@ fn table(columns: &[&str], rows: Vec<Vec<String>>) -> Result<StatementResult> {
         columns.iter().map(|c| Field::new(*c, DataType::Utf8, false)).collect::<Vec<_>>(),
     ));
     let arrays = (0..columns.len())
-        .map(|i| Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r[i].as_str()))) as _)
+        .map(|i| {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.get(i).map_or("", String::as_str))))
+                as _
+        })
         .collect();
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;
     Ok(StatementResult::Rows(schema, vec![batch]))

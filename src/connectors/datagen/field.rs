@@ -323,7 +323,7 @@ impl Field {
                 let eight = random.next_u64().to_le_bytes();
                 if hex {
                     for b in eight {
-                        bytes.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+                        bytes.extend_from_slice(&[hex_digit(b >> 4), hex_digit(b & 15)]);
                     }
                 } else {
                     bytes.extend_from_slice(&eight);
@@ -343,7 +343,10 @@ impl Field {
     }
 }
 
-const HEX: [u8; 16] = *b"0123456789abcdef";
+/// The digit of a number below 16.
+fn hex_digit(n: u8) -> u8 {
+    n + if n < 10 { b'0' } else { b'a' - 10 }
+}
 
 /// The numbers of the elements of these rows.
 fn widen(numbers: &Range<u64>, length: u32) -> Range<u64> {

@@ -137,7 +137,9 @@ impl Source for FilesystemSource {
         let mut shares: Vec<VecDeque<Split>> = vec![VecDeque::new(); parallelism.max(1)];
         let takers = if ordered { 1 } else { shares.len() };
         for (i, split) in begun.into_iter().enumerate() {
-            shares[i % takers].push_back(split);
+            if let Some(share) = shares.get_mut(i % takers) {
+                share.push_back(split);
+            }
         }
         for (subtask, begun) in shares.into_iter().enumerate() {
             let queue = if ordered && subtask > 0 { Arc::default() } else { queue.clone() };

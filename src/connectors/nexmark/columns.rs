@@ -165,7 +165,7 @@ impl<'a> Batch<'a> {
 
     /// Where rows are of another kind.
     pub(super) fn nulls(&self, kind: EventKind) -> Option<&NullBuffer> {
-        self.nulls[kind as usize].as_ref()
+        self.nulls.get(kind as usize)?.as_ref()
     }
 
     fn of(&self, kind: EventKind) -> impl Iterator<Item = &'a Segment> {

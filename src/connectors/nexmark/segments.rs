@@ -65,7 +65,7 @@ pub(super) fn segments(config: &Config, rows: Range<u64>, wanted: [bool; 3]) -> 
                 continue;
             }
             let len = (count - position).min(end - id);
-            if wanted[kind as usize] {
+            if wanted.get(kind as usize) == Some(&true) {
                 let (round, offset) = (round as i64, position as i64);
                 found.push(Segment { kind, round, offset, id, row, len: len as usize });
                 row += len as usize;
