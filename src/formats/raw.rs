@@ -114,9 +114,9 @@ fn push(column: &mut Column, record: &[u8], big: bool) -> Result<()> {
             v.push(record);
         }
         ColumnValues::Binary(v) => v.push(record),
-        ColumnValues::Boolean(..) => {
+        ColumnValues::Boolean(v) => {
             let [b] = fixed::<1>(record, big)?;
-            column.push_bool(b != 0);
+            v.push(b != 0);
         }
         ColumnValues::Int8(v) => v.push(i8::from_be_bytes(fixed(record, big)?)),
         ColumnValues::Int16(v) => v.push(i16::from_be_bytes(fixed(record, big)?)),

@@ -147,3 +147,35 @@ pub fn split_by(
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn batch(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(values))]).unwrap()
+    }
+
+    #[test]
+    fn splitting_keeps_whole_update_pairs_and_heals_torn_ones() {
+        let rows = batch([1, 1, 2, 3]);
+        let kinds = RowKinds::new(vec![1, 2, 1, 2]);
+        let mut hashes = vec![0u64, 0, 0, u64::MAX];
+        let parts = split(&ChangeBatch::with_kinds(rows.clone(), kinds.clone()), &hashes, 2).unwrap();
+        assert_eq!(parts.len(), 2);
+        assert_eq!(parts[0].1.kinds.as_ref().unwrap().codes(), &[1, 2, 3]);
+        // The lone +U became +I, so that no kinds are needed.
+        assert_eq!(parts[1].1.kinds, None);
+        hashes.fill(u64::MAX);
+        let whole = split(&ChangeBatch::with_kinds(rows, kinds.clone()), &hashes, 4).unwrap();
+        assert_eq!(whole.len(), 1);
+        assert_eq!((whole[0].0, whole[0].1.kinds.clone()), (3, Some(kinds)));
+        assert!(split(&ChangeBatch::insert_only(batch([])), &[], 2).unwrap().is_empty());
+    }
+}

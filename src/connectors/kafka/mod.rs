@@ -1,12 +1,12 @@
 //! Kafka topics as tables, through librdkafka.
 //!
 //! ```text
-//!  options.rs, properties.rs     what the table says, checked before anything connects
-//!  source.rs ─► offsets.rs       partitions, where to begin and end, discovery of new ones
-//!            ─► reader.rs ─► rows.rs ─► metadata.rs     records → batches, one thread per subtask
-//!  sink.rs   ─► partitioner.rs   batches → records, acknowledged at flush and checkpoint
-//!  embedded.rs                   the broker inside the process
-//!  client.rs, native.rs          callbacks, errors, the corners of librdkafka
+//!  options.rs, parts.rs, properties.rs    what the table says, checked before anything connects
+//!  source.rs ─► bounds.rs ─► offsets.rs   partitions, where to begin and end, discovery of new ones
+//!            ─► reader.rs ─► worker.rs ─► rows.rs ─► metadata.rs    records → batches, one thread per subtask
+//!  sink.rs   ─► writer.rs ─► partitioner.rs    batches → records, acknowledged at flush and checkpoint
+//!  embedded.rs                            the broker inside the process
+//!  client.rs, native.rs                   callbacks, errors, the corners of librdkafka
 //! ```
 //!
 //! `kafka` reads and writes records as rows, or as changes with a format of change messages. `upsert-kafka` sees a topic as
@@ -20,6 +20,7 @@
 //! `auto.offset.reset` says (that decides only where a group without offsets begins); `default.api.timeout.ms` is
 //! 10 s for the first contact and 30 s for an outage in mid-run.
 
+mod bounds;
 mod client;
 mod embedded;
 mod metadata;
@@ -27,6 +28,7 @@ mod native;
 mod offsets;
 mod options;
 mod partitioner;
+mod parts;
 mod properties;
 mod reader;
 mod rows;
@@ -34,6 +36,8 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod worker;
+mod writer;
 
 use std::sync::Arc;
 

@@ -8,8 +8,10 @@ use super::metadata::{Metadata, find_fields};
 use super::{CdcFormat, Dialect, Op};
 use crate::error::{Error, Result};
 use crate::formats::column::Batch;
-use crate::formats::json::decode::{Fail, ObjectReader, Shape, clip, describe};
+use crate::formats::json::fail::{Fail, clip, describe};
+use crate::formats::json::object::ObjectReader;
 use crate::formats::json::scan::{Scanner, Syntax};
+use crate::formats::json::shape::Shape;
 use crate::formats::record::RowDecoder;
 use crate::stream::{RowKind, RowKinds};
 

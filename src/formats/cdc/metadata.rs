@@ -5,8 +5,10 @@ use arrow::datatypes::{Field, TimeUnit};
 use super::Dialect;
 use crate::formats::column::{Column, ColumnValues};
 use crate::formats::datetime::{TimestampFormat, parse_timestamp};
-use crate::formats::json::decode::{Fail, ObjectReader, Shape};
+use crate::formats::json::fail::Fail;
+use crate::formats::json::object::ObjectReader;
 use crate::formats::json::scan::Scanner;
+use crate::formats::json::shape::Shape;
 use crate::types::{LogicalType, TypeRoot};
 
 /// A metadata key of a format.

@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
-use crate::formats::json::decode::clip;
+use crate::formats::json::fail::clip;
 use crate::stream::{ChangeBatch, RowKind, RowKinds};
 use crate::types::{LogicalType, TypeRoot};
 

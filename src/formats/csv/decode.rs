@@ -173,7 +173,7 @@ fn convert(column: &mut Column, text: &str, options: &CsvOptions, skipped: &mut 
         ColumnValues::Int64(v) => v.push(int(text)?),
         ColumnValues::Float32(v) => v.push(parse_f32(text).ok_or(Mismatch)?),
         ColumnValues::Float64(v) => v.push(parse_f64(text).ok_or(Mismatch)?),
-        ColumnValues::Boolean(..) => column.push_bool(text.trim().eq_ignore_ascii_case("true")),
+        ColumnValues::Boolean(v) => v.push(text.trim().eq_ignore_ascii_case("true")),
         ColumnValues::Decimal(v, precision, scale) => match parse_decimal(text, *precision, *scale) {
             ParsedDecimal::Value(d) => v.push(d),
             ParsedDecimal::TooLarge => column.push_null(),

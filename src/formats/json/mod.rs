@@ -1,7 +1,7 @@
 //! The format `json`: one object a record.
 //!
 //! ```text
-//!  record ─► Scanner ─► RowShape (fields found by position, then by name) ─► column builders ─► batch
+//!  record ─► Scanner ─► RowShape (fields found by position, then by name) ─► ObjectReader ─► column builders ─► batch
 //!  batch  ─► JsonEncoder ─► records
 //! ```
 //!
@@ -13,9 +13,13 @@
 //! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
 //! parse errors are ignored.
 
-pub(crate) mod decode;
+mod decode;
 pub(crate) mod encode;
+pub(crate) mod fail;
+pub(crate) mod object;
+mod scalar;
 pub(crate) mod scan;
+pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
 
