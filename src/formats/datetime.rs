@@ -4,14 +4,11 @@
 //! fractions have up to nine digits, years beyond 9999 carry a sign, a timestamp's `24:00:00` is the next midnight and
 //! its day of month is cut to the last day of the month, while a plain date has to exist.
 
-use std::fmt::Write;
-
 use arrow::datatypes::TimeUnit;
 
-use crate::text::calendar::{civil, days, month_length};
+use crate::text::calendar::{days, month_length};
+use crate::text::{self, TimeStyle, seconds_and_nanos, units_per_second};
 
-/// Milliseconds of a day.
-const DAY_MILLIS: i64 = 86_400_000;
 /// Nanoseconds of a day.
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
@@ -25,10 +22,10 @@ pub(crate) enum TimestampFormat {
 }
 
 impl TimestampFormat {
-    fn separator(self) -> u8 {
+    fn style(self) -> TimeStyle {
         match self {
-            TimestampFormat::Sql => b' ',
-            TimestampFormat::Iso8601 => b'T',
+            TimestampFormat::Sql => TimeStyle::RECORD,
+            TimestampFormat::Iso8601 => TimeStyle::RECORD_ISO,
         }
     }
 }
@@ -141,7 +138,7 @@ pub(crate) fn parse_timestamp(
 ) -> Option<i64> {
     let (y, m, d, rest) = date_parts(text.as_bytes())?;
     let separator = *rest.first()?;
-    if separator != format.separator() && !(format == TimestampFormat::Iso8601 && separator == b't') {
+    if separator != format.style().separator && !(format == TimestampFormat::Iso8601 && separator == b't') {
         return None;
     }
     let seconds_optional = format == TimestampFormat::Iso8601 && !zoned;
@@ -158,57 +155,7 @@ fn to_unit(days: i64, nanos: i64, unit: TimeUnit) -> Option<i64> {
     days.checked_mul(86_400 * per_second)?.checked_add(nanos / (1_000_000_000 / per_second))
 }
 
-/// How many of `unit` make a second.
-pub(crate) fn units_per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
-}
-
-/// Appends `yyyy-MM-dd`.
-pub(crate) fn write_date(out: &mut Vec<u8>, days: i64) {
-    let (y, m, d) = civil(days);
-    if (0..=9999).contains(&y) {
-        pad(out, y, 4);
-    } else {
-        let mut text = String::new();
-        let _ = write!(text, "{}{:04}", if y < 0 { '-' } else { '+' }, y.abs());
-        out.extend_from_slice(text.as_bytes());
-    }
-    out.push(b'-');
-    pad(out, m.into(), 2);
-    out.push(b'-');
-    pad(out, d.into(), 2);
-}
-
-/// Appends `HH:mm:ss`, then the fraction without trailing zeros.
-pub(crate) fn write_time(out: &mut Vec<u8>, millis: i64) {
-    write_time_nanos(out, millis.rem_euclid(DAY_MILLIS) * 1_000_000);
-}
-
-fn write_time_nanos(out: &mut Vec<u8>, nanos: i64) {
-    let seconds = nanos / 1_000_000_000;
-    pad(out, seconds / 3600, 2);
-    out.push(b':');
-    pad(out, seconds / 60 % 60, 2);
-    out.push(b':');
-    pad(out, seconds % 60, 2);
-    let mut fraction = nanos % 1_000_000_000;
-    if fraction != 0 {
-        let mut width = 9;
-        while fraction % 10 == 0 {
-            fraction /= 10;
-            width -= 1;
-        }
-        out.push(b'.');
-        pad(out, fraction, width);
-    }
-}
-
-/// Appends a timestamp given in `unit`.
+/// Appends a timestamp given in `unit`, with the trailing `Z` of TIMESTAMP_LTZ if `zoned`.
 pub(crate) fn write_timestamp(
     out: &mut Vec<u8>,
     value: i64,
@@ -216,27 +163,11 @@ pub(crate) fn write_timestamp(
     format: TimestampFormat,
     zoned: bool,
 ) {
-    let per_day = 86_400 * units_per_second(unit);
-    write_date(out, value.div_euclid(per_day));
-    out.push(format.separator());
-    write_time_nanos(out, value.rem_euclid(per_day) * (1_000_000_000 / units_per_second(unit)));
+    let (seconds, nanos) = seconds_and_nanos(value, unit);
+    text::write_timestamp(seconds, nanos, format.style(), out);
     if zoned {
         out.push(b'Z');
     }
-}
-
-fn pad(out: &mut Vec<u8>, value: i64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut v = value;
-    let mut i = digits.len();
-    while v > 0 || digits.len() - i < width {
-        i -= 1;
-        if let Some(d) = digits.get_mut(i) {
-            *d = b'0' + (v % 10) as u8;
-        }
-        v /= 10;
-    }
-    out.extend_from_slice(digits.get(i..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -291,9 +222,5 @@ mod tests {
         assert_eq!(parse_time("24:00:00", false, false), None);
         assert_eq!(parse_time("10:11", false, true), Some(36_660_000));
         assert_eq!(parse_time("10:11", false, false), None);
-        let mut out = Vec::new();
-        write_date(&mut out, 2_932_897);
-        write_time(&mut out, 36_672_340);
-        assert_eq!(out, b"+10000-01-0110:11:12.34");
     }
 }

@@ -13,11 +13,13 @@ pub(crate) mod calendar;
 mod decimal;
 mod double;
 mod integer;
+mod interval;
 mod json_string;
 mod sink;
 mod time;
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
@@ -29,6 +31,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
 };
+use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
@@ -38,7 +41,11 @@ pub(crate) use base64::{read_base64, read_base64_leniently, write_base64};
 pub(crate) use decimal::{DecimalStyle, write_big_decimal, write_decimal};
 pub(crate) use double::{write_f32, write_f64};
 pub(crate) use integer::write_int;
+pub(crate) use interval::{write_day_time, write_duration, write_months, write_period};
 pub(crate) use json_string::{Escapes, write_json_string};
+pub(crate) use time::{
+    TimeStyle, day_of, seconds_and_nanos, units_per_second, write_date, write_time, write_timestamp,
+};
 
 /// How values look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +131,7 @@ impl Column {
                 };
                 Kind::Time(
                     integers.as_primitive::<Int64Type>().clone(),
-                    1_000_000_000 / time::per_second(*unit),
+                    1_000_000_000 / units_per_second(*unit),
                 )
             }
             DataType::Timestamp(unit, tz) => {
@@ -233,16 +240,23 @@ impl Column {
         }
         let quote = out.len();
         match &self.kind {
-            Kind::Date(a) => time::write_date(i64::from(a.value(row)), out)?,
-            Kind::Time(a, nanos) => time::write_time_of_day(a.value(row) * nanos, java, out),
-            Kind::Timestamp(a, unit, None) => time::write_timestamp(a.value(row), *unit, java, out)?,
-            Kind::Timestamp(a, unit, Some(zone)) => {
-                time::write_instant(a.value(row), *unit, *zone, java, out)?;
+            Kind::Date(a) => {
+                let day = i64::from(a.value(row));
+                check_day(day)?;
+                write_date(day, self.times(), out);
             }
-            Kind::Months(a) => time::write_months(a.value(row), java, out),
+            Kind::Time(a, nanos) => write_time(a.value(row) * nanos, self.times(), out),
+            Kind::Timestamp(a, unit, zone) => self.write_timestamp(a.value(row), *unit, *zone, out)?,
+            Kind::Months(a) if java => write_period(a.value(row), out),
+            Kind::Months(a) => write_months(a.value(row), out),
             Kind::DayTime(a) => {
                 let (months, days, nanos) = IntervalMonthDayNanoType::to_parts(a.value(row));
-                time::write_day_time(months, days, nanos, java, out);
+                if months != 0 {
+                    // Not a Flink type: only an expression of DataFusion's could make one.
+                    write_int(months, out);
+                    out.push_str(" months ");
+                }
+                if java { write_duration(days, nanos, out) } else { write_day_time(days, nanos, out) }
             }
             Kind::List(a, values) => {
                 let offsets = a.value_offsets();
@@ -302,6 +316,27 @@ impl Column {
         Ok(())
     }
 
+    fn times(&self) -> TimeStyle {
+        if self.style == Style::Java { TimeStyle::JAVA } else { TimeStyle::TABLE }
+    }
+
+    /// A wall clock, or an instant: as `zone` shows it, or for Java in UTC with a `Z`.
+    fn write_timestamp(&self, value: i64, unit: TimeUnit, zone: Option<Tz>, out: &mut String) -> Result<()> {
+        let (mut seconds, nanos) = seconds_and_nanos(value, unit);
+        let java_instant = zone.is_some() && self.style == Style::Java;
+        if let Some(zone) = zone.filter(|_| !java_instant) {
+            seconds += offset(seconds, zone)?;
+        }
+        check_day(day_of(seconds))?;
+        if java_instant {
+            write_timestamp(seconds, nanos, TimeStyle::JAVA_INSTANT, out);
+            out.push('Z');
+        } else {
+            write_timestamp(seconds, nanos, self.times(), out);
+        }
+        Ok(())
+    }
+
     /// A key of a JSON object is a string whatever the key's type.
     fn write_json_key(&self, row: usize, out: &mut String) -> Result<()> {
         let start = out.len();
@@ -353,6 +388,23 @@ impl Column {
             }
         }
     }
+}
+
+/// Days that have a date, as far as the calendar of the zones reaches.
+const DAYS: RangeInclusive<i64> = calendar::days(-262_143, 1, 1)..=calendar::days(262_142, 12, 31);
+
+fn check_day(day: i64) -> Result<()> {
+    if DAYS.contains(&day) {
+        return Ok(());
+    }
+    Err(Error::data(format!("day {day} is outside of the calendar")))
+}
+
+/// How far the clocks of `zone` are ahead of UTC.
+fn offset(seconds: i64, zone: Tz) -> Result<i64> {
+    let utc = DateTime::from_timestamp(seconds, 0)
+        .ok_or_else(|| Error::data(format!("second {seconds} is outside of the calendar")))?;
+    Ok(zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc().into())
 }
 
 fn bounds(offsets: &[i32], row: usize) -> (usize, usize) {

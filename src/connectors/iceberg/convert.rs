@@ -18,6 +18,7 @@ use arrow::datatypes::{
 };
 
 use crate::error::{Error, Result, ResultExt};
+use crate::text::units_per_second;
 
 /// `columns` under `schema`, position by position.
 ///
@@ -110,15 +111,6 @@ pub(super) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     }
 }
 
-fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
-}
-
 fn timestamp(array: &ArrayRef, from: TimeUnit, to: TimeUnit, zone: Option<Arc<str>>) -> Result<ArrayRef> {
     match from {
         TimeUnit::Second => timestamp_from::<TimestampSecondType>(array, from, to, zone),
@@ -156,7 +148,7 @@ fn rescale<F: ArrowTimestampType, T: ArrowTimestampType>(
     from: TimeUnit,
     to: TimeUnit,
 ) -> Result<PrimitiveArray<T>> {
-    let (f, t) = (per_second(from), per_second(to));
+    let (f, t) = (units_per_second(from), units_per_second(to));
     if f == t {
         return Ok(PrimitiveArray::<T>::new(array.values().clone(), array.nulls().cloned()));
     }

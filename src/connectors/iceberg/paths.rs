@@ -15,6 +15,7 @@ use iceberg::spec::{
 use iceberg::writer::file_writer::location_generator::LocationGenerator;
 
 use crate::error::{Error, Result};
+use crate::text::{DecimalStyle, write_decimal};
 
 /// Folder names are cut here: file systems allow 255 bytes.
 const MAX_NAME: usize = 150;
@@ -118,19 +119,16 @@ fn shown(transform: Transform, ty: &PrimitiveType, value: &PrimitiveLiteral) -> 
         (_, L::String(v)) => v.clone(),
         (_, L::Binary(v)) => v.iter().map(|b| format!("{b:02x}")).collect(),
         (_, L::Int128(v)) => match ty {
-            PrimitiveType::Decimal { scale, .. } => decimal(*v, *scale),
+            PrimitiveType::Decimal { scale, .. } => {
+                let mut text = String::new();
+                write_decimal(*v, i8::try_from(*scale).unwrap_or(i8::MAX), DecimalStyle::Full, &mut text);
+                text
+            }
             _ => v.to_string(),
         },
         (_, L::UInt128(v)) => v.to_string(),
         (_, L::AboveMax | L::BelowMin) => "null".to_owned(),
     }
-}
-
-fn decimal(v: i128, scale: u32) -> String {
-    let digits = format!("{:0width$}", v.unsigned_abs(), width = scale as usize + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale as usize);
-    let sign = if v < 0 { "-" } else { "" };
-    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
 fn date(days: i64) -> Option<NaiveDate> {

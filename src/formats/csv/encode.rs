@@ -11,9 +11,12 @@ use arrow::datatypes::{
 use super::CsvOptions;
 use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
-use crate::formats::datetime::{TimestampFormat, write_date, write_time, write_timestamp};
+use crate::formats::datetime::{TimestampFormat, write_timestamp};
 use crate::formats::json::{range, timestamp_value};
-use crate::text::{DecimalStyle, write_base64, write_decimal, write_f32, write_f64, write_int};
+use crate::text::{
+    DecimalStyle, TimeStyle, write_base64, write_date, write_decimal, write_f32, write_f64, write_int,
+    write_time,
+};
 
 /// Longest text that is looked at for whether it needs quotes; Jackson quotes longer ones anyhow.
 const MAX_QUOTE_CHECK: usize = 24;
@@ -119,11 +122,12 @@ fn value(out: &mut Vec<u8>, array: &dyn Array, row: usize, options: &CsvOptions)
             write_decimal(v, (*scale).max(0), style, out);
         }
         DataType::Date32 => {
-            write_date(out, array.as_primitive::<Date32Type>().value(row).into());
+            write_date(array.as_primitive::<Date32Type>().value(row).into(), TimeStyle::RECORD, out);
             return Ok(true);
         }
         DataType::Time32(TimeUnit::Millisecond) => {
-            write_time(out, array.as_primitive::<Time32MillisecondType>().value(row).into());
+            let millis = array.as_primitive::<Time32MillisecondType>().value(row);
+            write_time(i64::from(millis) * 1_000_000, TimeStyle::RECORD, out);
             return Ok(true);
         }
         DataType::Timestamp(unit, zone) => {

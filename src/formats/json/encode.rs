@@ -10,9 +10,10 @@ use arrow::datatypes::{
 use super::JsonOptions;
 use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
-use crate::formats::datetime::{write_date, write_time, write_timestamp};
+use crate::formats::datetime::write_timestamp;
 use crate::text::{
-    DecimalStyle, Escapes, write_base64, write_decimal, write_f32, write_f64, write_int, write_json_string,
+    DecimalStyle, Escapes, TimeStyle, write_base64, write_date, write_decimal, write_f32, write_f64,
+    write_int, write_json_string, write_time,
 };
 
 /// Encoder of JSON records.
@@ -116,11 +117,11 @@ impl JsonEncoder {
             }
             DataType::Date32 => {
                 let v = array.as_primitive::<Date32Type>().value(row);
-                quoted_unless(out, false, |out| write_date(out, v.into()));
+                quoted_unless(out, false, |out| write_date(v.into(), TimeStyle::RECORD, out));
             }
             DataType::Time32(TimeUnit::Millisecond) => {
                 let v = array.as_primitive::<Time32MillisecondType>().value(row);
-                quoted_unless(out, false, |out| write_time(out, v.into()));
+                quoted_unless(out, false, |out| write_time(i64::from(v) * 1_000_000, TimeStyle::RECORD, out));
             }
             DataType::Timestamp(unit, zone) => {
                 let v = timestamp_value(array, *unit, row);

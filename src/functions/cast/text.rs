@@ -1,6 +1,5 @@
 //! Values as text, the way `CAST(x AS STRING)` prints them in Flink.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
@@ -14,8 +13,10 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
 use crate::functions::context::instant_to_wall;
-use crate::functions::temporal::calendar;
-use crate::text::{DecimalStyle, write_decimal, write_f32, write_f64, write_int};
+use crate::text::{
+    DecimalStyle, TimeStyle, seconds_and_nanos, write_date, write_day_time, write_decimal, write_f32,
+    write_f64, write_int, write_months, write_time, write_timestamp,
+};
 
 /// Writes one value of an array; the row is not null.
 type Print = Box<dyn Fn(usize, &mut String)>;
@@ -47,16 +48,15 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }};
     }
     macro_rules! timestamp {
-        ($t:ty, $per_second:expr, $digits:expr, $zoned:expr) => {{
+        ($t:ty, $unit:expr, $digits:expr, $zoned:expr) => {{
             let a = a.as_primitive::<$t>().clone();
-            let zoned = $zoned;
+            let (unit, zoned) = ($unit, $zoned);
             Box::new(move |i, out| {
-                let v = a.value(i);
-                let (mut seconds, rest) = (v.div_euclid($per_second), v.rem_euclid($per_second));
+                let (mut seconds, nanos) = seconds_and_nanos(a.value(i), unit);
                 if zoned {
                     seconds = instant_to_wall(seconds.saturating_mul(1_000_000), zone) / 1_000_000;
                 }
-                calendar::write_timestamp(out, seconds, rest, $digits);
+                write_timestamp(seconds, nanos, TimeStyle::CAST.with_digits($digits), out);
             })
         }};
     }
@@ -91,32 +91,34 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }
         D::Date32 => {
             let a = a.as_primitive::<Date32Type>().clone();
-            Box::new(move |i, out| calendar::write_date(out, i64::from(a.value(i))))
+            Box::new(move |i, out| write_date(a.value(i).into(), TimeStyle::CAST, out))
         }
         D::Time32(TimeUnit::Millisecond) => {
             let a = a.as_primitive::<Time32MillisecondType>().clone();
-            Box::new(move |i, out| calendar::write_time(out, i64::from(a.value(i))))
+            Box::new(move |i, out| write_time(i64::from(a.value(i)) * 1_000_000, TimeStyle::CAST, out))
         }
-        D::Timestamp(TimeUnit::Second, z) => timestamp!(TimestampSecondType, 1, 0, z.is_some()),
-        D::Timestamp(TimeUnit::Millisecond, z) => timestamp!(TimestampMillisecondType, 1000, 3, z.is_some()),
-        D::Timestamp(TimeUnit::Microsecond, z) => {
-            timestamp!(TimestampMicrosecondType, 1_000_000, 6, z.is_some())
-        }
-        D::Timestamp(TimeUnit::Nanosecond, z) => {
-            timestamp!(TimestampNanosecondType, 1_000_000_000, 9, z.is_some())
-        }
+        D::Timestamp(unit, z) => match unit {
+            TimeUnit::Second => timestamp!(TimestampSecondType, TimeUnit::Second, 0, z.is_some()),
+            TimeUnit::Millisecond => {
+                timestamp!(TimestampMillisecondType, TimeUnit::Millisecond, 3, z.is_some())
+            }
+            TimeUnit::Microsecond => {
+                timestamp!(TimestampMicrosecondType, TimeUnit::Microsecond, 6, z.is_some())
+            }
+            TimeUnit::Nanosecond => timestamp!(TimestampNanosecondType, TimeUnit::Nanosecond, 9, z.is_some()),
+        },
         D::Interval(IntervalUnit::YearMonth) => {
             let a = a.as_primitive::<IntervalYearMonthType>().clone();
-            Box::new(move |i, out| write_months(out, a.value(i)))
+            Box::new(move |i, out| write_months(a.value(i), out))
         }
         D::Interval(IntervalUnit::MonthDayNano) => {
             let a = a.as_primitive::<IntervalMonthDayNanoType>().clone();
             Box::new(move |i, out| {
                 let v = a.value(i);
                 if v.months != 0 {
-                    write_months(out, v.months);
+                    write_months(v.months, out);
                 } else {
-                    write_millis(out, i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000);
+                    write_day_time(v.days, v.nanoseconds, out);
                 }
             })
         }
@@ -183,23 +185,4 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
 
 fn write_or_null(a: &ArrayRef, i: usize, print: &Print, out: &mut String) {
     if a.is_null(i) { out.push_str("NULL") } else { print(i, out) }
-}
-
-fn write_months(out: &mut String, months: i32) {
-    let m = i64::from(months).abs();
-    let _ = write!(out, "{}{}-{:02}", if months < 0 { '-' } else { '+' }, m / 12, m % 12);
-}
-
-fn write_millis(out: &mut String, millis: i64) {
-    let m = millis.unsigned_abs();
-    let _ = write!(
-        out,
-        "{}{} {:02}:{:02}:{:02}.{:03}",
-        if millis < 0 { '-' } else { '+' },
-        m / 86_400_000,
-        m / 3_600_000 % 24,
-        m / 60_000 % 60,
-        m / 1000 % 60,
-        m % 1000
-    );
 }

@@ -1,34 +1,6 @@
-//! The default text forms of dates and times, beside the arithmetic of the calendar.
-
-use std::fmt::Write;
+//! Reads the default text forms of dates and times; beside that the arithmetic of the calendar.
 
 pub(crate) use crate::text::calendar::{add_months, civil, days, iso_week, iso_weekday, month_length};
-
-/// `yyyy-MM-dd`.
-pub(crate) fn write_date(out: &mut String, day: i64) {
-    let (y, m, d) = civil(day);
-    let _ = write!(out, "{y:04}-{m:02}-{d:02}");
-}
-
-/// `HH:mm:ss[.fff]`, trailing zeros of the fraction left out.
-pub(crate) fn write_time(out: &mut String, millis: i64) {
-    let _ = write!(out, "{:02}:{:02}:{:02}", millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60);
-    let fraction = millis % 1000;
-    if fraction != 0 {
-        let text = format!(".{fraction:03}");
-        out.push_str(text.trim_end_matches('0'));
-    }
-}
-
-/// `yyyy-MM-dd HH:mm:ss` and exactly `digits` fraction digits; `rest` counts units of the last digit.
-pub(crate) fn write_timestamp(out: &mut String, seconds: i64, rest: i64, digits: usize) {
-    write_date(out, seconds.div_euclid(86_400));
-    let s = seconds.rem_euclid(86_400);
-    let _ = write!(out, " {:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-    if digits > 0 {
-        let _ = write!(out, ".{rest:0digits$}");
-    }
-}
 
 fn number(s: &str, longest: usize) -> Option<i64> {
     if s.is_empty() || s.len() > longest || !s.bytes().all(|b| b.is_ascii_digit()) {

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
 use crate::functions::context::{FunctionContext, instant_to_wall, parse_zone, wall_to_instant};
 use crate::functions::udf::{Builtin, Call, Col, Nulls, Ret, build_prims, build_strings};
+use crate::text::units_per_second;
 
 const DEFAULT: &str = "yyyy-MM-dd HH:mm:ss";
 
@@ -130,12 +131,7 @@ fn to_timestamp_ltz(c: &Call<'_>) -> Result<ArrayRef> {
     let DataType::Timestamp(unit, _) = c.return_type else {
         return Err(Error::internal("TO_TIMESTAMP_LTZ gives a TIMESTAMP_LTZ"));
     };
-    let per_second: i64 = match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    };
+    let per_second = units_per_second(*unit);
     let keep = |units: Option<i128>| {
         units
             .filter(|u| i64::try_from(u.div_euclid(i128::from(per_second))).is_ok_and(|s| RANGE.contains(&s)))

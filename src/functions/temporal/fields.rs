@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Builder};
 use arrow::datatypes::{
-    DataType, Date32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
+    DataType, Date32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
 };
 use datafusion::logical_expr::ScalarUDF;
 
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
 use crate::functions::context::{FunctionContext, instant_to_wall, wall_to_instant};
 use crate::functions::udf::{Builtin, Call, Ret, build_prims};
+use crate::text::units_per_second;
 
 /// Unit of EXTRACT and of FLOOR/CEIL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,12 +209,7 @@ pub(crate) fn round(call: &Call<'_>, up: bool, context: &FunctionContext) -> Res
             })))
         }
         DataType::Timestamp(u, zone) => {
-            let per_second: i64 = match u {
-                TimeUnit::Second => 1,
-                TimeUnit::Millisecond => 1000,
-                TimeUnit::Microsecond => 1_000_000,
-                TimeUnit::Nanosecond => 1_000_000_000,
-            };
+            let per_second = units_per_second(*u);
             let values = arrow::compute::cast(&a, &DataType::Int64)?;
             let zoned = zone.is_some();
             let out = values.as_primitive::<Int64Type>().unary_opt::<_, Int64Type>(|v| {

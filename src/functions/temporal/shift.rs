@@ -16,6 +16,7 @@ use crate::functions::cast::time::Times;
 use crate::functions::cast::{Mode, cast_array};
 use crate::functions::context::{FunctionContext, instant_to_wall, wall_to_instant};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_prims};
+use crate::text::units_per_second;
 
 const DAY: i64 = 86_400;
 const DAY_MILLIS: i64 = DAY * 1000;
@@ -81,10 +82,7 @@ fn add(c: &Call<'_>, context: &FunctionContext) -> Result<ArrayRef> {
     }
     let a = cast_array(&a, to, Mode { lenient: false, zone: context.time_zone })?;
     let (per_second, zoned) = match to {
-        DataType::Timestamp(TimeUnit::Second, z) => (1, z.is_some()),
-        DataType::Timestamp(TimeUnit::Millisecond, z) => (1000, z.is_some()),
-        DataType::Timestamp(TimeUnit::Microsecond, z) => (1_000_000, z.is_some()),
-        DataType::Timestamp(TimeUnit::Nanosecond, z) => (1_000_000_000, z.is_some()),
+        DataType::Timestamp(unit, z) => (units_per_second(*unit), z.is_some()),
         other => return Err(Error::internal(format!("TIMESTAMPADD into {other}"))),
     };
     let values = arrow::compute::cast(&a, &DataType::Int64)?;
