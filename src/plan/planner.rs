@@ -285,7 +285,7 @@ pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
     let wanted = name.to_lowercase();
     candidates
         .iter()
-        .map(|c| (datafusion::common::utils::datafusion_strsim::levenshtein(&wanted, &c.to_lowercase()), c))
+        .map(|c| (strsim::levenshtein(&wanted, &c.to_lowercase()), c))
         .min()
         .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
         .map(|(_, c)| c.clone())

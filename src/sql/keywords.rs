@@ -237,15 +237,12 @@ pub fn quote_ident(name: &str) -> String {
 
 /// The one of `names` that was probably meant by `name`, which is none of them: other case, or a slip or two.
 pub fn nearest_name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let key: Vec<char> = name.to_lowercase().chars().take(64).collect();
-    let limit = match key.len() {
-        0..=2 => 0,
-        3..=5 => 1,
-        _ => 2,
-    };
+    let start = |name: &str| name.to_lowercase().chars().take(64).collect::<String>();
+    let key = start(name);
+    let limit = slips(&key);
     names
         .filter(|n| *n != name)
-        .map(|n| (distance(&key, &n.to_lowercase().chars().take(64).collect::<Vec<_>>()), n))
+        .map(|n| (strsim::osa_distance(&key, &start(n)), n))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)
         .map(|(_, n)| n)
@@ -253,35 +250,21 @@ pub fn nearest_name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Opt
 
 /// The one of `candidates` that `word` was probably meant to be.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let word: Vec<char> = word.to_uppercase().chars().take(40).collect();
-    let limit = match word.len() {
-        0..=2 => 0,
-        3..=5 => 1,
-        _ => 2,
-    };
+    let word: String = word.to_uppercase().chars().take(40).collect();
+    let limit = slips(&word);
     candidates
         .iter()
-        .map(|c| (distance(&word, &c.chars().collect::<Vec<_>>()), *c))
+        .map(|c| (strsim::osa_distance(&word, c), *c))
         .filter(|(d, _)| *d <= limit && *d > 0)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }
 
-/// Edit distance that counts swapped neighbours as one.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |r: &[usize], k: usize| r.get(k).copied().unwrap_or(usize::MAX / 2);
-            let mut d = (at(&row, j) + usize::from(x != y)).min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
-            if i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x) {
-                d = d.min(at(&before, j - 1) + 1);
-            }
-            next.push(d);
-        }
-        before = std::mem::replace(&mut row, next);
+/// How many slips a word can have and still be known: swapped neighbours are one.
+fn slips(word: &str) -> usize {
+    match word.chars().count() {
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
     }
-    row.last().copied().unwrap_or(0)
 }
