@@ -25,7 +25,7 @@ pub(crate) mod percentile;
 mod pick;
 pub(crate) mod sum;
 mod value;
-mod variance;
+pub(crate) mod variance;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! `VAR_POP`, `VAR_SAMP`, `STDDEV_POP`, `STDDEV_SAMP` in the argument's type: computed in DOUBLE, then cut.
 //!
-//! State per group: count, mean and the sum of squared deviations (Welford; merged by Chan's formula).
+//! State per group: count, mean and the sum of squared deviations (Welford, which also runs backwards; merged by Chan's
+//! formula). Streaming has the same.
 
 use std::sync::Arc;
 
@@ -12,42 +13,39 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::{first, for_each_valid};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::functions::cast::{Mode, cast_array};
 
 /// Which of the four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Form {
+pub(crate) enum Form {
     VarPop,
     VarSamp,
     StddevPop,
     StddevSamp,
 }
 
+/// Count, mean and sum of squared deviations of some values.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moments {
-    count: i64,
-    mean: f64,
-    m2: f64,
+pub(crate) struct Moments {
+    pub(crate) count: i64,
+    pub(crate) mean: f64,
+    pub(crate) m2: f64,
 }
 
 impl Moments {
-    fn add(&mut self, x: f64) {
-        self.count += 1;
-        let delta = x - self.mean;
-        self.mean += delta / self.count as f64;
-        self.m2 += delta * (x - self.mean);
-    }
-
-    fn remove(&mut self, x: f64) {
-        if self.count <= 1 {
+    /// Adds a value, or takes it back with the sign −1.
+    #[inline]
+    pub(crate) fn add(&mut self, x: f64, sign: i64) {
+        self.count += sign;
+        if self.count == 0 {
             *self = Moments::default();
             return;
         }
+        // Forwards: mean += d/n, m2 += d·(x − mean). Backwards the same with the signs turned.
         let delta = x - self.mean;
-        self.count -= 1;
-        self.mean -= delta / self.count as f64;
-        self.m2 -= delta * (x - self.mean);
+        self.mean += delta * sign as f64 / self.count as f64;
+        self.m2 += sign as f64 * delta * (x - self.mean);
     }
 
     fn merge(&mut self, other: Moments) {
@@ -61,7 +59,8 @@ impl Moments {
         self.count = n;
     }
 
-    fn result(self, form: Form) -> Option<f64> {
+    /// NULL where there are too few values.
+    pub(crate) fn result(self, form: Form) -> Option<f64> {
         let n = match form {
             Form::VarPop | Form::StddevPop => self.count,
             Form::VarSamp | Form::StddevSamp => self.count - 1,
@@ -69,18 +68,24 @@ impl Moments {
         if n <= 0 {
             return None;
         }
-        let variance = self.m2.max(0.0) / n as f64;
+        // Taking values back can leave a tiny negative rest. NaN stays NaN: `max` would swallow it.
+        let variance = if self.m2 < 0.0 { 0.0 } else { self.m2 / n as f64 };
         Some(if matches!(form, Form::StddevPop | Form::StddevSamp) { variance.sqrt() } else { variance })
     }
 }
 
-fn cut(results: Float64Array, out: &DataType) -> DfResult<ArrayRef> {
+/// Between numbers the zone plays no part.
+const MODE: Mode = Mode { lenient: true, zone: Tz::UTC };
+
+/// Results in the aggregate's type: integers are cut towards zero.
+pub(crate) fn cut(results: Float64Array, out: &DataType) -> Result<ArrayRef> {
     let a: ArrayRef = Arc::new(results);
-    Ok(cast_array(&a, out, Mode { lenient: true, zone: Tz::UTC })?)
+    cast_array(&a, out, MODE)
 }
 
-fn doubles(a: &ArrayRef) -> DfResult<Float64Array> {
-    let a = cast_array(a, &DataType::Float64, Mode { lenient: true, zone: Tz::UTC })?;
+/// The argument as DOUBLE.
+pub(crate) fn doubles(a: &ArrayRef) -> Result<Float64Array> {
+    let a = cast_array(a, &DataType::Float64, MODE)?;
     Ok(a.as_primitive::<Float64Type>().clone())
 }
 
@@ -119,7 +124,7 @@ impl GroupsAccumulator for VarianceGroups {
         let a = doubles(first(values)?)?;
         self.groups.resize(total, Moments::default());
         let groups = self.groups.as_mut_slice();
-        for_each_valid(group_indices, a.nulls(), filter, |g, row| groups[g].add(a.values()[row]));
+        for_each_valid(group_indices, a.nulls(), filter, |g, row| groups[g].add(a.values()[row], 1));
         Ok(())
     }
 
@@ -142,7 +147,7 @@ impl GroupsAccumulator for VarianceGroups {
     fn evaluate(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
         let form = self.form;
         let results = emit.take_needed(&mut self.groups).into_iter().map(|m| m.result(form)).collect();
-        cut(results, &self.out)
+        Ok(cut(results, &self.out)?)
     }
 
     fn state(&mut self, emit: EmitTo) -> DfResult<Vec<ArrayRef>> {
@@ -172,12 +177,12 @@ struct VarianceOne {
 
 impl Accumulator for VarianceOne {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        doubles(first(values)?)?.iter().flatten().for_each(|x| self.moments.add(x));
+        doubles(first(values)?)?.iter().flatten().for_each(|x| self.moments.add(x, 1));
         Ok(())
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
-        doubles(first(values)?)?.iter().flatten().for_each(|x| self.moments.remove(x));
+        doubles(first(values)?)?.iter().flatten().for_each(|x| self.moments.add(x, -1));
         Ok(())
     }
 

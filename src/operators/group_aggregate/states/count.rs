@@ -42,12 +42,6 @@ impl GroupedState for CountState {
         Ok(vec![self.evaluate(slots)?])
     }
 
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let counts: &Int64Array = column(columns, 0)?;
-        slots.iter().zip(counts.values()).for_each(|(s, c)| self.counts[*s as usize] = *c);
-        Ok(())
-    }
-
     fn merges(&self) -> bool {
         true
     }
@@ -114,15 +108,6 @@ impl GroupedState for BoolState {
             Arc::new(Int64Array::from(gather(&self.trues, slots))),
             Arc::new(Int64Array::from(gather(&self.falses, slots))),
         ])
-    }
-
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let (trues, falses): (&Int64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
-        for (i, s) in slots.iter().enumerate() {
-            self.trues[*s as usize] = trues.value(i);
-            self.falses[*s as usize] = falses.value(i);
-        }
-        Ok(())
     }
 
     fn merges(&self) -> bool {

@@ -27,6 +27,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::functions::aggregate::variance::Form;
 use crate::functions::aggregate::{listagg, percentile};
 use crate::operators::group_aggregate::AggregateCall;
 
@@ -103,8 +104,10 @@ pub(crate) trait GroupedState: Send {
     fn clear(&mut self, slots: &[u32]);
     /// One row of typed columns per slot.
     fn write(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
-    /// Inverse of `write`, into cleared slots.
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()>;
+    /// Inverse of `write`, into cleared slots. What can be added up is added to nothing.
+    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
+        self.merge(slots, columns)
+    }
     /// State with several rows per slot, if there is any.
     fn write_entries(&self) -> Result<Option<Entries>> {
         Ok(None)
@@ -154,7 +157,6 @@ pub(crate) fn native(
     arg_types: &[DataType],
     retracts: bool,
 ) -> Result<Option<Box<dyn GroupedState>>> {
-    use moments::Moment;
     use multiset::End;
     use sequence::Finish;
     use value::Keep;
@@ -196,10 +198,10 @@ pub(crate) fn native(
         }
         ("bool_and" | "every", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(true))),
         ("bool_or" | "any", [DataType::Boolean]) => Some(Box::new(count::BoolState::new(false))),
-        ("var_pop", [arg]) => moments::build(arg, out, Moment::VarPop),
-        ("var" | "var_samp" | "variance", [arg]) => moments::build(arg, out, Moment::VarSamp),
-        ("stddev_pop", [arg]) => moments::build(arg, out, Moment::StddevPop),
-        ("stddev" | "stddev_samp", [arg]) => moments::build(arg, out, Moment::StddevSamp),
+        ("var_pop", [arg]) => moments::build(arg, out, Form::VarPop),
+        ("var" | "var_samp" | "variance", [arg]) => moments::build(arg, out, Form::VarSamp),
+        ("stddev_pop", [arg]) => moments::build(arg, out, Form::StddevPop),
+        ("stddev" | "stddev_samp", [arg]) => moments::build(arg, out, Form::StddevSamp),
         _ => None,
     })
 }

@@ -11,10 +11,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, Int64Array, PrimitiveArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 
 use super::{GroupedState, Rows, column, gather};
 use crate::error::{Error, Result};
@@ -26,10 +28,10 @@ pub(super) fn build(arg: &DataType, out: &DataType, average: bool) -> Option<Box
     use DataType as D;
     match (arg, out) {
         (D::Int8 | D::Int16 | D::Int32 | D::Int64, D::Int8 | D::Int16 | D::Int32 | D::Int64) => {
-            Some(Box::new(IntSum { average, out: out.clone(), ..IntSum::default() }))
+            Some(NumberSum::<Int64Type>::boxed(out, average))
         }
         (D::Int8 | D::Int16 | D::Int32 | D::Int64 | D::Float32 | D::Float64, D::Float32 | D::Float64) => {
-            Some(Box::new(FloatSum { average, out: out.clone(), ..FloatSum::default() }))
+            Some(NumberSum::<Float64Type>::boxed(out, average))
         }
         (D::Decimal128(_, scale), D::Decimal128(precision, out_scale)) if out_scale >= scale => {
             Some(Box::new(DecimalSum {
@@ -52,181 +54,141 @@ fn known(counts: &[i64], slots: &[u32]) -> Option<NullBuffer> {
         .then(|| slots.iter().map(|s| counts[*s as usize] != 0).collect())
 }
 
-struct IntSum {
-    average: bool,
-    out: DataType,
-    sums: Vec<i64>,
-    counts: Vec<i64>,
-    scratch: Vec<i64>,
+/// What sums of integers and of floats differ in.
+trait Number: ArrowPrimitiveType + Sized {
+    /// The values of a column in the type that sums are kept in; null rows have any value.
+    fn widen<'a>(arg: &'a ArrayRef, scratch: &'a mut Vec<Self::Native>) -> Result<&'a [Self::Native]>;
+
+    /// The sum with a value added, or taken back. `single`: as FLOATs are added.
+    fn add(sum: Self::Native, value: Self::Native, sign: i64, single: bool) -> Self::Native;
+
+    fn average(sum: Self::Native, count: i64) -> Self::Native;
+
+    /// Sums in the type of the result.
+    fn cut(sums: PrimitiveArray<Self>, out: &DataType) -> ArrayRef;
 }
 
-impl Default for IntSum {
-    fn default() -> Self {
-        IntSum {
-            average: false,
-            out: DataType::Int64,
+impl Number for Int64Type {
+    fn widen<'a>(arg: &'a ArrayRef, scratch: &'a mut Vec<i64>) -> Result<&'a [i64]> {
+        if let Some(values) = arg.as_primitive_opt::<Int64Type>() {
+            return Ok(values.values());
+        }
+        to_ordinals(arg, scratch)?;
+        Ok(scratch)
+    }
+
+    #[inline]
+    fn add(sum: i64, value: i64, sign: i64, _single: bool) -> i64 {
+        sum.wrapping_add(value.wrapping_mul(sign))
+    }
+
+    #[inline]
+    fn average(sum: i64, count: i64) -> i64 {
+        sum.checked_div(count).unwrap_or(sum)
+    }
+
+    fn cut(sums: Int64Array, out: &DataType) -> ArrayRef {
+        match out {
+            DataType::Int8 => Arc::new(sums.unary::<_, Int8Type>(|v| v as i8)),
+            DataType::Int16 => Arc::new(sums.unary::<_, Int16Type>(|v| v as i16)),
+            DataType::Int32 => Arc::new(sums.unary::<_, Int32Type>(|v| v as i32)),
+            _ => Arc::new(sums),
+        }
+    }
+}
+
+impl Number for Float64Type {
+    fn widen<'a>(arg: &'a ArrayRef, scratch: &'a mut Vec<f64>) -> Result<&'a [f64]> {
+        if let Some(values) = arg.as_primitive_opt::<Float64Type>() {
+            return Ok(values.values());
+        }
+        let wide = arrow::compute::cast(arg, &DataType::Float64)?;
+        scratch.clear();
+        scratch.extend_from_slice(wide.as_primitive::<Float64Type>().values());
+        Ok(scratch)
+    }
+
+    #[inline]
+    fn add(sum: f64, value: f64, sign: i64, single: bool) -> f64 {
+        let sum = sum + value * sign as f64;
+        // A sum of two FLOATs rounded once more is what 32-bit addition gives.
+        if single { f64::from(sum as f32) } else { sum }
+    }
+
+    #[inline]
+    fn average(sum: f64, count: i64) -> f64 {
+        sum / count as f64
+    }
+
+    fn cut(sums: Float64Array, out: &DataType) -> ArrayRef {
+        match out {
+            DataType::Float32 => Arc::new(sums.unary::<_, Float32Type>(|v| v as f32)),
+            _ => Arc::new(sums),
+        }
+    }
+}
+
+struct NumberSum<T: Number> {
+    average: bool,
+    /// SUM(FLOAT) adds FLOATs.
+    single: bool,
+    out: DataType,
+    sums: Vec<T::Native>,
+    counts: Vec<i64>,
+    scratch: Vec<T::Native>,
+}
+
+impl<T: Number> NumberSum<T> {
+    fn boxed(out: &DataType, average: bool) -> Box<dyn GroupedState> {
+        Box::new(NumberSum::<T> {
+            average,
+            single: *out == DataType::Float32 && !average,
+            out: out.clone(),
             sums: Vec::new(),
             counts: Vec::new(),
             scratch: Vec::new(),
-        }
-    }
-}
-
-impl GroupedState for IntSum {
-    fn resize(&mut self, slots: usize) {
-        self.sums.resize(slots, 0);
-        self.counts.resize(slots, 0);
-    }
-
-    fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()> {
-        let [arg] = args else { return Err(arity()) };
-        let (sums, counts) = (&mut self.sums, &mut self.counts);
-        let mut add = |values: &[i64]| {
-            rows.each(arg.nulls(), |row, slot, sign| {
-                sums[slot] = sums[slot].wrapping_add(values[row].wrapping_mul(sign));
-                counts[slot] += sign;
-            });
-        };
-        match arg.as_primitive_opt::<Int64Type>() {
-            Some(values) => add(values.values()),
-            None => {
-                to_ordinals(arg, &mut self.scratch)?;
-                add(&self.scratch);
-            }
-        }
-        Ok(())
-    }
-
-    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let values = slots.iter().map(|s| {
-            let (sum, count) = (self.sums[*s as usize], self.counts[*s as usize]);
-            if self.average { sum.checked_div(count).unwrap_or(sum) } else { sum }
-        });
-        let nulls = known(&self.counts, slots);
-        macro_rules! cut {
-            ($t:ty, $n:ty) => {
-                Arc::new(PrimitiveArray::<$t>::new(values.map(|v| v as $n).collect(), nulls))
-            };
-        }
-        Ok(match self.out {
-            DataType::Int8 => cut!(Int8Type, i8),
-            DataType::Int16 => cut!(Int16Type, i16),
-            DataType::Int32 => cut!(Int32Type, i32),
-            _ => cut!(Int64Type, i64),
         })
     }
-
-    fn clear(&mut self, slots: &[u32]) {
-        for s in slots {
-            self.sums[*s as usize] = 0;
-            self.counts[*s as usize] = 0;
-        }
-    }
-
-    fn write(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![
-            Arc::new(Int64Array::from(gather(&self.sums, slots))),
-            Arc::new(Int64Array::from(gather(&self.counts, slots))),
-        ])
-    }
-
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let (sums, counts): (&Int64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
-        for (i, s) in slots.iter().enumerate() {
-            self.sums[*s as usize] = sums.value(i);
-            self.counts[*s as usize] = counts.value(i);
-        }
-        Ok(())
-    }
-
-    fn merges(&self) -> bool {
-        true
-    }
-
-    fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let (sums, counts): (&Int64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
-        for (i, s) in slots.iter().enumerate() {
-            let sum = &mut self.sums[*s as usize];
-            *sum = sum.wrapping_add(sums.value(i));
-            self.counts[*s as usize] += counts.value(i);
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> usize {
-        (self.sums.capacity() + self.counts.capacity() + self.scratch.capacity()) * 8
-    }
 }
 
-struct FloatSum {
-    average: bool,
-    out: DataType,
-    sums: Vec<f64>,
-    counts: Vec<i64>,
-}
-
-impl Default for FloatSum {
-    fn default() -> Self {
-        FloatSum { average: false, out: DataType::Float64, sums: Vec::new(), counts: Vec::new() }
-    }
-}
-
-impl GroupedState for FloatSum {
+impl<T: Number> GroupedState for NumberSum<T> {
     fn resize(&mut self, slots: usize) {
-        self.sums.resize(slots, 0.0);
+        self.sums.resize(slots, T::Native::default());
         self.counts.resize(slots, 0);
     }
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()> {
         let [arg] = args else { return Err(arity()) };
-        let arg = arrow::compute::cast(arg, &DataType::Float64)?;
-        let values = arg.as_primitive::<Float64Type>().values();
-        let (sums, counts) = (&mut self.sums, &mut self.counts);
-        // SUM(FLOAT) adds FLOATs; a sum of two rounded once more is what 32-bit addition gives.
-        let single = self.out == DataType::Float32 && !self.average;
+        let values = T::widen(arg, &mut self.scratch)?;
+        let (sums, counts, single) = (&mut self.sums, &mut self.counts, self.single);
         rows.each(arg.nulls(), |row, slot, sign| {
-            let sum = sums[slot] + values[row] * sign as f64;
-            sums[slot] = if single { f64::from(sum as f32) } else { sum };
+            sums[slot] = T::add(sums[slot], values[row], sign, single);
             counts[slot] += sign;
         });
         Ok(())
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let values = slots.iter().map(|s| {
+        let result = |s: &u32| {
             let (sum, count) = (self.sums[*s as usize], self.counts[*s as usize]);
-            if self.average { sum / count as f64 } else { sum }
-        });
-        let nulls = known(&self.counts, slots);
-        Ok(match self.out {
-            DataType::Float32 => {
-                Arc::new(Float32Array::new(values.map(|v| v as f32).collect(), nulls)) as ArrayRef
-            }
-            _ => Arc::new(Float64Array::new(values.collect(), nulls)),
-        })
+            if self.average { T::average(sum, count) } else { sum }
+        };
+        let sums = PrimitiveArray::<T>::new(slots.iter().map(result).collect(), known(&self.counts, slots));
+        Ok(T::cut(sums, &self.out))
     }
 
     fn clear(&mut self, slots: &[u32]) {
         for s in slots {
-            self.sums[*s as usize] = 0.0;
+            self.sums[*s as usize] = T::Native::default();
             self.counts[*s as usize] = 0;
         }
     }
 
     fn write(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         Ok(vec![
-            Arc::new(Float64Array::from(gather(&self.sums, slots))),
+            Arc::new(PrimitiveArray::<T>::new(gather(&self.sums, slots).into(), None)),
             Arc::new(Int64Array::from(gather(&self.counts, slots))),
         ])
-    }
-
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let (sums, counts): (&Float64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
-        for (i, s) in slots.iter().enumerate() {
-            self.sums[*s as usize] = sums.value(i);
-            self.counts[*s as usize] = counts.value(i);
-        }
-        Ok(())
     }
 
     fn merges(&self) -> bool {
@@ -234,18 +196,17 @@ impl GroupedState for FloatSum {
     }
 
     fn merge(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let (sums, counts): (&Float64Array, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
-        let single = self.out == DataType::Float32 && !self.average;
+        let (sums, counts): (&PrimitiveArray<T>, &Int64Array) = (column(columns, 0)?, column(columns, 1)?);
         for (i, s) in slots.iter().enumerate() {
-            let sum = self.sums[*s as usize] + sums.value(i);
-            self.sums[*s as usize] = if single { f64::from(sum as f32) } else { sum };
+            let sum = &mut self.sums[*s as usize];
+            *sum = T::add(*sum, sums.value(i), 1, self.single);
             self.counts[*s as usize] += counts.value(i);
         }
         Ok(())
     }
 
     fn size(&self) -> usize {
-        (self.sums.capacity() + self.counts.capacity()) * 8
+        (self.sums.capacity() + self.scratch.capacity()) * size_of::<T::Native>() + self.counts.capacity() * 8
     }
 }
 
@@ -322,16 +283,6 @@ impl GroupedState for DecimalSum {
             column(|s| s.carry),
             column(|s| s.count),
         ])
-    }
-
-    fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
-        let part = |i| column::<Int64Array>(columns, i);
-        let (high, low, carry, count) = (part(0)?, part(1)?, part(2)?, part(3)?);
-        for (i, s) in slots.iter().enumerate() {
-            let sum = (i128::from(high.value(i)) << 64) | i128::from(low.value(i) as u64);
-            self.sums[*s as usize] = WideSum { sum, carry: carry.value(i), count: count.value(i) };
-        }
-        Ok(())
     }
 
     fn merges(&self) -> bool {
