@@ -28,6 +28,8 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub struct WatermarkTracker {
     inputs: Vec<Input>,
+    /// Indices of forgotten inputs.
+    free: Vec<usize>,
     combined: Option<Timestamp>,
     idle: bool,
 }
@@ -44,8 +46,27 @@ impl WatermarkTracker {
 
     /// Adds an active input without watermark and gives its index.
     pub fn add(&mut self) -> usize {
-        self.inputs.push(Input { watermark: Timestamp::MIN, activity: Activity::Active, ended: false });
-        self.inputs.len() - 1
+        let input = Input { watermark: Timestamp::MIN, activity: Activity::Active, ended: false };
+        match self.free.pop() {
+            Some(i) if i < self.inputs.len() => {
+                self.inputs[i] = input;
+                i
+            }
+            _ => {
+                self.inputs.push(input);
+                self.inputs.len() - 1
+            }
+        }
+    }
+
+    /// Inputs whose watermarks are held.
+    pub fn len(&self) -> usize {
+        self.inputs.len() - self.free.len()
+    }
+
+    /// Whether there is no input.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The combined watermark.
@@ -102,6 +123,16 @@ impl WatermarkTracker {
             input.ended = true;
         }
         self.combine()
+    }
+
+    /// Input `i` has ended and its index may be given to another: what comes and goes in any number (the splits of a
+    /// source) costs by what is open.
+    pub fn forget(&mut self, i: usize) -> Change {
+        let change = self.on_end(i);
+        if i < self.inputs.len() {
+            self.free.push(i);
+        }
+        change
     }
 
     fn combine(&mut self) -> Change {
@@ -176,6 +207,21 @@ mod tests {
         assert_eq!(combined(&[(Timestamp::MIN, Idle), (Timestamp(5), Active)]), Timestamp(5));
         assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Active)]), Timestamp(5));
         assert_eq!(combined(&[(Timestamp(9), Idle), (Timestamp(5), Idle)]), Timestamp(9));
+    }
+
+    #[test]
+    fn forgotten_inputs_make_room() {
+        let mut t = WatermarkTracker::default();
+        let first = t.add();
+        assert_eq!(t.on_watermark(first, Timestamp(5)).watermark, Some(Timestamp(5)));
+        for i in 0..10 {
+            let next = t.add();
+            assert_eq!((next, t.len()), (1, 2), "the place of the one before");
+            t.on_watermark(next, Timestamp(100));
+            assert_eq!(t.on_watermark(first, Timestamp(10 + i)).watermark, Some(Timestamp(10 + i)));
+            t.forget(next);
+        }
+        assert_eq!((t.len(), t.all_ended()), (1, false));
     }
 
     #[test]
