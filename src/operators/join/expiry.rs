@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::state::ttl::StepClock;
+
 /// Rows that are forgotten when they were not written for some time.
 pub(super) struct Expiry {
     ttl_ms: i64,
@@ -18,8 +20,7 @@ pub(super) struct Expiry {
 
 impl Expiry {
     pub(super) fn new(ttl_ms: i64) -> Self {
-        // A twentieth of the time is precise enough; finer ticks cost memory and calls.
-        let tick_ms = (ttl_ms / 20).clamp(1, 60_000);
+        let tick_ms = StepClock::new(ttl_ms).step();
         Expiry { ttl_ms, tick_ms, now: 0, touched: Vec::new(), ticks: VecDeque::new(), tags: Vec::new() }
     }
 
@@ -71,13 +72,13 @@ impl Expiry {
         self.now = self.ticks.back().map_or(0, |(tick, _)| *tick);
     }
 
-    /// Milliseconds of the last write of rows.
+    /// Milliseconds of the last write of rows, at the latest: the end of its tick.
     pub(super) fn touched(&self, ids: &[u32]) -> Vec<i64> {
         ids.iter()
             .map(|id| {
                 // The upper bits are those of now, unless the lower ones have wrapped since.
                 let age = (self.now as u32).wrapping_sub(self.touched[*id as usize]);
-                (self.now - i64::from(age)) * self.tick_ms
+                (self.now - i64::from(age) + 1) * self.tick_ms - 1
             })
             .collect()
     }
@@ -92,7 +93,8 @@ impl Expiry {
         self.now = self.now.max(now_ms / self.tick_ms);
         let mut due = Vec::new();
         while let Some((tick, _)) = self.ticks.front() {
-            if tick * self.tick_ms + self.ttl_ms > now_ms {
+            // Its rows may have been written at the end of it.
+            if (tick + 1) * self.tick_ms - 1 + self.ttl_ms > now_ms {
                 break;
             }
             if let Some(front) = self.ticks.pop_front() {
