@@ -11,7 +11,8 @@ pub(super) const SECONDS_PER_DAY: i64 = 86_400;
 /// How dates and times look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeStyle {
-    /// Years beyond 9999 carry a plus, and the minus of others is no digit: `+10000`, `-0001`; otherwise `10000`, `-001`.
+    /// Years beyond 9999 carry a plus, and a minus stands before four digits: `+10000`, `-0001`. Otherwise they have
+    /// at least four characters: `10000`, `-001`.
     signed_years: bool,
     /// Between date and time.
     pub(crate) separator: u8,

@@ -6,9 +6,9 @@
 //!                                            └ discovery                      positions ◄──────────┘ on_commit
 //! ```
 //!
-//! The thread (worker.rs) does all that costs time, so that the async side takes whole batches from a channel of a few. State:
-//! per partition the next offset, moved when [`KafkaReader::next`] hands the batch out, so that a snapshot tells
-//! exactly what has been handed out.
+//! The thread (worker.rs) does all that costs time, so that the async side takes whole batches from a channel of a
+//! few. State: per partition the next offset, moved when [`KafkaReader::next`] hands the batch out, so that a snapshot
+//! tells exactly what has been handed out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;

@@ -4,14 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::{Counter, Recorded, Recorder, keyed_graph, schema, total};
+use super::{Counter, Recorded, Recorder, edge, keyed_graph, node, schema, total};
 use crate::edges::{ScanRequest, WriteMode};
 use crate::error::Result;
 use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
 use crate::runtime::exchange::Partitioning;
-use crate::runtime::graph::{
-    ChangelogMode, Edge, Node, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
-};
+use crate::runtime::graph::{NodeKind, OperatorFactory, StreamGraph};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::runtime::source::SourceSpec;
@@ -89,15 +87,6 @@ impl Operator for Ends {
 /// Two sources, of which `short` ends early; what stands behind it records its watermarks and ends.
 fn two_sources(parallelism: usize, out: &Arc<Recorded>, short: &Arc<Mutex<Vec<i64>>>) -> StreamGraph {
     let mut graph = StreamGraph::default();
-    let node = |uid: &str, kind, inputs| Node {
-        uid: uid.to_owned(),
-        name: "Node",
-        detail: String::new(),
-        parallelism,
-        inputs,
-        changelog: ChangelogMode::APPEND_ONLY,
-        kind,
-    };
     let column = Arc::new(datafusion::physical_expr::expressions::Column::new("t", 1));
     let n: Arc<dyn datafusion::physical_plan::PhysicalExpr> =
         Arc::new(datafusion::physical_expr::expressions::Column::new("n", 0));
@@ -117,20 +106,14 @@ fn two_sources(parallelism: usize, out: &Arc<Recorded>, short: &Arc<Mutex<Vec<i6
             ..SourceSpec::default()
         },
     };
-    let edge =
-        |from, partitioning| Edge { from, port: 0, partitioning, update_before: UpdateBefore::Required };
-    let a = graph.add(node("a", source(10), vec![]));
-    let b = graph.add(node("b", source(40), vec![]));
+    let a = graph.add(node("a", parallelism, source(10), vec![]));
+    let b = graph.add(node("b", parallelism, source(40), vec![]));
     let short = short.clone();
     let ends: OperatorFactory = Arc::new(move |_| Ok(Box::new(Ends(short.clone()))));
-    let single = Node {
-        parallelism: 1,
-        ..node("ends", NodeKind::Operator(ends), vec![edge(a, Partitioning::Single)])
-    };
-    let ends = graph.add(single);
+    let ends = graph.add(node("ends", 1, NodeKind::Operator(ends), vec![edge(a, Partitioning::Single)]));
     for (uid, from, partitioning) in [("x", ends, Partitioning::Rebalance), ("y", b, Partitioning::Forward)] {
         let sink = NodeKind::Sink { sink: Arc::new(Recorder(out.clone())), mode: WriteMode::Append };
-        graph.add(node(uid, sink, vec![edge(from, partitioning)]));
+        graph.add(node(uid, parallelism, sink, vec![edge(from, partitioning)]));
     }
     graph
 }

@@ -220,9 +220,8 @@ impl SinkCommitter for RecorderCommitter {
     }
 }
 
-fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at: Option<i64>) -> StreamGraph {
-    let mut graph = StreamGraph::default();
-    let node = |uid: &str, kind, inputs| Node {
+fn node(uid: &str, parallelism: usize, kind: NodeKind, inputs: Vec<Edge>) -> Node {
+    Node {
         uid: uid.to_owned(),
         name: "Node",
         detail: String::new(),
@@ -230,9 +229,18 @@ fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at:
         inputs,
         changelog: ChangelogMode::APPEND_ONLY,
         kind,
-    };
+    }
+}
+
+fn edge(from: usize, partitioning: Partitioning) -> Edge {
+    Edge { from, port: 0, partitioning, update_before: UpdateBefore::Required }
+}
+
+fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at: Option<i64>) -> StreamGraph {
+    let mut graph = StreamGraph::default();
     let source = graph.add(node(
         "source",
+        parallelism,
         NodeKind::Source {
             source: Arc::new(source),
             scan: ScanRequest::default(),
@@ -241,24 +249,10 @@ fn keyed_graph(source: Counter, parallelism: usize, out: Arc<Recorded>, fail_at:
         vec![],
     ));
     let factory: OperatorFactory = Arc::new(move |_| Ok(Box::new(Sums { sums: BTreeMap::new(), fail_at })));
-    let edge = Edge {
-        from: source,
-        port: 0,
-        partitioning: Partitioning::Hash(vec![0]),
-        update_before: UpdateBefore::Required,
-    };
-    let sums = graph.add(node("sums", NodeKind::Operator(factory), vec![edge]));
-    let edge = Edge {
-        from: sums,
-        port: 0,
-        partitioning: Partitioning::Forward,
-        update_before: UpdateBefore::Required,
-    };
-    graph.add(node(
-        "sink",
-        NodeKind::Sink { sink: Arc::new(Recorder(out)), mode: WriteMode::Append },
-        vec![edge],
-    ));
+    let inputs = vec![edge(source, Partitioning::Hash(vec![0]))];
+    let sums = graph.add(node("sums", parallelism, NodeKind::Operator(factory), inputs));
+    let sink = NodeKind::Sink { sink: Arc::new(Recorder(out)), mode: WriteMode::Append };
+    graph.add(node("sink", parallelism, sink, vec![edge(sums, Partitioning::Forward)]));
     graph
 }
 
