@@ -21,6 +21,7 @@ mod e2e {
     pub(crate) mod files;
     pub(crate) mod pipelines;
     pub(crate) mod quickstart;
+    pub(crate) mod signals;
     pub(crate) mod startup;
     pub(crate) mod support;
 }

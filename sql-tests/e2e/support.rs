@@ -1,9 +1,10 @@
 //! Running the binary on scripts, with a deadline.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,39 +62,101 @@ pub(crate) fn tidelake() -> Command {
 
 /// Runs a command to its end, or kills it at the deadline and fails.
 pub(crate) fn finish(mut command: Command, deadline: Duration) -> Ran {
-    let begin = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let read = |mut from: Box<dyn std::io::Read + Send>| {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            from.read_to_end(&mut bytes).ok();
-            String::from_utf8_lossy(&bytes).into_owned()
-        })
-    };
-    let stdout = read(Box::new(child.stdout.take().unwrap()));
-    let stderr = read(Box::new(child.stderr.take().unwrap()));
-    let status = loop {
-        if let Some(s) = child.try_wait().unwrap() {
-            break Some(s);
+    command.stdin(Stdio::null());
+    Running::start(command).finish(deadline)
+}
+
+/// A command that runs; what it writes is read as it comes.
+pub(crate) struct Running {
+    child: Child,
+    begin: Instant,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let begin = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let stdout = Output::read(child.stdout.take().unwrap());
+        let stderr = Output::read(child.stderr.take().unwrap());
+        Running { child, begin, stdout, stderr }
+    }
+
+    /// What it has written to standard output and standard error so far.
+    pub(crate) fn so_far(&self) -> (String, String) {
+        (self.stdout.so_far(), self.stderr.so_far())
+    }
+
+    /// Waits until what it does fulfils a condition.
+    pub(crate) fn until(&self, what: &str, reached: impl Fn(&str, &str) -> bool) {
+        let begin = Instant::now();
+        loop {
+            let (stdout, stderr) = self.so_far();
+            if reached(&stdout, &stderr) {
+                return;
+            }
+            let waited = begin.elapsed();
+            assert!(waited < Duration::from_secs(60), "no {what}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+            thread::sleep(Duration::from_millis(10));
         }
-        if begin.elapsed() > deadline {
-            child.kill().ok();
-            child.wait().ok();
-            break None;
-        }
-        thread::sleep(Duration::from_millis(2));
-    };
-    let elapsed = begin.elapsed();
-    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-    let Some(status) = status else {
-        panic!("not done after {deadline:?}\nstdout:\n{stdout}\nstderr:\n{stderr}")
-    };
-    Ran { code: status.code(), stdout, stderr, elapsed }
+    }
+
+    /// Sends `INT`, `TERM`, ….
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "kill -s {name}");
+    }
+
+    /// Waits for its end, or kills it at the deadline and fails.
+    pub(crate) fn finish(mut self, deadline: Duration) -> Ran {
+        let status = loop {
+            if let Some(s) = self.child.try_wait().unwrap() {
+                break Some(s);
+            }
+            if self.begin.elapsed() > deadline {
+                self.child.kill().ok();
+                self.child.wait().ok();
+                break None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let elapsed = self.begin.elapsed();
+        let (stdout, stderr) = (self.stdout.all(), self.stderr.all());
+        let Some(status) = status else {
+            panic!("not done after {deadline:?}\nstdout:\n{stdout}\nstderr:\n{stderr}")
+        };
+        Ran { code: status.code(), stdout, stderr, elapsed }
+    }
+}
+
+/// A stream that a thread reads to its end.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: thread::JoinHandle<()>,
+}
+
+impl Output {
+    fn read(mut from: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let target = bytes.clone();
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(n @ 1..) = from.read(&mut buffer) {
+                target.lock().unwrap().extend_from_slice(&buffer[..n]);
+            }
+        });
+        Output { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn all(self) -> String {
+        self.reader.join().unwrap();
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
 }
 
 /// A folder of its own for a test, with scripts in it.
@@ -120,10 +183,15 @@ impl Place {
 
     /// Runs a script with further arguments.
     pub(crate) fn run(&self, sql: &str, args: &[&str]) -> Ran {
+        self.start(sql, args).finish(Duration::from_secs(180))
+    }
+
+    /// Starts a script with further arguments.
+    pub(crate) fn start(&self, sql: &str, args: &[&str]) -> Running {
         let script = self.write("script.sql", sql);
         let mut c = tidelake();
-        c.arg("run").arg(script).args(args);
-        finish(c, Duration::from_secs(180))
+        c.arg("run").arg(script).args(args).stdin(Stdio::null());
+        Running::start(c)
     }
 
     /// Files below `name` that a reader would see: neither they nor a folder above them begins with `.` or `_`.

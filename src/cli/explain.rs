@@ -6,14 +6,15 @@ use crate::sql::ast::{ExplainDetail, ParsedStatement, Statement};
 
 use super::args::ExplainArgs;
 use super::interrupt::Interrupts;
-use super::run::{Flow, Shell};
+use super::run::Shell;
 use super::script::{Failure, scripts};
+use super::stderr::say;
 
 pub(super) async fn main(args: ExplainArgs) -> ExitCode {
     match explain(args).await {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("{}", failure.render());
+            say(&failure.render());
             ExitCode::FAILURE
         }
     }
@@ -23,15 +24,7 @@ async fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
     let details = if args.changelog_mode { vec![ExplainDetail::ChangelogMode] } else { Vec::new() };
     let scripts = scripts(&args.input)?;
     let mut shell = Shell::new(args.input.set, Interrupts::listen())?;
-    for script in &scripts {
-        for statement in script.statements()? {
-            let statement = explained(statement, &details);
-            if let Flow::End(code) = shell.execute(script, &statement).await? {
-                return Ok(code);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    shell.run(&scripts, |statement| explained(statement, &details)).await
 }
 
 /// The EXPLAIN of a statement that would run a job; others as they are.

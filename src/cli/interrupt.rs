@@ -1,16 +1,51 @@
-//! Ctrl-C: the first one asks the running job for a graceful end, the second one ends the process.
+//! Ctrl-C and SIGTERM: the first one asks the running job for its end, the second one ends the process.
+//!
+//! ```text
+//!  job without an end ─► final commit, exit 0       any other ─► cancelled, nothing more is committed, exit 130 or 143
+//!  no job runs        ─► the process ends at once, exit 130 or 143
+//! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::runtime::job::StopHandle;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit code of a process ended by Ctrl-C.
-pub(super) const INTERRUPTED: u8 = 130;
+use crate::error::{Error, ErrorKind};
+use crate::runtime::job::{RunningJob, StopHandle};
+
+use super::stderr::say;
+
+/// A signal that asks for the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What `kill` and service managers send.
+    Terminate,
+}
+
+impl Signal {
+    /// Exit code of a process that it ended: 128 and its number.
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    endless: bool,
+    stop: StopHandle,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    interrupted: bool,
-    job: Option<StopHandle>,
+    /// The first signal.
+    signal: Option<Signal>,
+    job: Option<Job>,
+    /// What does not happen if the process ends now.
+    undone: String,
 }
 
 /// Knows the running job.
@@ -20,46 +55,81 @@ pub(super) struct Interrupts(Arc<Mutex<State>>);
 /// What a signal asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    StopJob,
-    Exit,
+    /// The job commits and ends.
+    Commit,
+    /// The job ends without a commit.
+    Cancel,
+    /// The process ends; what that leaves undone.
+    Exit(String),
 }
 
 impl Interrupts {
-    /// Listens for Ctrl-C and SIGTERM from now on.
+    /// Listens for Ctrl-C and SIGTERM from now on. Where that cannot be done they end the process as they always do.
     pub(super) fn listen() -> Self {
         let interrupts = Interrupts::default();
-        let listener = interrupts.clone();
-        tokio::spawn(async move {
-            while signal().await {
-                match listener.signalled() {
-                    Action::StopJob => eprintln!("stopping after a final commit; Ctrl-C again to abort"),
-                    Action::Exit => std::process::exit(i32::from(INTERRUPTED)),
+        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+            let listener = interrupts.clone();
+            tokio::spawn(async move {
+                loop {
+                    let signal = tokio::select! {
+                        Some(()) = interrupt.recv() => Signal::Interrupt,
+                        Some(()) = terminate.recv() => Signal::Terminate,
+                        else => return,
+                    };
+                    match listener.signalled(signal) {
+                        Action::Commit => say("stopping after a final commit; Ctrl-C again to abort"),
+                        Action::Cancel => say("stopping without another commit; Ctrl-C again to abort"),
+                        Action::Exit(undone) => {
+                            say(&undone);
+                            std::process::exit(i32::from(signal.exit_code()))
+                        }
+                    }
                 }
-            }
-        });
+            });
+        }
         interrupts
     }
 
-    pub(super) fn signalled(&self) -> Action {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = std::mem::replace(&mut state.interrupted, true);
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn signalled(&self, signal: Signal) -> Action {
+        let mut state = self.state();
+        let again = state.signal.is_some();
+        state.signal.get_or_insert(signal);
         match &state.job {
-            Some(job) if !again => {
-                job.stop();
-                Action::StopJob
+            Some(job) if !again && job.endless => {
+                job.stop.stop();
+                Action::Commit
             }
-            _ => Action::Exit,
+            Some(job) if !again => {
+                job.stop.cancel();
+                Action::Cancel
+            }
+            _ => Action::Exit(format!("interrupted: {}", state.undone)),
         }
     }
 
-    /// Whether there was a signal.
-    pub(super) fn interrupted(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).interrupted
+    /// The first signal, if there was one.
+    pub(super) fn signal(&self) -> Option<Signal> {
+        self.state().signal
+    }
+
+    /// Whether an error only says that a signal came.
+    pub(super) fn ended(&self, e: &Error) -> bool {
+        e.kind() == ErrorKind::Cancelled && self.signal().is_some()
+    }
+
+    /// A statement begins; `undone` tells what is not done if the process ends meanwhile.
+    pub(super) fn begin(&self, undone: String) {
+        self.state().undone = undone;
     }
 
     /// The job that a signal stops, as long as the guard lives.
-    pub(super) fn guard(&self, job: StopHandle) -> JobGuard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).job = Some(job);
+    pub(super) fn guard(&self, job: &RunningJob) -> JobGuard {
+        self.state().job = Some(Job { endless: job.nature().endless, stop: job.stop_handle() });
         JobGuard(self.clone())
     }
 }
@@ -69,46 +139,40 @@ pub(super) struct JobGuard(Interrupts);
 
 impl Drop for JobGuard {
     fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).job = None;
-    }
-}
-
-/// Waits for a signal; `false` if signals cannot be received.
-async fn signal() -> bool {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return false };
-        tokio::select! {
-            r = tokio::signal::ctrl_c() => r.is_ok(),
-            r = terminate.recv() => r.is_some(),
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        tokio::signal::ctrl_c().await.is_ok()
+        self.0.state().job = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::job::{JobMetrics, JobNature};
 
-    #[test]
-    fn the_first_signal_stops_the_job_and_the_second_the_process() {
-        let (interrupts, job) = (Interrupts::default(), StopHandle::new());
-        let guard = interrupts.guard(job.clone());
-        assert!(!interrupts.interrupted());
-        assert_eq!(interrupts.signalled(), Action::StopJob);
-        assert!(job.is_stopped() && interrupts.interrupted());
-        assert_eq!(interrupts.signalled(), Action::Exit);
-        drop(guard);
+    fn job(endless: bool) -> RunningJob {
+        let nature = JobNature { endless, ..JobNature::default() };
+        RunningJob::new(JobMetrics::new(), nature, StopHandle::new(), std::future::ready(Ok(())))
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_ends_the_job_and_the_second_the_process() {
+        for (endless, first) in [(true, Action::Commit), (false, Action::Cancel)] {
+            let (interrupts, job) = (Interrupts::default(), job(endless));
+            let guard = interrupts.guard(&job);
+            interrupts.begin("INSERT".to_owned());
+            assert_eq!(interrupts.signal(), None);
+            assert_eq!(interrupts.signalled(Signal::Terminate), first);
+            let cancelled = futures::poll!(std::pin::pin!(job.stop_handle().cancelled())).is_ready();
+            assert_eq!((job.stop_handle().is_stopped(), cancelled), (true, !endless));
+            assert_eq!(interrupts.signalled(Signal::Interrupt), Action::Exit("interrupted: INSERT".into()));
+            assert_eq!(interrupts.signal(), Some(Signal::Terminate));
+            drop(guard);
+        }
     }
 
     #[test]
     fn without_a_job_the_first_one_ends_the_process() {
         let interrupts = Interrupts::default();
-        drop(interrupts.guard(StopHandle::new()));
-        assert_eq!(interrupts.signalled(), Action::Exit);
+        drop(interrupts.guard(&job(true)));
+        assert!(matches!(interrupts.signalled(Signal::Interrupt), Action::Exit(_)));
     }
 }

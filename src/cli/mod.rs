@@ -7,8 +7,8 @@
 //!             └ broker   the embedded Kafka broker, alone
 //! ```
 //!
-//! Queries print to standard output, everything else to standard error. Exit codes: 0; 1 with an error; 130 when a
-//! second Ctrl-C does not wait for the graceful end.
+//! Queries print to standard output, everything else to standard error. Exit codes: 0; 1 with an error; 130 or 143 when
+//! Ctrl-C or SIGTERM came before all was done.
 
 mod args;
 pub mod broker;
@@ -20,6 +20,7 @@ mod progress;
 pub mod render;
 mod run;
 mod script;
+mod stderr;
 pub mod test;
 
 use std::process::ExitCode;

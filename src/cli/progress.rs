@@ -1,12 +1,13 @@
 //! The progress line: redrawn in place on a terminal, nothing in a pipe.
 
-use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 
 use crate::runtime::job::{JobMetrics, JobProgress};
+
+use super::stderr;
 
 const FIRST: Duration = Duration::from_millis(700);
 const EVERY: Duration = Duration::from_millis(500);
@@ -17,7 +18,7 @@ pub(super) struct ProgressLine(Option<tokio::task::JoinHandle<()>>);
 impl ProgressLine {
     /// Starts drawing if standard error is a terminal.
     pub(super) fn start(metrics: Arc<JobMetrics>) -> Self {
-        if !std::io::stderr().is_terminal() {
+        if !stderr::is_terminal() {
             return ProgressLine(None);
         }
         ProgressLine(Some(tokio::spawn(async move {
@@ -28,7 +29,7 @@ impl ProgressLine {
                 let now = (metrics.progress(), Instant::now());
                 let seconds = now.1.duration_since(before.1).as_secs_f64();
                 let line = line(&now.0, &before.0, seconds, started.elapsed());
-                let _ = write!(std::io::stderr(), "\r\x1b[2K{}", fit(&line, columns()));
+                stderr::draw(&fit(&line, columns()));
                 before = now;
                 tokio::time::sleep(EVERY).await;
             }
@@ -40,7 +41,7 @@ impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some(task) = self.0.take() {
             task.abort();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+            stderr::clear();
         }
     }
 }

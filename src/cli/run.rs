@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::StreamExt;
 
 use crate::error::{Error, Result};
-use crate::runtime::job::RunningJob;
+use crate::runtime::job::{JobNature, RunningJob};
 use crate::session::config::PROCESS_MEMORY;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use crate::sql::ast::{ParsedStatement, Statement};
@@ -17,48 +17,45 @@ use crate::stream::ChangeBatch;
 
 use super::args::{Format, ResultMode, RunArgs};
 use super::display::DisplayOptions;
-use super::interrupt::{INTERRUPTED, Interrupts};
+use super::interrupt::Interrupts;
 use super::materialize::Materialized;
 use super::progress::{self, ProgressLine, count};
 use super::render::{RenderOptions, RowWriter, is_reader_gone};
 use super::script::{Failure, Script, scripts};
+use super::stderr::say;
 
 pub(super) async fn main(args: RunArgs) -> ExitCode {
     let interrupts = Interrupts::listen();
-    match run(args, &interrupts).await {
+    match run(args, interrupts).await {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("{}", failure.render());
+            say(&failure.render());
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(args: RunArgs, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure> {
     let scripts = scripts(&args.input)?;
     let mut set = args.input.set;
     set.extend(args.memory.map(|size| (PROCESS_MEMORY.to_owned(), size)));
-    let mut shell = Shell::new(set, interrupts.clone())?;
+    let mut shell = Shell::new(set, interrupts)?;
     shell.format = args.format;
     shell.result_mode = args.result_mode;
-    for script in &scripts {
-        // All of a script is parsed before any of it runs: a typo at its end must not leave half of it done.
-        for statement in script.statements()? {
-            match shell.execute(script, &statement).await? {
-                Flow::Continue => {}
-                Flow::End(code) => return Ok(code),
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    shell.run(&scripts, |statement| statement).await
 }
 
 /// What follows a statement.
-pub(super) enum Flow {
+#[derive(Debug, PartialEq, Eq)]
+enum Flow {
     /// The next one.
     Continue,
-    /// Nothing: the user stopped it, or nobody reads the output.
-    End(ExitCode),
+    /// Nothing: nobody reads the output.
+    Quit,
+    /// Nothing: a signal ended a job without an end, as it should.
+    Ended,
+    /// Nothing: a signal came before the statement was done.
+    Interrupted,
 }
 
 /// A session with a terminal.
@@ -77,28 +74,57 @@ impl Shell {
         Ok(Shell { session, display, interrupts, format: Format::Table, result_mode: ResultMode::Changelog })
     }
 
-    /// Executes a statement and shows what it gives.
-    pub(super) async fn execute(
+    /// Runs the statements of scripts, each as `prepare` makes it, until one fails or a signal comes.
+    pub(super) async fn run(
         &mut self,
-        script: &Script,
-        statement: &ParsedStatement,
-    ) -> Result<Flow, Failure> {
+        scripts: &[Script],
+        prepare: impl Fn(ParsedStatement) -> ParsedStatement,
+    ) -> Result<ExitCode, Failure> {
+        for (i, script) in scripts.iter().enumerate() {
+            // All of a script is parsed before any of it runs: a typo at its end must not leave half of it done.
+            let statements = script.statements()?;
+            let later = scripts.get(i + 1..).unwrap_or_default();
+            for (n, statement) in statements.iter().enumerate() {
+                let not_run = not_run(script, statements.get(n + 1..).unwrap_or_default(), later);
+                let place = format!("{}:{}", script.name, statement.location.line);
+                let also = not_run.as_ref().map_or_else(String::new, |not_run| format!("; {not_run}"));
+                self.interrupts.begin(format!("the statement at {place} is not done{also}"));
+                let flow = self.execute(script, &prepare(statement.clone())).await?;
+                let interrupted = || self.interrupts.signal().map(|s| ExitCode::from(s.exit_code()));
+                match (flow, interrupted()) {
+                    (Flow::Continue, None) => {}
+                    (Flow::Quit, _) => return Ok(ExitCode::SUCCESS),
+                    (flow, code) => {
+                        if let Some(not_run) = &not_run {
+                            say(not_run);
+                        }
+                        let done = flow == Flow::Ended || flow == Flow::Continue && not_run.is_none();
+                        return Ok(code.filter(|_| !done).unwrap_or(ExitCode::SUCCESS));
+                    }
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Executes a statement and shows what it gives.
+    async fn execute(&mut self, script: &Script, statement: &ParsedStatement) -> Result<Flow, Failure> {
         let failure = |e: Error| script.failure(e);
         let result = self.session.execute(statement).await.map_err(failure)?;
         self.display.executed(&statement.statement);
         let shown = match result {
             StatementResult::Done { notice } => {
                 if let Some(notice) = notice {
-                    eprintln!("{notice}");
+                    say(&notice);
                 }
                 Ok(Flow::Continue)
             }
             StatementResult::Rows(schema, rows) => self.show_rows(&schema, &rows),
             StatementResult::Query(query) => self.show_query(query).await,
-            StatementResult::Insert(job) => self.wait(job, name_of(&statement.statement)).await,
+            StatementResult::Insert(job) => self.wait(job, &statement.statement).await,
         };
         match shown {
-            Err(e) if is_reader_gone(&e) => Ok(Flow::End(ExitCode::SUCCESS)),
+            Err(e) if is_reader_gone(&e) => Ok(Flow::Quit),
             other => other.map_err(|e| failure(e.at(statement.location))),
         }
     }
@@ -134,8 +160,8 @@ impl Shell {
     async fn show_query(&self, query: RunningQuery) -> Result<Flow> {
         let RunningQuery { schema, batch, mut rows, job } = query;
         let started = Instant::now();
-        let stop = job.stop_handle();
-        let _guard = self.interrupts.guard(stop.clone());
+        let (nature, stop) = (job.nature(), job.stop_handle());
+        let _guard = self.interrupts.guard(&job);
         let keep = !batch && self.result_mode == ResultMode::Final;
         // On a terminal the rows themselves are the progress.
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
@@ -153,15 +179,30 @@ impl Shell {
                         written = written.and_then(|()| writer.flush());
                     }
                     if written.is_err() {
-                        stop.stop();
+                        stop.cancel();
                         return written.map(|()| Flow::Continue);
                     }
                 }
             }
         }
         // An error of the job says more than the rows that are left.
-        let summary = job.wait().await?;
+        let ended = job.wait().await;
         drop(line);
+        let summary = match ended {
+            Ok(summary) => summary,
+            Err(e) if self.interrupts.ended(&e) => {
+                let printed = match table {
+                    Some(_) => "nothing of its result is printed",
+                    None => {
+                        writer.finish()?;
+                        "the rows printed are not all of its result"
+                    }
+                };
+                say(&format!("interrupted: SELECT was stopped before its end; {printed}"));
+                return Ok(Flow::Interrupted);
+            }
+            Err(e) => return Err(e),
+        };
         if let Some(table) = table {
             for batch in table.finish()? {
                 writer.write(&ChangeBatch::insert_only(batch))?;
@@ -169,37 +210,80 @@ impl Shell {
         }
         let printed = writer.finish()?;
         if self.format == Format::Table {
-            match (changelog, printed) {
-                (false, 0) => eprintln!("Empty set"),
-                (false, n) => eprintln!("{} {} in set", count(n), if n == 1 { "row" } else { "rows" }),
-                (true, n) => {
-                    eprintln!("Received a total of {} {}", count(n), if n == 1 { "row" } else { "rows" })
-                }
-            }
+            let rows = if printed == 1 { "row" } else { "rows" };
+            say(&match (changelog, printed) {
+                (false, 0) => "Empty set".to_owned(),
+                (false, n) => format!("{} {rows} in set", count(n)),
+                (true, n) => format!("Received a total of {} {rows}", count(n)),
+            });
         }
         if let Some(text) = progress::summary(None, &summary.progress, started.elapsed()) {
-            eprintln!("{text}");
+            say(&text);
         }
-        // A batch query that was stopped has not given its answer.
-        Ok(self.flow_after_job(if batch { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }))
+        Ok(self.flow_after(nature))
     }
 
     /// INSERT and statement sets.
-    async fn wait(&self, job: RunningJob, what: &str) -> Result<Flow> {
+    async fn wait(&self, job: RunningJob, statement: &Statement) -> Result<Flow> {
         let started = Instant::now();
-        let _guard = self.interrupts.guard(job.stop_handle());
+        let (nature, metrics) = (job.nature(), job.metrics());
+        let _guard = self.interrupts.guard(&job);
         let line = ProgressLine::start(job.metrics());
-        let summary = job.wait().await;
+        let ended = job.wait().await;
         drop(line);
-        if let Some(text) = progress::summary(Some(what), &summary?.progress, started.elapsed()) {
-            eprintln!("{text}");
+        match ended {
+            Ok(summary) => {
+                let what = name_of(statement);
+                if let Some(text) = progress::summary(Some(what), &summary.progress, started.elapsed()) {
+                    say(&text);
+                }
+                Ok(self.flow_after(nature))
+            }
+            Err(e) if self.interrupts.ended(&e) => {
+                let commits = metrics.checkpoints.load(std::sync::atomic::Ordering::Relaxed);
+                say(&interrupted_insert(statement, nature, commits));
+                Ok(Flow::Interrupted)
+            }
+            Err(e) => Err(e),
         }
-        Ok(self.flow_after_job(ExitCode::SUCCESS))
     }
 
-    fn flow_after_job(&self, when_stopped: ExitCode) -> Flow {
-        if self.interrupts.interrupted() { Flow::End(when_stopped) } else { Flow::Continue }
+    /// After a job that ended well.
+    fn flow_after(&self, job: JobNature) -> Flow {
+        if job.endless && self.interrupts.signal().is_some() { Flow::Ended } else { Flow::Continue }
     }
+}
+
+/// The statements that a signal leaves out, if there are any.
+fn not_run(script: &Script, rest: &[ParsedStatement], later: &[Script]) -> Option<String> {
+    // A script that does not parse has one thing to say at least.
+    let in_later = later.iter().map(|s| s.statements().map_or(1, |all| all.len()));
+    let n = rest.len() + in_later.sum::<usize>();
+    let place = match (rest.first(), later.first()) {
+        (Some(next), _) => format!("{}:{}", script.name, next.location.line),
+        (None, Some(next)) => next.name.clone(),
+        (None, None) => return None,
+    };
+    match n {
+        0 => None,
+        1 => Some(format!("not run: 1 statement, {place}")),
+        n => Some(format!("not run: {} statements, from {place} on", count(n as u64))),
+    }
+}
+
+/// What an INSERT that was stopped before its end leaves.
+fn interrupted_insert(statement: &Statement, job: JobNature, commits: u64) -> String {
+    let mut text = format!("interrupted: {} was stopped before its end; ", name_of(statement));
+    text += &match (job.holds_back, commits) {
+        (true, 0) => "nothing of it is committed".to_owned(),
+        (true, 1) => "what its first commit holds stays, the rest is not committed".to_owned(),
+        (true, n) => format!("what its first {} commits hold stays, the rest is not committed", count(n)),
+        (false, _) => "rows that it had written may stay".to_owned(),
+    };
+    if matches!(statement, Statement::CreateTable(_)) {
+        text += "; the table that it created stays";
+    }
+    text
 }
 
 fn name_of(statement: &Statement) -> &'static str {
@@ -224,17 +308,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cli::interrupt::Signal;
 
-    async fn run_text(text: &str, interrupts: &Interrupts) -> Result<bool, Failure> {
+    async fn run_text(text: &str, interrupts: &Interrupts) -> Result<String, Failure> {
         let script = Script { name: "t.sql".into(), text: text.into() };
-        let mut shell = Shell::new(Vec::new(), interrupts.clone())?;
-        for statement in script.statements()? {
-            if let Flow::End(code) = shell.execute(&script, &statement).await? {
-                assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let code = Shell::new(Vec::new(), interrupts.clone())?.run(&[script], |s| s).await?;
+        Ok(format!("{code:?}"))
+    }
+
+    fn code(code: u8) -> String {
+        format!("{:?}", ExitCode::from(code))
+    }
+
+    async fn signalled_after_a_while(text: &str, signal: Signal) -> String {
+        let interrupts = Interrupts::default();
+        let signalled = interrupts.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            signalled.signalled(signal);
+        });
+        tokio::time::timeout(Duration::from_secs(20), run_text(text, &interrupts)).await.unwrap().unwrap()
     }
 
     const ENDLESS: &str = "CREATE TABLE g (a INT) WITH ('connector' = 'datagen', 'rows-per-second' = '100');
@@ -242,15 +335,35 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_signal_ends_an_endless_insert_and_the_script_with_it() {
-        let interrupts = Interrupts::default();
-        let signal = interrupts.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            signal.signalled();
-        });
         let text = format!("{ENDLESS} INSERT INTO b SELECT a FROM g; SELECT not_reached;");
-        let ended = tokio::time::timeout(Duration::from_secs(20), run_text(&text, &interrupts)).await;
-        assert!(matches!(ended, Ok(Ok(true))), "{ended:?}");
+        assert_eq!(signalled_after_a_while(&text, Signal::Terminate).await, code(0));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_signal_before_the_end_is_no_success() {
+        let bounded = ENDLESS.replace("'100'", "'10', 'number-of-rows' = '100000'");
+        for mode in ["batch", "streaming"] {
+            for (job, signal) in
+                [("INSERT INTO b SELECT a FROM g", Signal::Interrupt), ("SELECT a FROM g", Signal::Terminate)]
+            {
+                let text =
+                    format!("SET 'execution.runtime-mode' = '{mode}'; {bounded} {job}; SELECT not_reached;");
+                assert_eq!(signalled_after_a_while(&text, signal).await, code(signal.exit_code()), "{mode}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_run_is_told() {
+        let script = |name: &str, text: &str| Script { name: name.into(), text: text.into() };
+        let (a, b) = (script("a.sql", "SELECT 1;\nSELECT 2;\nSELECT 3;"), script("b.sql", "SELEC"));
+        let statements = a.statements().unwrap();
+        let told = |from: usize, later: &[Script]| not_run(&a, &statements[from..], later);
+        assert_eq!(told(3, &[]), None);
+        assert_eq!(told(2, &[]).unwrap(), "not run: 1 statement, a.sql:3");
+        assert_eq!(told(1, &[]).unwrap(), "not run: 2 statements, from a.sql:2 on");
+        assert_eq!(told(3, std::slice::from_ref(&b)).unwrap(), "not run: 1 statement, b.sql");
+        assert_eq!(told(1, &[b]).unwrap(), "not run: 3 statements, from a.sql:2 on");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +372,7 @@ mod tests {
         let text = "CREATE TABLE g (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '10');
             CREATE TABLE b (a INT) WITH ('connector' = 'blackhole');
             INSERT INTO b SELECT a FROM g;";
-        assert!(matches!(run_text(text, &interrupts).await, Ok(false)));
+        assert_eq!(run_text(text, &interrupts).await.unwrap(), code(0));
         let failure =
             run_text(&format!("{text} INSERT INTO b\nSELECT nope FROM g;"), &interrupts).await.unwrap_err();
         let rendered = failure.render();

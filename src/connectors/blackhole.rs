@@ -55,6 +55,10 @@ impl Sink for BlackholeSink {
         self.primary_key.clone()
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
         let writers = (0..parallelism).map(|_| Box::new(BlackholeWriter) as Box<dyn SinkWriter>).collect();
         Ok(OpenedSink { writers, committer: Box::new(NoCommit) })

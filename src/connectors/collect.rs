@@ -32,6 +32,10 @@ impl Sink for CollectSink {
         SinkChangelog::All
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
         let writers = (0..parallelism)
             .map(|_| Box::new(CollectWriter { rows: self.rows.clone() }) as Box<dyn SinkWriter>)

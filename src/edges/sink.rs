@@ -53,6 +53,11 @@ pub trait Sink: Send + Sync + Debug {
         None
     }
 
+    /// Whether rows are visible only once they are committed.
+    fn holds_back(&self) -> bool {
+        true
+    }
+
     /// Opens one writer per subtask and the one committer of the job. Checks what can be checked: the target
     /// exists, is writable, has the right columns.
     ///

@@ -29,7 +29,7 @@ const EPOCH: Epoch = Epoch(1);
 /// Sends the rows of a plan to `sender` until they end, nobody listens or the job is stopped.
 ///
 /// # Errors
-/// Of the plan.
+/// Of the plan; Cancelled when stopped.
 pub async fn run_query(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -41,7 +41,7 @@ pub async fn run_query(
     loop {
         let next = tokio::select! {
             biased;
-            () = stop.stopped() => return Ok(()),
+            () = stop.stopped() => return Err(Error::cancelled()),
             next = rows.next() => next,
         };
         let Some(rows) = next.transpose()? else { return Ok(()) };
@@ -102,7 +102,7 @@ pub async fn run_insert(
             Ok((driver, Err(e))) => {
                 drivers.push(driver);
                 // The others have nothing to wait for.
-                stop.stop();
+                stop.cancel();
                 failure.get_or_insert(e);
             }
             Err(e) => {
@@ -120,7 +120,9 @@ pub async fn run_insert(
         committer.abort(committables).await;
         return Err(named(e));
     }
-    committer.commit(EPOCH, committables).await.map_err(named)
+    committer.commit(EPOCH, committables).await.map_err(named)?;
+    metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 async fn write_all(

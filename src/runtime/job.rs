@@ -108,31 +108,57 @@ pub struct JobSummary {
     pub stopped: bool,
 }
 
-/// Asks a job to stop gracefully.
+/// What a job is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    AfterCommit,
+    AtOnce,
+}
+
+/// Asks a job to stop.
 #[derive(Debug, Clone)]
-pub struct StopHandle(watch::Sender<bool>);
+pub struct StopHandle(watch::Sender<Stop>);
 
 impl StopHandle {
     /// A handle that nobody has used yet.
     pub fn new() -> Self {
-        StopHandle(watch::Sender::new(false))
+        StopHandle(watch::Sender::new(Stop::No))
     }
 
     /// Asks for a final checkpoint and the end. Idempotent.
     pub fn stop(&self) {
-        self.0.send_replace(true);
+        self.ask(Stop::AfterCommit);
     }
 
-    /// Whether a stop was asked for.
+    /// Asks for the end without another commit: the job fails as cancelled and takes back what no commit holds.
+    pub fn cancel(&self) {
+        self.ask(Stop::AtOnce);
+    }
+
+    fn ask(&self, stop: Stop) {
+        self.0.send_modify(|asked| *asked = stop.max(*asked));
+    }
+
+    /// Whether a stop was asked for, of either kind.
     pub fn is_stopped(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > Stop::No
     }
 
-    /// Resolves when a stop is asked for.
+    /// Resolves when a stop is asked for, of either kind.
     pub async fn stopped(&self) {
+        self.reached(Stop::AfterCommit).await;
+    }
+
+    /// Resolves when the end is asked for without another commit.
+    pub async fn cancelled(&self) {
+        self.reached(Stop::AtOnce).await;
+    }
+
+    async fn reached(&self, stop: Stop) {
         let mut receiver = self.0.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
-        let _ = receiver.wait_for(|s| *s).await;
+        let _ = receiver.wait_for(|asked| *asked >= stop).await;
     }
 }
 
@@ -142,9 +168,19 @@ impl Default for StopHandle {
     }
 }
 
+/// When the rows of a job become visible, and whether it ends by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobNature {
+    /// It reads a table without an end: stopping it is how it ends.
+    pub endless: bool,
+    /// Rows are visible once they are committed. Otherwise some of them are as soon as they are written.
+    pub holds_back: bool,
+}
+
 /// A job that runs: INSERT, statement set or query.
 pub struct RunningJob {
     metrics: Arc<JobMetrics>,
+    nature: JobNature,
     stop: StopHandle,
     done: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
 }
@@ -153,10 +189,16 @@ impl RunningJob {
     /// A job whose end is `done`.
     pub fn new(
         metrics: Arc<JobMetrics>,
+        nature: JobNature,
         stop: StopHandle,
         done: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Self {
-        RunningJob { metrics, stop, done: Box::pin(done) }
+        RunningJob { metrics, nature, stop, done: Box::pin(done) }
+    }
+
+    /// What kind of job it is.
+    pub fn nature(&self) -> JobNature {
+        self.nature
     }
 
     /// How far it is.

@@ -233,6 +233,10 @@ impl SourceTask {
 
     /// Waits for what comes next; flushes when the reader has nothing ready.
     async fn wait(&mut self, reader: &mut dyn SourceReader) -> Result<Wake> {
+        // A reader that always has rows never gets to the select below.
+        if self.context.cancellation.is_cancelled() {
+            return Err(crate::error::Error::cancelled());
+        }
         let paused = self.batches_left == Some(0);
         let mut next =
             pin!(async { if paused { std::future::pending().await } else { reader.next().await } });

@@ -28,7 +28,7 @@ use crate::plan::table::ConnectorTable;
 use crate::runtime::batch::{self, InsertTarget};
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
-use crate::runtime::job::{JobMetrics, RunningJob, StopHandle};
+use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
 use crate::session::RunningQuery;
 use crate::session::config::SessionConfig;
@@ -225,6 +225,7 @@ impl Execution {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
         let batch = self.batch;
+        let nature = JobNature { endless: tables_read(&optimized)?.endless, holds_back: false };
         let task = if batch {
             let physical = self.physical(&optimized).await?;
             let context = self.state.task_ctx();
@@ -242,7 +243,7 @@ impl Execution {
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
         };
         let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
-        let job = RunningJob::new(metrics, stop, join(task));
+        let job = RunningJob::new(metrics, nature, stop, join(task));
         Ok(RunningQuery { schema, batch, rows, job })
     }
 
@@ -253,6 +254,11 @@ impl Execution {
     pub async fn run_inserts(self, inserts: Vec<PlannedInsert>) -> Result<RunningJob> {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
+        let mut nature =
+            JobNature { endless: false, holds_back: inserts.iter().all(|i| i.sink.holds_back()) };
+        for insert in &inserts {
+            nature.endless |= tables_read(&insert.plan)?.endless;
+        }
         let task = if self.batch {
             let mut planned = Vec::new();
             for insert in inserts {
@@ -302,7 +308,7 @@ impl Execution {
             let graph = self.graph(&queries)?;
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
         };
-        Ok(RunningJob::new(metrics, stop, join(task)))
+        Ok(RunningJob::new(metrics, nature, stop, join(task)))
     }
 }
 
@@ -311,20 +317,24 @@ async fn join(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
     task.await.map_err(Error::from)?
 }
 
-/// Name of the first unbounded table of a plan, if there is one.
+/// What the tables of a plan say about how long it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TablesRead {
+    /// One of them has no end, and so has the job.
+    pub endless: bool,
+}
+
+/// Looks at the tables of a plan.
 ///
 /// # Errors
 /// From DataFusion, if a table has no provider.
-pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<String>> {
-    let mut found = None;
+pub fn tables_read(plan: &LogicalPlan) -> Result<TablesRead> {
+    let mut found = TablesRead::default();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             let provider = source_as_provider(&scan.source)?;
-            if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>()
-                && !table.source.bounded()
-            {
-                found = Some(table.name.clone());
-                return Ok(TreeNodeRecursion::Stop);
+            if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>() {
+                found.endless |= !table.source.bounded();
             }
         }
         Ok(TreeNodeRecursion::Continue)

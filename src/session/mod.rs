@@ -32,9 +32,7 @@ use crate::plan::stream::explain;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
 use crate::session::config::{RuntimeMode, SessionConfig};
-use crate::session::execution::{
-    Execution, OptimizedQuery, PlannedInsert, datafusion_options, unbounded_table,
-};
+use crate::session::execution::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, tables_read};
 use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
 use crate::stream::ChangeBatch;
@@ -213,11 +211,11 @@ impl Session {
         if mode != RuntimeMode::Batch {
             let prepared = self.prepare(false)?;
             let planned = plan(&prepared.env)?;
-            let mut unbounded = None;
+            let mut streaming = mode == RuntimeMode::Streaming;
             for p in plans(&planned) {
-                unbounded = unbounded.or(unbounded_table(&p)?);
+                streaming |= tables_read(&p)?.endless;
             }
-            if mode == RuntimeMode::Streaming || unbounded.is_some() {
+            if streaming {
                 return Ok((prepared, planned));
             }
         }

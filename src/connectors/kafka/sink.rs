@@ -96,6 +96,10 @@ impl Sink for KafkaSink {
         self.primary_key.clone()
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
         let table = self.options.table.clone();
         if mode == WriteMode::Overwrite {

@@ -70,6 +70,10 @@ impl Sink for PrintSink {
         SinkChangelog::All
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     fn primary_key(&self) -> Option<Vec<usize>> {
         self.primary_key.clone()
     }

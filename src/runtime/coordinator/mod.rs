@@ -219,6 +219,7 @@ impl Coordinator {
             };
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return Err(Error::cancelled()),
                 Some(event) = events.recv() => {
                     self.on_event(event).await?;
                     if self.is_paused() {
