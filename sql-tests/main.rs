@@ -18,6 +18,7 @@
 mod e2e {
     pub(crate) mod bad_input;
     pub(crate) mod changelog_modes;
+    pub(crate) mod commits;
     pub(crate) mod files;
     pub(crate) mod pipelines;
     pub(crate) mod quickstart;

@@ -1,11 +1,10 @@
 //! The progress line: redrawn in place on a terminal, nothing in a pipe.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 
-use crate::runtime::job::{JobMetrics, JobProgress};
+use crate::runtime::job::{JobNature, JobProgress, RunningJob};
 
 use super::stderr;
 
@@ -17,7 +16,8 @@ pub(super) struct ProgressLine(Option<tokio::task::JoinHandle<()>>);
 
 impl ProgressLine {
     /// Starts drawing if standard error is a terminal.
-    pub(super) fn start(metrics: Arc<JobMetrics>) -> Self {
+    pub(super) fn start(job: &RunningJob) -> Self {
+        let (metrics, nature) = (job.metrics(), job.nature());
         if !stderr::is_terminal() {
             return ProgressLine(None);
         }
@@ -28,7 +28,7 @@ impl ProgressLine {
             loop {
                 let now = (metrics.progress(), Instant::now());
                 let seconds = now.1.duration_since(before.1).as_secs_f64();
-                let line = line(&now.0, &before.0, seconds, started.elapsed());
+                let line = line(nature, &now.0, &before.0, seconds, started.elapsed());
                 stderr::draw(&fit(&line, columns()));
                 before = now;
                 tokio::time::sleep(EVERY).await;
@@ -61,7 +61,7 @@ fn fit(line: &str, width: usize) -> String {
 }
 
 /// The text of the line: rates over the last `seconds`, everything else since the beginning.
-fn line(now: &JobProgress, before: &JobProgress, seconds: f64, elapsed: Duration) -> String {
+fn line(job: JobNature, now: &JobProgress, before: &JobProgress, seconds: f64, elapsed: Duration) -> String {
     let per_second = |now: u64, before: u64| {
         (now.saturating_sub(before) as f64 / if seconds > 0.0 { seconds } else { 1.0 }) as u64
     };
@@ -88,9 +88,24 @@ fn line(now: &JobProgress, before: &JobProgress, seconds: f64, elapsed: Duration
     if let Some(lag) = now.lag {
         parts.push(format!("lag {}", count(lag)));
     }
+    parts.extend(commits(job, now));
     parts.extend(losses(now));
     parts.push(duration(elapsed));
     parts.join(" · ")
+}
+
+/// How much of what was written can be seen.
+fn commits(job: JobNature, now: &JobProgress) -> Option<String> {
+    match (now.last_commit, job.interval) {
+        (Some((number, ago)), _) => {
+            // Whole seconds: a line that is redrawn every half a second need not be more exact.
+            let ago = duration(Duration::from_secs(ago.as_secs())).replace(".00 s", " s");
+            Some(format!("commit {} {ago} ago", count(number)))
+        }
+        (None, Some(_)) => Some("no commit yet".to_owned()),
+        (None, None) if job.endless && job.holds_back => Some("commits at the end only".to_owned()),
+        (None, None) => None,
+    }
 }
 
 /// What was left out of the result, if anything.
@@ -175,12 +190,31 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            line(&now, &before, 2.0, Duration::from_millis(12_300)),
+            line(JobNature::default(), &now, &before, 2.0, Duration::from_millis(12_300)),
             "1,234,567 rows in (117,283/s) · 42 out (21/s) · 45.3 MB of 120.0 MB (38 %) · \
              watermark 2024-01-01 00:00:05 · lag 1,234 · 3 late rows dropped · 12.30 s"
         );
         let nothing = JobProgress::default();
-        assert_eq!(line(&nothing, &nothing, 0.0, Duration::ZERO), "0 rows in (0/s) · 0 out (0/s) · 0.00 s");
+        let line = line(JobNature::default(), &nothing, &nothing, 0.0, Duration::ZERO);
+        assert_eq!(line, "0 rows in (0/s) · 0 out (0/s) · 0.00 s");
+    }
+
+    #[test]
+    fn what_can_be_seen_by_others_is_told() {
+        let every = JobNature { endless: true, holds_back: true, interval: Some(Duration::from_secs(10)) };
+        let nothing = JobProgress::default();
+        assert_eq!(commits(every, &nothing).unwrap(), "no commit yet");
+        assert_eq!(
+            commits(JobNature { interval: None, ..every }, &nothing).unwrap(),
+            "commits at the end only"
+        );
+        assert_eq!(commits(JobNature::default(), &nothing), None);
+        let after = |ms| JobProgress {
+            last_commit: Some((1200, Duration::from_millis(ms))),
+            ..JobProgress::default()
+        };
+        assert_eq!(commits(every, &after(7_900)).unwrap(), "commit 1,200 7 s ago");
+        assert_eq!(commits(every, &after(90_000)).unwrap(), "commit 1,200 1:30 min ago");
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Shell {
         let keep = !batch && self.result_mode == ResultMode::Final;
         // On a terminal the rows themselves are the progress.
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
-            .then(|| ProgressLine::start(job.metrics()));
+            .then(|| ProgressLine::start(&job));
         let changelog = !batch && !keep;
         let mut writer = RowWriter::new(BufWriter::new(std::io::stdout()), &schema, self.options(changelog));
         let mut table = if keep { Some(Materialized::new(schema)?) } else { None };
@@ -228,7 +228,7 @@ impl Shell {
         let started = Instant::now();
         let (nature, metrics) = (job.nature(), job.metrics());
         let _guard = self.interrupts.guard(&job);
-        let line = ProgressLine::start(job.metrics());
+        let line = ProgressLine::start(&job);
         let ended = job.wait().await;
         drop(line);
         match ended {

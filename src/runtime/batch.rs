@@ -121,7 +121,7 @@ pub async fn run_insert(
         return Err(named(e));
     }
     committer.commit(EPOCH, committables).await.map_err(named)?;
-    metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
+    metrics.committed();
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -26,8 +27,10 @@ pub struct JobMetrics {
     pub watermark: AtomicI64,
     /// Bytes of state written to disk.
     pub spilled_bytes: AtomicU64,
-    /// Completed checkpoints.
+    /// Completed checkpoints, in batch completed INSERTs.
     pub checkpoints: AtomicU64,
+    /// When the last of them was.
+    committed: std::sync::Mutex<Option<Instant>>,
     /// Counters of each source.
     pub sources: std::sync::Mutex<Vec<Arc<SourceMetrics>>>,
 }
@@ -47,6 +50,14 @@ impl JobMetrics {
         metrics
     }
 
+    /// A checkpoint is complete: what it holds is visible.
+    pub fn committed(&self) {
+        self.checkpoints.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut at) = self.committed.lock() {
+            *at = Some(Instant::now());
+        }
+    }
+
     /// A consistent enough copy.
     pub fn progress(&self) -> JobProgress {
         let mut p = JobProgress {
@@ -57,6 +68,8 @@ impl JobMetrics {
             spilled_bytes: self.spilled_bytes.load(Ordering::Relaxed),
             ..JobProgress::default()
         };
+        let committed = self.committed.lock().ok().and_then(|at| *at);
+        p.last_commit = committed.map(|at| (self.checkpoints.load(Ordering::Relaxed), at.elapsed()));
         let wm = self.watermark.load(Ordering::Relaxed);
         p.watermark = (wm != i64::MIN && wm != i64::MAX).then_some(Timestamp(wm));
         for s in self.sources.lock().iter().flat_map(|all| all.iter()) {
@@ -97,6 +110,8 @@ pub struct JobProgress {
     pub skipped_records: u64,
     /// Bytes of state written to disk, once the job has ended.
     pub spilled_bytes: u64,
+    /// Number of the last commit, and how long ago it was.
+    pub last_commit: Option<(u64, Duration)>,
 }
 
 /// How a job ended.
@@ -175,6 +190,8 @@ pub struct JobNature {
     pub endless: bool,
     /// Rows are visible once they are committed. Otherwise some of them are as soon as they are written.
     pub holds_back: bool,
+    /// Time between its commits; `None` commits at the end only.
+    pub interval: Option<Duration>,
 }
 
 /// A job that runs: INSERT, statement set or query.

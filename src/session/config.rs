@@ -28,6 +28,9 @@ pub enum RuntimeMode {
     Automatic,
 }
 
+/// How often INSERTs commit whose end nobody wants to wait for.
+pub const LIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The key behind `--memory`.
 pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
 
@@ -42,7 +45,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "execution.checkpointing.interval",
         "",
-        "time between checkpoints; sinks commit with each; empty: at the end only",
+        "time between checkpoints; sinks commit with each; 0: at the end only; empty: 10 s for INSERTs without an end",
     ),
     (
         "table.exec.source.idle-timeout",
@@ -199,7 +202,7 @@ impl SessionConfig {
     fn validate(&self) -> Result<()> {
         self.runtime_mode()?;
         self.parallelism()?;
-        self.checkpoint_interval()?;
+        self.checkpoint_interval(None)?;
         self.idle_timeout()?;
         self.bundle_rows()?;
         self.state_ttl()?;
@@ -242,14 +245,14 @@ impl SessionConfig {
         })
     }
 
-    /// `execution.checkpointing.interval`.
+    /// `execution.checkpointing.interval`; `default` if it is not set.
     ///
     /// # Errors
     /// Validation.
-    pub fn checkpoint_interval(&self) -> Result<Option<Duration>> {
+    pub fn checkpoint_interval(&self, default: Option<Duration>) -> Result<Option<Duration>> {
         self.parsed("execution.checkpointing.interval", "a duration such as '10 s'", |v| {
             if v.is_empty() {
-                Some(None)
+                Some(default)
             } else {
                 parse_duration(v).map(|d| Some(d).filter(|d| !d.is_zero()))
             }

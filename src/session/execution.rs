@@ -1,6 +1,7 @@
 //! From planned queries to running jobs, in both modes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
@@ -31,7 +32,7 @@ use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
 use crate::session::RunningQuery;
-use crate::session::config::SessionConfig;
+use crate::session::config::{LIVE_INTERVAL, SessionConfig};
 use crate::sql::ast::ConflictStrategy;
 use crate::stream::ChangeBatch;
 
@@ -45,6 +46,8 @@ pub struct Execution {
     pub batch: bool,
     stream: StreamOptions,
     job: JobOptions,
+    /// Time between the commits of INSERTs without an end.
+    live_interval: Option<Duration>,
     enforcer: NotNullEnforcer,
 }
 
@@ -151,10 +154,11 @@ impl Execution {
                 props,
             },
             job: JobOptions {
-                checkpoint_interval: config.checkpoint_interval()?,
+                checkpoint_interval: config.checkpoint_interval(None)?,
                 memory: Some(StateMemory::new(memory, config.temporary_folder())),
                 ..JobOptions::default()
             },
+            live_interval: config.checkpoint_interval(Some(LIVE_INTERVAL))?,
             enforcer: config.not_null_enforcer()?,
         })
     }
@@ -225,7 +229,7 @@ impl Execution {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
         let batch = self.batch;
-        let nature = JobNature { endless: tables_read(&optimized)?.endless, holds_back: false };
+        let nature = JobNature { endless: tables_read([&optimized])?.endless, ..JobNature::default() };
         let task = if batch {
             let physical = self.physical(&optimized).await?;
             let context = self.state.task_ctx();
@@ -251,14 +255,18 @@ impl Execution {
     ///
     /// # Errors
     /// Of planning; failures of the run come from the job.
-    pub async fn run_inserts(self, inserts: Vec<PlannedInsert>) -> Result<RunningJob> {
+    pub async fn run_inserts(mut self, inserts: Vec<PlannedInsert>) -> Result<RunningJob> {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
-        let mut nature =
-            JobNature { endless: false, holds_back: inserts.iter().all(|i| i.sink.holds_back()) };
-        for insert in &inserts {
-            nature.endless |= tables_read(&insert.plan)?.endless;
+        let tables = tables_read(inserts.iter().map(|i| &i.plan))?;
+        if tables.endless {
+            self.job.checkpoint_interval = self.live_interval;
         }
+        let nature = JobNature {
+            endless: tables.endless,
+            holds_back: inserts.iter().all(|i| i.sink.holds_back()),
+            interval: self.job.checkpoint_interval.filter(|_| !self.batch),
+        };
         let task = if self.batch {
             let mut planned = Vec::new();
             for insert in inserts {
@@ -324,20 +332,22 @@ pub struct TablesRead {
     pub endless: bool,
 }
 
-/// Looks at the tables of a plan.
+/// Looks at the tables of plans.
 ///
 /// # Errors
 /// From DataFusion, if a table has no provider.
-pub fn tables_read(plan: &LogicalPlan) -> Result<TablesRead> {
+pub fn tables_read<'a>(plans: impl IntoIterator<Item = &'a LogicalPlan>) -> Result<TablesRead> {
     let mut found = TablesRead::default();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let provider = source_as_provider(&scan.source)?;
-            if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>() {
-                found.endless |= !table.source.bounded();
+    for plan in plans {
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let provider = source_as_provider(&scan.source)?;
+                if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>() {
+                    found.endless |= !table.source.bounded();
+                }
             }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
     Ok(found)
 }

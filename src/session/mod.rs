@@ -211,11 +211,8 @@ impl Session {
         if mode != RuntimeMode::Batch {
             let prepared = self.prepare(false)?;
             let planned = plan(&prepared.env)?;
-            let mut streaming = mode == RuntimeMode::Streaming;
-            for p in plans(&planned) {
-                streaming |= tables_read(&p)?.endless;
-            }
-            if streaming {
+            let plans = plans(&planned);
+            if mode == RuntimeMode::Streaming || tables_read(&plans)?.endless {
                 return Ok((prepared, planned));
             }
         }

@@ -62,7 +62,7 @@ pub type SnapshotHook = Arc<dyn Fn(Epoch, &JobSnapshot) + Send + Sync>;
 /// How to run a job.
 #[derive(Clone, Default)]
 pub struct JobOptions {
-    /// `execution.checkpointing.interval`; `None` commits at the end only.
+    /// Time between checkpoints; `None` commits at the end only.
     pub checkpoint_interval: Option<Duration>,
     /// Memory for operator state, beyond which it rests on disk; `None` for no limit.
     pub memory: Option<StateMemory>,
@@ -322,7 +322,7 @@ impl Coordinator {
                 hook(pending.epoch, &pending.snapshot);
             }
             self.commit(pending.epoch).await?;
-            self.metrics.checkpoints.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.metrics.committed();
             self.committed.send_replace(pending.epoch.0);
         }
         Ok(())
