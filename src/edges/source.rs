@@ -57,6 +57,12 @@ pub trait Source: Send + Sync + Debug {
     /// Whether it ends by itself.
     fn bounded(&self) -> bool;
 
+    /// Whether its rows come at a pace of their own that takes time, so that they are worth seeing as they come even
+    /// though it ends.
+    fn paced(&self) -> bool {
+        false
+    }
+
     /// What kinds of changes it yields.
     fn changelog(&self) -> SourceChangelog {
         SourceChangelog::AppendOnly

@@ -24,7 +24,7 @@ pub enum RuntimeMode {
     Streaming,
     /// In batch; every table has to be bounded.
     Batch,
-    /// Batch when every table is bounded, streaming otherwise.
+    /// Batch when every table is bounded and has its rows at hand, streaming otherwise.
     Automatic,
 }
 
@@ -39,13 +39,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "execution.runtime-mode",
         "automatic",
-        "streaming, batch, or automatic: batch when every table is bounded",
+        "streaming, batch, or automatic: batch when every table is bounded and none is throttled",
     ),
     ("parallelism.default", "1", "number of parallel subtasks (batch: partitions)"),
     (
         "execution.checkpointing.interval",
         "",
-        "time between checkpoints; sinks commit with each; 0: at the end only; empty: 10 s for INSERTs without an end",
+        "time between checkpoints; sinks commit with each; 0: at the end only; empty: 10 s for INSERTs whose tables have no end or are throttled",
     ),
     (
         "table.exec.source.idle-timeout",

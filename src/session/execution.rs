@@ -46,7 +46,7 @@ pub struct Execution {
     pub batch: bool,
     stream: StreamOptions,
     job: JobOptions,
-    /// Time between the commits of INSERTs without an end.
+    /// Time between the commits of INSERTs whose rows are worth seeing before the end.
     live_interval: Option<Duration>,
     enforcer: NotNullEnforcer,
 }
@@ -259,7 +259,7 @@ impl Execution {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
         let tables = tables_read(inserts.iter().map(|i| &i.plan))?;
-        if tables.endless {
+        if tables.live() {
             self.job.checkpoint_interval = self.live_interval;
         }
         let nature = JobNature {
@@ -330,6 +330,15 @@ async fn join(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
 pub struct TablesRead {
     /// One of them has no end, and so has the job.
     pub endless: bool,
+    /// The rows of one come at a pace of their own.
+    pub paced: bool,
+}
+
+impl TablesRead {
+    /// Whether rows are worth seeing before the end.
+    pub fn live(&self) -> bool {
+        self.endless || self.paced
+    }
 }
 
 /// Looks at the tables of plans.
@@ -344,6 +353,7 @@ pub fn tables_read<'a>(plans: impl IntoIterator<Item = &'a LogicalPlan>) -> Resu
                 let provider = source_as_provider(&scan.source)?;
                 if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>() {
                     found.endless |= !table.source.bounded();
+                    found.paced |= table.source.paced();
                 }
             }
             Ok(TreeNodeRecursion::Continue)

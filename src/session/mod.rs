@@ -212,7 +212,7 @@ impl Session {
             let prepared = self.prepare(false)?;
             let planned = plan(&prepared.env)?;
             let plans = plans(&planned);
-            if mode == RuntimeMode::Streaming || tables_read(&plans)?.endless {
+            if mode == RuntimeMode::Streaming || tables_read(&plans)?.live() {
                 return Ok((prepared, planned));
             }
         }

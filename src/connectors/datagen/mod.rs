@@ -9,7 +9,8 @@
 //! another one each time) and `base-time`, which takes the place of the clock for times: row n happens
 //! n / `rows-per-second` after it.
 //!
-//! Bounded when `number-of-rows` is set or a column is a sequence (the shortest one ends it).
+//! Bounded when `number-of-rows` is set or a column is a sequence (the shortest one ends it). Where `rows-per-second`
+//! makes it last longer than a second, it is read as a stream all the same unless batch mode is asked for.
 
 mod build;
 mod field;
@@ -21,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::synthetic::pace::Pace;
+use crate::connectors::synthetic::pace::{Pace, takes_time};
 use crate::connectors::synthetic::random::fresh_seed;
 use crate::connectors::synthetic::{self, BLOCK_ROWS, Origin, Plan, RowGenerator};
 use crate::connectors::{ConnectorFactory, not_a};
@@ -107,6 +108,10 @@ impl Source for DatagenSource {
 
     fn bounded(&self) -> bool {
         self.end != u64::MAX
+    }
+
+    fn paced(&self) -> bool {
+        takes_time(self.end, self.per_second as f64)
     }
 
     async fn readers(

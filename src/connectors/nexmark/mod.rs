@@ -24,7 +24,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::catalog::ResolvedTable;
-use crate::connectors::synthetic::pace::Pace;
+use crate::connectors::synthetic::pace::{Pace, takes_time};
 use crate::connectors::synthetic::{self, BLOCK_ROWS, Origin, Plan};
 use crate::connectors::{ConnectorFactory, not_a};
 use crate::edges::{ConnectorEnv, ScanRequest, Sink, Source, SourceReader, SplitState};
@@ -171,6 +171,10 @@ impl Source for NexmarkSource {
 
     fn bounded(&self) -> bool {
         self.config.events != u64::MAX && !self.config.keep_alive
+    }
+
+    fn paced(&self) -> bool {
+        !self.config.max_speed && takes_time(self.config.events, f64::from(self.config.rate))
     }
 
     async fn readers(

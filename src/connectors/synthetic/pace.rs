@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 /// Longest time that rows wait to travel together.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Whether so many rows at such a rate take longer than one cares to wait for the first.
+pub fn takes_time(rows: u64, per_second: f64) -> bool {
+    rows as f64 > per_second
+}
+
 /// When rows are due.
 #[derive(Debug, Clone)]
 pub enum Pace {
