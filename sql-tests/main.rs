@@ -17,6 +17,7 @@
 
 mod e2e {
     pub(crate) mod bad_input;
+    pub(crate) mod catalogs;
     pub(crate) mod changelog_modes;
     pub(crate) mod commits;
     pub(crate) mod files;

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::memory::{MemoryCatalog, exists};
+use super::memory::{MemoryCatalog, object_exists};
 use super::{Catalog, CatalogObject, DatabaseDef, ObjectPath, TableDef, ViewDef};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::{CreateView, DropKind, Name};
@@ -382,10 +382,10 @@ impl CatalogManager {
         let catalog = self.catalog(&path.catalog).map_err(|e| e.at(at))?;
         let there =
             if_not_exists && catalog.get(&path.database, &path.object).await.map_err(|e| e.at(at))?.is_some();
-        if !there {
-            catalog.create_table(def, if_not_exists).await.map_err(|e| e.at(at))?;
+        if there {
+            return Ok(false);
         }
-        Ok(!there)
+        catalog.create_table(def, if_not_exists).await.map_err(|e| e.at(at))
     }
 
     /// The definition a `CREATE VIEW` makes.
@@ -427,8 +427,8 @@ impl CatalogManager {
         let mut state = self.write();
         match state.temporary.get(&path) {
             Some(_) if if_not_exists => Ok(false),
-            Some(CatalogObject::Table(_)) => Err(exists("temporary table", &path)),
-            Some(CatalogObject::View(_)) => Err(exists("temporary view", &path)),
+            Some(CatalogObject::Table(_)) => Err(object_exists("temporary table", &path)),
+            Some(CatalogObject::View(_)) => Err(object_exists("temporary view", &path)),
             None => {
                 state.temporary.insert(path, object);
                 Ok(true)

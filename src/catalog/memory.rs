@@ -52,18 +52,19 @@ impl MemoryCatalog {
             .hint("SHOW DATABASES lists those there are")
     }
 
-    fn create(&self, path: &ObjectPath, object: CatalogObject, if_not_exists: bool) -> Result<()> {
+    /// Whether it was created, and was not there already.
+    fn create(&self, path: &ObjectPath, object: CatalogObject, if_not_exists: bool) -> Result<bool> {
         let mut databases = self.write();
         let database = databases.get_mut(&path.database).ok_or_else(|| self.no_database(&path.database))?;
         match database.objects.get(&path.object) {
-            Some(_) if if_not_exists => {}
-            Some(CatalogObject::Table(_)) => return Err(exists("table", path)),
-            Some(CatalogObject::View(_)) => return Err(exists("view", path)),
+            Some(_) if if_not_exists => Ok(false),
+            Some(CatalogObject::Table(_)) => Err(object_exists("table", path)),
+            Some(CatalogObject::View(_)) => Err(object_exists("view", path)),
             None => {
                 database.objects.insert(path.object.clone(), object);
+                Ok(true)
             }
         }
-        Ok(())
     }
 
     fn drop_object(&self, database: &str, name: &str, if_exists: bool, view: bool) -> Result<()> {
@@ -91,9 +92,15 @@ impl MemoryCatalog {
 }
 
 /// The error of CREATE for what is there already.
-pub(super) fn exists(kind: &str, path: &ObjectPath) -> Error {
+pub(crate) fn object_exists(kind: &str, path: &ObjectPath) -> Error {
     Error::validation(format!("a {kind} {path} already exists"))
         .hint("add IF NOT EXISTS if that is fine, or drop it first")
+}
+
+/// The error of CREATE DATABASE for what is there already.
+pub(crate) fn database_exists(catalog: &str, database: &str) -> Error {
+    Error::validation(format!("the database `{database}` already exists in the catalog `{catalog}`"))
+        .hint("add IF NOT EXISTS if that is fine")
 }
 
 #[async_trait]
@@ -130,11 +137,7 @@ impl Catalog for MemoryCatalog {
             if if_not_exists {
                 return Ok(());
             }
-            return Err(Error::validation(format!(
-                "the database `{name}` already exists in the catalog `{}`",
-                self.name
-            ))
-            .hint("add IF NOT EXISTS if that is fine"));
+            return Err(database_exists(&self.name, name));
         }
         let def = DatabaseDef { comment: comment.map(str::to_owned), options };
         databases.insert(name.to_owned(), Database { def, objects: BTreeMap::new() });
@@ -168,12 +171,12 @@ impl Catalog for MemoryCatalog {
         Ok(self.read().get(database).and_then(|d| d.objects.get(name)).cloned())
     }
 
-    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()> {
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<bool> {
         self.create(&def.path.clone(), CatalogObject::Table(def.into()), if_not_exists)
     }
 
     async fn create_view(&self, def: ViewDef, if_not_exists: bool) -> Result<()> {
-        self.create(&def.path.clone(), CatalogObject::View(def.into()), if_not_exists)
+        self.create(&def.path.clone(), CatalogObject::View(def.into()), if_not_exists).map(|_| ())
     }
 
     async fn drop_table(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {

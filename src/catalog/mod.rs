@@ -19,6 +19,7 @@ mod tests;
 
 pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
+pub(crate) use memory::{database_exists, object_exists};
 pub use show::InferColumns;
 
 pub use table::{CatalogObject, ExternalTable, MetadataColumn, ObjectPath, ResolvedTable, TableDef, ViewDef};
@@ -79,8 +80,9 @@ pub trait Catalog: Send + Sync + Debug {
     /// Looks a table or view up.
     async fn get(&self, database: &str, name: &str) -> Result<Option<CatalogObject>>;
 
-    /// Creates a table; `def.path` says where.
-    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()>;
+    /// Creates a table; `def.path` says where. Gives whether it did: `false` if it was there, perhaps because another
+    /// process made it in the same moment.
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<bool>;
 
     /// Creates a view.
     async fn create_view(&self, def: ViewDef, if_not_exists: bool) -> Result<()>;

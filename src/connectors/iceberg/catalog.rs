@@ -16,12 +16,15 @@ use iceberg::{ErrorKind, TableCreation, TableIdent};
 
 use super::config::{CatalogKind, is_connection_key};
 use super::connection::Connection;
-use super::lake::{Lake, namespace, table_ident};
+use super::lake::{Created, Lake, namespace, table_ident};
 use super::scan::Version;
 use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
-use crate::catalog::{Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef};
+use crate::catalog::{
+    Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef, database_exists,
+    object_exists,
+};
 use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Location, Result};
 use crate::options::{Options, is_secret};
@@ -150,7 +153,7 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
     Ok((properties, version))
 }
 
-/// Creates a table.
+/// Creates a table; gives whether it did, and nobody else before it.
 ///
 /// # Errors
 /// For columns, partitions and options that Iceberg tables cannot have, at the definition; External.
@@ -159,7 +162,7 @@ pub(super) async fn create(
     ident: &TableIdent,
     def: &TableDef,
     if_not_exists: bool,
-) -> Result<()> {
+) -> Result<bool> {
     let shown = lake.shown(ident);
     let prepare = || {
         let (properties, version) = table_properties(lake, def)?;
@@ -181,23 +184,16 @@ pub(super) async fn create(
         .properties(properties)
         .format_version(version)
         .build();
-    match lake.client().create_table(ident.namespace(), creation).await {
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::TableAlreadyExists => {
-            return if if_not_exists {
-                Ok(())
-            } else {
-                Err(Error::validation(format!("{shown} exists already"))
-                    .hint("CREATE TABLE IF NOT EXISTS keeps it")
-                    .at(def.location))
-            };
-        }
-        Err(e) => return Err(lake.error(shown, &e).at(def.location)),
-    }
-    // The SQL catalog does not notice when its COMMIT fails.
-    match lake.find(ident).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::external(format!("{shown} was not stored by the catalog"))),
+    let created = lake.client().create_table(ident.namespace(), creation).await;
+    // Asked also after success: the SQL catalog does not notice when its COMMIT fails. And after any failure: when
+    // somebody else creates the table in the same moment, it says no more than that its database refuses a second row.
+    match (created, lake.find(ident).await) {
+        (Ok(own), Ok(Some(stored))) if own.metadata().uuid() == stored.metadata().uuid() => Ok(true),
+        (_, Ok(Some(_))) if if_not_exists => Ok(false),
+        (_, Ok(Some(_))) => Err(object_exists("table", &def.path).at(def.location)),
+        (Ok(_), Ok(None)) => Err(Error::external(format!("{shown} was not stored by the catalog"))),
+        (Ok(_), Err(e)) => Err(e),
+        (Err(e), _) => Err(lake.error(shown, &e).at(def.location)),
     }
 }
 
@@ -234,21 +230,15 @@ impl Catalog for IcebergCatalog {
         if let Some(c) = comment {
             properties.insert("comment".into(), c.to_owned());
         }
-        let client = self.lake.client();
-        let ident = namespace(name)?;
-        match client.create_namespace(&ident, properties).await {
-            Ok(_) => {}
-            Err(e) if if_not_exists && e.kind() == ErrorKind::NamespaceAlreadyExists => return Ok(()),
-            Err(e) => return Err(self.failed(name, &e)),
-        }
-        // The SQL catalog does not notice when its COMMIT fails.
-        match client.namespace_exists(&ident).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::external(format!(
+        let created = self.lake.create_namespace(&namespace(name)?, properties).await;
+        match created.map_err(|e| self.failed(name, &e))? {
+            Created::Here => Ok(()),
+            Created::Elsewhere if if_not_exists => Ok(()),
+            Created::Elsewhere => Err(database_exists(&self.name, name)),
+            Created::Lost => Err(Error::external(format!(
                 "catalog `{}`: the database `{name}` was not stored by the catalog",
                 self.name
             ))),
-            Err(e) => Err(self.failed(name, &e)),
         }
     }
 
@@ -300,7 +290,7 @@ impl Catalog for IcebergCatalog {
         Ok(Some(CatalogObject::Table(Arc::new(def))))
     }
 
-    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<()> {
+    async fn create_table(&self, def: TableDef, if_not_exists: bool) -> Result<bool> {
         let ident = table_ident(&def.path.database, &def.path.object)?;
         create(&self.lake, &ident, &def, if_not_exists).await
     }

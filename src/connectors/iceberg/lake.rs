@@ -118,14 +118,31 @@ impl Lake {
     /// # Errors
     /// External.
     pub async fn ensure_namespace(&self, ident: &NamespaceIdent) -> Result<()> {
-        let failed =
-            |e: &iceberg::Error| self.error(format!("database {}.{}", self.config.name, ident.join(".")), e);
-        if self.inner.namespace_exists(ident).await.map_err(|e| failed(&e))? {
+        let shown = || format!("database {}.{}", self.config.name, ident.join("."));
+        if self.inner.namespace_exists(ident).await.map_err(|e| self.error(shown(), &e))? {
             return Ok(());
         }
-        match self.inner.create_namespace(ident, HashMap::new()).await {
-            Err(e) if e.kind() != ErrorKind::NamespaceAlreadyExists => Err(failed(&e)),
-            _ => Ok(()),
+        match self.create_namespace(ident, HashMap::new()).await {
+            Ok(Created::Here | Created::Elsewhere) => Ok(()),
+            Ok(Created::Lost) => Err(Error::external(format!("{} was not stored by the catalog", shown()))),
+            Err(e) => Err(self.error(shown(), &e)),
+        }
+    }
+
+    /// Creates a namespace and looks what became of it. The SQL catalog does not notice when its COMMIT fails, and when
+    /// somebody else creates the namespace in the same moment, it says no more than that its database refuses a second
+    /// row.
+    pub async fn create_namespace(
+        &self,
+        ident: &NamespaceIdent,
+        properties: HashMap<String, String>,
+    ) -> iceberg::Result<Created> {
+        let created = self.inner.create_namespace(ident, properties).await;
+        match (created, self.inner.namespace_exists(ident).await) {
+            (Ok(_), Ok(true)) => Ok(Created::Here),
+            (Ok(_), Ok(false)) => Ok(Created::Lost),
+            (Err(_), Ok(true)) => Ok(Created::Elsewhere),
+            (Err(e), _) | (Ok(_), Err(e)) => Err(e),
         }
     }
 
@@ -151,6 +168,17 @@ impl Lake {
                 .hint("SHOW TABLES lists the tables of the current database")
         })
     }
+}
+
+/// Who created a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Created {
+    /// This process.
+    Here,
+    /// Somebody else, before.
+    Elsewhere,
+    /// Nobody: the catalog said yes and did not keep it.
+    Lost,
 }
 
 /// A database is a namespace; dots separate its levels.

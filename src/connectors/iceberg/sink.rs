@@ -150,6 +150,7 @@ impl Sink for IcebergSink {
             (None, Some(def)) => {
                 // As Flink's connector does.
                 lake.ensure_namespace(self.ident.namespace()).await?;
+                // Whoever creates it: it is there.
                 create(&lake, &self.ident, def, true).await?;
                 lake.load(&self.ident).await?
             }

@@ -260,7 +260,7 @@ async fn refusals_say_what_and_where() {
     }
     lake.create("x", vec![id()], &[]).await;
     let e = refused(lake.def("x", vec![id()], &[])).await;
-    assert!(e.contains("exists already"), "{e}");
+    assert!(e.contains("already exists"), "{e}");
     lake.catalog.create_table(lake.def("x", vec![id()], &[]), true).await.unwrap();
     let mut def = lake.def("y", vec![id()], &[]);
     def.path.database = "nowhere".into();
