@@ -6,6 +6,10 @@ use std::sync::{Mutex, PoisonError};
 /// To the first column, and nothing left on the line.
 const CLEAR: &str = "\r\x1b[2K";
 
+/// What is beyond the edge of the terminal is not shown, and is shown in the next line again.
+const CUT: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// A terminal whose last line may be one that is redrawn in place.
 struct Terminal<W> {
     out: W,
@@ -19,10 +23,11 @@ impl<W: Write> Terminal<W> {
         self.out.write_all(format!("{clear}{text}\n").as_bytes())
     }
 
-    /// Draws the line, in place of what it said before.
+    /// Draws the line, in place of what it said before. The terminal cuts it at its edge: a line that goes on in the
+    /// next one cannot be redrawn.
     fn draw(&mut self, line: &str) -> io::Result<()> {
         self.drawn = true;
-        self.out.write_all(format!("{CLEAR}{line}").as_bytes())?;
+        self.out.write_all(format!("{CLEAR}{CUT}{line}{WRAP}").as_bytes())?;
         self.out.flush()
     }
 
@@ -79,6 +84,9 @@ mod tests {
         terminal.draw("20 rows").unwrap();
         terminal.clear().unwrap();
         let written = String::from_utf8(terminal.out).unwrap();
-        assert_eq!(written, format!("first\n{CLEAR}10 rows{CLEAR}stopping\n{CLEAR}20 rows{CLEAR}"));
+        assert_eq!(
+            written,
+            format!("first\n{CLEAR}{CUT}10 rows{WRAP}{CLEAR}stopping\n{CLEAR}{CUT}20 rows{WRAP}{CLEAR}")
+        );
     }
 }

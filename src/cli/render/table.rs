@@ -8,104 +8,127 @@
 //!  +----+-------+------+
 //! ```
 //!
-//! Rows are printed as they come, so widths are decided from the first batch (for streams at least what the type
-//! usually needs); a longer cell later moves its own line only. Cells beyond the largest width are cut.
+//! Widths do not change once the head is printed. Changes are printed as they come, so their columns are as wide as values
+//! of the type can be, strings as wide as a cell may be; as in Flink's client. A result without changes is held back
+//! until it ends, so that columns are as wide as what they hold, or until it proves long. Longer cells are cut.
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Rows of a result that are held back at most.
+const HELD: usize = 10_000;
+
 struct TableColumn {
     name: String,
-    /// Width that values of the type usually have.
-    usual: usize,
+    /// Width of the widest value of the type.
+    widest: usize,
     right: bool,
 }
 
+/// The cells of a row.
+type Cells = Vec<String>;
+
 pub(super) struct TableWriter {
     columns: Vec<TableColumn>,
-    /// Whether to keep room for values that are longer than those of the first batch.
-    streaming: bool,
+    /// Longest cell.
     max: usize,
+    /// Rows that wait for the head.
+    held: Vec<Cells>,
+    /// So many may wait; `None` if the widths do not depend on what else comes.
+    limit: Option<usize>,
+    /// Once the head is printed.
     widths: Option<Vec<usize>>,
 }
 
 impl TableWriter {
     pub(super) fn new(schema: &SchemaRef, changelog: bool, max: usize) -> Self {
-        let op = changelog.then(|| TableColumn { name: "op".into(), usual: 2, right: false });
+        let op = changelog.then(|| TableColumn { name: "op".into(), widest: 2, right: false });
         let columns = schema.fields().iter().map(|f| TableColumn {
             name: f.name().clone(),
-            usual: usual_width(f.data_type()),
+            widest: widest(f.data_type()).unwrap_or(max),
             right: f.data_type().is_numeric(),
         });
         TableWriter {
             columns: op.into_iter().chain(columns).collect(),
-            streaming: changelog,
             max,
+            held: Vec::new(),
+            // Where cells are not cut, there is no width that all of them have room in.
+            limit: if max == usize::MAX { Some(usize::MAX) } else { (!changelog).then_some(HELD) },
             widths: None,
         }
     }
 
-    /// Appends rows of cells.
-    pub(super) fn write(&mut self, mut rows: Vec<Vec<String>>, out: &mut String) {
-        if rows.is_empty() {
-            return;
-        }
+    /// Appends rows of cells, or holds them back.
+    pub(super) fn write(&mut self, mut rows: Vec<Cells>, out: &mut String) {
         for cell in rows.iter_mut().flatten() {
             tidy(cell, self.max);
         }
         if self.widths.is_none() {
-            self.head(&rows, out);
+            if self.limit.is_some_and(|limit| self.held.len() + rows.len() <= limit) {
+                self.held.append(&mut rows);
+                return;
+            }
+            let widths = self.columns.iter().map(|c| c.widest.min(self.max)).collect();
+            self.head(widths, out);
         }
-        let widths = self.widths.as_deref().unwrap_or_default();
-        for row in &rows {
-            line(row.iter().map(String::as_str), widths, &self.columns, out);
-        }
+        self.lines(&rows, out);
     }
 
-    /// Appends the bottom line (and the head, if there were no rows).
+    /// Appends what was held back and the bottom line.
     pub(super) fn finish(&mut self, out: &mut String) {
         if self.widths.is_none() {
-            self.head(&[], out);
+            let columns = 0..self.columns.len();
+            // Without a row nothing tells how wide a stream's columns would have been but their types.
+            let least = |i: usize| match self.limit {
+                Some(_) => 0,
+                None => self.columns.get(i).map_or(0, |c| c.widest.min(self.max)),
+            };
+            let held = |i: usize| self.held.iter().filter_map(move |r| r.get(i)).map(|c| width(c)).max();
+            let widths = columns.map(|i| held(i).unwrap_or(0).max(least(i))).collect();
+            self.head(widths, out);
         }
         rule(self.widths.as_deref().unwrap_or_default(), out);
     }
 
-    fn head(&mut self, rows: &[Vec<String>], out: &mut String) {
-        let mut names: Vec<String> = self.columns.iter().map(|c| c.name.clone()).collect();
-        for name in &mut names {
+    /// Appends the head, and what waited for it. Columns are at least as wide as their names.
+    fn head(&mut self, mut widths: Vec<usize>, out: &mut String) {
+        let mut names: Cells = self.columns.iter().map(|c| c.name.clone()).collect();
+        for (name, room) in names.iter_mut().zip(&mut widths) {
             tidy(name, self.max);
+            *room = width(name).max(*room);
         }
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| {
-                let cells = rows.iter().filter_map(|r| r.get(i)).chain(names.get(i));
-                let least = if self.streaming { column.usual.min(self.max) } else { 0 };
-                cells.map(|c| width(c)).max().unwrap_or(0).max(least)
-            })
-            .collect();
         rule(&widths, out);
         line(names.iter().map(String::as_str), &widths, &self.columns, out);
         rule(&widths, out);
         self.widths = Some(widths);
+        let held = std::mem::take(&mut self.held);
+        self.lines(&held, out);
+    }
+
+    fn lines(&self, rows: &[Cells], out: &mut String) {
+        let widths = self.widths.as_deref().unwrap_or_default();
+        for row in rows {
+            line(row.iter().map(String::as_str), widths, &self.columns, out);
+        }
     }
 }
 
-fn usual_width(ty: &DataType) -> usize {
-    match ty {
+/// Width of the widest value of a type, at least that of NULL; `None` if values can be of any length.
+fn widest(ty: &DataType) -> Option<usize> {
+    Some(match ty {
         DataType::Boolean => 5,
         DataType::Int8 => 4,
         DataType::Int16 => 6,
         DataType::Int32 | DataType::Date32 => 11,
-        DataType::Int64 | DataType::Utf8 | DataType::Float32 | DataType::Float64 => 20,
-        DataType::Decimal128(p, _) => usize::from(*p) + 2,
+        DataType::Int64 => 20,
+        // A sign, a point and, where all digits stand behind it, a zero before it.
+        DataType::Decimal128(p, _) => usize::from(*p) + 3,
         DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, _) => 23,
         DataType::Timestamp(TimeUnit::Microsecond, _) => 26,
         DataType::Timestamp(..) => 29,
         DataType::Time32(_) => 12,
-        _ => 0,
-    }
+        _ => return None,
+    })
 }
 
 /// One line and no longer than `max`.

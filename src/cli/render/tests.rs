@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 
 use super::*;
 use crate::stream::RowKinds;
@@ -72,17 +74,48 @@ fn tables_are_aligned() {
 ";
     assert_eq!(print(&[rows()], options(Format::Table, false)), expected);
     let expected = "\
-+----+----------------------+-------------+
-| op | name                 |       a \"b\" |
-+----+----------------------+-------------+
-| +I | Ann                  |           1 |
-| -U | NULL                 |         -20 |
-| +U |                      |        NULL |
-+----+----------------------+-------------+
++----+--------------------------------+-------------+
+| op | name                           |       a \"b\" |
++----+--------------------------------+-------------+
+| +I | Ann                            |           1 |
+| -U | NULL                           |         -20 |
+| +U |                                |        NULL |
++----+--------------------------------+-------------+
 ";
     assert_eq!(print(&[rows().slice(0, 1), rows().slice(1, 2)], options(Format::Table, true)), expected);
     let expected = "+------+-------+\n| name | a \"b\" |\n+------+-------+\n+------+-------+\n";
     assert_eq!(print(&[rows().slice(0, 0)], options(Format::Table, false)), expected);
+}
+
+/// Width of the lines of a table, which all have the same.
+fn width_of(table: &str) -> usize {
+    use unicode_width::UnicodeWidthStr;
+    let widths: Vec<usize> = table.lines().map(UnicodeWidthStr::width).collect();
+    assert!(widths.iter().all(|w| *w == widths[0]), "{table}");
+    widths[0]
+}
+
+#[test]
+fn lines_are_aligned_whatever_comes_later() {
+    let batch = |name: &str, amount: i128, rows: usize| {
+        let names = StringArray::from(vec![name; rows]);
+        let amounts = Decimal128Array::from(vec![amount; rows]).with_precision_and_scale(2, 2).unwrap();
+        let rows = [("名", Arc::new(names) as ArrayRef), ("amount", Arc::new(amounts) as ArrayRef)];
+        ChangeBatch::insert_only(RecordBatch::try_from_iter(rows).unwrap())
+    };
+    let later = [
+        batch("a", 1, 1),
+        batch("日本語日本語日本語日本", -12, 1),
+        batch("👍 and a text beyond all cells", 0, 1),
+    ];
+    // A stream, a short result and a long one.
+    assert_eq!(width_of(&print(&later, options(Format::Table, true))), 2 + 30 + 6 + 10);
+    assert_eq!(width_of(&print(&later, options(Format::Table, false))), 29 + 6 + 7);
+    let long: Vec<ChangeBatch> =
+        (0..3).flat_map(|i| [batch("a", 1, 8000), later[i].clone(), batch("bb", 2, 100)]).collect();
+    assert_eq!(width_of(&print(&long, options(Format::Table, false))), 30 + 6 + 7);
+    let uncut = RenderOptions { max_width: usize::MAX, ..options(Format::Table, false) };
+    assert_eq!(width_of(&print(&long, uncut)), 29 + 6 + 7);
 }
 
 #[test]
