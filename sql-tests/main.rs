@@ -5,7 +5,11 @@
 //! | [`files`] | every `.slt` file of this folder: in batch, in streaming at several parallelisms and bundle sizes, restored, with state on disk |
 //! | [`quickstart`] | `data/quickstart.sql` as a new user runs it |
 //! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
+//! | [`catalogs`] | processes that create the same thing at once, the job of the README |
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
+//! | [`commits`] | what is seen before the end of a job |
+//! | [`signals`] | Ctrl-C and SIGTERM |
+//! | [`pipes`] | standard input and named pipes as tables |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
@@ -22,6 +26,7 @@ mod e2e {
     pub(crate) mod commits;
     pub(crate) mod files;
     pub(crate) mod pipelines;
+    pub(crate) mod pipes;
     pub(crate) mod quickstart;
     pub(crate) mod signals;
     pub(crate) mod startup;

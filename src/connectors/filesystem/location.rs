@@ -15,6 +15,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::pipe::{Pipe, is_pipe};
 use crate::edges::ConnectorEnv;
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;
@@ -62,6 +63,8 @@ pub(super) struct FileEntry {
     pub(super) size: u64,
     /// Milliseconds since the epoch.
     pub(super) modified: i64,
+    /// Read once from its beginning, and of unknown size.
+    pub(super) pipe: bool,
 }
 
 impl Location {
@@ -164,8 +167,8 @@ impl Store {
     pub(super) async fn stat(&self, path: &str) -> Result<Option<FileEntry>> {
         match self {
             Store::Local => match tokio::fs::metadata(path).await {
-                Ok(m) if m.is_file() => Ok(Some(local_entry(path.to_owned(), &m))),
-                Ok(_) => Ok(None),
+                Ok(m) if m.is_dir() => Ok(None),
+                Ok(m) => Ok(Some(local_entry(path.to_owned(), &m))),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(Error::from(e).context(path.to_owned())),
             },
@@ -178,6 +181,7 @@ impl Store {
                         path: path.to_owned(),
                         size: meta.size,
                         modified: meta.last_modified.timestamp_millis(),
+                        pipe: false,
                     })),
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
                     Err(e) => Err(Error::from(e).context(self.display(path))),
@@ -216,6 +220,7 @@ impl Store {
                         path: m.location.to_string(),
                         size: m.size,
                         modified: m.last_modified.timestamp_millis(),
+                        pipe: false,
                     })
                     .filter(|f| f.path.get(skip..).is_some_and(|rest| !rest.split('/').any(is_hidden_name)))
                     .collect();
@@ -229,8 +234,13 @@ impl Store {
     }
 
     /// Opens a file for sequential reading from `offset` (blocking).
-    pub(super) fn open(&self, path: &str, offset: u64) -> Result<StoreReader> {
+    pub(super) fn open(&self, file: &FileEntry, offset: u64) -> Result<StoreReader> {
+        let path = file.path.as_str();
         Ok(match self {
+            Store::Local if file.pipe && offset > 0 => {
+                return Err(Error::external("a pipe cannot be read again from its middle"));
+            }
+            Store::Local if file.pipe => StoreReader::Pipe(Pipe::open(path)?),
             Store::Local => {
                 let mut file = std::fs::File::open(path).context(|| path.to_owned())?;
                 if offset > 0 {
@@ -342,6 +352,7 @@ fn local_entry(path: String, m: &std::fs::Metadata) -> FileEntry {
         path,
         size: m.len(),
         modified: modified.and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0),
+        pipe: is_pipe(m),
     }
 }
 
@@ -378,6 +389,7 @@ fn list_local(folder: &Path, files: &mut Vec<FileEntry>) -> Result<()> {
 /// Sequential reader of a file.
 pub(super) enum StoreReader {
     Local(std::fs::File),
+    Pipe(Pipe),
     Store {
         store: Arc<dyn ObjectStore>,
         path: StorePath,
@@ -394,6 +406,7 @@ impl Read for StoreReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {
             StoreReader::Local(file) => file.read(out),
+            StoreReader::Pipe(pipe) => pipe.read(out),
             StoreReader::Store { store, path, runtime, offset, buffer } => {
                 if buffer.is_empty() && !out.is_empty() {
                     *buffer = match runtime.block_on(store.get_range(path, *offset..*offset + REQUEST)) {

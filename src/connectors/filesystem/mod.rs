@@ -9,7 +9,7 @@
 //!
 //! | option | meaning |
 //! |---|---|
-//! | `path` | file, folder (read at any depth) or pattern; relative paths start at the working directory; `file://`, `s3://bucket/…` |
+//! | `path` | file, folder (read at any depth) or pattern; relative paths start at the working directory; `file://`, `s3://bucket/…`; pipes, standard input as `/dev/stdin` |
 //! | `format` | `json`, `csv`, `raw`, `debezium-json`, `canal-json`, `maxwell-json`, `ogg-json`, `parquet`; `.gz` and `.zst` files are unpacked for all but the last |
 //! | `source.monitor-interval` | look for new files that often: the table never ends |
 //! | `source.path.regex-pattern` | read only files whose whole path matches |
@@ -30,6 +30,7 @@ mod location;
 mod parquet;
 mod part;
 mod partition;
+mod pipe;
 mod sink;
 #[cfg(test)]
 mod sink_tests;

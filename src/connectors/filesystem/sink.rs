@@ -146,10 +146,11 @@ impl Sink for FilesystemSink {
                 .context(context()));
         }
         let store = &self.location.store;
-        if store.stat(&self.location.path).await.context(context)?.is_some() {
+        if let Some(there) = store.stat(&self.location.path).await.context(context)? {
             return Err(Error::validation(format!(
-                "cannot write to '{}': it is a file",
-                self.location.given
+                "cannot write to '{}': it is a {}",
+                self.location.given,
+                if there.pipe { "pipe or a device" } else { "file" }
             ))
             .hint("a filesystem sink writes part files into a folder")
             .context(context()));

@@ -60,12 +60,32 @@ impl FilesystemSource {
             .iter()
             .map(|f| self.partitioning.values(&f.path, &found.root))
             .collect::<Result<_>>()?;
+        if let Some(pipe) = found.files.iter().find(|f| f.pipe) {
+            self.check_pipe(&pipe.path)?;
+        }
         let keep = self.partitioning.prune(&values, filters);
         let files = found.files.into_iter().zip(values).zip(keep);
         Ok(files
             .filter(|(_, keep)| *keep)
             .map(|((entry, partition), _)| SplitFile { entry, partition })
             .collect())
+    }
+
+    /// Not everything can be done with a pipe.
+    fn check_pipe(&self, path: &str) -> Result<()> {
+        if let FileFormat::Parquet(_) = self.format {
+            return Err(Error::unsupported(format!(
+                "{path} is a pipe, and a Parquet file cannot be read from one: its directory stands at its end"
+            ))
+            .hint("save it as a file first; csv, json, raw and change messages can be read from pipes"));
+        }
+        if self.monitor.is_some() {
+            return Err(Error::unsupported(format!(
+                "{path} is a pipe, and 'source.monitor-interval' looks for new files"
+            ))
+            .hint("leave the option out: a pipe is read until its other end is closed"));
+        }
+        Ok(())
     }
 
     fn cut(&self, file: SplitFile) -> Vec<Split> {

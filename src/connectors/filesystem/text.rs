@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::location::Store;
 use super::split::{Position, Split};
@@ -103,6 +104,8 @@ pub(super) struct TextSplit {
     /// The split begins in the middle of a record that belongs to the one before.
     skip_partial: bool,
     skip_header: bool,
+    /// The line that begins at `pos`, counted where the file cannot be read again to find it.
+    pipe_line: Option<u64>,
     /// Offset after the last batch that was handed out.
     committed: u64,
     split: Split,
@@ -147,6 +150,7 @@ impl TextSplit {
             ended: false,
             skip_partial,
             skip_header: format.skips_first_line() && offset == 0,
+            pipe_line: split.file.entry.pipe.then_some(1),
             committed: split.resume.map_or(split.start, |p| p.offset),
             split,
             store,
@@ -177,9 +181,18 @@ impl TextSplit {
             if finished {
                 return Ok(None);
             }
-            match self.chunks.recv().await {
-                Some(chunk) => self.refill(chunk?)?,
-                None => self.ended = true,
+            match self.chunks.try_recv() {
+                Ok(chunk) => self.refill(chunk?)?,
+                Err(TryRecvError::Disconnected) => self.ended = true,
+                // Nobody knows when a pipe has more.
+                Err(TryRecvError::Empty) if self.pipe_line.is_some() && decoder.rows() > 0 => {
+                    self.committed = self.offset;
+                    return decoder.finish().context(|| format!("file {}", self.shown)).map(Some);
+                }
+                Err(TryRecvError::Empty) => match self.chunks.recv().await {
+                    Some(chunk) => self.refill(chunk?)?,
+                    None => self.ended = true,
+                },
             }
         }
     }
@@ -210,6 +223,10 @@ impl TextSplit {
     }
 
     fn advance(&mut self, n: usize) {
+        if let Some(line) = &mut self.pipe_line {
+            let passed = self.buffer.get(self.pos..self.pos + n).unwrap_or_default();
+            *line += passed.iter().filter(|b| **b == b'\n').count() as u64;
+        }
         self.pos += n;
         self.offset += n as u64;
     }
@@ -241,10 +258,13 @@ impl TextSplit {
 
     /// The line that begins at the current position.
     async fn line(&self) -> Result<u64> {
-        let (store, path, upto) = (self.store.clone(), self.split.file.entry.path.clone(), self.offset);
+        if let Some(line) = self.pipe_line {
+            return Ok(line);
+        }
+        let (store, file, upto) = (self.store.clone(), self.split.file.clone(), self.offset);
         tokio::task::spawn_blocking(move || {
-            let raw = store.open(&path, 0)?;
-            let mut text = Compression::of(&path).open(raw)?.take(upto);
+            let raw = store.open(&file.entry, 0)?;
+            let mut text = Compression::of(&file.entry.path).open(raw)?.take(upto);
             let (mut lines, mut buffer) = (1, vec![0; CHUNK]);
             loop {
                 let n = text.read(&mut buffer)?;
@@ -282,7 +302,7 @@ fn pump(
     let path = &split.file.entry.path;
     let compression = Compression::of(path);
     let plain = compression == Compression::None;
-    let raw = store.open(path, if plain { offset } else { 0 })?;
+    let raw = store.open(&split.file.entry, if plain { offset } else { 0 })?;
     let mut text = compression.open(CountingReader { inner: raw, metrics: metrics.clone() })?;
     if !plain && offset > 0 {
         // A compressed file cannot be entered in the middle.
@@ -308,6 +328,10 @@ fn pump(
                 break;
             }
             end += n;
+            // What a pipe has is handed on; the rest of the chunk may be long in coming.
+            if split.file.entry.pipe {
+                break;
+            }
         }
         let last = end == HEAD;
         at += (end - HEAD) as u64;
