@@ -9,6 +9,7 @@
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
 //! | [`commits`] | what is seen before the end of a job |
 //! | [`signals`] | Ctrl-C and SIGTERM |
+//! | [`outages`] | a Kafka broker that goes away |
 //! | [`pipes`] | standard input and named pipes as tables |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
@@ -25,6 +26,7 @@ mod e2e {
     pub(crate) mod changelog_modes;
     pub(crate) mod commits;
     pub(crate) mod files;
+    pub(crate) mod outages;
     pub(crate) mod pipelines;
     pub(crate) mod pipes;
     pub(crate) mod quickstart;

@@ -30,13 +30,13 @@ fn whoever_comes_second_finds_what_the_first_has_created() {
             format!(
                 "{catalog}CREATE DATABASE IF NOT EXISTS lake.shop;\n\
                  CREATE TABLE IF NOT EXISTS lake.shop.orders (id INT);\n\
-                 CREATE TABLE IF NOT EXISTS lake.shop.one AS SELECT 1 AS id;\n"
+                 CREATE TABLE IF NOT EXISTS lake.shop.single AS SELECT 1 AS id;\n"
             ),
         );
         let errors = at_once(&script, 8);
         assert!(errors.is_empty(), "{errors:?}");
         // The table was filled by the one that created it.
-        let count = format!("{catalog}SELECT COUNT(*) AS n FROM lake.shop.one;\n");
+        let count = format!("{catalog}SELECT COUNT(*) AS n FROM lake.shop.single;\n");
         assert_eq!(place.run(&count, &["--format", "json"]).ok().stdout, "{\"n\":1}\n");
     }
 }

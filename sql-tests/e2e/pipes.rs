@@ -44,7 +44,7 @@ fn piped_data_is_a_table() {
         let run = format!("\"$TIDELAKE\" run {script} --format json");
         // Another writer can follow in a pipe with a name.
         let ran =
-            bash(&format!("mkfifo {fifo} && (cat {data} > {fifo}; cat {data} > {fifo}) & sleep 0.2; {run}"));
+            bash(&format!("mkfifo {fifo} && (cat {data} > {fifo}; sleep 1; cat {data} > {fifo}) & {run}"));
         assert_eq!(ran.ok().stdout, ANSWER.repeat(2), "{format}");
     }
     // The shell names the pipe, so the statement is made around its name.

@@ -85,7 +85,9 @@ fn line(job: JobNature, now: &JobProgress, before: &JobProgress, seconds: f64, e
     if let Some(time) = now.watermark.and_then(|w| DateTime::from_timestamp_millis(w.0)) {
         parts.push(format!("watermark {}", time.format("%Y-%m-%d %H:%M:%S")));
     }
-    if let Some(lag) = now.lag {
+    if now.lag_unknown {
+        parts.push("lag unknown".to_owned());
+    } else if let Some(lag) = now.lag {
         parts.push(format!("lag {}", count(lag)));
     }
     parts.extend(commits(job, now));
@@ -194,6 +196,9 @@ mod tests {
             "1,234,567 rows in (117,283/s) · 42 out (21/s) · 45.3 MB of 120.0 MB (38 %) · \
              watermark 2024-01-01 00:00:05 · lag 1,234 · 3 late rows dropped · 12.30 s"
         );
+        let away = JobProgress { lag: Some(3), lag_unknown: true, ..Default::default() };
+        let text = line(JobNature::default(), &away, &before, 1.0, Duration::ZERO);
+        assert!(text.contains(" · lag unknown · "), "{text}");
         let nothing = JobProgress::default();
         let line = line(JobNature::default(), &nothing, &nothing, 0.0, Duration::ZERO);
         assert_eq!(line, "0 rows in (0/s) · 0 out (0/s) · 0.00 s");

@@ -22,7 +22,7 @@ use super::materialize::Materialized;
 use super::progress::{self, ProgressLine, count};
 use super::render::{RenderOptions, RowWriter, is_reader_gone};
 use super::script::{Failure, Script, scripts};
-use super::stderr::say;
+use super::stderr::{Telling, say};
 
 pub(super) async fn main(args: RunArgs) -> ExitCode {
     let interrupts = Interrupts::listen();
@@ -162,6 +162,7 @@ impl Shell {
         let started = Instant::now();
         let (nature, stop) = (job.nature(), job.stop_handle());
         let _guard = self.interrupts.guard(&job);
+        let telling = Telling::start(&job);
         let keep = !batch && self.result_mode == ResultMode::Final;
         // On a terminal the rows themselves are the progress.
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
@@ -187,7 +188,7 @@ impl Shell {
         }
         // An error of the job says more than the rows that are left.
         let ended = job.wait().await;
-        drop(line);
+        drop((line, telling));
         let summary = match ended {
             Ok(summary) => summary,
             Err(e) if self.interrupts.ended(&e) => {
@@ -228,9 +229,9 @@ impl Shell {
         let started = Instant::now();
         let (nature, metrics) = (job.nature(), job.metrics());
         let _guard = self.interrupts.guard(&job);
-        let line = ProgressLine::start(&job);
+        let (line, telling) = (ProgressLine::start(&job), Telling::start(&job));
         let ended = job.wait().await;
-        drop(line);
+        drop((line, telling));
         match ended {
             Ok(summary) => {
                 let what = name_of(statement);

@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::sync::{Mutex, PoisonError};
 
+use crate::edges::Notices;
+use crate::runtime::job::RunningJob;
+
 /// To the first column, and nothing left on the line.
 const CLEAR: &str = "\r\x1b[2K";
 
@@ -63,6 +66,32 @@ pub(super) fn draw(line: &str) {
 /// Takes the line away that is redrawn in place.
 pub(super) fn clear() {
     with(Terminal::clear);
+}
+
+/// Prints the notices of a job until it is dropped, and then those that are left.
+pub(super) struct Telling {
+    notices: Notices,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Telling {
+    pub(super) fn start(job: &RunningJob) -> Self {
+        let notices = job.metrics().notices.clone();
+        let told = notices.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                say(&told.next().await);
+            }
+        });
+        Telling { notices, task }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.notices.take().iter().for_each(|text| say(text));
+    }
 }
 
 /// Whether there is a terminal to draw on.

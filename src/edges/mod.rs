@@ -9,12 +9,14 @@
 //! batch wraps them as a DataFusion table (or uses the source's own provider where that can push more down).
 
 pub mod not_null;
+mod notices;
 pub mod sink;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use notices::Notices;
 pub use sink::{
     Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode,
 };
@@ -34,4 +36,6 @@ pub struct ConnectorEnv {
     pub batch: bool,
     /// Folder that relative paths are relative to: the working directory.
     pub base_dir: std::path::PathBuf,
+    /// What the job has to tell while it runs.
+    pub notices: Notices,
 }

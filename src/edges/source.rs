@@ -42,11 +42,16 @@ pub struct SourceMetrics {
     pub bytes: AtomicU64,
     /// Bytes in all, when known (bounded files); 0 otherwise.
     pub total_bytes: AtomicU64,
-    /// Rows or records behind the newest (Kafka lag); -1 when unknown.
+    /// Rows or records behind the newest (Kafka lag), or [`NO_LAG`], or [`UNKNOWN_LAG`].
     pub lag: AtomicI64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped: AtomicU64,
 }
+
+/// [`SourceMetrics::lag`] of a source that has none.
+pub const NO_LAG: i64 = -1;
+/// [`SourceMetrics::lag`] while nobody knows how much there is to read.
+pub const UNKNOWN_LAG: i64 = -2;
 
 /// A table to read from.
 #[async_trait]

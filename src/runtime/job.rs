@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::edges::SourceMetrics;
+use crate::edges::source::{NO_LAG, UNKNOWN_LAG};
+use crate::edges::{Notices, SourceMetrics};
 use crate::error::Result;
 use crate::stream::Timestamp;
 
@@ -31,6 +32,8 @@ pub struct JobMetrics {
     pub checkpoints: AtomicU64,
     /// When the last of them was.
     committed: std::sync::Mutex<Option<Instant>>,
+    /// What the job has to tell.
+    pub notices: Notices,
     /// Counters of each source.
     pub sources: std::sync::Mutex<Vec<Arc<SourceMetrics>>>,
 }
@@ -43,7 +46,7 @@ impl JobMetrics {
 
     /// Counters for a new source.
     pub fn add_source(&self) -> Arc<SourceMetrics> {
-        let metrics = Arc::new(SourceMetrics { lag: AtomicI64::new(-1), ..Default::default() });
+        let metrics = Arc::new(SourceMetrics { lag: AtomicI64::new(NO_LAG), ..Default::default() });
         if let Ok(mut all) = self.sources.lock() {
             all.push(metrics.clone());
         }
@@ -79,8 +82,13 @@ impl JobMetrics {
             if total > 0 {
                 p.total_bytes = Some(p.total_bytes.unwrap_or(0) + total);
             }
-            if let Ok(lag) = u64::try_from(s.lag.load(Ordering::Relaxed)) {
-                p.lag = Some(p.lag.unwrap_or(0) + lag);
+            match s.lag.load(Ordering::Relaxed) {
+                UNKNOWN_LAG => p.lag_unknown = true,
+                lag => {
+                    if let Ok(lag) = u64::try_from(lag) {
+                        p.lag = Some(p.lag.unwrap_or(0) + lag);
+                    }
+                }
             }
         }
         p
@@ -104,6 +112,8 @@ pub struct JobProgress {
     pub watermark: Option<Timestamp>,
     /// Records behind the newest, when a source knows.
     pub lag: Option<u64>,
+    /// A source that has a newest record cannot tell at present how far behind it is.
+    pub lag_unknown: bool,
     /// Rows dropped because they came behind the watermark.
     pub late_rows_dropped: u64,
     /// Records skipped by `ignore-parse-errors`.

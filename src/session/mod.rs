@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable, TableDef};
 use crate::connectors::collect::CollectSink;
-use crate::edges::{ConnectorEnv, Sink, WriteMode};
+use crate::edges::{ConnectorEnv, Notices, Sink, WriteMode};
 use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
@@ -169,12 +169,13 @@ impl Session {
         }
     }
 
-    fn connector_env(&self, batch: bool) -> Result<ConnectorEnv> {
+    fn connector_env(&self, batch: bool, notices: Notices) -> Result<ConnectorEnv> {
         Ok(ConnectorEnv {
             config: Arc::new(self.config.values().clone()),
             time_zone: self.config.time_zone()?,
             batch,
             base_dir: self.base_dir.clone(),
+            notices,
         })
     }
 
@@ -191,7 +192,7 @@ impl Session {
             names: Arc::new(SessionNames::new(self.catalogs.clone(), self.config.hints_allowed()?)),
             functions: Arc::new(FunctionRegistry::new(&functions)),
             config: Arc::new(datafusion_options(&self.config)?),
-            connectors: self.connector_env(batch)?,
+            connectors: self.connector_env(batch, metrics.notices.clone())?,
             metrics: metrics.clone(),
             state_ttls: StateTtls::default(),
         };

@@ -14,7 +14,13 @@ use crate::sql::ast::{ColumnDef, ColumnKind, SqlExpr};
 use crate::types::{LogicalType, TypeRoot};
 
 pub(super) fn env(dir: &Path) -> ConnectorEnv {
-    ConnectorEnv { config: Arc::default(), time_zone: chrono_tz::UTC, batch: false, base_dir: dir.to_owned() }
+    ConnectorEnv {
+        config: Arc::default(),
+        time_zone: chrono_tz::UTC,
+        batch: false,
+        base_dir: dir.to_owned(),
+        notices: crate::edges::Notices::default(),
+    }
 }
 
 pub(super) fn table(

@@ -1,7 +1,7 @@
 //! The callbacks of librdkafka, and its errors in tidelake's words.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -10,6 +10,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 
+use super::health::Health;
+use super::options::TableOptions;
 use super::properties::mask;
 use crate::error::Error;
 
@@ -20,6 +22,9 @@ pub(super) struct Context {
     servers: String,
     secrets: Vec<String>,
     debug: bool,
+    /// How long a broker may take for a fetch without records.
+    fetch_wait: Duration,
+    health: Health,
     seen: Mutex<Seen>,
 }
 
@@ -43,8 +48,21 @@ pub(super) struct Undelivered {
 
 impl Context {
     /// For a client of `servers`.
-    pub(super) fn new(servers: &str, secrets: &[String], debug: bool) -> Self {
-        Context { servers: servers.to_owned(), secrets: secrets.to_vec(), debug, seen: Mutex::default() }
+    pub(super) fn new(servers: &str, options: &TableOptions) -> Self {
+        let properties = &options.properties;
+        Context {
+            servers: servers.to_owned(),
+            secrets: properties.secrets.clone(),
+            debug: options.debug,
+            fetch_wait: properties.fetch_wait(),
+            health: Health::new(&options.notices, &properties.secrets),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Which brokers cannot be reached.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -161,10 +179,17 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, json: &[u8]) {
+        if self.health.statistics(json, self.fetch_wait) {
+            self.mark_up();
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        if is_connection(code) {
+            self.health.failed(reason);
+        }
         let mut seen = self.seen();
         match code {
             Code::PartitionEOF => return,

@@ -7,6 +7,7 @@
 //!  sink.rs   ─► writer.rs ─► partitioner.rs    batches → records, acknowledged at flush and checkpoint
 //!  embedded.rs                            the broker inside the process
 //!  client.rs, native.rs                   callbacks, errors, the corners of librdkafka
+//!  health.rs                              which brokers cannot be reached
 //! ```
 //!
 //! `kafka` reads and writes records as rows, or as changes with a format of change messages. `upsert-kafka` sees a topic as
@@ -23,6 +24,7 @@
 mod bounds;
 mod client;
 mod embedded;
+mod health;
 mod metadata;
 mod native;
 mod offsets;

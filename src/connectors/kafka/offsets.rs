@@ -45,7 +45,7 @@ impl Cluster {
     /// A client of `servers` with the properties of a table. Does not connect yet.
     pub(super) fn new(options: &TableOptions, servers: &str) -> Result<Self> {
         let config = options.properties.consumer(servers, &fallback_group(options));
-        let context = Context::new(servers, &options.properties.secrets, options.debug);
+        let context = Context::new(servers, options);
         let consumer =
             config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
         Ok(Cluster {
@@ -67,9 +67,13 @@ impl Cluster {
                 let _ = self.consumer.poll(Duration::ZERO);
             }
             let error = match result {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.consumer.context().health().answer();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
+            self.consumer.context().health().no_answer();
             if let Some(refusal) = self.consumer.context().refusal() {
                 return Err(refusal);
             }
@@ -86,6 +90,7 @@ impl Cluster {
                 )
             );
             if hopeless || Instant::now() >= end {
+                self.consumer.context().health().forget();
                 return Err(self.consumer.context().error(place, &error));
             }
             std::thread::sleep(Duration::from_millis(50));

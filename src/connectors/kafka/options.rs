@@ -10,7 +10,7 @@ use super::partitioner::Partitioner;
 use super::parts::{Part, parts, upsert_parts};
 use super::properties::Properties;
 use crate::catalog::ResolvedTable;
-use crate::edges::SourceChangelog;
+use crate::edges::{Notices, SourceChangelog};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
@@ -123,11 +123,13 @@ pub(super) struct TableOptions {
     pub(super) embedded_partitions: Option<u32>,
     /// librdkafka's own log lines to stderr (`properties.debug`).
     pub(super) debug: bool,
+    /// Where outages are told.
+    pub(super) notices: Notices,
 }
 
 impl TableOptions {
     /// Reads and checks the options of a table.
-    pub(super) fn parse(table: &ResolvedTable, connector: Connector) -> Result<Self> {
+    pub(super) fn parse(table: &ResolvedTable, connector: Connector, notices: &Notices) -> Result<Self> {
         let name = table.def.path.to_string();
         let options = Options::new(&name, connector.name(), &table.options);
         let fail = |text: String| Error::validation(format!("table {name}: {text}"));
@@ -208,6 +210,7 @@ impl TableOptions {
             value,
             embedded_partitions,
             debug,
+            notices: notices.clone(),
         })
     }
 }

@@ -244,6 +244,12 @@ impl Properties {
         self.api_timeout.unwrap_or(OUTAGE_TIMEOUT)
     }
 
+    /// How long a broker may wait for records before it answers a fetch.
+    pub(super) fn fetch_wait(&self) -> Duration {
+        let millis = self.native.get("fetch.wait.max.ms").and_then(|ms| ms.trim().parse().ok());
+        Duration::from_millis(millis.unwrap_or(500))
+    }
+
     fn base(&self, servers: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Error);

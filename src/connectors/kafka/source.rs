@@ -19,6 +19,7 @@ use rdkafka::consumer::BaseConsumer;
 use super::bounds::plan;
 use super::client::Context;
 use super::embedded::{embedded, name_of};
+use super::health::STATISTICS_MS;
 use super::metadata::{self, Key};
 use super::offsets::{Cluster, TopicPartition, fallback_group};
 use super::options::{Bounded, Connector, TableOptions, Topics};
@@ -94,7 +95,7 @@ fn metadata_origin(options: &TableOptions, column: &MetadataColumn) -> Result<Me
 impl KafkaSource {
     /// Checks the table; connects to nothing.
     pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
-        let options = TableOptions::parse(table, connector)?;
+        let options = TableOptions::parse(table, connector, &env.notices)?;
         let metadata = table.metadata.iter().map(|m| metadata_origin(&options, m)).collect::<Result<_>>()?;
         let mut schema = table.scan_schema();
         if connector == Connector::Upsert {
@@ -258,11 +259,12 @@ fn open(
     let mut inboxes = Vec::new();
     for (subtask, (rows, splits)) in rows.into_iter().zip(shares).enumerate() {
         let mut config = options.properties.consumer(&servers, &fallback_group(&options));
+        config.set("statistics.interval.ms", STATISTICS_MS);
         if name_of(&options.properties.servers).is_some() {
             // The embedded broker answers an empty fetch only when the wait is over, even if records arrive.
             config.set("fetch.wait.max.ms", "10");
         }
-        let context = Context::new(&servers, &options.properties.secrets, options.debug);
+        let context = Context::new(&servers, &options);
         let consumer: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
         let setup = ReaderSetup {

@@ -19,6 +19,7 @@ use super::client::Context;
 use super::native;
 use super::offsets::TopicPartition;
 use super::reader::{ReaderSetup, SplitPlan};
+use crate::edges::source::UNKNOWN_LAG;
 use crate::edges::{SourceEvent, SplitId};
 use crate::error::{Error, Result};
 use crate::stream::ChangeBatch;
@@ -350,19 +351,21 @@ impl Worker {
             return;
         }
         self.lag_at = Instant::now();
-        let lag: i64 = self
-            .splits
-            .iter()
-            .filter_map(|s| {
-                let end = native::cached_end(&self.setup.consumer, &s.plan.at.topic, s.plan.at.partition)?;
-                Some((s.plan.stop.map_or(end, |stop| stop.min(end)) - s.plan.next).max(0))
-            })
-            .sum();
+        let behind = |s: &Split| {
+            let end = native::cached_end(&self.setup.consumer, &s.plan.at.topic, s.plan.at.partition)?;
+            Some((s.plan.stop.map_or(end, |stop| stop.min(end)) - s.plan.next).max(0))
+        };
+        // Where a partition ends is what its broker said last, which is old news while that is away.
+        let lag = match self.setup.consumer.context().health().is_away() {
+            true => None,
+            false => self.splits.iter().map(behind).sum::<Option<i64>>(),
+        };
         if let Some(own) = self.setup.lags.get(self.setup.subtask) {
-            own.store(lag, Ordering::Relaxed);
+            own.store(lag.unwrap_or(UNKNOWN_LAG), Ordering::Relaxed);
         }
-        let all = self.setup.lags.iter().map(|l| l.load(Ordering::Relaxed)).sum();
-        self.setup.metrics.lag.store(all, Ordering::Relaxed);
+        let lags = self.setup.lags.iter().map(|l| l.load(Ordering::Relaxed));
+        let all = lags.map(|lag| Some(lag).filter(|lag| *lag >= 0)).sum::<Option<i64>>();
+        self.setup.metrics.lag.store(all.unwrap_or(UNKNOWN_LAG), Ordering::Relaxed);
     }
 }
 

@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::client::Context;
 use super::embedded::{Embedded, embedded, name_of};
+use super::health::STATISTICS_MS;
 use super::metadata;
 use super::offsets::Cluster;
 use super::options::{Connector, TableOptions, Topics};
@@ -25,6 +26,9 @@ use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
 use crate::stream::{ChangeBatch, Epoch, RowKinds};
+
+/// How often a producer's events are looked at when nothing is written.
+const SERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where in the sink's columns things are.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +65,9 @@ pub(super) fn open(
     }
     let mut writers: Vec<Box<dyn SinkWriter>> = Vec::new();
     for subtask in 0..parallelism.max(1) {
-        let config = options.properties.producer(&servers);
-        let context = Context::new(&servers, &options.properties.secrets, options.debug);
+        let mut config = options.properties.producer(&servers);
+        config.set("statistics.interval.ms", STATISTICS_MS);
+        let context = Context::new(&servers, options);
         let producer: BaseProducer<Context> =
             config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
         let encoder = |part: &Part| part.format.encoder();
@@ -80,6 +85,7 @@ pub(super) fn open(
             buffers: Buffers::default(),
             collected: Vec::new(),
             collected_since: Instant::now(),
+            served: Instant::now(),
             bytes: 0,
         }));
     }
@@ -112,6 +118,8 @@ struct KafkaWriter {
     /// Changes held back by `sink.buffer-flush.*`, and when the first of them came.
     collected: Vec<ChangeBatch>,
     collected_since: Instant,
+    /// When the producer's events were last looked at.
+    served: Instant,
     bytes: u64,
 }
 
@@ -412,11 +420,14 @@ impl SinkWriter for KafkaWriter {
             let table = self.options.table.clone();
             self.write_collected().await.context(|| format!("table {table}"))?;
         }
+        self.served = Instant::now();
         self.drain().await
     }
 
+    /// Also without rows events come: statistics, which tell whether brokers are there, and refusals.
     fn next_flush(&self) -> Option<Instant> {
-        self.due()
+        let serve = self.served + SERVE_EVERY;
+        Some(self.due().map_or(serve, |due| due.min(serve)))
     }
 
     async fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Committable>> {

@@ -43,6 +43,7 @@ pub(crate) fn env() -> ConnectorEnv {
         time_zone: chrono_tz::UTC,
         batch: false,
         base_dir: std::path::PathBuf::new(),
+        notices: crate::edges::Notices::default(),
     }
 }
 

@@ -191,6 +191,7 @@ pub fn env(lake: &Lake) -> ConnectorEnv {
         time_zone: chrono_tz::UTC,
         batch: true,
         base_dir: lake.dir.path().to_path_buf(),
+        notices: crate::edges::Notices::default(),
     }
 }
 

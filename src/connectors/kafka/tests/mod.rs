@@ -182,6 +182,7 @@ fn env() -> ConnectorEnv {
         time_zone: chrono_tz::Tz::UTC,
         batch: false,
         base_dir: std::path::PathBuf::from("."),
+        notices: crate::edges::Notices::default(),
     }
 }
 

@@ -1,0 +1,269 @@
+//! Which brokers a client cannot reach, told once per outage.
+//!
+//! ```text
+//!  error events  host:port/id: Connect to … failed: Connection refused ─► away since …
+//!  statistics    state of every broker, every 2 s ─► told after a moment, over when it is up again
+//! ```
+//!
+//! librdkafka tries again and again by itself, with an error event each time, and has none for success: that is seen in
+//! its statistics alone. They also show a broker that takes requests and does not answer. A client that nobody polls
+//! between its calls has no statistics, and knows by its calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::properties::mask;
+use crate::edges::Notices;
+
+/// What `statistics.interval.ms` is for clients that are polled all the time.
+pub(super) const STATISTICS_MS: &str = "2000";
+/// Shorter outages are not worth a word.
+const BRIEF: Duration = Duration::from_millis(1500);
+/// A broker answers a fetch of its own accord when it has waited this long (`fetch.wait.max.ms`, by default half a
+/// second); one that is silent for longer than this beyond it does not answer.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// A broker that is not reached.
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    /// The wall clock then.
+    at: String,
+    reason: String,
+    told: bool,
+    /// The cluster has named it; otherwise it is an address to begin with and may lead nothing.
+    named: bool,
+}
+
+/// What one client knows of its brokers.
+#[derive(Debug)]
+pub(super) struct Health {
+    notices: Notices,
+    secrets: Vec<String>,
+    /// By `host:port`.
+    away: Mutex<BTreeMap<String, Away>>,
+}
+
+/// The part of librdkafka's statistics that matters here.
+#[derive(Debug, Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, Broker>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Broker {
+    nodename: String,
+    source: String,
+    state: String,
+    /// Requests without a response yet.
+    #[serde(default)]
+    waitresp_cnt: i64,
+    /// Microseconds since something was received, -1 before the first time.
+    #[serde(default)]
+    rxidle: i64,
+}
+
+impl Health {
+    pub(super) fn new(notices: &Notices, secrets: &[String]) -> Self {
+        Health { notices: notices.clone(), secrets: secrets.to_vec(), away: Mutex::default() }
+    }
+
+    fn away(&self) -> MutexGuard<'_, BTreeMap<String, Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection error: `host:port/id: Connect to … failed: Connection refused (after 0ms in state CONNECT)`.
+    pub(super) fn failed(&self, event: &str) {
+        let Some((broker, text)) = event.split_once(": ") else { return };
+        // Connections end for many reasons, also for being idle. Not to get another one is an outage.
+        if !["Connect", "Failed to resolve"].iter().any(|begin| text.starts_with(begin)) {
+            return;
+        }
+        let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
+        let (address, id) = broker.split_once('/').unwrap_or((broker, ""));
+        let reason = text.split_once(" failed: ").map_or(text, |(_, reason)| reason);
+        let reason = reason.split(" (after ").next().unwrap_or(reason);
+        let named = id.parse::<i32>().is_ok();
+        self.lost(&mut self.away(), address, reason, Duration::ZERO, named);
+    }
+
+    fn lost(
+        &self,
+        away: &mut BTreeMap<String, Away>,
+        address: &str,
+        reason: &str,
+        for_long: Duration,
+        named: bool,
+    ) {
+        let lost = away.entry(address.to_owned()).or_insert_with(|| Away {
+            since: Instant::now().checked_sub(for_long).unwrap_or_else(Instant::now),
+            at: (chrono::Local::now() - for_long).format("%Y-%m-%d %H:%M:%S").to_string(),
+            reason: mask(&self.secrets, reason),
+            told: false,
+            named,
+        });
+        lost.named |= named;
+    }
+
+    /// The state of all brokers, from time to time; gives whether one of them answers.
+    pub(super) fn statistics(&self, json: &[u8], fetch_wait: Duration) -> bool {
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(json) else { return false };
+        let mut away = self.away();
+        let mut answers = false;
+        for broker in statistics.brokers.values() {
+            if !matches!(broker.source.as_str(), "learned" | "configured") || broker.state != "UP" {
+                continue;
+            }
+            let silence = Duration::from_micros(u64::try_from(broker.rxidle).unwrap_or(0));
+            if broker.waitresp_cnt > 0 && silence > SILENCE + fetch_wait {
+                let named = broker.source == "learned";
+                self.lost(
+                    &mut away,
+                    &broker.nodename,
+                    "it takes requests and does not answer",
+                    silence,
+                    named,
+                );
+                continue;
+            }
+            answers = true;
+            if let Some(back) = away.remove(&broker.nodename) {
+                self.over(&broker.nodename, &back);
+            }
+        }
+        self.tell(&mut away, BRIEF);
+        answers
+    }
+
+    /// A call has found no broker at all.
+    pub(super) fn no_answer(&self) {
+        self.tell(&mut self.away(), Duration::ZERO);
+    }
+
+    /// A call was answered.
+    pub(super) fn answer(&self) {
+        for (address, back) in std::mem::take(&mut *self.away()) {
+            self.over(&address, &back);
+        }
+    }
+
+    fn tell(&self, away: &mut BTreeMap<String, Away>, after: Duration) {
+        for (address, lost) in away.iter_mut().filter(|(_, a)| !a.told && a.since.elapsed() >= after) {
+            lost.told = true;
+            self.notices.begins(&key(address), || {
+                format!(
+                    "Kafka: broker {address} cannot be reached since {}: {}; trying again until it can",
+                    lost.at, lost.reason
+                )
+            });
+        }
+    }
+
+    fn over(&self, address: &str, back: &Away) {
+        if back.told {
+            let seconds = back.since.elapsed().as_secs().max(1);
+            let text = format!("Kafka: broker {address} is reached again, after {seconds} s");
+            self.notices.ends(&key(address), Some(text));
+        }
+    }
+
+    /// Whether a broker is away that may have records.
+    pub(super) fn is_away(&self) -> bool {
+        self.away().values().any(|a| a.named)
+    }
+
+    /// Nobody will look whether the brokers are back.
+    pub(super) fn forget(&self) {
+        for (address, lost) in std::mem::take(&mut *self.away()) {
+            if lost.told {
+                self.notices.ends(&key(&address), None);
+            }
+        }
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+fn key(address: &str) -> String {
+    format!("kafka {address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(state: &str, waiting: i64, silent: i64) -> Vec<u8> {
+        format!(
+            r#"{{"name":"x","brokers":{{"h:1/2":{{"nodename":"h:1","source":"learned","state":"{state}","waitresp_cnt":{waiting},"rxidle":{silent}}},
+                "g":{{"nodename":"h:1","source":"logical","state":"UP"}}}},"topics":{{}}}}"#
+        )
+        .into_bytes()
+    }
+
+    const REFUSED: &str =
+        "sasl_ssl://h:1/2: Connect to ipv4#1.2.3.4:1 failed: hunter2 refused (after 0ms in state CONNECT)";
+
+    #[test]
+    fn an_outage_is_told_once_and_its_end_as_well() {
+        let notices = Notices::default();
+        let health = Health::new(&notices, &["hunter2".to_owned()]);
+        health.failed("h:1/2: Disconnected (after 600000ms in state UP)");
+        assert!(!health.is_away());
+        health.failed(REFUSED);
+        assert!(health.is_away());
+        health.statistics(&statistics("TRY_CONNECT", 0, -1), Duration::ZERO);
+        assert!(notices.take().is_empty(), "too soon");
+        std::thread::sleep(BRIEF);
+        for _ in 0..3 {
+            health.failed(REFUSED);
+            health.statistics(&statistics("INIT", 0, -1), Duration::ZERO);
+        }
+        let told = notices.take();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("Kafka: broker h:1 cannot be reached since 2"), "{told:?}");
+        assert!(told[0].contains(": ****** refused; "), "{told:?}");
+        health.statistics(&statistics("UP", 1, 10), Duration::ZERO);
+        assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 1 s"]);
+        assert!(!health.is_away());
+    }
+
+    #[test]
+    fn a_broker_that_only_listens_is_away() {
+        let notices = Notices::default();
+        let health = Health::new(&notices, &[]);
+        let wait = Duration::from_secs(20);
+        health.statistics(&statistics("UP", 1, 6_000_000), wait);
+        assert!(!health.is_away(), "it may wait for records as long as it was told to");
+        health.statistics(&statistics("UP", 0, 60_000_000), wait);
+        assert!(!health.is_away(), "nobody asks for anything");
+        health.statistics(&statistics("UP", 1, 26_000_000), wait);
+        assert!(health.is_away() && notices.take()[0].contains("does not answer"));
+        health.statistics(&statistics("UP", 1, 100), wait);
+        assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 26 s"]);
+    }
+
+    #[test]
+    fn a_client_without_statistics_tells_by_its_calls() {
+        let notices = Notices::default();
+        let health = Health::new(&notices, &[]);
+        health.failed("no.host:9092/bootstrap: Failed to resolve 'no.host:9092': Name or service not known (after 3ms in state CONNECT)");
+        assert!(!health.is_away(), "it may lead nothing");
+        health.no_answer();
+        health.no_answer();
+        let told = notices.take();
+        assert!(
+            told.len() == 1 && told[0].contains("broker no.host:9092 ") && told[0].contains("not known; "),
+            "{told:?}"
+        );
+        drop(health);
+        assert!(notices.take().is_empty());
+    }
+}
