@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Compares the expectations of .slt files with what Apache Flink answers, or writes them from there.
 
-usage: FLINK_ORACLE=PROGRAM sql-tests/oracle/oracle.py [--update] [--mode batch|stream|both] [FILE.slt…]
+usage: sql-tests/oracle/oracle.py [--update] [--mode batch|stream|both] [--verbose] [FILE.slt…]
 
-PROGRAM runs SQL files on a real Flink, all in one JVM:
+All files of sql-tests if none are named. The program `flink` beside this script, or the one that FLINK_ORACLE names,
+runs SQL files on a real Flink, all in one JVM:
 
-    PROGRAM -o DIR -m batch|stream FILE.sql…
+    flink -o DIR -m batch|stream FILE.sql…
 
 and leaves DIR/NAME.batch.out or DIR/NAME.stream.out, JSON lines: per query one
 {"columns": [{"name": …, "type": …}…]} and per row {"op": "+I", "row": […]}, per failed statement
@@ -22,6 +23,7 @@ A query labelled `changelog` is compared in streaming mode only, change by chang
 `onlyif batch` and `onlyif streaming` are honoured. `$__TEST_DIR__` is a fresh folder for every file and mode.
 """
 
+import argparse
 import json
 import os
 import re
@@ -32,7 +34,8 @@ import tempfile
 from datetime import datetime, timezone
 from zoneinfo import ZoneInfo
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
 
 
 class Record:
@@ -171,6 +174,8 @@ def flink_sql(records, mode, folder):
 
 def answers(path, records):
     """Per record: {"columns": …, "rows": …} or {"error": …} or None."""
+    if not os.path.isfile(path):
+        raise SystemExit(f"Flink left no answers in {path}")
     out, n, current = [], 0, None
     for line in open(path, encoding="utf-8"):
         item = dict(load(line)[1])
@@ -206,18 +211,39 @@ def normal(rows):
     return [" ".join(r.split()) for r in rows]
 
 
+def arguments():
+    head, _, rest = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        usage=rest.splitlines()[0].removeprefix("usage: "),
+        description=head,
+        epilog="\n".join(rest.splitlines()[1:]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--update", action="store_true", help="write Flink's answers into the files")
+    parser.add_argument("--mode", choices=("batch", "stream", "both"), default="batch")
+    parser.add_argument("--verbose", action="store_true", help="show with which message Flink refuses a statement")
+    parser.add_argument("files", metavar="FILE.slt", nargs="*", type=os.path.abspath)
+    args = parser.parse_args()
+    for f in args.files:
+        if not os.path.isfile(f):
+            parser.error(f"no such file: {os.path.relpath(f)}")
+    return args
+
+
+def run_flink(folder, mode, scripts):
+    """Has Flink run the scripts; its answers are in `folder`."""
+    program = os.environ.get("FLINK_ORACLE") or os.path.join(HERE, "flink")
+    try:
+        code = subprocess.run([program, "-o", folder, "-m", mode, *scripts]).returncode
+    except OSError as e:
+        raise SystemExit(f"{program}, which runs Flink, cannot be started: {e.strerror}") from e
+    if code != 0:
+        raise SystemExit(f"{program}, which runs Flink, failed with exit code {code}; nothing was compared")
+
+
 def main():
-    args = sys.argv[1:]
-    update = "--update" in args
-    mode = "batch"
-    if "--mode" in args:
-        at = args.index("--mode")
-        mode = args[at + 1]
-        del args[at : at + 2]
-    files = [os.path.abspath(a) for a in args if not a.startswith("--")]
-    program = os.environ.get("FLINK_ORACLE")
-    if not program:
-        raise SystemExit(__doc__)
+    args = arguments()
+    mode, files = args.mode, args.files
     os.chdir(ROOT)
     if not files:
         files = sorted(os.path.join("sql-tests", f) for f in os.listdir("sql-tests") if f.endswith(".slt"))
@@ -238,10 +264,10 @@ def main():
                     out.write(flink_sql(records, m, folder))
                 scripts.append(script)
             results = os.path.join(work, m + "-out")
-            subprocess.run([program, "-o", results, "-m", m, *scripts], check=True)
+            run_flink(results, m, scripts)
             for f in files:
                 name, lines, records = parsed[f]
-                b, c = compare(f, lines, records, answers(os.path.join(results, f"{name}.{m}.out"), records), m, update)
+                b, c = compare(f, lines, records, answers(os.path.join(results, f"{name}.{m}.out"), records), m, args)
                 bad, checked = bad + b, checked + c
     finally:
         shutil.rmtree(work)
@@ -249,7 +275,7 @@ def main():
     sys.exit(1 if bad else 0)
 
 
-def compare(path, lines, records, got, mode, update):
+def compare(path, lines, records, got, mode, args):
     zone, bad, checked, edits = "UTC", 0, 0, []
     for r, a in zip(records, got):
         sql = "\n".join(r.sql)
@@ -269,7 +295,7 @@ def compare(path, lines, records, got, mode, update):
         if r.kind in ("error", "query-error"):
             if not failed:
                 complain("Flink accepts it")
-            elif "-v" in sys.argv or os.environ.get("VERBOSE"):
+            elif args.verbose:
                 print(f"{where} [{mode}]: Flink: {a['error'][:300]}")
             checked += 1
         elif failed:
@@ -290,7 +316,7 @@ def compare(path, lines, records, got, mode, update):
             if any("\n" in row or row == "" for row in rows):
                 complain("a value with a line break cannot be written down")
                 continue
-            if update and (mode == "batch" or r.changelog):
+            if args.update and (mode == "batch" or r.changelog):
                 edits.append((r, rows, 1 if r.changelog else len(a["columns"])))
             elif normal(rows) != normal(r.expected):
                 complain("answers differ\n  Flink:\n    " + "\n    ".join(rows[:40]) + "\n  file:\n    " + "\n    ".join(r.expected[:40]) + "\n  query:")
