@@ -1,4 +1,4 @@
--- One streaming job with two results: the file is read once, windows and totals are written to two folders.
+-- One streaming job with two results: the file is read once, hourly counts and late flights are written to two folders.
 
 SET 'execution.runtime-mode' = 'streaming';
 
