@@ -10,6 +10,7 @@
 
 pub mod not_null;
 mod notices;
+pub mod scan_exec;
 pub mod sink;
 pub mod source;
 

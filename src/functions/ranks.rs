@@ -1,6 +1,5 @@
 //! ROW_NUMBER, RANK and DENSE_RANK as BIGINT: DataFusion's functions count in unsigned numbers, which Flink does not have.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,10 +26,6 @@ pub(super) fn as_bigint(function: Arc<WindowUDF>) -> Arc<WindowUDF> {
 struct BigintRank(Arc<WindowUDF>);
 
 impl WindowUDFImpl for BigintRank {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.0.name()
     }

@@ -179,7 +179,6 @@ const INSTEAD: &[(&str, &str)] = &[
 ];
 
 mod missing {
-    use std::any::Any;
 
     use arrow::datatypes::{DataType, FieldRef};
     use datafusion::error::Result as DfResult;
@@ -205,10 +204,6 @@ mod missing {
     }
 
     impl ScalarUDFImpl for Missing {
-        fn as_any(&self) -> &dyn Any {
-            self
-        }
-
         fn name(&self) -> &str {
             &self.name
         }

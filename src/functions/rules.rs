@@ -88,8 +88,8 @@ pub fn analyze_expr(expr: Expr, schema: &DFSchema, context: &FunctionContext) ->
 
 fn rewrite(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
     expr.transform_up(|e| match e {
-        Expr::Cast(Cast { expr, data_type }) => retyped(*expr, &data_type, false, schema, context),
-        Expr::TryCast(TryCast { expr, data_type }) => retyped(*expr, &data_type, true, schema, context),
+        Expr::Cast(Cast { expr, field }) => retyped(*expr, field.data_type(), false, schema, context),
+        Expr::TryCast(TryCast { expr, field }) => retyped(*expr, field.data_type(), true, schema, context),
         Expr::InList(InList { expr, list, negated }) => {
             let t = expr.get_type(schema)?;
             let mut changed = false;

@@ -12,7 +12,6 @@
 //! `d` DOUBLE, `n` any number, `b` BOOLEAN, `t` date, time or timestamp, `a` anything, `A` array, `M` map;
 //! a trailing `?` makes it optional, `*` allows any number of it.
 
-use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -129,10 +128,6 @@ impl Hash for Builtin {
 }
 
 impl ScalarUDFImpl for Builtin {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.name
     }

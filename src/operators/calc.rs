@@ -123,12 +123,12 @@ fn over_leaves(
 
 /// A column, or a field of a row that is a column: costs nothing to evaluate.
 fn is_leaf(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    if expr.as_any().is::<Column>() {
+    if expr.is::<Column>() {
         return true;
     }
-    match expr.as_any().downcast_ref::<ScalarFunctionExpr>() {
+    match expr.downcast_ref::<ScalarFunctionExpr>() {
         Some(call) if call.name() == "get_field" => match call.args().split_first() {
-            Some((row, names)) => is_leaf(row) && names.iter().all(|n| n.as_any().is::<Literal>()),
+            Some((row, names)) => is_leaf(row) && names.iter().all(|n| n.is::<Literal>()),
             None => false,
         },
         _ => false,

@@ -11,7 +11,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
@@ -328,12 +328,20 @@ impl ContextProvider for Planner {
         self.env.functions.window.get(&name.to_ascii_lowercase()).cloned()
     }
 
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
     fn get_variable_type(&self, _variable_names: &[String]) -> Option<DataType> {
         None
     }
 
     fn options(&self) -> &ConfigOptions {
         &self.env.config
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn udf_names(&self) -> Vec<String> {

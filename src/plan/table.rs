@@ -6,7 +6,6 @@
 //!  DerivedTable     a plan under a name: a view, or a ConnectorTable with computed columns and watermark
 //! ```
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -19,8 +18,8 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::edges::{ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
-use crate::plan::batch::net_rows_exec::NetRowsExec;
-use crate::plan::batch::reader_exec::ReaderExec;
+use crate::plan::batch::net_rows_exec::NetRowsScan;
+use crate::plan::batch::reader_exec::ReaderScan;
 use crate::runtime::job::JobMetrics;
 use crate::stream::BATCH_ROWS;
 
@@ -67,10 +66,6 @@ impl ConnectorTable {
 
 #[async_trait]
 impl TableProvider for ConnectorTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         self.source.schema()
     }
@@ -117,7 +112,7 @@ impl TableProvider for ConnectorTable {
         };
         if self.source.changelog() != SourceChangelog::AppendOnly {
             let key = self.normalized_by()?;
-            return Ok(Arc::new(NetRowsExec::try_new(
+            return Ok(Arc::new(NetRowsScan::plan(
                 self.name.clone(),
                 self.source.clone(),
                 scan,
@@ -126,7 +121,7 @@ impl TableProvider for ConnectorTable {
             )?));
         }
         let partitions = state.config().target_partitions();
-        Ok(Arc::new(ReaderExec::try_new(
+        Ok(Arc::new(ReaderScan::plan(
             self.name.clone(),
             self.source.clone(),
             scan,
@@ -153,10 +148,6 @@ impl DerivedTable {
 
 #[async_trait]
 impl TableProvider for DerivedTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }

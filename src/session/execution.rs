@@ -351,7 +351,7 @@ pub fn tables_read<'a>(plans: impl IntoIterator<Item = &'a LogicalPlan>) -> Resu
         plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node {
                 let provider = source_as_provider(&scan.source)?;
-                if let Some(table) = provider.as_any().downcast_ref::<ConnectorTable>() {
+                if let Some(table) = provider.downcast_ref::<ConnectorTable>() {
                     found.endless |= !table.source.bounded();
                     found.paced |= table.source.paced();
                 }

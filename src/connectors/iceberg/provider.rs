@@ -8,7 +8,6 @@
 //! Filters prune manifests, partitions, files and row groups; DataFusion evaluates them again (`Inexact`). Row counts
 //! come from the manifests, so `COUNT(*)` without a filter reads no file.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,21 +15,20 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as DFResult;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result as DFResult, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::scan::FileScanTask;
 
 use super::scan::{Scan, all_columns};
+use crate::edges::scan_exec::{self, ScanExec, column_names};
 use crate::error::Error;
 
 /// Files are cut only into pieces at least this big: below, opening them again costs more than it gains.
@@ -56,10 +54,6 @@ impl IcebergTable {
 
 #[async_trait]
 impl TableProvider for IcebergTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         Arc::clone(self.scan.schema())
     }
@@ -81,7 +75,7 @@ impl TableProvider for IcebergTable {
     ) -> DFResult<Arc<dyn ExecutionPlan>> {
         let tasks = self.scan.plan(filters).await.map_err(DataFusionError::from)?;
         let projection = projection.cloned().unwrap_or_else(|| all_columns(self.scan.schema()));
-        let exec = IcebergScanExec::new(
+        let exec = IcebergScan::plan(
             Arc::clone(&self.scan),
             projection,
             tasks,
@@ -95,8 +89,9 @@ impl TableProvider for IcebergTable {
 }
 
 /// Reads the files of a scan, one group of them per partition.
-pub(super) struct IcebergScanExec {
+pub(super) struct IcebergScan {
     scan: Arc<Scan>,
+    schema: SchemaRef,
     projection: Vec<usize>,
     groups: Vec<Vec<FileScanTask>>,
     /// Files before they were cut.
@@ -104,26 +99,25 @@ pub(super) struct IcebergScanExec {
     rows: Precision<usize>,
     filters: Vec<String>,
     limit: Option<usize>,
-    properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl fmt::Debug for IcebergScanExec {
+impl fmt::Debug for IcebergScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IcebergScanExec({}, {} files)", self.scan.shown(), self.files)
+        write!(f, "IcebergScan({}, {} files)", self.scan.shown(), self.files)
     }
 }
 
-impl IcebergScanExec {
-    fn new(
+impl IcebergScan {
+    fn plan(
         scan: Arc<Scan>,
         projection: Vec<usize>,
         tasks: Vec<FileScanTask>,
         filters: Vec<String>,
         limit: Option<usize>,
         partitions: usize,
-    ) -> crate::Result<Self> {
-        let schema = Arc::new(scan.schema().project(&projection)?);
+    ) -> crate::Result<ScanExec<Self>> {
+        let schema: SchemaRef = Arc::new(scan.schema().project(&projection)?);
         let files = tasks.len();
         let filtered = !filters.is_empty();
         let rows = count_rows(&tasks, filtered);
@@ -132,23 +126,19 @@ impl IcebergScanExec {
             _ => tasks,
         };
         let groups = deal_out(tasks, partitions.max(1));
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(groups.len()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(IcebergScanExec {
+        let partitions = groups.len();
+        let read = IcebergScan {
             scan,
+            schema: schema.clone(),
             projection,
             groups,
             files,
             rows,
             filters,
             limit,
-            properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
-        })
+        };
+        Ok(ScanExec::new(read, schema, partitions, EmissionType::Incremental))
     }
 
     /// Data files that are read.
@@ -219,17 +209,17 @@ fn deal_out(tasks: Vec<FileScanTask>, partitions: usize) -> Vec<Vec<FileScanTask
     groups.into_iter().map(|(_, g)| g).collect()
 }
 
-impl DisplayAs for IcebergScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schema = self.properties.equivalence_properties().schema();
-        let names: Vec<&str> = schema.fields().iter().map(|x| x.name().as_str()).collect();
+impl scan_exec::Scan for IcebergScan {
+    const NAME: &'static str = "IcebergScan";
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "IcebergScan: {}, files={}, partitions={}, projection=[{}]",
+            "{}, files={}, partitions={}, projection=[{}]",
             self.scan.shown(),
             self.files,
             self.groups.len(),
-            names.join(", ")
+            column_names(&self.schema)
         )?;
         // The filters as DataFusion shows them: the Iceberg crate panics on showing some timestamps.
         if !self.filters.is_empty() {
@@ -240,33 +230,12 @@ impl DisplayAs for IcebergScanExec {
         }
         Ok(())
     }
-}
 
-impl ExecutionPlan for IcebergScanExec {
-    fn name(&self) -> &str {
-        "IcebergScanExec"
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DFResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DFResult<SendableRecordBatchStream> {
+    fn open(
+        &self,
+        partition: usize,
+        context: &TaskContext,
+    ) -> DFResult<BoxStream<'static, DFResult<RecordBatch>>> {
         let tasks = self.groups.get(partition).cloned().ok_or_else(|| {
             DataFusionError::from(Error::internal(format!("no scan partition {partition}")))
         })?;
@@ -292,20 +261,18 @@ impl ExecutionPlan for IcebergScanExec {
                 };
                 futures::future::ready(next)
             });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+        Ok(stream.boxed())
+    }
+
+    fn rows(&self, partition: Option<usize>) -> Precision<usize> {
+        match partition {
+            None if self.limit.is_none() => self.rows,
+            None => self.rows.to_inexact(),
+            Some(_) => Precision::Absent,
+        }
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
-    }
-
-    fn partition_statistics(&self, partition: Option<usize>) -> DFResult<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.schema());
-        statistics.num_rows = match partition {
-            None if self.limit.is_none() => self.rows,
-            None => self.rows.to_inexact(),
-            Some(_) => Precision::Absent,
-        };
-        Ok(statistics)
     }
 }

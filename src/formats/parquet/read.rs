@@ -283,7 +283,7 @@ impl PruningStatistics for Typed<'_> {
         Some(Arc::new(counts))
     }
 
-    fn row_counts(&self, _column: &Column) -> Option<ArrayRef> {
+    fn row_counts(&self) -> Option<ArrayRef> {
         let rows = self.statistics.groups.iter().map(|g| u64::try_from(g.num_rows()).unwrap_or(0));
         Some(Arc::new(UInt64Array::from_iter_values(rows)))
     }

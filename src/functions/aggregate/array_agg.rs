@@ -1,6 +1,5 @@
 //! `ARRAY_AGG`: DataFusion's, but with DISTINCT in order of arrival, which its own gives in the order of a hash table.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,10 +26,6 @@ struct FlinkArrayAgg {
 }
 
 impl AggregateUDFImpl for FlinkArrayAgg {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.inner.name()
     }

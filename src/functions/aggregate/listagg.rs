@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub(crate) fn separator(args: &[Arc<dyn PhysicalExpr>]) -> Result<String> {
     match args.get(1) {
         None => Ok(",".to_owned()),
-        Some(e) => match e.as_any().downcast_ref::<Literal>().map(Literal::value) {
+        Some(e) => match e.downcast_ref::<Literal>().map(Literal::value) {
             Some(ScalarValue::Utf8(Some(s))) => Ok(s.clone()),
             _ => Err(Error::validation("the separator of LISTAGG must be a string literal")),
         },

@@ -27,7 +27,6 @@ pub(crate) mod sum;
 mod value;
 pub(crate) mod variance;
 
-use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
@@ -151,10 +150,6 @@ impl Aggregate {
 }
 
 impl AggregateUDFImpl for Aggregate {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.name
     }

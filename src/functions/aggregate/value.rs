@@ -86,7 +86,7 @@ impl<V: GroupValues> GroupsAccumulator for ValueGroups<V> {
 }
 
 /// One value.
-pub(super) trait Value: std::fmt::Debug + Send + Sync {
+pub(super) trait Value: std::fmt::Debug + Send + Sync + 'static {
     /// Adds rows, or states.
     fn add(&mut self, values: &ArrayRef) -> DfResult<()>;
 

@@ -12,7 +12,6 @@ pub(crate) mod parse;
 pub(crate) mod text;
 pub(crate) mod time;
 
-use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, MapArray, StructArray, new_null_array};
@@ -168,10 +167,6 @@ pub(crate) struct FlinkCast {
 }
 
 impl ScalarUDFImpl for FlinkCast {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         if self.mode.lenient { "TRY_CAST" } else { "CAST" }
     }

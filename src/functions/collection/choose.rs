@@ -1,6 +1,5 @@
 //! `COALESCE`, `GREATEST`, `LEAST`, `ROW`, `CARDINALITY` of nothing in particular: functions of values of any type.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, StructArray};
@@ -57,10 +56,6 @@ struct Choose {
 }
 
 impl ScalarUDFImpl for Choose {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.name
     }

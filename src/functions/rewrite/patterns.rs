@@ -1,6 +1,6 @@
 //! LIKE and SIMILAR TO: Flink knows no escape character unless `ESCAPE` names one, DataFusion's is always `\`.
 
-use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator, Value, ValueWithSpan};
 
 use super::calls::call;
 use super::literal::{string_of, text};
@@ -39,9 +39,9 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     }
 }
 
-fn escape(value: Option<Value>) -> Result<Option<char>> {
+fn escape(value: Option<ValueWithSpan>) -> Result<Option<char>> {
     let Some(value) = value else { return Ok(None) };
-    if let Value::SingleQuotedString(s) = &value {
+    if let Value::SingleQuotedString(s) = &value.value {
         let mut chars = s.chars();
         if let (Some(c), None) = (chars.next(), chars.next()) {
             return Ok(Some(c));

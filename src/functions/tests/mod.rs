@@ -78,12 +78,20 @@ impl ContextProvider for Provider {
         self.windows.iter().find(|f| f.name() == name).cloned()
     }
 
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
         None
     }
 
     fn options(&self) -> &ConfigOptions {
         &self.options
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn udf_names(&self) -> Vec<String> {

@@ -51,9 +51,10 @@ impl AggregateCall {
     pub fn counts_rows(&self) -> bool {
         self.name == "count"
             && !self.distinct
-            && self.args.iter().all(|a| {
-                a.as_any().downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null())
-            })
+            && self
+                .args
+                .iter()
+                .all(|a| a.downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null()))
     }
 
     /// The arguments that differ from row to row: not the separator of LISTAGG, not the fractions of PERCENTILE.

@@ -9,7 +9,6 @@
 //! wrong groups and wrong first rows, or a plan that its own check refuses. [`ForgetOrderExec`] passes the rows on and
 //! claims nothing of them but their partitions.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ impl PhysicalOptimizerRule for ForgetOrder {
             let claimed = if is_over_grouping_sets(&node) {
                 // A partition by a key does not hold its rows of other sets together.
                 Partitioning::UnknownPartitioning(partitioning.partition_count())
-            } else if pads(&node) || node.as_any().is::<UnionExec>() {
+            } else if pads(&node) || node.is::<UnionExec>() {
                 partitioning
             } else {
                 return Ok(Transformed::no(node));
@@ -62,15 +61,14 @@ impl PhysicalOptimizerRule for ForgetOrder {
 }
 
 fn is_over_grouping_sets(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.as_any().downcast_ref::<AggregateExec>().is_some_and(|a| a.group_expr().has_grouping_set())
+    node.downcast_ref::<AggregateExec>().is_some_and(|a| a.group_expr().has_grouping_set())
 }
 
 /// Whether the node is a join that fills columns with NULL.
 fn pads(node: &Arc<dyn ExecutionPlan>) -> bool {
-    let any = node.as_any();
-    let hash = any.downcast_ref::<HashJoinExec>().map(|j| *j.join_type());
-    let nested = any.downcast_ref::<NestedLoopJoinExec>().map(|j| *j.join_type());
-    let merge = any.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
+    let hash = node.downcast_ref::<HashJoinExec>().map(|j| *j.join_type());
+    let nested = node.downcast_ref::<NestedLoopJoinExec>().map(|j| *j.join_type());
+    let merge = node.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
     hash.or(nested).or(merge).is_some_and(|t| matches!(t, JoinType::Left | JoinType::Right | JoinType::Full))
 }
 
@@ -104,10 +102,6 @@ impl DisplayAs for ForgetOrderExec {
 impl ExecutionPlan for ForgetOrderExec {
     fn name(&self) -> &str {
         "ForgetOrderExec"
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -144,7 +138,7 @@ impl ExecutionPlan for ForgetOrderExec {
         self.input.execute(partition, context)
     }
 
-    fn partition_statistics(&self, partition: Option<usize>) -> DfResult<Statistics> {
+    fn partition_statistics(&self, partition: Option<usize>) -> DfResult<Arc<Statistics>> {
         self.input.partition_statistics(partition)
     }
 

@@ -8,7 +8,6 @@
 //! By key is for sources of upserts and for `table.exec.source.cdc-events-duplicate`. Flink refuses to read such tables in
 //! batch mode. A row that is taken away more often than it came is not there.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,13 +16,11 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::TryStreamExt;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 
+use crate::edges::scan_exec::{Scan, ScanExec, column_names};
 use crate::edges::{ScanRequest, Source, SourceEvent};
 use crate::error::{Error, Result};
 use crate::runtime::job::JobMetrics;
@@ -32,7 +29,7 @@ use crate::stream::BATCH_ROWS;
 use crate::stream::ChangeBatch;
 
 /// Reads a bounded source of changes.
-pub struct NetRowsExec {
+pub struct NetRowsScan {
     name: String,
     source: Arc<dyn Source>,
     scan: ScanRequest,
@@ -40,21 +37,20 @@ pub struct NetRowsExec {
     key: Option<Vec<usize>>,
     schema: SchemaRef,
     metrics: Arc<JobMetrics>,
-    properties: Arc<PlanProperties>,
 }
 
-impl NetRowsExec {
-    /// A scan of the columns `scan.projection`; rows are told apart by the source's columns `key`, or as a whole.
+impl NetRowsScan {
+    /// The plan of a scan of the columns `scan.projection`; rows are told apart by the source's columns `key`, or as a whole.
     ///
     /// # Errors
     /// If the projection is out of range.
-    pub fn try_new(
+    pub fn plan(
         name: String,
         source: Arc<dyn Source>,
         mut scan: ScanRequest,
         key: Option<&[usize]>,
         metrics: Arc<JobMetrics>,
-    ) -> Result<Self> {
+    ) -> Result<ScanExec<Self>> {
         let mut read =
             scan.projection.clone().unwrap_or_else(|| (0..source.schema().fields().len()).collect());
         let schema = Arc::new(Schema::project(&source.schema(), &read)?);
@@ -72,55 +68,30 @@ impl NetRowsExec {
         scan.projection = Some(read);
         // A limit counts rows, not changes.
         scan.limit = None;
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Ok(NetRowsExec { name, source, scan, key, schema, metrics, properties: Arc::new(properties) })
+        let read = NetRowsScan { name, source, scan, key, schema: schema.clone(), metrics };
+        Ok(ScanExec::new(read, schema, 1, EmissionType::Final))
     }
 }
 
-impl fmt::Debug for NetRowsExec {
+impl fmt::Debug for NetRowsScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetRowsExec").field("table", &self.name).finish_non_exhaustive()
+        f.debug_struct("NetRowsScan").field("table", &self.name).finish_non_exhaustive()
     }
 }
 
-impl DisplayAs for NetRowsExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+impl Scan for NetRowsScan {
+    const NAME: &'static str = "NetRowsExec";
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = if self.key.is_some() { "key" } else { "row" };
-        write!(f, "NetRowsExec: table={}, columns=[{}], by={by}", self.name, columns.join(", "))
-    }
-}
-
-impl ExecutionPlan for NetRowsExec {
-    fn name(&self) -> &str {
-        "NetRowsExec"
+        write!(f, "table={}, columns=[{}], by={by}", self.name, column_names(&self.schema))
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn open(
+        &self,
+        _partition: usize,
+        _context: &TaskContext,
+    ) -> DfResult<BoxStream<'static, DfResult<RecordBatch>>> {
         let (name, source, scan) = (self.name.clone(), self.source.clone(), self.scan.clone());
         let (key, metrics, schema) = (self.key.clone(), self.metrics.clone(), self.schema.clone());
         let batches = async move {
@@ -128,8 +99,7 @@ impl ExecutionPlan for NetRowsExec {
             let rows = rows.map_err(|e| DataFusionError::from(e.context(name)))?;
             Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(DfResult::Ok)))
         };
-        let rows = futures::stream::once(batches).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
+        Ok(futures::stream::once(batches).try_flatten().boxed())
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Readers share their queue of splits, so they are opened together, by the first partition that runs.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result as DfResult;
-use datafusion::common::stats::Precision;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, Statistics,
-};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 
+use crate::edges::scan_exec::{Scan, ScanExec, column_names};
 use crate::edges::{ScanRequest, Source, SourceEvent, SourceReader};
 use crate::error::{Error, Result};
 use crate::runtime::job::JobMetrics;
@@ -27,102 +22,57 @@ use crate::runtime::job::JobMetrics;
 type Readers = Vec<Mutex<Option<Box<dyn SourceReader>>>>;
 
 /// Reads a bounded source.
-pub struct ReaderExec {
+pub struct ReaderScan {
     name: String,
     source: Arc<dyn Source>,
     scan: ScanRequest,
     metrics: Arc<JobMetrics>,
     partitions: usize,
     schema: SchemaRef,
-    properties: Arc<PlanProperties>,
     readers: Arc<OnceCell<Readers>>,
 }
 
-impl ReaderExec {
-    /// A scan with `partitions` readers.
+impl ReaderScan {
+    /// The plan of a scan with `partitions` readers.
     ///
     /// # Errors
     /// If the projection is out of range.
-    pub fn try_new(
+    pub fn plan(
         name: String,
         source: Arc<dyn Source>,
         scan: ScanRequest,
         partitions: usize,
         metrics: Arc<JobMetrics>,
-    ) -> Result<Self> {
+    ) -> Result<ScanExec<Self>> {
         let schema = match &scan.projection {
             None => source.schema(),
             Some(p) => Arc::new(Schema::project(&source.schema(), p)?),
         };
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(ReaderExec {
-            name,
-            source,
-            scan,
-            metrics,
-            partitions,
-            schema,
-            properties: Arc::new(properties),
-            readers: Arc::new(OnceCell::new()),
-        })
+        let readers = Arc::new(OnceCell::new());
+        let read = ReaderScan { name, source, scan, metrics, partitions, schema: schema.clone(), readers };
+        Ok(ScanExec::new(read, schema, partitions, EmissionType::Incremental))
     }
 }
 
-impl fmt::Debug for ReaderExec {
+impl fmt::Debug for ReaderScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReaderExec").field("table", &self.name).finish_non_exhaustive()
+        f.debug_struct("ReaderScan").field("table", &self.name).finish_non_exhaustive()
     }
 }
 
-impl DisplayAs for ReaderExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        write!(
-            f,
-            "ReaderExec: table={}, columns=[{}], readers={}",
-            self.name,
-            columns.join(", "),
-            self.partitions
-        )
-    }
-}
+impl Scan for ReaderScan {
+    const NAME: &'static str = "ReaderExec";
 
-impl ExecutionPlan for ReaderExec {
-    fn name(&self) -> &str {
-        "ReaderExec"
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = column_names(&self.schema);
+        write!(f, "table={}, columns=[{columns}], readers={}", self.name, self.partitions)
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        _children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn partition_statistics(&self, _partition: Option<usize>) -> DfResult<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Absent;
-        Ok(statistics)
-    }
-
-    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn open(
+        &self,
+        partition: usize,
+        _context: &TaskContext,
+    ) -> DfResult<BoxStream<'static, DfResult<RecordBatch>>> {
         let state = State {
             name: self.name.clone(),
             source: self.source.clone(),
@@ -140,7 +90,7 @@ impl ExecutionPlan for ReaderExec {
                 Err(e) => Err(e.into()),
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
+        Ok(rows.boxed())
     }
 }
 

@@ -4,7 +4,6 @@
 //!  UnnestNode(t, t.a) ─► Projection[t.*, fields of e] (Unnest[e] (Projection[t.*, elements(t.a) AS e] (t)))
 //! ```
 
-use std::any::Any;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -72,10 +71,6 @@ impl Elements {
 }
 
 impl ScalarUDFImpl for Elements {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         "elements"
     }
@@ -115,10 +110,6 @@ struct ElementField {
 }
 
 impl ScalarUDFImpl for ElementField {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         "element_field"
     }

@@ -5,7 +5,6 @@
 //!  WindowTvfNode(x), others  ─► Projection[x.*, w.start, w.end, w.time] (Unnest[w] (Projection[x.*, windows(ts) AS w] …))
 //! ```
 
-use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -113,10 +112,6 @@ impl Hash for WindowFunction {
 }
 
 impl ScalarUDFImpl for WindowFunction {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         match self.part {
             Part::Start => WINDOW_START,
@@ -185,10 +180,6 @@ impl ScalarUDFImpl for WindowFunction {
 struct WindowField(WindowFunction);
 
 impl ScalarUDFImpl for WindowField {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn name(&self) -> &str {
         self.0.name()
     }

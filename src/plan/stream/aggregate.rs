@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
+use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_planner::create_aggregate_expr_and_maybe_filter;
 
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
@@ -301,12 +301,13 @@ impl StreamPlanner {
         exprs
             .iter()
             .map(|e| {
-                let (call, filter, order_by) =
-                    create_aggregate_expr_and_maybe_filter(e, schema, physical, &self.options.props)?;
-                if !order_by.is_empty() {
+                let name = e.schema_name().to_string();
+                let builder = LoweredAggregateBuilder::new(e, schema, physical, &self.options.props);
+                let LoweredAggregate { aggregate, filter, order_bys } = builder.with_name(name).build()?;
+                if !order_bys.is_empty() {
                     return Err(super::not_yet("ORDER BY inside an aggregate"));
                 }
-                Ok(AggregateCall::new(call, filter))
+                Ok(AggregateCall::new(aggregate, filter))
             })
             .collect()
     }

@@ -92,7 +92,6 @@ fn of_any_use(filters: &[Vec<Expr>]) -> Vec<Expr> {
 
 fn connector_table(provider: &Arc<dyn TableProvider>) -> Result<&ConnectorTable> {
     provider
-        .as_any()
         .downcast_ref::<ConnectorTable>()
         .ok_or_else(|| Error::internal(format!("no streaming source: {provider:?}")))
 }

@@ -59,6 +59,7 @@ impl VisitorMut for Rewriter {
                         args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Subquery(
                             subquery.clone(),
                         )))],
+                        with_ordinality: false,
                         alias: None,
                     },
                     joins: Vec::new(),

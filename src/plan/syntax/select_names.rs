@@ -38,7 +38,7 @@ impl VisitorMut for Namer {
             let alias = alias.get_or_insert_with(|| {
                 self.values += 1;
                 let name = Ident::with_quote('`', format!("__values_{}", self.values));
-                TableAlias { explicit: true, name, columns: Vec::new() }
+                TableAlias { explicit: true, name, columns: Vec::new(), at: None }
             });
             if alias.columns.is_empty() {
                 alias.columns = (0..row.len())

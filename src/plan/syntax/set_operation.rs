@@ -76,6 +76,7 @@ fn rewrite(body: &mut SetExpr) {
         lateral: false,
         name: ObjectName::from(vec![Ident::new(name)]),
         args,
+        with_ordinality: false,
         alias: None,
     };
     *body = SetExpr::Select(Box::new(select_from(

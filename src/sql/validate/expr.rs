@@ -3,8 +3,8 @@
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, ExtractSyntax,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-    Interval, ObjectName, Spanned, Subscript, TimezoneInfo, TypedString, UnaryOperator, Value, WindowFrame,
-    WindowFrameBound, WindowSpec, WindowType,
+    Interval, ObjectName, Spanned, Subscript, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan,
+    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::from::is_table_argument;
@@ -269,6 +269,7 @@ impl Validator {
         match value {
             FunctionArgExpr::Expr(e) => self.expr(e),
             FunctionArgExpr::Wildcard => Ok(()),
+            FunctionArgExpr::WildcardWithOptions(options) => super::wildcard(options),
             FunctionArgExpr::QualifiedWildcard(name) => Err(unsupported("`.*` as an argument", name)),
         }
     }
@@ -316,8 +317,8 @@ fn operator(op: &BinaryOperator, node: &impl Spanned) -> Result<()> {
     }
 }
 
-fn escape(escape: &Option<Value>, node: &impl Spanned) -> Result<()> {
-    match escape {
+fn escape(escape: &Option<ValueWithSpan>, node: &impl Spanned) -> Result<()> {
+    match escape.as_ref().map(|e| &e.value) {
         None => Ok(()),
         Some(Value::SingleQuotedString(s)) if s.chars().count() == 1 => Ok(()),
         Some(_) => Err(Error::syntax("ESCAPE takes a string of one character").at(location_of(node))),

@@ -19,7 +19,8 @@ impl Validator {
     }
 
     pub(super) fn alias(&mut self, alias: &TableAlias) -> Result<()> {
-        let TableAlias { explicit: _, name, columns } = alias;
+        let TableAlias { explicit: _, name, columns, at } = alias;
+        refuse_at(at.is_some(), "AT after an alias", ident_location(name))?;
         for TableAliasColumnDef { name: _, data_type } in columns {
             refuse_at(data_type.is_some(), "a type in the columns of an alias", ident_location(name))?;
         }
@@ -94,7 +95,8 @@ impl Validator {
                         .hint("for example TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))")),
                 }
             }
-            TableFactor::Function { lateral: _, name: _, args, alias } => {
+            TableFactor::Function { lateral: _, name: _, args, with_ordinality, alias } => {
+                refuse(*with_ordinality, "WITH ORDINALITY after a function")?;
                 self.optional_alias(alias)?;
                 self.table_function_args(args)
             }
@@ -128,7 +130,7 @@ impl Validator {
             && alias.is_none()
         {
             let name = Ident { value: plain, quote_style: Some('`'), span: last.span };
-            *alias = Some(TableAlias { explicit: true, name, columns: Vec::new() });
+            *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
         }
     }
 
@@ -146,7 +148,7 @@ impl Validator {
                 FunctionArgExpr::QualifiedWildcard(name) => {
                     return Err(unsupported("`.*` as an argument", name));
                 }
-                FunctionArgExpr::Wildcard => {
+                FunctionArgExpr::Wildcard | FunctionArgExpr::WildcardWithOptions(_) => {
                     return Err(Error::syntax("`*` is no argument of a table function"));
                 }
             }
@@ -205,6 +207,9 @@ impl Validator {
             }
             JoinOperator::AsOf { .. } => Err(unsupported("ASOF JOIN", &*relation)),
             JoinOperator::StraightJoin(_) => Err(unsupported("STRAIGHT_JOIN", &*relation)),
+            JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
+                Err(unsupported("ARRAY JOIN", &*relation).hint("write CROSS JOIN UNNEST(…)"))
+            }
         }
     }
 }

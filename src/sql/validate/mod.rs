@@ -171,7 +171,7 @@ impl Validator {
                 if *value_keyword {
                     return Err(Error::syntax("VALUE instead of VALUES").hint("write VALUES"));
                 }
-                rows.iter_mut().flatten().try_for_each(|e| self.expr(e))
+                rows.iter_mut().flat_map(|row| &mut row.content).try_for_each(|e| self.expr(e))
             }
             SetExpr::Table(_) => Ok(()),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -185,7 +185,7 @@ impl Validator {
         let at = span_location(select.select_token.0.span);
         let Select {
             select_token: _,
-            optimizer_hint,
+            optimizer_hints,
             distinct,
             select_modifiers,
             top,
@@ -210,7 +210,7 @@ impl Validator {
             flavor,
         } = select;
         let refuse = |yes: bool, what: &str| refuse_at(yes, what, at);
-        refuse(optimizer_hint.is_some(), "a hint after SELECT")?;
+        refuse(!optimizer_hints.is_empty(), "a hint after SELECT")?;
         refuse(select_modifiers.is_some(), "a modifier after SELECT")?;
         refuse(top.is_some(), "TOP")?;
         refuse(exclude.is_some(), "EXCLUDE")?;
@@ -261,6 +261,9 @@ impl Validator {
         match item {
             SelectItem::UnnamedExpr(e) => self.expr(e),
             SelectItem::ExprWithAlias { expr, alias: _ } => self.expr(expr),
+            SelectItem::ExprWithAliases { expr, aliases: _ } => {
+                Err(unsupported("a list of aliases", &*expr).hint("give each expression one alias"))
+            }
             SelectItem::QualifiedWildcard(kind, options) => {
                 match kind {
                     SelectItemQualifiedWildcardKind::ObjectName(_) => {}
@@ -310,12 +313,14 @@ fn wildcard(options: &WildcardAdditionalOptions) -> Result<()> {
         opt_except,
         opt_replace,
         opt_rename,
+        opt_alias,
     } = options;
     let extra = opt_ilike.is_some()
         || opt_exclude.is_some()
         || opt_except.is_some()
         || opt_replace.is_some()
-        || opt_rename.is_some();
+        || opt_rename.is_some()
+        || opt_alias.is_some();
     if extra {
         return Err(Error::unsupported("a modifier after `*` is not supported")
             .at(span_location(wildcard_token.0.span))
@@ -366,7 +371,7 @@ fn select_all(table: &mut Table) -> Select {
 pub(crate) fn select_from(projection: Vec<SelectItem>, from: TableWithJoins) -> Select {
     Select {
         select_token: AttachedToken::empty(),
-        optimizer_hint: None,
+        optimizer_hints: Vec::new(),
         distinct: None,
         select_modifiers: None,
         top: None,

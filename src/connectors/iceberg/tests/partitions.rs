@@ -7,8 +7,9 @@ use arrow::array::{
 use arrow::datatypes::Int64Type;
 use datafusion::logical_expr::{col, lit};
 
-use super::super::provider::IcebergScanExec;
+use super::super::provider::IcebergScan;
 use super::*;
+use crate::edges::scan_exec::ScanExec;
 
 const DAY: i64 = 86_400_000_000;
 
@@ -167,7 +168,7 @@ async fn planned(lake: &Lake, table: &str, filter: datafusion::logical_expr::Exp
     let provider = lake.source(table, &[]).await.unwrap().batch_provider().await.unwrap().unwrap();
     let ctx = context();
     let plan = provider.scan(&ctx.state(), None, &[filter], None).await.unwrap();
-    plan.as_any().downcast_ref::<IcebergScanExec>().unwrap().files()
+    plan.downcast_ref::<ScanExec<IcebergScan>>().unwrap().scan().files()
 }
 
 #[tokio::test(flavor = "multi_thread")]
