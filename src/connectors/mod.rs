@@ -7,6 +7,7 @@
 
 pub mod blackhole;
 pub mod collect;
+pub(crate) mod conform;
 pub mod datagen;
 pub mod filesystem;
 pub mod iceberg;

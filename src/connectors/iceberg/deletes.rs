@@ -26,7 +26,7 @@ use iceberg::table::Table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::convert::conform;
+use crate::connectors::conform::conform;
 use crate::error::{Error, Result, ResultExt};
 
 /// Refuses delete files that cannot be applied, before anything is read.

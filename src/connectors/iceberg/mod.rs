@@ -6,8 +6,8 @@
 //!        ▼                                                             ▼
 //!  IcebergCatalog (catalog, types, partition)                    IcebergFactory
 //!        └──────────────┬──────────────────────────────────────────────┘
-//!                       ├─ IcebergSource  scan, predicate, deletes, convert ─► batches (source) or DataFusion (provider)
-//!                       └─ IcebergSink    writer, convert ─► data files ─► commit: one snapshot per epoch
+//!                       ├─ IcebergSource  scan, predicate, deletes ─► batches (source) or DataFusion (provider)
+//!                       └─ IcebergSink    writer ─► data files ─► commit: one snapshot per epoch
 //! ```
 //!
 //! Not offered, and refused with the way out: streaming reads, upserts and deletes, INSERT OVERWRITE, branches as
@@ -17,7 +17,6 @@ mod catalog;
 mod commit;
 mod config;
 mod connection;
-mod convert;
 mod deletes;
 mod lake;
 mod partition;

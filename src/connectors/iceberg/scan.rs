@@ -21,10 +21,10 @@ use iceberg::scan::FileScanTask;
 use iceberg::spec::{DataFileFormat, PrimitiveType, Type};
 use iceberg::table::Table;
 
-use super::convert::conform_batch;
 use super::deletes::{self, DeleteFiles};
 use super::lake::Lake;
 use super::predicate::to_predicate;
+use crate::connectors::conform::conform_batch;
 use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;

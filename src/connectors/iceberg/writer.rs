@@ -28,9 +28,9 @@ use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use super::commit::Prepared;
-use super::convert::conform_batch;
 use super::lake::Lake;
 use super::paths::{TrackedLocations, check_values};
+use crate::connectors::conform::conform_batch;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
 use crate::stream::{ChangeBatch, Epoch};

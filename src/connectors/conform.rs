@@ -1,5 +1,5 @@
-//! Arrays into exactly the Arrow types that the other side declares: Iceberg's files on one side, the table
-//! definition on the other.
+//! Arrays into exactly the Arrow types that the other side declares: Iceberg's files or the batches of a program on one
+//! side, the table definition on the other.
 //!
 //! Nested arrays are rebuilt around their children, which costs nothing; leaves are shared where the types agree,
 //! else cast without loss (an overflow is an error, not a null). Timestamps are floored to the coarser unit, also
@@ -24,7 +24,7 @@ use crate::text::units_per_second;
 ///
 /// # Errors
 /// Data, naming the column, for values that do not fit and nulls where none may be.
-pub(super) fn conform_batch(columns: &[ArrayRef], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn conform_batch(columns: &[ArrayRef], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
     if columns.len() != schema.fields().len() {
         return Err(Error::internal(format!(
             "{} columns for {} fields",
