@@ -11,6 +11,7 @@
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`outages`] | a Kafka broker that goes away |
 //! | [`pipes`] | standard input and named pipes as tables |
+//! | [`examples`] | the pages show what the examples print |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
@@ -25,6 +26,7 @@ mod e2e {
     pub(crate) mod catalogs;
     pub(crate) mod changelog_modes;
     pub(crate) mod commits;
+    pub(crate) mod examples;
     pub(crate) mod files;
     pub(crate) mod outages;
     pub(crate) mod pipelines;

@@ -60,4 +60,6 @@ pub mod stream;
 pub mod text;
 pub mod types;
 
+/// Arrow, in the version of the batches that come and go.
+pub use arrow;
 pub use error::{Error, ErrorKind, Location, Result};

@@ -4,11 +4,20 @@
 //!  ParsedStatement ─► DDL, SHOW, USE, SET   ─► CatalogManager, SessionConfig
 //!                  ─► query, INSERT, EXPLAIN ─► Planner ─► batch or streaming? ─► Execution ─► RunningQuery / RunningJob
 //! ```
+//!
+//! A program that embeds tidelake makes a [`Session`], adds tables of its own ([`Session::register_table`]) and reads
+//! the rows of [`Session::query`] as Arrow batches; `examples/embed.rs` shows it.
 
 pub mod config;
 mod ddl;
 pub mod execution;
 mod names;
+mod source_table;
+
+#[cfg(test)]
+mod tests;
+
+pub use source_table::SourceTable;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +26,9 @@ use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable, TableDef};
@@ -35,6 +46,7 @@ use crate::session::config::{RuntimeMode, SessionConfig};
 use crate::session::execution::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, tables_read};
 use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
+use crate::sql::parse_script;
 use crate::stream::ChangeBatch;
 
 /// How to begin a session.
@@ -73,7 +85,23 @@ pub struct RunningQuery {
     pub job: RunningJob,
 }
 
-/// Executes statements.
+impl RunningQuery {
+    /// All its rows, once it has ended: of a batch query the answer, of a stream every change in order.
+    ///
+    /// # Errors
+    /// The first failure of its job.
+    pub async fn collect(mut self) -> Result<Vec<ChangeBatch>> {
+        let mut all = Vec::new();
+        while let Some(changes) = self.rows.next().await {
+            all.push(changes?);
+        }
+        self.job.wait().await?;
+        Ok(all)
+    }
+}
+
+/// Executes statements. Planning asks catalogs, which may be far away, while it blocks a thread: queries need Tokio's
+/// multi-threaded runtime.
 pub struct Session {
     config: SessionConfig,
     base_dir: PathBuf,
@@ -130,6 +158,28 @@ impl Session {
         self.job_options = options;
     }
 
+    /// Executes the one statement of `sql`. Scripts of several go through [`parse_script`] and [`Session::execute`].
+    ///
+    /// # Errors
+    /// With the location of the cause in `sql`; Validation for more or less than one statement.
+    pub async fn execute_sql(&mut self, sql: &str) -> Result<StatementResult> {
+        self.execute(&one_statement(sql)?).await
+    }
+
+    /// Starts the query `sql`, whose rows can then be read.
+    ///
+    /// # Errors
+    /// As [`Session::execute_sql`]; Validation for a statement that is no query.
+    pub async fn query(&mut self, sql: &str) -> Result<RunningQuery> {
+        let ParsedStatement { statement, location, .. } = one_statement(sql)?;
+        let Statement::Query(query) = statement else {
+            return Err(Error::validation("the statement is no query")
+                .at(location)
+                .hint("execute_sql takes every kind of statement"));
+        };
+        self.start_query(&query).await.map_err(|e| e.at(location))
+    }
+
     /// Executes one statement.
     ///
     /// # Errors
@@ -140,10 +190,7 @@ impl Session {
 
     async fn execute_inner(&mut self, statement: &Statement) -> Result<StatementResult> {
         match statement {
-            Statement::Query(query) => {
-                let (prepared, plan) = self.prepare_query(query)?;
-                Ok(StatementResult::Query(prepared.execution.run_query(&plan).await?))
-            }
+            Statement::Query(query) => Ok(StatementResult::Query(self.start_query(query).await?)),
             Statement::Insert(insert) => self.run_inserts(std::slice::from_ref(insert)).await,
             Statement::StatementSet(inserts) => self.run_inserts(inserts).await,
             Statement::Explain { details, target } => self.explain(details, target).await,
@@ -169,6 +216,11 @@ impl Session {
         }
     }
 
+    async fn start_query(&self, query: &Query) -> Result<RunningQuery> {
+        let (prepared, plan) = self.prepare_query(query)?;
+        prepared.execution.run_query(&plan).await
+    }
+
     fn connector_env(&self, batch: bool, notices: Notices) -> Result<ConnectorEnv> {
         Ok(ConnectorEnv {
             config: Arc::new(self.config.values().clone()),
@@ -180,6 +232,10 @@ impl Session {
     }
 
     fn prepare(&self, batch: bool) -> Result<Prepared> {
+        if !Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread) {
+            return Err(Error::validation("a session plans on a multi-threaded Tokio runtime only")
+                .hint("tokio::runtime::Builder::new_multi_thread() makes one, and so does #[tokio::main]"));
+        }
         let metrics = JobMetrics::new();
         let functions = FunctionContext {
             time_zone: self.config.time_zone()?,
@@ -330,6 +386,18 @@ impl Session {
     /// Columns of a table with the types of computed ones inferred.
     fn table_schema(&self, def: &Arc<TableDef>) -> Result<SchemaRef> {
         Planner::table_schema(&self.prepare(false)?.env, def)
+    }
+}
+
+fn one_statement(sql: &str) -> Result<ParsedStatement> {
+    let mut statements = parse_script(sql)?;
+    match (statements.pop(), statements.len()) {
+        (Some(statement), 0) => Ok(statement),
+        (_, others) => Err(Error::validation(format!(
+            "one statement is expected here, and the text has {}",
+            if others == 0 { "none".to_owned() } else { (others + 1).to_string() }
+        ))
+        .hint("sql::parse_script takes a text apart, for Session::execute")),
     }
 }
 
