@@ -8,17 +8,16 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The first column of the layout table, lowest first: `` | `src/error.rs` | … ``.
-fn order() -> Vec<String> {
+/// The layout table, lowest first: `` | `src/error.rs` | what | ``.
+fn layout() -> Vec<(String, String)> {
     let contributing = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     let layout = contributing.split("## Layout").nth(1).expect("CONTRIBUTING.md has a section Layout");
-    layout
-        .lines()
-        .skip_while(|l| !l.starts_with('|'))
-        .take_while(|l| l.starts_with('|'))
-        .filter_map(|l| l.split('`').nth(1)?.strip_prefix("src/"))
-        .map(|name| name.trim_end_matches(".rs").trim_end_matches('/').to_owned())
-        .collect()
+    let rows = layout.lines().skip_while(|l| !l.starts_with('|')).take_while(|l| l.starts_with('|'));
+    rows.filter_map(|l| {
+        let (name, what) = l.strip_prefix("| `src/")?.strip_suffix(" |")?.split_once("` | ")?;
+        Some((name.trim_end_matches(".rs").to_owned(), what.to_owned()))
+    })
+    .collect()
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -72,8 +71,9 @@ fn used(text: &str) -> Vec<String> {
 
 #[test]
 fn imports_go_downwards() {
-    let order = order();
-    let level: BTreeMap<&str, usize> = order.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+    let layout = layout();
+    let level: BTreeMap<&str, usize> =
+        layout.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
     let source = root().join("src");
     let mut files = Vec::new();
     sources(&source, &mut files);
@@ -101,6 +101,16 @@ fn imports_go_downwards() {
     }
     assert!(checked > 500, "{checked} imports");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_documentation_of_the_crate_has_the_same_map() {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let rows = lib.lines().filter_map(|l| {
+        let (name, what) = l.strip_prefix("//! | [`")?.strip_suffix(" |")?.split_once("`] | ")?;
+        Some((name.to_owned(), what.to_owned()))
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), layout());
 }
 
 #[test]

@@ -3,18 +3,45 @@
 //!
 //! ```text
 //!  SQL text
-//!    │ sql        lexical rules, statements, types: text → `Statement`, every token consumed or refused
+//!    │ sql         text ─► statements with positions, every token consumed or refused
 //!    ▼
-//!  statements ──► catalog    catalogs, databases, tables, views
+//!  session         one statement after the other; its settings; what names mean: catalog
 //!    │
-//!    │ plan       `Statement` → DataFusion logical plan + own nodes (window TVF, watermark) → optimizer
-//!    ├── batch ─────► DataFusion execution plan
-//!    └── streaming ─► stream graph → chains → tasks
-//!                     runtime    messages, operators, task driver, exchange, watermarks, barriers
-//!                     operators  one operator, one file        state   keyed state
-//!  both ends: connectors (kafka, iceberg, filesystem, …) × formats (json, csv, raw, parquet)
-//!  around it: cli (run, test, explain, broker)             functions  Flink's built-in functions
+//!    │ plan        DataFusion's SQL planner and optimizer ─► logical plan + own nodes (windows, watermarks, …)
+//!    ├── batch ──────► DataFusion's execution plan
+//!    └── streaming ──► stream graph ─► chains ─► tasks
+//!                      runtime     messages, channels, watermarks, barriers, the memory budget, what rests on disk
+//!                      operators   one operator, one file ─► state, by key
+//!                      stream      what all of them speak of: change batches, time, key groups, snapshots
+//!  both ends       edges: Source, Sink ◄── connectors (kafka, iceberg, …) × formats (json, csv, …)
+//!  everywhere      functions: Flink's, on Arrow arrays   types, text: values   options   error
+//!  around it       cli: run, explain, test, broker
 //! ```
+//!
+//! From lowest to highest, each importing only from those above it in this table:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`error`] | the one error type |
+//! | [`types`] | Flink's types and their Arrow representation |
+//! | [`text`] | values as text |
+//! | [`options`] | options of tables, catalogs and formats; redaction |
+//! | [`stream`] | the data of a stream: change batches, time, key groups, snapshots, watermarks |
+//! | [`sql`] | Flink's dialect: statements, types, hints, with positions; its own syntax tree |
+//! | [`functions`] | Flink's functions |
+//! | [`edges`] | the contracts of sources and sinks |
+//! | [`catalog`] | tables, views, catalogs |
+//! | [`state`] | keyed state |
+//! | [`runtime`] | operator contract, tasks, channels, barriers, spilling, sink driver; batch jobs |
+//! | [`operators`] | one streaming operator, one file |
+//! | [`formats`] | json, csv, raw, parquet, change messages |
+//! | [`connectors`] | kafka, iceberg, filesystem, datagen, nexmark, print, … |
+//! | [`plan`] | SQL to logical plans, and from there to batch plans or the stream graph |
+//! | [`session`] | statements one after the other: plans and starts |
+//! | [`cli`] | the commands |
+//!
+//! A program that embeds it, brings tables of its own and reads the rows of queries begins at [`session::Session`];
+//! `examples/embed.rs` is one.
 
 pub mod catalog;
 #[allow(clippy::disallowed_methods, reason = "shows how long things take")]

@@ -46,7 +46,7 @@ pub trait Catalog: Send + Sync + Debug {
     /// The `type` option: `generic_in_memory`, `iceberg`.
     fn kind(&self) -> &'static str;
 
-    /// The options it was created with. May hold secrets: print through `connectors::options::redact`.
+    /// The options it was created with. May hold secrets: print through [`crate::options::redact`].
     fn options(&self) -> &BTreeMap<String, String>;
 
     /// The database that `USE CATALOG` makes current; `None` if the catalog has no such notion.

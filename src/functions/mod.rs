@@ -7,7 +7,7 @@
 //!  LogicalPlan   ─► rules       casts and comparisons by type
 //!                     │ DataFusion's analyzer, optimizer, physical planner
 //!                     ▼
-//!  PhysicalExpr  ─► udf frame → arith · cast · temporal · strings · math · conditional · collection · hash · json
+//!  PhysicalExpr  ─► udf frame → arith · cast · temporal · strings · math · collection · json
 //! ```
 //!
 //! Batch and streaming evaluate the same physical expressions. What agrees with DataFusion stays DataFusion's.

@@ -1,4 +1,4 @@
-//! Keyed state: the stable key hash, the group directory, the memory budget and what goes to disk beyond it.
+//! Keyed state: the stable key hash, the group directory, rows and sort keys under its slots, and when they expire.
 //!
 //! ```text
 //!  key columns ──► key::hash_columns ──► 64-bit hash ──► key group (top 7 bits) ──► subtask

@@ -7,12 +7,16 @@
 //!  pick       FIRST_VALUE, LAST_VALUE, NULLs skipped        state: value
 //!  listagg    strings joined in order of arrival            state: text
 //!  collect    the multiset of the values                    state: multiset
-//!  kept       PERCENTILE, JSON_ARRAYAGG, JSON_OBJECTAGG, SINGLE_VALUE: state: the values themselves
+//!  kept       PERCENTILE, SINGLE_VALUE, JSON_ARRAYAGG,
+//!             JSON_OBJECTAGG                                state: the values themselves
+//!  array_agg  an array in order of arrival                  state: array
+//!  distinct   DISTINCT for those above                      state: the set of the values
 //! ```
 //!
-//! Each has a `GroupsAccumulator` over flat vectors for grouped input and a small `Accumulator` for whole-input and
-//! OVER aggregation, by `value` for those whose state is one value. State columns are typed and can be merged. COUNT,
-//! MIN, MAX and ARRAY_AGG are DataFusion's.
+//! State columns are typed and can be merged. From `sum` to `listagg` each has a `GroupsAccumulator` over flat vectors
+//! for grouped input and a small `Accumulator` for whole input and OVER, by `value` for those whose state is one value.
+//! `collect`, `kept` and `distinct` keep values anyway and have the `Accumulator` alone, one for each group. ARRAY_AGG
+//! is DataFusion's apart from DISTINCT, which is to keep the order too; COUNT, MIN and MAX are DataFusion's as they are.
 
 mod array_agg;
 pub(crate) mod avg;
