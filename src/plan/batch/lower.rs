@@ -6,6 +6,7 @@
 //! | `WindowTvfNode` | `batch::window_tvf` |
 //! | `SetOperationNode` | `batch::set_operation` |
 //! | `UnnestNode` | `batch::unnest` |
+//! | an aggregate with a set without keys | `batch::grouping_sets` |
 
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
@@ -20,11 +21,12 @@ use crate::plan::nodes::unnest::UnnestNode;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
 
+use crate::plan::batch::grouping_sets::without_empty_groups;
 use crate::plan::batch::set_operation::lower_set_operation;
 use crate::plan::batch::unnest::lower_unnest;
 use crate::plan::batch::window_tvf::lower_window;
 
-/// Replaces own nodes by plain ones.
+/// Replaces own nodes by plain ones, and groups that DataFusion adds where no row is.
 ///
 /// # Errors
 /// From DataFusion's plan builder.
@@ -40,7 +42,13 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
         }
         // Nullability below may have changed.
-        Ok(Transformed::yes(node.recompute_schema()?))
+        let node = node.recompute_schema()?;
+        if let LogicalPlan::Aggregate(aggregate) = &node
+            && let Some(plan) = without_empty_groups(aggregate)?
+        {
+            return Ok(Transformed::yes(plan));
+        }
+        Ok(Transformed::yes(node))
     })?;
     Ok(lowered.data)
 }
