@@ -8,6 +8,7 @@
 //! | [`catalogs`] | processes that create the same thing at once, the job of the README |
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
 //! | [`commits`] | what is seen before the end of a job |
+//! | [`event_time`] | event time that stands still or has run away |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`outages`] | a Kafka broker that goes away |
 //! | [`pipes`] | standard input and named pipes as tables |
@@ -26,6 +27,7 @@ mod e2e {
     pub(crate) mod catalogs;
     pub(crate) mod changelog_modes;
     pub(crate) mod commits;
+    pub(crate) mod event_time;
     pub(crate) mod examples;
     pub(crate) mod files;
     pub(crate) mod outages;

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::edges::Committable;
 use crate::error::{Result, ResultExt};
@@ -39,6 +40,9 @@ enum Work {
     End(usize),
 }
 
+/// Counting late rows asks every operator.
+const COUNT_EVERY: Duration = Duration::from_millis(200);
+
 /// Operators with their uids, the tail, and the stack of work under way.
 pub struct Chain {
     operators: Vec<(String, Box<dyn Operator>)>,
@@ -48,6 +52,8 @@ pub struct Chain {
     metrics: Arc<JobMetrics>,
     cancellation: Cancellation,
     late_rows: u64,
+    /// When they were last counted between watermarks.
+    counted: Instant,
     /// Number of operators at the head that have ended.
     ended: usize,
 }
@@ -68,6 +74,7 @@ impl Chain {
             metrics,
             cancellation,
             late_rows: 0,
+            counted: Instant::now(),
             ended: 0,
         }
     }
@@ -98,7 +105,9 @@ impl Chain {
     /// # Errors
     /// Of the operators and the tail.
     pub async fn batch(&mut self, port: usize, batch: ChangeBatch) -> Result<()> {
-        self.run(Work::Batch(0, port, batch)).await
+        self.run(Work::Batch(0, port, batch)).await?;
+        self.count_late_rows_at_times();
+        Ok(())
     }
 
     /// The watermark of the head's inputs rose. Everything held back is emitted first.
@@ -138,6 +147,7 @@ impl Chain {
     /// Of the operators and the tail.
     pub async fn flush(&mut self) -> Result<()> {
         self.run(Work::Flush(0)).await?;
+        self.count_late_rows_at_times();
         if let Tail::Sink(writer) = &mut self.tail {
             self.cancellation.run(writer.flush()).await?;
         }
@@ -219,6 +229,15 @@ impl Chain {
             },
         }
         Ok(())
+    }
+
+    /// Where all rows are late, no watermark comes to count them by.
+    fn count_late_rows_at_times(&mut self) {
+        let now = Instant::now();
+        if now >= self.counted + COUNT_EVERY {
+            self.counted = now;
+            self.count_late_rows();
+        }
     }
 
     fn count_late_rows(&mut self) {

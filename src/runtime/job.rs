@@ -1,5 +1,6 @@
 //! A job as its user holds it: progress, graceful stop, the end.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct JobMetrics {
     committed: std::sync::Mutex<Option<Instant>>,
     /// What the job has to tell.
     pub notices: Notices,
+    /// What there is to tell if late rows turn out to be dropped, by key.
+    late: std::sync::Mutex<BTreeMap<String, String>>,
     /// Counters of each source.
     pub sources: std::sync::Mutex<Vec<Arc<SourceMetrics>>>,
 }
@@ -51,6 +54,28 @@ impl JobMetrics {
             all.push(metrics.clone());
         }
         metrics
+    }
+
+    /// Rows of a source are all behind the watermark: tells it if late rows are dropped, and whether it did. With
+    /// `remember` it may be told when the job has ended.
+    pub fn all_are_late(&self, key: &str, text: String, remember: bool) -> bool {
+        let dropped = self.late_rows_dropped.load(Ordering::Relaxed) > 0;
+        if dropped {
+            self.notices.once(key, || text);
+        } else if remember && let Ok(mut late) = self.late.lock() {
+            late.insert(key.to_owned(), text);
+        }
+        dropped
+    }
+
+    /// Tells what was remembered if late rows were dropped.
+    pub fn tell_what_is_late(&self) {
+        if self.late_rows_dropped.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for (key, text) in self.late.lock().map(|mut late| std::mem::take(&mut *late)).unwrap_or_default() {
+            self.notices.once(&key, || text);
+        }
     }
 
     /// A checkpoint is complete: what it holds is visible.
@@ -254,6 +279,7 @@ impl RunningJob {
     /// The first failure of any task.
     pub async fn wait(self) -> Result<JobSummary> {
         self.done.await?;
+        self.metrics.tell_what_is_late();
         Ok(JobSummary { progress: self.metrics.progress(), stopped: self.stop.is_stopped() })
     }
 }

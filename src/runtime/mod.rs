@@ -17,6 +17,7 @@ pub mod batch;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;
+pub mod event_time;
 pub mod exchange;
 pub mod graph;
 pub mod job;

@@ -15,6 +15,8 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::edges::SplitId;
 use crate::error::{Error, Result, ResultExt};
+use crate::runtime::event_time::{Behind, SourceTime, tell_stalled};
+use crate::runtime::job::JobMetrics;
 use crate::stream::watermark::{Change, WatermarkTracker};
 use crate::stream::{Activity, ChangeBatch, RowKind, Timestamp};
 
@@ -48,11 +50,19 @@ pub struct SourceSpec {
     pub drop_update_before: bool,
     /// A split without rows for so long no longer holds the watermark back.
     pub idle_timeout: Option<Duration>,
+    /// Name of the table, for messages.
+    pub table: String,
+    /// What all subtasks of the source have seen of time.
+    pub time: Arc<SourceTime>,
 }
+
+/// How often it is looked whether something is wrong with time.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 struct Split {
     input: usize,
     last_row: Instant,
+    watermark: Timestamp,
     idle: bool,
 }
 
@@ -63,6 +73,9 @@ pub struct SourceHead {
     splits: HashMap<SplitId, Split>,
     /// Holds the watermark between the end of one split and the start of the next.
     running: usize,
+    behind: Behind,
+    /// When to look again whether something is wrong with time.
+    tell_at: Option<Instant>,
 }
 
 impl SourceHead {
@@ -70,7 +83,14 @@ impl SourceHead {
     pub fn new(spec: SourceSpec) -> Self {
         let mut tracker = WatermarkTracker::default();
         let running = tracker.add();
-        SourceHead { spec, tracker, splits: HashMap::new(), running }
+        SourceHead {
+            spec,
+            tracker,
+            splits: HashMap::new(),
+            running,
+            behind: Behind::default(),
+            tell_at: None,
+        }
     }
 
     /// Goes on from where a snapshot left time.
@@ -101,8 +121,11 @@ impl SourceHead {
         if self.splits.contains_key(&split) {
             return Change::default();
         }
+        if self.spec.watermark.is_some() {
+            self.tell_at.get_or_insert(now + LOOK_EVERY);
+        }
         let input = self.tracker.add();
-        self.splits.insert(split, Split { input, last_row: now, idle: false });
+        self.splits.insert(split, Split { input, last_row: now, watermark: Timestamp::MIN, idle: false });
         // From now on the splits decide.
         self.tracker.on_activity(self.running, Activity::Idle)
     }
@@ -140,7 +163,17 @@ impl SourceHead {
             return Ok((batch, change));
         }
         let watermark = match &self.spec.watermark {
-            Some(expr) => watermark_of(expr, &batch)?,
+            Some(expr) => {
+                let (before, watermark) = (self.tracker.current(), watermark_of(expr, &batch)?);
+                // Most batches are ahead, and then nobody has to know by how much.
+                if watermark.is_some_and(|w| w < before) {
+                    let (name, latest) = latest_row_time(expr, &batch)?;
+                    self.behind.rows(batch.num_rows() as u64, name, latest, before, now);
+                } else {
+                    self.behind.ahead(batch.num_rows() as u64);
+                }
+                watermark
+            }
             None => None,
         };
         self.advance(split, watermark, now, &mut change);
@@ -164,6 +197,10 @@ impl SourceHead {
     fn advance(&mut self, split: SplitId, watermark: Option<Timestamp>, now: Instant, change: &mut Change) {
         let Some(s) = self.splits.get_mut(&split) else { return };
         s.last_row = now;
+        if let Some(watermark) = watermark {
+            s.watermark = s.watermark.max(watermark);
+            self.spec.time.rows(s.watermark, now);
+        }
         if s.idle {
             s.idle = false;
             merge(change, self.tracker.on_activity(s.input, Activity::Active));
@@ -174,9 +211,31 @@ impl SourceHead {
     }
 
     /// When the next split may become idle.
-    pub fn next_idle_check(&self) -> Option<Instant> {
+    fn next_idle_check(&self) -> Option<Instant> {
         let timeout = self.spec.idle_timeout?;
         self.splits.values().filter(|s| !s.idle).map(|s| s.last_row + timeout).min()
+    }
+
+    /// When there is something to do though no row comes: [`SourceHead::check_idle`] or [`SourceHead::tell`].
+    pub fn next_check(&self) -> Option<Instant> {
+        self.next_idle_check().into_iter().chain(self.tell_at).min()
+    }
+
+    /// Tells what is wrong with time, if anything is and it is time to look.
+    pub fn tell(&mut self, metrics: &JobMetrics, now: Instant, end: bool) {
+        if !end && self.tell_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.tell_at = Some(now + LOOK_EVERY);
+        let table = &self.spec.table;
+        self.behind.tell(table, metrics, now, end);
+        if self.spec.idle_timeout.is_some() {
+            return;
+        }
+        for split in self.splits.values() {
+            let (last_row, watermark) = (split.last_row, split.watermark);
+            tell_stalled(table, &self.spec.time, last_row, watermark, now, &metrics.notices);
+        }
     }
 
     /// Marks splits idle that had no rows for the timeout.
@@ -212,6 +271,13 @@ pub fn project(
         exprs.iter().map(|e| Ok(e.evaluate(rows)?.into_array(n)?)).collect::<Result<Vec<ArrayRef>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(n));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// The row time column and the latest time in it.
+fn latest_row_time<'a>(expr: &WatermarkExpr, batch: &'a ChangeBatch) -> Result<(&'a str, Timestamp)> {
+    let (WatermarkExpr::Delay { column, .. } | WatermarkExpr::Any { column, .. }) = expr;
+    let latest = max_millis(batch.rows.column(*column))?.unwrap_or(i64::MIN);
+    Ok((batch.rows.schema_ref().field(*column).name(), Timestamp(latest)))
 }
 
 fn watermark_of(expr: &WatermarkExpr, batch: &ChangeBatch) -> Result<Option<Timestamp>> {

@@ -177,8 +177,7 @@ impl SourceTask {
             match self.wait(reader).await? {
                 Wake::Barrier => {}
                 Wake::Timer => {
-                    let change = self.head.check_idle(Instant::now());
-                    self.apply(change).await?;
+                    self.check_time().await?;
                     self.chain.timer(now()).await?;
                 }
                 Wake::Event(event) => match event? {
@@ -207,6 +206,10 @@ impl SourceTask {
                             self.chain.batch(0, batch).await?;
                         }
                         self.apply(Change { activity: None, ..change }).await?;
+                        // Where there is always another batch, no timer is waited for.
+                        if self.head.next_check().is_some_and(|at| at <= Instant::now()) {
+                            self.check_time().await?;
+                        }
                         if let Some(left) = &mut self.batches_left {
                             *left -= 1;
                             if *left == 0 {
@@ -216,6 +219,7 @@ impl SourceTask {
                         tokio::task::yield_now().await;
                     }
                     SourceEvent::End => {
+                        self.head.tell(&self.context.metrics, Instant::now(), true);
                         let committable = self.chain.end(FINAL_EPOCH).await?;
                         let keep = self.context.keep;
                         self.context.report(TaskEvent::Finished {
@@ -244,7 +248,7 @@ impl SourceTask {
             return Ok(Wake::Event(event));
         }
         self.chain.flush().await?;
-        let timers = [self.head.next_idle_check(), until(self.chain.next_timer()), self.chain.next_flush()];
+        let timers = [self.head.next_check(), until(self.chain.next_timer()), self.chain.next_flush()];
         let timer = timers.into_iter().flatten().min();
         let cancellation = self.context.cancellation.clone();
         tokio::select! {
@@ -270,7 +274,19 @@ impl SourceTask {
         }
     }
 
+    /// Splits without rows, and rows without a use.
+    async fn check_time(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let change = self.head.check_idle(now);
+        self.apply(change).await?;
+        self.head.tell(&self.context.metrics, now, false);
+        Ok(())
+    }
+
     async fn barrier(&mut self, barrier: Barrier, reader: &mut dyn SourceReader) -> Result<()> {
+        if barrier.kind == BarrierKind::Final {
+            self.head.tell(&self.context.metrics, Instant::now(), true);
+        }
         let splits = reader.snapshot()?;
         let (operators, committable) = self.chain.barrier(barrier).await?;
         self.context.report(TaskEvent::Snapshot {

@@ -132,7 +132,13 @@ impl StreamPlanner {
         let kind = NodeKind::Source {
             source: table.source.clone(),
             scan: request,
-            spec: SourceSpec { projection, watermark, idle_timeout, ..SourceSpec::default() },
+            spec: SourceSpec {
+                projection,
+                watermark,
+                idle_timeout,
+                table: table.name.clone(),
+                ..SourceSpec::default()
+            },
         };
         let uid = self.uid("Source", &detail, &[]);
         relation.node = self.graph.add(Node {
