@@ -34,8 +34,6 @@ struct Away {
     at: String,
     reason: String,
     told: bool,
-    /// The cluster has named it; otherwise it is an address to begin with and may lead nothing.
-    named: bool,
 }
 
 /// What one client knows of its brokers.
@@ -43,8 +41,15 @@ struct Away {
 pub(super) struct Health {
     notices: Notices,
     secrets: Vec<String>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
     /// By `host:port`.
-    away: Mutex<BTreeMap<String, Away>>,
+    away: BTreeMap<String, Away>,
+    /// A partition that is read has no leader, or one that is away.
+    unreadable: bool,
 }
 
 /// The part of librdkafka's statistics that matters here.
@@ -52,10 +57,25 @@ pub(super) struct Health {
 struct Statistics {
     #[serde(default)]
     brokers: HashMap<String, Broker>,
+    #[serde(default)]
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Topic {
+    partitions: HashMap<String, Partition>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Partition {
+    leader: i32,
+    /// The client reads it.
+    desired: bool,
 }
 
 #[derive(Debug, Deserialize)]
 struct Broker {
+    nodeid: i32,
     nodename: String,
     source: String,
     state: String,
@@ -69,11 +89,11 @@ struct Broker {
 
 impl Health {
     pub(super) fn new(notices: &Notices, secrets: &[String]) -> Self {
-        Health { notices: notices.clone(), secrets: secrets.to_vec(), away: Mutex::default() }
+        Health { notices: notices.clone(), secrets: secrets.to_vec(), seen: Mutex::default() }
     }
 
-    fn away(&self) -> MutexGuard<'_, BTreeMap<String, Away>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection error: `host:port/id: Connect to … failed: Connection refused (after 0ms in state CONNECT)`.
@@ -87,72 +107,64 @@ impl Health {
         let (address, id) = broker.split_once('/').unwrap_or((broker, ""));
         let reason = text.split_once(" failed: ").map_or(text, |(_, reason)| reason);
         let reason = reason.split(" (after ").next().unwrap_or(reason);
-        let named = id.parse::<i32>().is_ok();
-        self.lost(&mut self.away(), address, reason, Duration::ZERO, named);
+        let mut seen = self.seen();
+        // Until the next statistics: a broker that the cluster has named may lead something, an address to begin with
+        // need not.
+        seen.unreadable |= id.parse::<i32>().is_ok() && !seen.away.contains_key(address);
+        self.lost(&mut seen, address, reason, Duration::ZERO);
     }
 
-    fn lost(
-        &self,
-        away: &mut BTreeMap<String, Away>,
-        address: &str,
-        reason: &str,
-        for_long: Duration,
-        named: bool,
-    ) {
-        let lost = away.entry(address.to_owned()).or_insert_with(|| Away {
+    fn lost(&self, seen: &mut Seen, address: &str, reason: &str, for_long: Duration) {
+        seen.away.entry(address.to_owned()).or_insert_with(|| Away {
             since: Instant::now().checked_sub(for_long).unwrap_or_else(Instant::now),
             at: (chrono::Local::now() - for_long).format("%Y-%m-%d %H:%M:%S").to_string(),
             reason: mask(&self.secrets, reason),
             told: false,
-            named,
         });
-        lost.named |= named;
     }
 
     /// The state of all brokers, from time to time; gives whether one of them answers.
     pub(super) fn statistics(&self, json: &[u8], fetch_wait: Duration) -> bool {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(json) else { return false };
-        let mut away = self.away();
+        let mut seen = self.seen();
         let mut answers = false;
-        for broker in statistics.brokers.values() {
-            if !matches!(broker.source.as_str(), "learned" | "configured") || broker.state != "UP" {
-                continue;
-            }
+        let brokers = || {
+            let real = |b: &&Broker| matches!(b.source.as_str(), "learned" | "configured");
+            statistics.brokers.values().filter(real)
+        };
+        for broker in brokers().filter(|b| b.state == "UP") {
             let silence = Duration::from_micros(u64::try_from(broker.rxidle).unwrap_or(0));
             if broker.waitresp_cnt > 0 && silence > SILENCE + fetch_wait {
-                let named = broker.source == "learned";
-                self.lost(
-                    &mut away,
-                    &broker.nodename,
-                    "it takes requests and does not answer",
-                    silence,
-                    named,
-                );
+                self.lost(&mut seen, &broker.nodename, "it takes requests and does not answer", silence);
                 continue;
             }
             answers = true;
-            if let Some(back) = away.remove(&broker.nodename) {
+            if let Some(back) = seen.away.remove(&broker.nodename) {
                 self.over(&broker.nodename, &back);
             }
         }
-        self.tell(&mut away, BRIEF);
+        let away: Vec<i32> =
+            brokers().filter(|b| seen.away.contains_key(&b.nodename)).map(|b| b.nodeid).collect();
+        let mut read = statistics.topics.values().flat_map(|t| t.partitions.values()).filter(|p| p.desired);
+        seen.unreadable = read.any(|p| p.leader < 0 || away.contains(&p.leader));
+        self.tell(&mut seen, BRIEF);
         answers
     }
 
     /// A call has found no broker at all.
     pub(super) fn no_answer(&self) {
-        self.tell(&mut self.away(), Duration::ZERO);
+        self.tell(&mut self.seen(), Duration::ZERO);
     }
 
     /// A call was answered.
     pub(super) fn answer(&self) {
-        for (address, back) in std::mem::take(&mut *self.away()) {
+        for (address, back) in std::mem::take(&mut self.seen().away) {
             self.over(&address, &back);
         }
     }
 
-    fn tell(&self, away: &mut BTreeMap<String, Away>, after: Duration) {
-        for (address, lost) in away.iter_mut().filter(|(_, a)| !a.told && a.since.elapsed() >= after) {
+    fn tell(&self, seen: &mut Seen, after: Duration) {
+        for (address, lost) in seen.away.iter_mut().filter(|(_, a)| !a.told && a.since.elapsed() >= after) {
             lost.told = true;
             self.notices.begins(&key(address), || {
                 format!(
@@ -171,14 +183,14 @@ impl Health {
         }
     }
 
-    /// Whether a broker is away that may have records.
-    pub(super) fn is_away(&self) -> bool {
-        self.away().values().any(|a| a.named)
+    /// Whether there may be records that cannot be read, nor counted.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.seen().unreadable
     }
 
     /// Nobody will look whether the brokers are back.
     pub(super) fn forget(&self) {
-        for (address, lost) in std::mem::take(&mut *self.away()) {
+        for (address, lost) in std::mem::take(&mut self.seen().away) {
             if lost.told {
                 self.notices.ends(&key(&address), None);
             }
@@ -201,9 +213,14 @@ mod tests {
     use super::*;
 
     fn statistics(state: &str, waiting: i64, silent: i64) -> Vec<u8> {
+        statistics_of(state, waiting, silent, 2)
+    }
+
+    fn statistics_of(state: &str, waiting: i64, silent: i64, leader: i32) -> Vec<u8> {
         format!(
-            r#"{{"name":"x","brokers":{{"h:1/2":{{"nodename":"h:1","source":"learned","state":"{state}","waitresp_cnt":{waiting},"rxidle":{silent}}},
-                "g":{{"nodename":"h:1","source":"logical","state":"UP"}}}},"topics":{{}}}}"#
+            r#"{{"name":"x","brokers":{{"h:1/2":{{"nodeid":2,"nodename":"h:1","source":"learned","state":"{state}","waitresp_cnt":{waiting},"rxidle":{silent}}},
+                "g":{{"nodeid":-1,"nodename":"h:1","source":"logical","state":"UP"}}}},
+                "topics":{{"t":{{"topic":"t","partitions":{{"0":{{"leader":{leader},"desired":true}},"-1":{{"leader":-1,"desired":false}}}}}}}}}}"#
         )
         .into_bytes()
     }
@@ -216,9 +233,9 @@ mod tests {
         let notices = Notices::default();
         let health = Health::new(&notices, &["hunter2".to_owned()]);
         health.failed("h:1/2: Disconnected (after 600000ms in state UP)");
-        assert!(!health.is_away());
+        assert!(!health.is_unreadable());
         health.failed(REFUSED);
-        assert!(health.is_away());
+        assert!(health.is_unreadable());
         health.statistics(&statistics("TRY_CONNECT", 0, -1), Duration::ZERO);
         assert!(notices.take().is_empty(), "too soon");
         std::thread::sleep(BRIEF);
@@ -230,22 +247,27 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("Kafka: broker h:1 cannot be reached since 2"), "{told:?}");
         assert!(told[0].contains(": ****** refused; "), "{told:?}");
+        assert!(health.is_unreadable());
+        health.statistics(&statistics_of("INIT", 0, -1, 3), Duration::ZERO);
+        assert!(!health.is_unreadable(), "another broker leads the partition");
+        health.statistics(&statistics_of("INIT", 0, -1, -1), Duration::ZERO);
+        assert!(health.is_unreadable(), "no broker does");
         health.statistics(&statistics("UP", 1, 10), Duration::ZERO);
         assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 1 s"]);
-        assert!(!health.is_away());
+        assert!(!health.is_unreadable());
     }
 
     #[test]
-    fn a_broker_that_only_listens_is_away() {
+    fn a_broker_that_only_listens_is_unreadable() {
         let notices = Notices::default();
         let health = Health::new(&notices, &[]);
         let wait = Duration::from_secs(20);
         health.statistics(&statistics("UP", 1, 6_000_000), wait);
-        assert!(!health.is_away(), "it may wait for records as long as it was told to");
+        assert!(!health.is_unreadable(), "it may wait for records as long as it was told to");
         health.statistics(&statistics("UP", 0, 60_000_000), wait);
-        assert!(!health.is_away(), "nobody asks for anything");
+        assert!(!health.is_unreadable(), "nobody asks for anything");
         health.statistics(&statistics("UP", 1, 26_000_000), wait);
-        assert!(health.is_away() && notices.take()[0].contains("does not answer"));
+        assert!(health.is_unreadable() && notices.take()[0].contains("does not answer"));
         health.statistics(&statistics("UP", 1, 100), wait);
         assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 26 s"]);
     }
@@ -255,7 +277,7 @@ mod tests {
         let notices = Notices::default();
         let health = Health::new(&notices, &[]);
         health.failed("no.host:9092/bootstrap: Failed to resolve 'no.host:9092': Name or service not known (after 3ms in state CONNECT)");
-        assert!(!health.is_away(), "it may lead nothing");
+        assert!(!health.is_unreadable(), "it need not lead anything");
         health.no_answer();
         health.no_answer();
         let told = notices.take();

@@ -26,7 +26,7 @@ use super::client::Context;
 use super::offsets::TopicPartition;
 use super::rows::RowReader;
 use super::worker::{Item, Worker};
-use crate::edges::{SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
+use crate::edges::{Notices, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result};
 use crate::stream::Epoch;
 
@@ -92,6 +92,7 @@ pub(super) struct ReaderSetup {
     pub(super) outage: Duration,
     /// How long a commit may take; `None` commits nothing.
     pub(super) commit_timeout: Option<Duration>,
+    pub(super) notices: Notices,
     pub(super) metrics: Arc<SourceMetrics>,
     /// Lag of each reader of the source; `lags[subtask]` is this one's.
     pub(super) lags: Arc<Vec<AtomicI64>>,
@@ -121,6 +122,7 @@ pub(super) struct KafkaReader {
     commit_timeout: Option<Duration>,
     positions: BTreeMap<SplitId, SplitPlan>,
     snapshot: Mutex<Vec<(TopicPartition, i64)>>,
+    notices: Notices,
     items: mpsc::Receiver<Result<Item>>,
     _alive: Arc<dyn Send + Sync>,
 }
@@ -131,7 +133,7 @@ impl KafkaReader {
         let (out, items) = mpsc::channel(4);
         let (splits, inbox) = std_mpsc::channel();
         let consumer = Arc::clone(&setup.consumer);
-        let commit_timeout = setup.commit_timeout;
+        let (commit_timeout, notices) = (setup.commit_timeout, setup.notices.clone());
         let positions = setup.splits.iter().enumerate().map(|(i, s)| (i as SplitId, s.clone())).collect();
         let thread = std::thread::Builder::new()
             .name(format!("kafka-source-{}", setup.subtask))
@@ -142,6 +144,7 @@ impl KafkaReader {
             commit_timeout,
             positions,
             snapshot: Mutex::default(),
+            notices,
             items,
             _alive: alive,
         };
@@ -176,13 +179,28 @@ impl SourceReader for KafkaReader {
         self.positions.values().map(SplitPlan::to_state).collect()
     }
 
-    /// Commits the positions of the latest snapshot. With one checkpoint at a time that is the completed one.
+    /// Commits the positions of the latest snapshot. With one checkpoint at a time that is the completed one. Nothing
+    /// rests on them but lag tools and where another job begins: what fails is told, and made good by the next epoch.
     async fn on_commit(&mut self, _epoch: Epoch) -> Result<()> {
         let Some(timeout) = self.commit_timeout else { return Ok(()) };
         let offsets = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if offsets.is_empty() {
+        if offsets.is_empty() || self.consumer.context().health().is_unreadable() {
             return Ok(());
         }
+        if let Err(e) = self.commit(offsets, timeout).await {
+            self.notices.once("kafka offsets", || {
+                format!(
+                    "Kafka: {}; the job goes on, the group's offsets are older than its rows",
+                    e.message()
+                )
+            });
+        }
+        Ok(())
+    }
+}
+
+impl KafkaReader {
+    async fn commit(&self, offsets: Vec<(TopicPartition, i64)>, timeout: Duration) -> Result<()> {
         let consumer = Arc::clone(&self.consumer);
         let commit = tokio::task::spawn_blocking(move || {
             let mut list = TopicPartitionList::with_capacity(offsets.len());

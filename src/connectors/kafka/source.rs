@@ -275,6 +275,7 @@ fn open(
             open_ended: discovery.is_some(),
             outage: options.properties.outage_timeout(),
             commit_timeout: commits.then(|| options.properties.connect_timeout()),
+            notices: options.notices.clone(),
             metrics: Arc::clone(&scan.metrics),
             lags: Arc::clone(&lags),
             subtask,

@@ -355,8 +355,8 @@ impl Worker {
             let end = native::cached_end(&self.setup.consumer, &s.plan.at.topic, s.plan.at.partition)?;
             Some((s.plan.stop.map_or(end, |stop| stop.min(end)) - s.plan.next).max(0))
         };
-        // Where a partition ends is what its broker said last, which is old news while that is away.
-        let lag = match self.setup.consumer.context().health().is_away() {
+        // Where a partition ends is what its leader said last, which is old news while that is away.
+        let lag = match self.setup.consumer.context().health().is_unreadable() {
             true => None,
             false => self.splits.iter().map(behind).sum::<Option<i64>>(),
         };
