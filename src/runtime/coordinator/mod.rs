@@ -1,4 +1,4 @@
-//! Runs a stream graph: starts the tasks ([deploy]), injects barriers, commits epochs, ends the job.
+//! Runs a stream graph: starts the tasks (`deploy`), injects barriers, commits epochs, ends the job.
 //!
 //! ```text
 //!  interval / stop ─► barrier N ─► sources … sinks ─► all tasks have passed N ─► committers commit N ─► tasks told
