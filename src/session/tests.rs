@@ -148,7 +148,10 @@ async fn what_does_not_fit_is_said_when_a_table_is_registered() {
         (in_memory(&at).with_watermark("at", "`at` -"), "watermark ``at` -`"),
         (in_memory(&at).with_watermark("at", "missing - INTERVAL '1' SECOND"), "missing"),
         (in_memory(&null), "column `x`: it has no type but NULL"),
-        (SourceTable::new(source(large.schema())), "column `x`: the source yields LargeUtf8; STRING is Utf8"),
+        (
+            SourceTable::new(source(large.schema())),
+            "column `x`: the source yields LargeUtf8; STRING NOT NULL is Utf8 in Arrow",
+        ),
     ];
     let session = session("batch");
     for (table, expected) in cases {

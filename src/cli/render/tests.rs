@@ -110,12 +110,12 @@ fn lines_are_aligned_whatever_comes_later() {
     ];
     // A stream, a short result and a long one.
     assert_eq!(width_of(&print(&later, options(Format::Table, true))), 2 + 30 + 6 + 10);
-    assert_eq!(width_of(&print(&later, options(Format::Table, false))), 29 + 6 + 7);
+    assert_eq!(width_of(&print(&later, options(Format::Table, false))), 30 + 6 + 7);
     let long: Vec<ChangeBatch> =
         (0..3).flat_map(|i| [batch("a", 1, 8000), later[i].clone(), batch("bb", 2, 100)]).collect();
     assert_eq!(width_of(&print(&long, options(Format::Table, false))), 30 + 6 + 7);
     let uncut = RenderOptions { max_width: usize::MAX, ..options(Format::Table, false) };
-    assert_eq!(width_of(&print(&long, uncut)), 29 + 6 + 7);
+    assert_eq!(width_of(&print(&long, uncut)), 30 + 6 + 7);
 }
 
 #[test]
