@@ -185,7 +185,10 @@ fn primary_key(def: &TableDef) -> Vec<String> {
 }
 
 /// Takes the `scan.watermark.*` options, which are the planner's and not the connector's; gives the idle timeout.
-fn watermark_options(table: &mut ResolvedTable) -> Result<Option<Duration>> {
+///
+/// # Errors
+/// Validation for bad values, Unsupported for others of these options.
+pub(crate) fn watermark_options(table: &mut ResolvedTable) -> Result<Option<Duration>> {
     let mut idle_timeout = None;
     let keys: Vec<String> =
         table.options.keys().filter(|k| k.starts_with("scan.watermark.")).cloned().collect();

@@ -11,7 +11,7 @@
 //! ```
 
 pub mod batch;
-mod declared_table;
+pub(crate) mod declared_table;
 pub mod insert;
 pub mod logical;
 pub mod nodes;

@@ -36,6 +36,7 @@ use crate::connectors::collect::CollectSink;
 use crate::edges::{ConnectorEnv, Notices, Sink, WriteMode};
 use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
+use crate::plan::declared_table::watermark_options;
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
 use crate::plan::planner::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::state_ttl::StateTtls;
@@ -299,7 +300,9 @@ impl Session {
             }
             None => return Err(at(Error::validation(format!("Object '{name}' not found")))),
         };
-        let resolved = ResolvedTable::new(def, &insert.options)?;
+        let mut resolved = ResolvedTable::new(def, &insert.options)?;
+        // A table that is read and written says more than a sink needs to know.
+        watermark_options(&mut resolved).map_err(at)?;
         let sink = sink_of(&resolved, &env.connectors).map_err(at)?;
         let query = Planner::plan_query(env, &insert.query)?;
         let planner = Planner::new(env.clone(), Vec::new());
