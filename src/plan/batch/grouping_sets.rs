@@ -23,7 +23,10 @@ pub(super) fn without_empty_groups(aggregate: &Aggregate) -> DfResult<Option<Log
     if !has_set_without_keys(&aggregate.group_expr)? {
         return Ok(None);
     }
-    let columns: Vec<Expr> = aggregate.schema.columns().into_iter().map(Expr::Column).collect();
+    // The number of the set is GROUPING's own affair: the rule that computes it adds what it needs below.
+    let columns = aggregate.schema.columns().into_iter();
+    let columns: Vec<Expr> =
+        columns.filter(|c| c.name != Aggregate::INTERNAL_GROUPING_ID).map(Expr::Column).collect();
     let mut calls = aggregate.aggr_expr.clone();
     calls.push(count(lit(1_i64)).alias(ROWS));
     let counted = Aggregate::try_new(aggregate.input.clone(), aggregate.group_expr.clone(), calls)?;
