@@ -199,11 +199,9 @@ impl KeyedRows {
 
     /// Takes away the rows that have outlived their time and gives their slots, which stay until [`KeyedRows::forget`].
     pub(crate) fn expire(&mut self, now: Timestamp) -> Vec<u32> {
-        if self.ttl.is_none() {
-            return Vec::new();
-        }
-        let live = self.live();
-        let expired = self.ttl.as_mut().map_or_else(Vec::new, |ttl| ttl.expired(now, &live));
+        let Some(mut ttl) = self.ttl.take() else { return Vec::new() };
+        let expired = ttl.expired(now, || self.live());
+        self.ttl = Some(ttl);
         self.remove(&expired);
         expired
     }

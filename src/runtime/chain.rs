@@ -20,6 +20,7 @@ use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::runtime::sink::SinkDriver;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotWriter};
+use crate::stream::watermark::Change;
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// What stands at the end of a chain.
@@ -118,6 +119,26 @@ impl Chain {
         self.run(Work::Watermark(0, watermark)).await?;
         self.count_late_rows();
         self.control(&Message::Watermark(watermark)).await
+    }
+
+    /// Time or activity of the inputs changed: they are active before time goes on, and idle behind it. The end of time
+    /// is announced by the end of the input alone.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn change(&mut self, change: Change) -> Result<()> {
+        if change.activity == Some(Activity::Active) {
+            self.activity(Activity::Active).await?;
+        }
+        if let Some(watermark) = change.watermark
+            && watermark < Timestamp::MAX
+        {
+            self.watermark(watermark).await?;
+        }
+        if change.activity == Some(Activity::Idle) {
+            self.activity(Activity::Idle).await?;
+        }
+        Ok(())
     }
 
     /// Processing time is `now`.

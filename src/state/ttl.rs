@@ -109,22 +109,22 @@ impl TimeToLive {
         self.clock.next_timer()
     }
 
-    /// The time is `now`: those of the live slots that have outlived their time.
-    pub fn expired(&mut self, now: Timestamp, live: &[u32]) -> Vec<u32> {
+    /// The time is `now`: those of the live slots that have outlived their time. `live` is asked only if some may have.
+    pub fn expired(&mut self, now: Timestamp, live: impl FnOnce() -> Vec<u32>) -> Vec<u32> {
         self.clock.advance(now);
         if now.0 < self.due {
             return Vec::new();
         }
         let stamp = self.clock.stamp().unwrap_or(now.0);
         let (mut gone, mut oldest) = (Vec::new(), stamp);
-        for slot in live {
-            let Some(written) = self.written.get_mut(*slot as usize) else { continue };
+        for slot in live() {
+            let Some(written) = self.written.get_mut(slot as usize) else { continue };
             if *written == i64::MIN {
                 // Nobody knows how old it is: it counts as written now.
                 *written = stamp;
             }
             if self.clock.is_over(*written, now) {
-                gone.push(*slot);
+                gone.push(slot);
             } else {
                 oldest = oldest.min(*written);
             }
@@ -154,7 +154,7 @@ mod tests {
                     let timers = |t: &mut TimeToLive, until: i64, written: Option<i64>| {
                         while t.next_timer().0 <= until {
                             let now = t.next_timer().0.max(begun);
-                            let gone = t.expired(Timestamp(now), &[0]);
+                            let gone = t.expired(Timestamp(now), || vec![0]);
                             if let Some(written) = written
                                 && !gone.is_empty()
                             {
@@ -181,11 +181,11 @@ mod tests {
         t.touch(0);
         t.set(1, 4_999);
         assert_eq!(t.written(0), i64::MIN);
-        assert_eq!(t.expired(Timestamp(5_000), &[0, 1]), Vec::<u32>::new());
-        assert_eq!(t.expired(Timestamp(5_998), &[0, 1]), Vec::<u32>::new());
-        assert_eq!(t.expired(Timestamp(5_999), &[0, 1]), vec![1]);
-        assert_eq!(t.expired(Timestamp(6_048), &[0]), Vec::<u32>::new());
-        assert_eq!(t.expired(Timestamp(6_049), &[0]), vec![0]);
+        assert_eq!(t.expired(Timestamp(5_000), || vec![0, 1]), Vec::<u32>::new());
+        assert_eq!(t.expired(Timestamp(5_998), || vec![0, 1]), Vec::<u32>::new());
+        assert_eq!(t.expired(Timestamp(5_999), || vec![0, 1]), vec![1]);
+        assert_eq!(t.expired(Timestamp(6_048), || vec![0]), Vec::<u32>::new());
+        assert_eq!(t.expired(Timestamp(6_049), || vec![0]), vec![0]);
         assert!(TimeToLive::new(Some(0)).is_none());
     }
 }

@@ -340,7 +340,7 @@ impl Operator for TopNOperator {
 
     fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
         if let Some(ttl) = &mut self.state.ttl {
-            let expired = ttl.expired(now, &self.state.directory.slots());
+            let expired = ttl.expired(now, || self.state.directory.slots());
             if !expired.is_empty() {
                 self.state.expire(&expired);
             }

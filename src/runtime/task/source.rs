@@ -1,0 +1,199 @@
+//! A task that begins with a source reader: its rows, barriers from the coordinator, time that stands still.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, until};
+use crate::edges::{SourceEvent, SourceReader};
+use crate::error::{Error, Result};
+use crate::runtime::chain::Chain;
+use crate::runtime::message::{Barrier, BarrierKind};
+use crate::runtime::source::SourceHead;
+use crate::stream::watermark::Change;
+use crate::stream::{Activity, Timestamp};
+
+/// Runs a chain that begins with a source reader.
+///
+/// # Errors
+/// The first failure of reader, operators or tail; the tail has been aborted then.
+pub async fn run_source(
+    reader: Box<dyn SourceReader>,
+    head: SourceHead,
+    chain: Chain,
+    context: TaskContext,
+) -> Result<()> {
+    let batches_left = context.pause_after.map(|batches| batches.max(1));
+    let mut task = SourceTask { head, chain, context, batches_left };
+    let mut reader = reader;
+    let result = task.run(&mut *reader).await;
+    if result.is_err() {
+        task.chain.abort().await;
+    }
+    result
+}
+
+struct SourceTask {
+    head: SourceHead,
+    chain: Chain,
+    context: TaskContext,
+    /// Batches until it stops.
+    batches_left: Option<usize>,
+}
+
+enum Wake {
+    Event(Result<SourceEvent>),
+    Barrier,
+    Timer,
+}
+
+impl SourceTask {
+    async fn run(&mut self, reader: &mut dyn SourceReader) -> Result<()> {
+        // Where a snapshot left time is news to all that stands behind.
+        let watermark = Some(self.head.watermark()).filter(|w| *w > Timestamp::MIN);
+        self.apply(Change { watermark, activity: None }).await?;
+        loop {
+            if let Some(barrier) = self.pending_barrier() {
+                self.barrier(barrier, reader).await?;
+                if barrier.kind == BarrierKind::Final {
+                    return Ok(());
+                }
+            }
+            if let Some(epoch) = self.context.newly_committed() {
+                self.chain.on_commit(epoch)?;
+                reader.on_commit(epoch).await?;
+            }
+            match self.wait(reader).await? {
+                Wake::Barrier => {}
+                Wake::Timer => {
+                    self.check_time().await?;
+                    self.chain.timer(now()).await?;
+                }
+                Wake::Event(event) => match event? {
+                    SourceEvent::SplitsStarted(splits) => {
+                        for split in splits {
+                            let change = self.head.start_split(split, Instant::now());
+                            self.apply(change).await?;
+                        }
+                    }
+                    SourceEvent::Dropped { split, row_time } => {
+                        let change = self.head.dropped(split, row_time, Instant::now());
+                        self.apply(change).await?;
+                    }
+                    SourceEvent::SplitFinished(split) => {
+                        let change = self.head.finish_split(split);
+                        self.apply(change).await?;
+                    }
+                    SourceEvent::Batch { split, batch } => {
+                        self.context.metrics.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                        let (batch, change) = self.head.batch(split, batch, Instant::now())?;
+                        if change.activity == Some(Activity::Active) {
+                            self.chain.activity(Activity::Active).await?;
+                        }
+                        if batch.num_rows() > 0 {
+                            due_timers(&mut self.chain).await?;
+                            self.chain.batch(0, batch).await?;
+                        }
+                        self.apply(Change { activity: None, ..change }).await?;
+                        // Where there is always another batch, no timer is waited for.
+                        if self.head.next_check().is_some_and(|at| at <= Instant::now()) {
+                            self.check_time().await?;
+                        }
+                        if let Some(left) = &mut self.batches_left {
+                            *left -= 1;
+                            if *left == 0 {
+                                self.context.report(TaskEvent::Paused { task: self.context.task });
+                            }
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    SourceEvent::End => {
+                        self.head.tell(&self.context.metrics, Instant::now(), true);
+                        let committable = self.chain.end(FINAL_EPOCH).await?;
+                        let keep = self.context.keep;
+                        self.context.report(TaskEvent::Finished {
+                            task: self.context.task,
+                            operators: if keep { self.chain.snapshot()? } else { Vec::new() },
+                            splits: if keep { reader.snapshot()? } else { Vec::new() },
+                            committable,
+                        });
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits for what comes next; flushes when the reader has nothing ready.
+    async fn wait(&mut self, reader: &mut dyn SourceReader) -> Result<Wake> {
+        // A reader that always has rows never gets to the select below.
+        if self.context.cancellation.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let paused = self.batches_left == Some(0);
+        let mut next =
+            pin!(async { if paused { std::future::pending().await } else { reader.next().await } });
+        if let Poll::Ready(event) = futures::poll!(next.as_mut()) {
+            return Ok(Wake::Event(event));
+        }
+        self.chain.flush().await?;
+        let timers = [self.head.next_check(), until(self.chain.next_timer()), self.chain.next_flush()];
+        let timer = timers.into_iter().flatten().min();
+        let cancellation = self.context.cancellation.clone();
+        tokio::select! {
+            biased;
+            () = cancellation.cancelled() => Err(Error::cancelled()),
+            changed = self.context.barriers.changed() => {
+                if changed.is_err() {
+                    return Err(Error::cancelled());
+                }
+                // Looked at by the loop.
+                self.context.barriers.mark_changed();
+                Ok(Wake::Barrier)
+            }
+            event = &mut next => Ok(Wake::Event(event)),
+            () = sleep_until(timer) => Ok(Wake::Timer),
+        }
+    }
+
+    fn pending_barrier(&mut self) -> Option<Barrier> {
+        match self.context.barriers.has_changed() {
+            Ok(true) => *self.context.barriers.borrow_and_update(),
+            _ => None,
+        }
+    }
+
+    /// Splits without rows, and rows without a use.
+    async fn check_time(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let change = self.head.check_idle(now);
+        self.apply(change).await?;
+        self.head.tell(&self.context.metrics, now, false);
+        Ok(())
+    }
+
+    async fn barrier(&mut self, barrier: Barrier, reader: &mut dyn SourceReader) -> Result<()> {
+        if barrier.kind == BarrierKind::Final {
+            self.head.tell(&self.context.metrics, Instant::now(), true);
+        }
+        let splits = reader.snapshot()?;
+        let (operators, committable) = self.chain.barrier(barrier).await?;
+        self.context.report(TaskEvent::Snapshot {
+            task: self.context.task,
+            epoch: barrier.epoch,
+            operators,
+            splits,
+            time: Some((self.head.watermark(), self.head.activity())),
+            committable,
+        });
+        Ok(())
+    }
+
+    async fn apply(&mut self, change: Change) -> Result<()> {
+        if let Some(watermark) = change.watermark.filter(|w| *w < Timestamp::MAX) {
+            self.context.metrics.watermark.store(watermark.0, Ordering::Relaxed);
+        }
+        self.chain.change(change).await
+    }
+}
