@@ -6,6 +6,7 @@
 //!
 //! Keys of the window that every set has stay what they are, so that a window aggregate remains one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -65,11 +66,17 @@ impl StreamPlanner {
             .find(|(_, f)| f.name() == Aggregate::INTERNAL_GROUPING_ID)
             .map(|(_, f)| f.data_type().clone())
             .ok_or_else(|| Error::internal("grouping sets without an id"))?;
+        // As `Aggregate::INTERNAL_GROUPING_ID` has it: a bit for every key that is left out, above them how often a set
+        // stood there before.
+        let mut times: HashMap<u64, u64> = HashMap::new();
         let expand_sets: Vec<ExpandSet> = sets
             .iter()
-            .map(|set| ExpandSet {
-                kept: keys.iter().map(|k| set.contains(k)).collect(),
-                id: exprs.iter().fold(0, |id, e| id << 1 | u64::from(!set.contains(e))),
+            .map(|set| {
+                let left_out = exprs.iter().fold(0, |id, e| id << 1 | u64::from(!set.contains(e)));
+                let before = times.entry(left_out).or_default();
+                let id = left_out | before.checked_shl(exprs.len() as u32).unwrap_or(0);
+                *before += 1;
+                ExpandSet { kept: keys.iter().map(|k| set.contains(k)).collect(), id }
             })
             .collect();
         let first = input.physical.fields().len();
