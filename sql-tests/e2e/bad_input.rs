@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::support::{Place, finish, root, service, tidelake, unique, visible_files};
+use super::support::{Place, Ran, finish, root, service, tidelake, unique, visible_files};
 
 fn csv(name: &str, columns: &str, path: &str) -> String {
     format!(
@@ -60,6 +60,73 @@ fn truncated_and_foreign_parquet_name_the_file() {
         );
         place.run(&sql, &[]).fails_with(&["flights.parquet"]);
     }
+}
+
+/// Some decoders of damaged pages panic and some find no rows: both gave an answer as if the file ended there.
+#[test]
+fn a_page_that_cannot_be_read_is_an_error_with_its_place() {
+    use parquet::file::reader::FileReader;
+    use parquet::file::serialized_reader::SerializedFileReader;
+    let place = Place::new();
+    let table = |path: &str| {
+        format!(
+            "CREATE TABLE t (id INT, name STRING) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'parquet', \
+             'parquet.compression' = 'UNCOMPRESSED', 'parquet.enable.dictionary' = 'false', 'parquet.page.size' = '4000');\n"
+        )
+    };
+    let rows = "CREATE TABLE g (id INT, name STRING) WITH ('connector' = 'datagen', 'number-of-rows' = '5000', 'rows-per-second' = '1000000');\n";
+    place.run(&format!("{}{rows}INSERT INTO t SELECT * FROM g;\n", table(&place.path("whole"))), &[]).ok();
+    let whole = place.visible_files("whole").remove(0);
+    let metadata = SerializedFileReader::new(fs::File::open(&whole).unwrap()).unwrap().metadata().clone();
+    let first_page = |column: usize| metadata.row_group(0).column(column).data_page_offset() as usize;
+    let bytes = fs::read(&whole).unwrap();
+    // The header of the first page of `name` says that it is one of version 2, whose header it does not have.
+    let mut other = bytes.clone();
+    assert_eq!(other[first_page(1)..][..2], [0x15, 0x00], "the type of a page comes first");
+    other[first_page(1) + 1] = 0x06;
+    // Another page of it says that it is longer than anything.
+    let mut longer = bytes.clone();
+    let middle = (first_page(1) + bytes.len()) / 2;
+    longer[middle..middle + 3000].fill(0xFF);
+    for (name, damaged, places) in [
+        ("other", other, &["row group 0", "column `name`, page 0"][..]),
+        ("longer", longer, &["row group 0", "column `name`, page "]),
+    ] {
+        let path = place.write(&format!("{name}/part.parquet"), damaged);
+        for mode in ["batch", "streaming"] {
+            let sql = format!("{}SELECT COUNT(*), MAX(id), MAX(name) FROM t;\n", table(&path));
+            let ran = place.run(&sql, &["-s", &format!("execution.runtime-mode={mode}"), "--format", "json"]);
+            ran.fails_with(&[&["part.parquet"], places].concat());
+            assert_eq!(ran.stdout, "", "{name} {mode}");
+        }
+    }
+}
+
+#[test]
+fn what_was_ignored_is_counted_as_what_it_is() {
+    let place = Place::new();
+    let ignoring = |table: String, format: &str| {
+        table.replace("'format' =", &format!("'{format}.ignore-parse-errors' = 'true', 'format' ="))
+    };
+    // Two bad fields in one record, and none that is no record at all.
+    let path = place.write("x.csv", "1,10\na,b\n3,30\n");
+    let sql = ignoring(csv("t", "id INT, amount INT", &path), "csv");
+    let ran = place
+        .run(&format!("{sql}SELECT COUNT(id) AS n, SUM(amount) AS s FROM t;\n"), &["--format", "json"])
+        .ok();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.trim()),
+        ("{\"n\":2,\"s\":40}\n", "2 bad fields read as NULL")
+    );
+    let path = place.write("x.json", "{\"id\": 1}\nno json\n{\"id\": \"x\"}\n");
+    let sql = ignoring(json("t", "id INT", &path), "json");
+    let ran = place
+        .run(&format!("{sql}SELECT COUNT(*) AS n FROM t WHERE id IS NULL;\n"), &["--format", "json"])
+        .ok();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.trim()),
+        ("{\"n\":1}\n", "1 bad record skipped, 1 bad field read as NULL")
+    );
 }
 
 #[test]
@@ -195,6 +262,32 @@ fn a_failed_insert_leaves_no_visible_file() {
     }
 }
 
+/// Runs a script with `out` as a file system of so many KiB in a mount namespace of its own, and lists what is left on it
+/// before it goes (`left: PATH` on standard output). Without the right to mount, files cannot grow past 64 KiB instead.
+fn on_a_small_disk(out: &str, kib: u32, script: &str, args: &str) -> (Ran, bool) {
+    let tidelake = env!("CARGO_BIN_EXE_tidelake");
+    let mounts = format!("mount -t tmpfs -o size={kib}k tmpfs '{out}'");
+    let namespaces = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", &mounts])
+        .status()
+        .is_ok_and(|s| s.success());
+    let line = if namespaces {
+        format!(
+            "{mounts} || exit 99\n'{tidelake}' run '{script}' {args}; code=$?\nfind '{out}' -type f | sed 's/^/left: /'\nexit $code"
+        )
+    } else {
+        format!("trap '' XFSZ; ulimit -f 64; exec '{tidelake}' run '{script}' {args}")
+    };
+    let mut c = Command::new(if namespaces { "unshare" } else { "bash" });
+    if namespaces {
+        c.args(["--mount", "--map-root-user", "sh", "-c", &line]);
+    } else {
+        c.args(["-c", &line]);
+    }
+    c.current_dir(root());
+    (finish(c, Duration::from_secs(120)), namespaces)
+}
+
 #[test]
 fn a_full_disk_is_an_error_and_leaves_no_visible_file() {
     let place = Place::new();
@@ -209,20 +302,9 @@ fn a_full_disk_is_an_error_and_leaves_no_visible_file() {
             root().join("data/flights.parquet").display()
         ),
     );
-    // A file system of 256 KiB in a mount namespace of its own. What is left on it is listed before it goes.
-    let inside = format!(
-        "mount -t tmpfs -o size=256k tmpfs '{out}' || exit 99\n'{}' run '{script}'; code=$?\nfind '{out}' -type f | sed 's/^/left: /'\nexit $code",
-        env!("CARGO_BIN_EXE_tidelake")
-    );
-    let mut c = Command::new("unshare");
-    c.args(["--mount", "--map-root-user", "sh", "-c", &inside]).current_dir(root());
-    let namespaces = Command::new("unshare")
-        .args(["--mount", "--map-root-user", "sh", "-c", &format!("mount -t tmpfs tmpfs '{out}'")])
-        .status()
-        .is_ok_and(|s| s.success());
+    let (ran, namespaces) = on_a_small_disk(&out, 256, &script, "");
+    ran.fails_with(&["no space left|storage full|file too large"]);
     if namespaces {
-        let ran = finish(c, Duration::from_secs(120));
-        ran.fails_with(&["no space left|storage full"]);
         let visible: Vec<&str> = ran
             .stdout
             .lines()
@@ -231,13 +313,35 @@ fn a_full_disk_is_an_error_and_leaves_no_visible_file() {
             .collect();
         assert!(visible.is_empty(), "left {visible:?}");
     } else {
-        // Without the right to mount: files cannot grow past 64 KiB.
-        let limited =
-            format!("trap '' XFSZ; ulimit -f 64; exec '{}' run '{script}'", env!("CARGO_BIN_EXE_tidelake"));
-        let mut c = Command::new("bash");
-        c.args(["-c", &limited]).current_dir(root());
-        finish(c, Duration::from_secs(120)).fails_with(&["file too large|disk|space"]);
         assert!(visible_files(out.as_ref()).is_empty());
+    }
+}
+
+#[test]
+fn a_full_disk_for_what_outgrew_the_memory_is_named_with_the_way_out() {
+    let place = Place::new();
+    let out = place.path("spill");
+    fs::create_dir(&out).unwrap();
+    let flights = format!(
+        "CREATE TABLE flights (carrier STRING, flight INT, tailnum STRING, dep_time INT, sched_dep TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'parquet');\n\
+         CREATE TABLE sink (carrier STRING, flight INT, tailnum STRING, dep_time INT, sched_dep TIMESTAMP(3)) WITH ('connector' = 'blackhole');\n",
+        root().join("data/flights.parquet").display()
+    );
+    for (mode, memory, query) in [
+        (
+            "streaming",
+            "1",
+            "SELECT tailnum, sched_dep, COUNT(*) AS n FROM flights GROUP BY tailnum, sched_dep;\n",
+        ),
+        ("batch", "12MB", "SELECT * FROM flights ORDER BY tailnum, sched_dep;\n"),
+        ("batch", "12MB", "INSERT INTO sink SELECT * FROM flights ORDER BY tailnum, sched_dep;\n"),
+    ] {
+        let script = place.write("full.sql", format!("{flights}{query}"));
+        let args = format!(
+            "-s execution.runtime-mode={mode} --memory {memory} -s io.tmp.dirs='{out}' --format json"
+        );
+        let (ran, _) = on_a_small_disk(&out, 1024, &script, &args);
+        ran.fails_with(&[&out, "no space left|storage full|file too large", "--memory", "io.tmp.dirs"]);
     }
 }
 

@@ -66,7 +66,7 @@ fn line(job: JobNature, now: &JobProgress, before: &JobProgress, seconds: f64, e
         (now.saturating_sub(before) as f64 / if seconds > 0.0 { seconds } else { 1.0 }) as u64
     };
     let mut parts = vec![
-        format!("{} rows in ({}/s)", count(now.rows_in), count(per_second(now.rows_in, before.rows_in))),
+        format!("{} in ({}/s)", counted(now.rows_in, "row"), count(per_second(now.rows_in, before.rows_in))),
         format!("{} out ({}/s)", count(now.rows_out), count(per_second(now.rows_out, before.rows_out))),
     ];
     if now.bytes_in > 0 {
@@ -114,10 +114,13 @@ fn commits(job: JobNature, now: &JobProgress) -> Option<String> {
 fn losses(progress: &JobProgress) -> Vec<String> {
     let mut parts = Vec::new();
     if progress.late_rows_dropped > 0 {
-        parts.push(format!("{} late rows dropped", count(progress.late_rows_dropped)));
+        parts.push(format!("{} dropped", counted(progress.late_rows_dropped, "late row")));
     }
     if progress.skipped_records > 0 {
-        parts.push(format!("{} bad records skipped", count(progress.skipped_records)));
+        parts.push(format!("{} skipped", counted(progress.skipped_records, "bad record")));
+    }
+    if progress.nulled_fields > 0 {
+        parts.push(format!("{} read as NULL", counted(progress.nulled_fields, "bad field")));
     }
     parts
 }
@@ -129,13 +132,18 @@ pub(super) fn summary(what: Option<&str>, progress: &JobProgress, elapsed: Durat
         return if losses.is_empty() { None } else { Some(losses.join(", ")) };
     };
     let mut parts =
-        vec![format!("{} rows in", count(progress.rows_in)), format!("{} out", count(progress.rows_out))];
+        vec![format!("{} in", counted(progress.rows_in, "row")), format!("{} out", count(progress.rows_out))];
     if progress.bytes_out > 0 {
         parts.push(format!("{} written", size(progress.bytes_out)));
     }
     parts.extend(losses);
     parts.push(duration(elapsed));
     Some(format!("{what}: {}", parts.join(", ")))
+}
+
+/// `1 row`, `1,234 rows`.
+pub(super) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// `1,234,567`.
@@ -234,6 +242,19 @@ mod tests {
         let text = summary(Some("INSERT"), &p, Duration::from_secs(75)).unwrap();
         assert_eq!(text, "INSERT: 1,000 rows in, 10 out, 2.0 kB written, 2 bad records skipped, 1:15 min");
         assert_eq!(summary(None, &p, Duration::ZERO).unwrap(), "2 bad records skipped");
+        let one = JobProgress {
+            rows_in: 1,
+            rows_out: 1,
+            late_rows_dropped: 1,
+            skipped_records: 1,
+            nulled_fields: 1,
+            ..Default::default()
+        };
+        let text = "1 late row dropped, 1 bad record skipped, 1 bad field read as NULL";
+        assert_eq!(summary(None, &one, Duration::ZERO).unwrap(), text);
+        assert!(
+            summary(Some("INSERT"), &one, Duration::ZERO).unwrap().starts_with("INSERT: 1 row in, 1 out, ")
+        );
         assert_eq!(summary(None, &JobProgress::default(), Duration::ZERO), None);
     }
 

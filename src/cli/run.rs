@@ -19,7 +19,7 @@ use super::args::{Format, ResultMode, RunArgs};
 use super::display::DisplayOptions;
 use super::interrupt::Interrupts;
 use super::materialize::Materialized;
-use super::progress::{self, ProgressLine, count};
+use super::progress::{self, ProgressLine, count, counted};
 use super::render::{RenderOptions, RowWriter, is_reader_gone};
 use super::script::{Failure, Script, scripts};
 use super::stderr::{Telling, say};
@@ -211,11 +211,10 @@ impl Shell {
         }
         let printed = writer.finish()?;
         if self.format == Format::Table {
-            let rows = if printed == 1 { "row" } else { "rows" };
             say(&match (changelog, printed) {
                 (false, 0) => "Empty set".to_owned(),
-                (false, n) => format!("{} {rows} in set", count(n)),
-                (true, n) => format!("Received a total of {} {rows}", count(n)),
+                (false, n) => format!("{} in set", counted(n, "row")),
+                (true, n) => format!("Received a total of {}", counted(n, "row")),
             });
         }
         if let Some(text) = progress::summary(None, &summary.progress, started.elapsed()) {
@@ -265,10 +264,11 @@ fn not_run(script: &Script, rest: &[ParsedStatement], later: &[Script]) -> Optio
         (None, Some(next)) => next.name.clone(),
         (None, None) => return None,
     };
+    let statements = counted(n as u64, "statement");
     match n {
         0 => None,
-        1 => Some(format!("not run: 1 statement, {place}")),
-        n => Some(format!("not run: {} statements, from {place} on", count(n as u64))),
+        1 => Some(format!("not run: {statements}, {place}")),
+        _ => Some(format!("not run: {statements}, from {place} on")),
     }
 }
 

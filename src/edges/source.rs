@@ -46,6 +46,8 @@ pub struct SourceMetrics {
     pub lag: AtomicI64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped: AtomicU64,
+    /// Fields that it made NULL.
+    pub nulled: AtomicU64,
 }
 
 /// [`SourceMetrics::lag`] of a source that has none.

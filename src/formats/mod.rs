@@ -23,6 +23,7 @@ pub mod cdc;
 mod column;
 pub mod csv;
 mod datetime;
+pub(crate) mod guard;
 pub mod json;
 mod number;
 pub mod parquet;
@@ -70,8 +71,10 @@ pub struct Decoded {
     pub kinds: Option<RowKinds>,
     /// For each row the index of its record among those pushed since the last flush; `None` when record `i` gave row `i`.
     pub records: Option<Vec<u32>>,
-    /// Records (or parts of them) dropped or nulled by `ignore-parse-errors`.
+    /// Records dropped by `ignore-parse-errors`.
     pub skipped: u64,
+    /// Fields made NULL by it.
+    pub nulled: u64,
 }
 
 /// Decodes self-contained records such as Kafka values into batches.

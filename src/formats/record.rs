@@ -34,8 +34,13 @@ pub trait RowDecoder: Send {
     /// Rows of the batch so far.
     fn rows(&self) -> usize;
 
-    /// Records or fields given up since the last call, because parse errors are ignored.
+    /// Records given up since the last call, because parse errors are ignored.
     fn take_skipped(&mut self) -> u64;
+
+    /// Fields that became NULL since the last call for the same reason.
+    fn take_nulled(&mut self) -> u64 {
+        0
+    }
 
     /// The batch so far; the next one is empty.
     ///
@@ -118,5 +123,11 @@ fn decode_all(decoder: &mut dyn RowDecoder, bytes: &[u8], ends: &[usize]) -> Res
     }
     let last = ends.len().saturating_sub(1);
     let rows = decoder.finish().map_err(|error| BadRecord { record: last, error })?;
-    Ok(Decoded { rows, kinds: decoder.take_kinds(), records, skipped: decoder.take_skipped() })
+    Ok(Decoded {
+        rows,
+        kinds: decoder.take_kinds(),
+        records,
+        skipped: decoder.take_skipped(),
+        nulled: decoder.take_nulled(),
+    })
 }

@@ -9,10 +9,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -21,6 +23,7 @@ use crate::edges::{Committable, Sink, WriteMode};
 use crate::error::{Error, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
+use crate::runtime::spilling::WAY_OUT;
 use crate::stream::{ChangeBatch, Epoch, Timestamp};
 
 /// The only epoch of a batch job.
@@ -37,6 +40,7 @@ pub async fn run_query(
     metrics: Arc<JobMetrics>,
     stop: StopHandle,
 ) -> Result<()> {
+    let temporary = context.runtime_env();
     let mut rows = execute_stream(plan, context)?;
     loop {
         let next = tokio::select! {
@@ -44,7 +48,8 @@ pub async fn run_query(
             () = stop.stopped() => return Err(Error::cancelled()),
             next = rows.next() => next,
         };
-        let Some(rows) = next.transpose()? else { return Ok(()) };
+        let next = next.transpose().map_err(|e| no_room(e.into(), &temporary))?;
+        let Some(rows) = next else { return Ok(()) };
         metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
         if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
             return Ok(());
@@ -85,7 +90,9 @@ pub async fn run_insert(
         let rows = plan.execute(partition, context.clone())?;
         let mut driver = SinkDriver::new(writer, metrics.clone());
         let (schema, enforcer, stop) = (target.sink.schema(), target.enforcer, stop.clone());
+        let temporary = context.runtime_env();
         tasks.spawn(async move {
+            let rows = rows.map_err(move |e| no_room(e.into(), &temporary));
             let written = write_all(rows, &mut driver, &schema, enforcer, &stop).await;
             (driver, written)
         });
@@ -125,8 +132,27 @@ pub async fn run_insert(
     Ok(())
 }
 
+/// An error of a plan; where it says only that a disk is full, which one and what helps. What sinks write fails
+/// elsewhere: a plan writes nothing but what outgrew its memory.
+fn no_room(e: Error, temporary: &RuntimeEnv) -> Error {
+    // ENOSPC, EFBIG and EDQUOT, as the standard library writes them: DataFusion hands errors on as texts, too.
+    let full =
+        ["(os error 28)", "(os error 27)", "(os error 122)"].iter().any(|code| e.message().contains(code));
+    if !full {
+        return e;
+    }
+    let folders = temporary.disk_manager.temp_dir_paths();
+    let folder = folders.first().map_or_else(std::env::temp_dir, Clone::clone);
+    Error::external(format!(
+        "rows that outgrew the memory cannot be written to {}: {}",
+        folder.display(),
+        e.message()
+    ))
+    .hint(WAY_OUT)
+}
+
 async fn write_all(
-    mut rows: SendableRecordBatchStream,
+    mut rows: impl Stream<Item = Result<RecordBatch>> + Unpin,
     driver: &mut SinkDriver,
     schema: &SchemaRef,
     enforcer: NotNullEnforcer,

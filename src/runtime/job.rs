@@ -103,6 +103,7 @@ impl JobMetrics {
         for s in self.sources.lock().iter().flat_map(|all| all.iter()) {
             p.bytes_in += s.bytes.load(Ordering::Relaxed);
             p.skipped_records += s.skipped.load(Ordering::Relaxed);
+            p.nulled_fields += s.nulled.load(Ordering::Relaxed);
             let total = s.total_bytes.load(Ordering::Relaxed);
             if total > 0 {
                 p.total_bytes = Some(p.total_bytes.unwrap_or(0) + total);
@@ -143,6 +144,8 @@ pub struct JobProgress {
     pub late_rows_dropped: u64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped_records: u64,
+    /// Fields that it made NULL.
+    pub nulled_fields: u64,
     /// Bytes of state written to disk, once the job has ended.
     pub spilled_bytes: u64,
     /// Number of the last commit, and how long ago it was.

@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 use super::location::Store;
 use super::split::{Position, Split};
 use crate::edges::SourceMetrics;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result};
+use crate::formats::guard::guarded;
 use crate::formats::parquet::ParquetFile;
 
 /// What to read of every file.
@@ -53,7 +54,7 @@ impl ParquetSplit {
         let (sender, pieces) = mpsc::channel(2);
         let task = split.clone();
         tokio::task::spawn_blocking(move || {
-            let read = pump(&store, &task, &scan, &metrics, &sender);
+            let read = guarded(|| pump(&store, &task, &scan, &metrics, &sender));
             if let Err(e) = read {
                 let shown = store.display(&task.file.entry.path);
                 sender.blocking_send(Err(e.context(format!("file {shown}")))).ok();
@@ -94,8 +95,13 @@ fn pump(
     let groups = file.row_groups(split.start, split.end, &scan.filters, &scan.table);
     for group in groups.into_iter().filter(|g| *g as u64 >= resume.offset) {
         let mut rows = if group as u64 == resume.offset { resume.rows } else { 0 };
-        let mut reader = file.read(group, rows, scan.batch_rows)?;
-        while let Some(batch) = reader.next().context(|| format!("row group {group}"))? {
+        // Where it is damaged is looked for when it is known to be.
+        let damaged = |e: Error| match file.damage(group) {
+            Some(place) => e.context(format!("row group {group}, {place}")),
+            None => e.context(format!("row group {group}")),
+        };
+        let mut reader = file.read(group, rows, scan.batch_rows).map_err(damaged)?;
+        while let Some(batch) = reader.next().map_err(damaged)? {
             rows += batch.num_rows() as u64;
             if sender.blocking_send(Ok(Piece { batch, group: group as u64, rows })).is_err() {
                 return Ok(());

@@ -261,6 +261,7 @@ impl Decode {
             (Decode::Text { decoder, batch_rows, .. }, Rows::Text(text)) => {
                 let batch = text.next(&mut **decoder, *batch_rows).await;
                 metrics.skipped.fetch_add(decoder.take_skipped(), Ordering::Relaxed);
+                metrics.nulled.fetch_add(decoder.take_nulled(), Ordering::Relaxed);
                 Ok(batch?.map(|batch| (batch, decoder.take_kinds())))
             }
             (Decode::Parquet(_), Rows::Parquet(parquet)) => {

@@ -21,6 +21,7 @@ use super::location::Store;
 use super::split::{Position, Split};
 use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
+use crate::formats::guard::guarded;
 use crate::formats::{RecordFormat, RowDecoder};
 
 /// Bytes per chunk.
@@ -133,7 +134,7 @@ impl TextSplit {
         {
             let (store, pool, split, shown) = (store.clone(), pool.clone(), split.clone(), shown.clone());
             tokio::task::spawn_blocking(move || {
-                let sent = pump(&store, &split, offset, &pool, &metrics, &sender);
+                let sent = guarded(|| pump(&store, &split, offset, &pool, &metrics, &sender));
                 if let Err(e) = sent {
                     sender.blocking_send(Err(e.context(format!("file {shown}")))).ok();
                 }

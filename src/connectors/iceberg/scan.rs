@@ -27,6 +27,7 @@ use super::predicate::to_predicate;
 use crate::connectors::conform::conform_batch;
 use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
+use crate::formats::guard::guarded_stream;
 use crate::options::Options;
 use crate::types::LogicalType;
 
@@ -271,10 +272,8 @@ impl Scan {
         let projection = projection.to_vec();
         let culprit = format!("{}: data file {}", self.shown, task.data_file_path);
         let opened = async move { scan.open(task, &projection, batch_rows, metrics).await };
-        futures::stream::once(opened)
-            .try_flatten()
-            .map(move |batch| batch.context(|| culprit.clone()))
-            .boxed()
+        let batches = futures::stream::once(opened).try_flatten().boxed();
+        guarded_stream(batches).map(move |batch| batch.context(|| culprit.clone())).boxed()
     }
 
     async fn open(

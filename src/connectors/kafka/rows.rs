@@ -119,6 +119,7 @@ pub(super) struct RowReader {
     upsert: bool,
     time_zone: chrono_tz::Tz,
     skipped: u64,
+    nulled: u64,
 }
 
 impl RowReader {
@@ -144,7 +145,7 @@ impl RowReader {
                 all
             });
         let meta = Collector::new(wants, time_zone);
-        RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0 }
+        RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0, nulled: 0 }
     }
 
     /// Takes a record.
@@ -164,6 +165,11 @@ impl RowReader {
     /// Records that `ignore-parse-errors` dropped, since the last call.
     pub(super) fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
+    }
+
+    /// Fields that it made NULL, since the last call.
+    pub(super) fn take_nulled(&mut self) -> u64 {
+        std::mem::take(&mut self.nulled)
     }
 
     /// The rows of all records taken since the last flush; `None` if there are none.
@@ -189,6 +195,7 @@ impl RowReader {
         let values = self.value.flush().map_err(|e| place(&self.meta, e, "value"))?;
         let mut value_pairs = self.value.pairs(&values, records);
         self.skipped += values.skipped;
+        self.nulled += values.nulled;
 
         let mut keys = None;
         let mut key_pairs = None;
@@ -196,6 +203,7 @@ impl RowReader {
             let decoded = key.flush().map_err(|e| place(&self.meta, e, "key"))?;
             key_pairs = key.pairs(&decoded, records);
             self.skipped += decoded.skipped;
+            self.nulled += decoded.nulled;
             keys = Some(decoded.rows);
         }
         // Row i is record i on both sides: nothing to rearrange. That is the common case.

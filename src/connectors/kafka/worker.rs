@@ -265,10 +265,8 @@ impl Worker {
         if drained.moved {
             self.setup.metrics.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             drained.batch = self.setup.rows.flush(&split.plan.at)?;
-            let skipped = self.setup.rows.take_skipped();
-            if skipped > 0 {
-                self.setup.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
-            }
+            self.setup.metrics.skipped.fetch_add(self.setup.rows.take_skipped(), Ordering::Relaxed);
+            self.setup.metrics.nulled.fetch_add(self.setup.rows.take_nulled(), Ordering::Relaxed);
         }
         if drained.finished {
             split.plan.next = split.plan.next.max(split.plan.stop.unwrap_or(split.plan.next));

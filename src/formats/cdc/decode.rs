@@ -345,6 +345,10 @@ impl RowDecoder for CdcDecoder {
         self.reader.take_skipped()
     }
 
+    fn take_nulled(&mut self) -> u64 {
+        self.reader.take_nulled()
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         let next = Vec::with_capacity(self.kinds.len());
         let kinds = RowKinds::new(std::mem::replace(&mut self.kinds, next));

@@ -28,6 +28,7 @@ pub(super) struct CsvDecoder {
     batch: Batch,
     options: Arc<CsvOptions>,
     skipped: u64,
+    nulled: u64,
 }
 
 impl CsvDecoder {
@@ -35,7 +36,7 @@ impl CsvDecoder {
         let projected: Schema = schema.project(projection)?;
         let targets = (0..schema.fields().len()).map(|i| projection.iter().position(|p| *p == i)).collect();
         let batch = Batch::new(Arc::new(projected))?;
-        Ok(CsvDecoder { schema: schema.clone(), targets, batch, options, skipped: 0 })
+        Ok(CsvDecoder { schema: schema.clone(), targets, batch, options, skipped: 0, nulled: 0 })
     }
 
     fn record(&mut self, text: &str) -> Result<()> {
@@ -87,13 +88,13 @@ impl CsvDecoder {
             return Ok(());
         }
         let len = column.len();
-        if convert(column, text, &self.options, &mut self.skipped).is_ok() {
+        if convert(column, text, &self.options, &mut self.nulled).is_ok() {
             return Ok(());
         }
         column.truncate(len);
         if self.options.ignore_parse_errors {
             column.push_null();
-            self.skipped += 1;
+            self.nulled += 1;
             return Ok(());
         }
         let name = self.schema.fields().get(index).map_or("?", |f| f.name().as_str());
@@ -146,6 +147,10 @@ impl RowDecoder for CsvDecoder {
         std::mem::take(&mut self.skipped)
     }
 
+    fn take_nulled(&mut self) -> u64 {
+        std::mem::take(&mut self.nulled)
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         self.batch.finish()
     }
@@ -161,7 +166,7 @@ fn clip(text: &str) -> String {
 
 /// Appends a value that is not NULL.
 #[inline]
-fn convert(column: &mut Column, text: &str, options: &CsvOptions, skipped: &mut u64) -> Result<(), Mismatch> {
+fn convert(column: &mut Column, text: &str, options: &CsvOptions, nulled: &mut u64) -> Result<(), Mismatch> {
     fn int<T: std::str::FromStr>(text: &str) -> Result<T, Mismatch> {
         text.trim().parse().map_err(|_| Mismatch)
     }
@@ -193,7 +198,7 @@ fn convert(column: &mut Column, text: &str, options: &CsvOptions, skipped: &mut 
             let items = v.children.first_mut().ok_or(Mismatch)?;
             if !text.is_empty() {
                 for item in items_of(text, options) {
-                    item_value(items, item, options, skipped)?;
+                    item_value(items, item, options, nulled)?;
                 }
             }
             v.close();
@@ -211,7 +216,7 @@ fn convert(column: &mut Column, text: &str, options: &CsvOptions, skipped: &mut 
                 return Err(Mismatch);
             }
             for (child, item) in v.children.iter_mut().zip(items_of(text, options)) {
-                item_value(child, item, options, skipped)?;
+                item_value(child, item, options, nulled)?;
             }
             v.close();
         }
@@ -230,18 +235,18 @@ fn item_value(
     column: &mut Column,
     text: &str,
     options: &CsvOptions,
-    skipped: &mut u64,
+    nulled: &mut u64,
 ) -> Result<(), Mismatch> {
     if options.null_literal.as_deref() == Some(text) {
         column.push_null();
         return Ok(());
     }
     let len = column.len();
-    match convert(column, text, options, skipped) {
+    match convert(column, text, options, nulled) {
         Err(Mismatch) if options.ignore_parse_errors => {
             column.truncate(len);
             column.push_null();
-            *skipped += 1;
+            *nulled += 1;
             Ok(())
         }
         other => other,

@@ -96,6 +96,10 @@ impl RowDecoder for JsonDecoder {
         self.reader.take_skipped()
     }
 
+    fn take_nulled(&mut self) -> u64 {
+        self.reader.take_nulled()
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         self.batch.finish()
     }

@@ -26,12 +26,13 @@ pub(crate) struct ObjectReader {
 struct Context {
     options: JsonOptions,
     skipped: u64,
+    nulled: u64,
 }
 
 impl ObjectReader {
     /// A reader of objects with these fields.
     pub(crate) fn new(fields: &[FieldRef], options: JsonOptions) -> Self {
-        ObjectReader { shape: RowShape::new(fields), cx: Context { options, skipped: 0 } }
+        ObjectReader { shape: RowShape::new(fields), cx: Context { options, skipped: 0, nulled: 0 } }
     }
 
     /// Takes the object at the scanner's position into the open row of `columns`, which begin with one per field and
@@ -76,9 +77,14 @@ impl ObjectReader {
         self.cx.skipped += 1;
     }
 
-    /// What was given up since the last call.
+    /// Records given up since the last call.
     pub(crate) fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.cx.skipped)
+    }
+
+    /// Fields that became NULL since the last call.
+    pub(crate) fn take_nulled(&mut self) -> u64 {
+        std::mem::take(&mut self.cx.nulled)
     }
 }
 
@@ -150,7 +156,7 @@ impl Context {
         column.truncate(column.len());
         if self.options.ignore_parse_errors {
             column.push_null();
-            self.skipped += 1;
+            self.nulled += 1;
             return Ok(());
         }
         let ty = LogicalType::from_arrow(column.data_type(), true)

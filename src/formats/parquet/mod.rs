@@ -8,9 +8,12 @@
 //! Reading: a column that the file lacks is NULL; types are cast where nothing is lost (wider numbers, other text and
 //! binary encodings, dictionaries, INT96 and other time units), and a value that does not fit is an error.
 //!
+//! A page that cannot be read is an error that names its column and its place, whatever the decoder makes of it.
+//!
 //! Writing: timestamps are INT64 in the unit of the column, or in `parquet.timestamp.time.unit`. Flink's older INT96 form
 //! can be read and is never written.
 
+mod damage;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -22,17 +22,18 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::ChunkReader;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::formats::guard::guarded;
 use crate::types::LogicalType;
 
 /// An open file and how its columns become those of the table.
 pub(crate) struct ParquetFile<R> {
-    input: R,
-    metadata: ArrowReaderMetadata,
+    pub(super) input: R,
+    pub(super) metadata: ArrowReaderMetadata,
     /// The projected columns of the table.
     schema: SchemaRef,
     /// For each of them the column of the file.
     sources: Vec<Option<usize>>,
-    mask: ProjectionMask,
+    pub(super) mask: ProjectionMask,
 }
 
 impl<R: ChunkReader + Clone + 'static> ParquetFile<R> {
@@ -41,7 +42,7 @@ impl<R: ChunkReader + Clone + 'static> ParquetFile<R> {
     /// # Errors
     /// Data if it is no Parquet file or a column has a type that the declared one cannot hold.
     pub(crate) fn open(input: R, schema: SchemaRef) -> Result<Self> {
-        let metadata = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())?;
+        let metadata = guarded(|| Ok(ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())?))?;
         let mut roots = Vec::new();
         for field in schema.fields() {
             let root = metadata.schema().fields().iter().position(|f| f.name() == field.name());
@@ -100,8 +101,10 @@ impl<R: ChunkReader + Clone + 'static> ParquetFile<R> {
         if skip > 0 {
             builder = builder.with_offset(usize::try_from(skip).unwrap_or(usize::MAX));
         }
+        let all = self.metadata.metadata().row_groups().get(group).map_or(0, RowGroupMetaData::num_rows);
         Ok(RowGroupReader {
-            reader: builder.build()?,
+            reader: guarded(|| Ok(builder.build()?))?,
+            left: u64::try_from(all).unwrap_or(0).saturating_sub(skip),
             schema: self.schema.clone(),
             sources: self.sources.clone(),
         })
@@ -117,6 +120,8 @@ fn first_byte(group: &RowGroupMetaData) -> u64 {
 /// The batches of a row group with the declared types.
 pub(crate) struct RowGroupReader {
     reader: ParquetRecordBatchReader,
+    /// Rows that have to come.
+    left: u64,
     schema: SchemaRef,
     sources: Vec<Option<usize>>,
 }
@@ -127,8 +132,14 @@ impl RowGroupReader {
     /// # Errors
     /// Data for a damaged file or a value that does not fit its column.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.reader.next().transpose()? else { return Ok(None) };
+        let Some(batch) = guarded(|| Ok(self.reader.next().transpose()?))? else {
+            return match self.left {
+                0 => Ok(None),
+                left => Err(Error::data(format!("damaged data: {left} rows are missing"))),
+            };
+        };
         let rows = batch.num_rows();
+        self.left = self.left.saturating_sub(rows as u64);
         let columns = self
             .sources
             .iter()

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt8Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 
 use crate::error::{Error, Result};
+use crate::runtime::spilling::WAY_OUT;
 use crate::stream::snapshot::{OperatorSnapshot, TablePart};
 use crate::stream::{ChangeBatch, RowKinds};
 
@@ -75,9 +77,13 @@ impl SpillFile {
         let mut out = BufWriter::with_capacity(1 << 18, file);
         for stream in streams {
             let rows = with_bytes(&stream)?;
-            let mut writer = StreamWriter::try_new(&mut out, &rows.schema())?;
-            writer.write(&rows)?;
-            writer.finish()?;
+            // What does not fit the buffer is written at once, and fails as an error of Arrow.
+            let failed = |e: ArrowError| match e {
+                ArrowError::IoError(_, e) => written(e),
+                other => other.into(),
+            };
+            let mut writer = StreamWriter::try_new(&mut out, &rows.schema()).map_err(failed)?;
+            writer.write(&rows).and_then(|()| writer.finish()).map_err(failed)?;
         }
         out.flush().map_err(&written)?;
         self.bytes = std::fs::metadata(&self.path).map_err(&written)?.len();
@@ -125,8 +131,8 @@ impl SpillFile {
 }
 
 fn full(path: &Path, e: &std::io::Error) -> Error {
-    Error::external(format!("state that outgrew the memory cannot be written to {}: {e}", path.display()))
-        .hint("give more with --memory, or another folder with SET 'io.tmp.dirs'")
+    let path = path.display();
+    Error::external(format!("state that outgrew the memory cannot be written to {path}: {e}")).hint(WAY_OUT)
 }
 
 /// The rows under a schema that names the table, the bytes as last column.

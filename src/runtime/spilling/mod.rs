@@ -39,6 +39,9 @@ use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, Epoch, Timestamp};
 use partition::{Partitions, Step};
 
+/// What helps when there is no room for what outgrew the memory.
+pub const WAY_OUT: &str = "give more with --memory, or another folder with SET 'io.tmp.dirs'";
+
 /// Makes an instance for a range of key groups.
 pub type PartitionFactory = Arc<dyn Fn(KeyGroupRange) -> Result<Box<dyn Operator>> + Send + Sync>;
 

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::runtime::spilling::WAY_OUT;
 
 const PREFIX: &str = "tidelake-spill-";
 const LOCK: &str = "lock";
@@ -66,7 +67,7 @@ impl SpillStore {
                 "cannot make a folder in {} for state that outgrew the memory: {e}",
                 self.folder.display()
             ))
-            .hint("give more with --memory, or another folder with SET 'io.tmp.dirs'")
+            .hint(WAY_OUT)
         })?;
         // Of two operators that come here at once one has made a folder in vain.
         if let Err(spare) = self.made.set(made) {
