@@ -22,6 +22,7 @@ mod assign;
 mod config;
 mod partial;
 mod slices;
+mod sliding;
 mod updating;
 mod window;
 
@@ -63,7 +64,7 @@ const WATERMARK: &str = "watermark";
 /// Where rows wait for their windows.
 enum Core {
     /// Partial aggregates per slice.
-    Slices(Slices),
+    Slices(Box<Slices>),
     /// Groups per window.
     Windows(Box<UpdatingWindows>),
 }
@@ -85,6 +86,7 @@ pub struct WindowAggregateOperator {
     core: Core,
     partial_schema: SchemaRef,
     late_rows_dropped: u64,
+    null_times_dropped: u64,
 }
 
 impl std::fmt::Debug for WindowAggregateOperator {
@@ -106,7 +108,7 @@ impl WindowAggregateOperator {
         let core = if config.keeps_groups() {
             Core::Windows(Box::new(UpdatingWindows::new(&config)?))
         } else {
-            Core::Slices(Slices::new(config.window, Arc::clone(&shape)))
+            Core::Slices(Box::new(Slices::new(config.window, Arc::clone(&shape))))
         };
         Ok(WindowAggregateOperator {
             assigner: Assigner::new(config.window),
@@ -115,6 +117,7 @@ impl WindowAggregateOperator {
             partial_schema,
             config,
             late_rows_dropped: 0,
+            null_times_dropped: 0,
         })
     }
 
@@ -136,7 +139,7 @@ impl WindowAggregateOperator {
             _ => (self.config.time_column, None),
         };
         let mut assignment = self.assigner.assign(self.column(rows, time)?)?;
-        self.late_rows_dropped += assignment.without_time;
+        self.null_times_dropped += assignment.without_time;
         self.drop_late(&mut assignment);
         if assignment.slices.is_empty() {
             return Ok(());
@@ -378,6 +381,7 @@ impl Operator for WindowAggregateOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             late_rows_dropped: self.late_rows_dropped,
+            null_times_dropped: self.null_times_dropped,
             state_entries: core!(&self.core, c => c.entries()) as u64,
             state_bytes: core!(&self.core, c => c.size()) as u64,
         }

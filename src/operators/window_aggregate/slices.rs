@@ -9,7 +9,7 @@
 //!
 //! A slice whose only window fires straight from its live table is never frozen, so that TUMBLE costs one table and
 //! no merge. Frozen batches are what a snapshot writes. CUMULATE folds the slices of a fired window into one, so that
-//! each row is merged once per window rather than once per slice and window.
+//! each row is merged once per window rather than once per slice and window; HOP keeps sums of slices (`sliding`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 
 use crate::error::Result;
 use crate::operators::window_aggregate::partial::{Columns, PartialSet, Shape};
+use crate::operators::window_aggregate::sliding::Sliding;
 use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
 
 /// Frozen batches of a slice that are merged into one at the next snapshot.
@@ -49,6 +50,8 @@ pub(super) struct Slices {
     pending: BTreeSet<i64>,
     /// Emptied tables, kept for their allocations.
     spare: Vec<PartialSet>,
+    /// For HOP.
+    sliding: Sliding,
     watermark: i64,
 }
 
@@ -60,6 +63,7 @@ impl Slices {
             slices: BTreeMap::new(),
             pending: BTreeSet::new(),
             spare: Vec::new(),
+            sliding: Sliding::default(),
             watermark: i64::MIN,
         }
     }
@@ -74,6 +78,9 @@ impl Slices {
     }
 
     fn table(&mut self, slice_end: i64, start: Option<i64>) -> Result<&mut PartialSet> {
+        if let WindowKind::Hop { size, slide } = self.window.kind {
+            self.sliding.changes(slice_end, usize::try_from(size / slide.max(1)).unwrap_or(0));
+        }
         if !self.slices.contains_key(&slice_end) {
             self.expect_window(slice_end);
         }
@@ -148,6 +155,7 @@ impl Slices {
             self.pending.insert(next);
         }
         let (keys, results, rows) = table.finish()?;
+        self.sliding.had(rows);
         self.spare.push(table);
         Ok(Some(Fired { start, end, keys, results, rows }))
     }
@@ -179,9 +187,24 @@ impl Slices {
     /// The merged slices `first..=end`; drops the slices that no later window needs.
     fn merged(&mut self, first: i64, end: i64) -> Result<PartialSet> {
         let mut table = self.spare_table()?;
+        let (mut rows, mut count) = (0, 0);
         for (_, slice) in self.slices.range_mut(first..=end) {
             freeze(slice, &mut self.spare)?;
-            for batch in &slice.frozen {
+            rows += slice.frozen.iter().map(RecordBatch::num_rows).sum::<usize>();
+            count += 1;
+        }
+        let slices = self.slices.range(first..=end).map(|(slice_end, s)| (*slice_end, s.frozen.as_slice()));
+        if matches!(self.window.kind, WindowKind::Hop { .. }) && self.sliding.pays(rows, count) {
+            let slices: Vec<_> = slices.collect();
+            let mut spare = match self.spare.pop() {
+                Some(spare) => spare,
+                None => PartialSet::new(&self.shape)?,
+            };
+            self.sliding.merge(first, end, &slices, &mut table, &mut spare)?;
+            self.spare.push(spare);
+        } else {
+            self.sliding.forget();
+            for batch in slices.flat_map(|(_, batches)| batches) {
                 table.merge(batch.columns(), batch.num_rows())?;
             }
         }
@@ -275,7 +298,7 @@ impl Slices {
             s.live.as_ref().map_or(0, PartialSet::size)
                 + s.frozen.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
         };
-        self.slices.values().map(of).sum()
+        self.slices.values().map(of).sum::<usize>() + self.sliding.size()
     }
 }
 
