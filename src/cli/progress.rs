@@ -116,6 +116,9 @@ fn losses(progress: &JobProgress) -> Vec<String> {
     if progress.late_rows_dropped > 0 {
         parts.push(format!("{} dropped", counted(progress.late_rows_dropped, "late row")));
     }
+    if progress.null_times_dropped > 0 {
+        parts.push(format!("{} without a time dropped", counted(progress.null_times_dropped, "row")));
+    }
     if progress.skipped_records > 0 {
         parts.push(format!("{} skipped", counted(progress.skipped_records, "bad record")));
     }
@@ -197,12 +200,13 @@ mod tests {
             watermark: Some(Timestamp(1_704_067_205_000)),
             lag: Some(1234),
             late_rows_dropped: 3,
+            null_times_dropped: 1,
             ..Default::default()
         };
         assert_eq!(
             line(JobNature::default(), &now, &before, 2.0, Duration::from_millis(12_300)),
             "1,234,567 rows in (117,283/s) · 42 out (21/s) · 45.3 MB of 120.0 MB (38 %) · \
-             watermark 2024-01-01 00:00:05 · lag 1,234 · 3 late rows dropped · 12.30 s"
+             watermark 2024-01-01 00:00:05 · lag 1,234 · 3 late rows dropped · 1 row without a time dropped · 12.30 s"
         );
         let away = JobProgress { lag: Some(3), lag_unknown: true, ..Default::default() };
         let text = line(JobNature::default(), &away, &before, 1.0, Duration::ZERO);

@@ -213,11 +213,9 @@ impl OperatorHarness {
 
     /// Counters of all subtasks, added up.
     pub fn metrics(&self) -> OperatorMetrics {
-        self.subtasks.iter().map(|s| s.metrics()).fold(OperatorMetrics::default(), |a, b| OperatorMetrics {
-            late_rows_dropped: a.late_rows_dropped + b.late_rows_dropped,
-            state_entries: a.state_entries + b.state_entries,
-            state_bytes: a.state_bytes + b.state_bytes,
-        })
+        let mut all = OperatorMetrics::default();
+        self.subtasks.iter().for_each(|s| all += s.metrics());
+        all
     }
 
     /// State as of the last barrier.

@@ -284,9 +284,9 @@ impl KeyedRows {
             + self.ttl.as_ref().map_or(0, TimeToLive::size)
             + more;
         OperatorMetrics {
-            late_rows_dropped: 0,
             state_entries: self.directory.len() as u64,
             state_bytes: bytes as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

@@ -156,6 +156,6 @@ impl Operator for WindowTableFunctionOperator {
     }
 
     fn metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_rows_dropped: self.null_times, ..OperatorMetrics::default() }
+        OperatorMetrics { null_times_dropped: self.null_times, ..OperatorMetrics::default() }
     }
 }

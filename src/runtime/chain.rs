@@ -8,16 +8,16 @@
 //! *i* goes on with [`Operator::resume`], so that a batch that explodes into thousands never piles up in memory.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::edges::Committable;
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, Result, ResultExt};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::job::JobMetrics;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
-use crate::runtime::operator::{Operator, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::runtime::sink::SinkDriver;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotWriter};
 use crate::stream::watermark::Change;
@@ -38,21 +38,26 @@ enum Work {
     Timer(usize, Timestamp),
     Flush(usize),
     Drain(usize),
+    /// The last watermark, which goes on only behind the end of each operator.
+    EndOfTime(usize),
     End(usize),
 }
 
-/// Counting late rows asks every operator.
+/// Counting dropped rows asks every operator.
 const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// Operators with their uids, the tail, and the stack of work under way.
 pub struct Chain {
     operators: Vec<(String, Box<dyn Operator>)>,
+    /// By operator: the watermark it has heard, and the one that those behind it have.
+    times: Vec<(Timestamp, Timestamp)>,
     tail: Tail,
     stack: Vec<Work>,
     output: Output,
     metrics: Arc<JobMetrics>,
     cancellation: Cancellation,
-    late_rows: u64,
+    /// What the job's counters have seen of the operators' ones.
+    dropped: OperatorMetrics,
     /// When they were last counted between watermarks.
     counted: Instant,
     /// Number of operators at the head that have ended.
@@ -68,13 +73,14 @@ impl Chain {
         cancellation: Cancellation,
     ) -> Self {
         Chain {
+            times: vec![(Timestamp::MIN, Timestamp::MIN); operators.len()],
             operators,
             tail,
             stack: Vec::new(),
             output: Output::new(),
             metrics,
             cancellation,
-            late_rows: 0,
+            dropped: OperatorMetrics::default(),
             counted: Instant::now(),
             ended: 0,
         }
@@ -107,7 +113,7 @@ impl Chain {
     /// Of the operators and the tail.
     pub async fn batch(&mut self, port: usize, batch: ChangeBatch) -> Result<()> {
         self.run(Work::Batch(0, port, batch)).await?;
-        self.count_late_rows_at_times();
+        self.count_dropped_at_times();
         Ok(())
     }
 
@@ -117,8 +123,8 @@ impl Chain {
     /// Of the operators and the tail.
     pub async fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
         self.run(Work::Watermark(0, watermark)).await?;
-        self.count_late_rows();
-        self.control(&Message::Watermark(watermark)).await
+        self.count_dropped();
+        Ok(())
     }
 
     /// Time or activity of the inputs changed: they are active before time goes on, and idle behind it. The end of time
@@ -168,18 +174,22 @@ impl Chain {
     /// Of the operators and the tail.
     pub async fn flush(&mut self) -> Result<()> {
         self.run(Work::Flush(0)).await?;
-        self.count_late_rows_at_times();
+        self.count_dropped_at_times();
         if let Tail::Sink(writer) = &mut self.tail {
             self.cancellation.run(writer.flush()).await?;
         }
         Ok(())
     }
 
-    /// Forwards idleness.
+    /// Forwards idleness, behind what was held back.
     ///
     /// # Errors
-    /// Cancelled.
+    /// Of the operators and the tail.
     pub async fn activity(&mut self, activity: Activity) -> Result<()> {
+        let holds = self.operators.iter().any(|(_, o)| o.output_watermark().is_some());
+        if activity == Activity::Idle && holds {
+            self.run(Work::Drain(0)).await?;
+        }
         self.control(&Message::Activity(activity)).await
     }
 
@@ -199,15 +209,13 @@ impl Chain {
         Ok((snapshots, committable))
     }
 
-    /// All inputs have ended: the end of time, then the end of every operator, then the tail.
+    /// All inputs have ended: for one operator after the other the end of time and its own end, then for the tail.
     ///
     /// # Errors
     /// Of the operators and the tail.
     pub async fn end(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
-        self.run(Work::Watermark(self.ended, Timestamp::MAX)).await?;
-        self.run(Work::End(self.ended)).await?;
-        self.count_late_rows();
-        self.control(&Message::Watermark(Timestamp::MAX)).await?;
+        self.run(Work::EndOfTime(self.ended)).await?;
+        self.count_dropped();
         self.control(&Message::EndOfInput).await?;
         self.prepare(epoch).await
     }
@@ -253,23 +261,35 @@ impl Chain {
     }
 
     /// Where all rows are late, no watermark comes to count them by.
-    fn count_late_rows_at_times(&mut self) {
+    fn count_dropped_at_times(&mut self) {
         let now = Instant::now();
         if now >= self.counted + COUNT_EVERY {
             self.counted = now;
-            self.count_late_rows();
+            self.count_dropped();
         }
     }
 
-    fn count_late_rows(&mut self) {
-        let late: u64 = self.operators.iter().map(|(_, o)| o.metrics().late_rows_dropped).sum();
-        self.metrics.late_rows_dropped.fetch_add(late.saturating_sub(self.late_rows), Ordering::Relaxed);
-        self.late_rows = late;
+    fn count_dropped(&mut self) {
+        let mut all = OperatorMetrics::default();
+        self.operators.iter().for_each(|(_, o)| all += o.metrics());
+        let count = |counter: &AtomicU64, now: u64, before: u64| {
+            counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        };
+        count(&self.metrics.late_rows_dropped, all.late_rows_dropped, self.dropped.late_rows_dropped);
+        count(&self.metrics.null_times_dropped, all.null_times_dropped, self.dropped.null_times_dropped);
+        self.dropped = all;
     }
 
     async fn run(&mut self, work: Work) -> Result<()> {
         self.stack.push(work);
         while let Some(work) = self.stack.pop() {
+            if let Work::Resume(_) = work {
+                // One batch can keep a chain busy for minutes, behind a tail that never has to wait.
+                if self.cancellation.is_cancelled() {
+                    return Err(Error::cancelled());
+                }
+                tokio::task::yield_now().await;
+            }
             self.step(work).await?;
         }
         Ok(())
@@ -279,12 +299,13 @@ impl Chain {
         let depth = self.operators.len();
         let (i, progress) = match work {
             Work::Batch(i, _, batch) if i >= depth => return self.deliver(batch).await,
-            Work::Watermark(i, _)
-            | Work::Timer(i, _)
-            | Work::Flush(i)
-            | Work::Drain(i)
-            | Work::End(i)
-            | Work::Resume(i)
+            Work::Watermark(i, watermark) if i >= depth => {
+                return self.control(&Message::Watermark(watermark)).await;
+            }
+            Work::EndOfTime(i) if i >= depth => {
+                return self.control(&Message::Watermark(Timestamp::MAX)).await;
+            }
+            Work::Timer(i, _) | Work::Flush(i) | Work::Drain(i) | Work::End(i) | Work::Resume(i)
                 if i >= depth =>
             {
                 return Ok(());
@@ -304,21 +325,21 @@ impl Chain {
                 (i, self.operators[i].1.drain(&mut self.output))
             }
             Work::End(i) => {
-                self.stack.push(Work::End(i + 1));
+                self.stack.push(Work::EndOfTime(i + 1));
                 (i, self.operators[i].1.on_end(&mut self.output))
             }
             Work::Watermark(i, watermark) => {
-                self.stack.push(Work::Watermark(i + 1, watermark));
-                // Held-back rows belong before the watermark.
-                let operator = &mut self.operators[i].1;
-                let mut progress = operator.flush(&mut self.output);
-                if matches!(progress, Ok(Progress::Done)) {
-                    progress = operator.on_watermark(watermark, &mut self.output);
-                } else if matches!(progress, Ok(Progress::More)) {
-                    // Come back for the watermark once the flush is through.
-                    self.stack.pop();
+                let (told, progress) = self.tell_time(i, watermark);
+                if told {
+                    self.times[i].0 = watermark;
+                } else {
                     self.stack.push(Work::Watermark(i, watermark));
                 }
+                (i, progress)
+            }
+            Work::EndOfTime(i) => {
+                let (told, progress) = self.tell_time(i, Timestamp::MAX);
+                self.stack.push(if told { Work::End(i) } else { Work::EndOfTime(i) });
                 (i, progress)
             }
         };
@@ -326,12 +347,28 @@ impl Chain {
         let progress = progress.map_err(|e| e.context(operator.name()).in_operator(uid))?;
         if progress == Progress::More {
             self.stack.push(Work::Resume(i));
+        } else {
+            let (heard, passed) = &mut self.times[i];
+            let reached = operator.output_watermark().map_or(*heard, |held| held.min(*heard));
+            if reached > *passed {
+                *passed = reached;
+                self.stack.push(Work::Watermark(i + 1, reached));
+            }
         }
         // Reversed, as the stack gives the last one first.
         for batch in self.output.drain().rev() {
             self.stack.push(Work::Batch(i + 1, 0, batch));
         }
         Ok(())
+    }
+
+    /// Tells an operator a watermark, unless there is more to come of what it holds back, which belongs before it.
+    fn tell_time(&mut self, i: usize, watermark: Timestamp) -> (bool, Result<Progress>) {
+        let operator = &mut self.operators[i].1;
+        match operator.flush(&mut self.output) {
+            Ok(Progress::Done) => (true, operator.on_watermark(watermark, &mut self.output)),
+            other => (false, other),
+        }
     }
 
     async fn deliver(&mut self, batch: ChangeBatch) -> Result<()> {

@@ -25,6 +25,8 @@ pub struct JobMetrics {
     pub bytes_out: AtomicU64,
     /// Rows dropped because they came behind the watermark.
     pub late_rows_dropped: AtomicU64,
+    /// Rows dropped because their row time is NULL.
+    pub null_times_dropped: AtomicU64,
     /// Lowest watermark of the sources in milliseconds; `i64::MIN` before the first.
     pub watermark: AtomicI64,
     /// Bytes of state written to disk.
@@ -93,6 +95,7 @@ impl JobMetrics {
             rows_out: self.rows_out.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
             late_rows_dropped: self.late_rows_dropped.load(Ordering::Relaxed),
+            null_times_dropped: self.null_times_dropped.load(Ordering::Relaxed),
             spilled_bytes: self.spilled_bytes.load(Ordering::Relaxed),
             ..JobProgress::default()
         };
@@ -142,6 +145,8 @@ pub struct JobProgress {
     pub lag_unknown: bool,
     /// Rows dropped because they came behind the watermark.
     pub late_rows_dropped: u64,
+    /// Rows dropped because their row time is NULL.
+    pub null_times_dropped: u64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped_records: u64,
     /// Fields that it made NULL.

@@ -63,10 +63,21 @@ impl Output {
 pub struct OperatorMetrics {
     /// Rows dropped because the watermark had passed them.
     pub late_rows_dropped: u64,
+    /// Rows dropped because their row time is NULL.
+    pub null_times_dropped: u64,
     /// Live keys (or groups, or rows) in state.
     pub state_entries: u64,
     /// Bytes of state in memory.
     pub state_bytes: u64,
+}
+
+impl std::ops::AddAssign for OperatorMetrics {
+    fn add_assign(&mut self, other: Self) {
+        self.late_rows_dropped += other.late_rows_dropped;
+        self.null_times_dropped += other.null_times_dropped;
+        self.state_entries += other.state_entries;
+        self.state_bytes += other.state_bytes;
+    }
 }
 
 /// One subtask's instance of an operator.
@@ -89,12 +100,18 @@ pub trait Operator: Send {
     }
 
     /// The combined watermark of all active inputs rose to `watermark`. The driver forwards it after the output
-    /// of this call (and of its resumes).
+    /// of this call (and of its resumes), as far as [`Operator::output_watermark`] lets it.
     ///
     /// # Errors
     /// As [`Operator::process`].
     fn on_watermark(&mut self, _watermark: Timestamp, _out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)
+    }
+
+    /// How far the watermark behind it may be while rows that came before a later one are held back; `None` if none are.
+    /// The driver asks after every call, and forwards the rest once the rows are out.
+    fn output_watermark(&self) -> Option<Timestamp> {
+        None
     }
 
     /// Processing time has reached `now`; called before batches and on a timer when [`Operator::next_timer`] is due.
@@ -110,7 +127,8 @@ pub trait Operator: Send {
         None
     }
 
-    /// All inputs have ended; called once, after [`Operator::on_watermark`] with [`Timestamp::MAX`].
+    /// All inputs have ended; called once, after [`Operator::on_watermark`] with [`Timestamp::MAX`]. Only then do the
+    /// operators behind it hear of the end of time.
     ///
     /// # Errors
     /// As [`Operator::process`].

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
@@ -73,11 +74,15 @@ pub struct DeduplicateOperator {
     released: Vec<bool>,
     /// Slots whose row waits.
     waiting: Vec<u32>,
+    /// Slots that a watermark has made due, in order; the first `sent` of them are out.
+    due: Vec<u32>,
+    sent: usize,
     watermark: Timestamp,
     /// Ordinals of the row time per millisecond.
     per_milli: i64,
     arrivals: u64,
     late_rows: u64,
+    null_times: u64,
     /// By slot: best row of the bundle, [`NO_SLOT`] between bundles.
     best: Vec<u32>,
     touched: Vec<u32>,
@@ -137,10 +142,13 @@ impl DeduplicateOperator {
             keys: SortKeys::default(),
             released: Vec::new(),
             waiting: Vec::new(),
+            due: Vec::new(),
+            sent: 0,
             watermark: Timestamp::MIN,
             per_milli,
             arrivals: 0,
             late_rows: 0,
+            null_times: 0,
             best: Vec::new(),
             touched: Vec::new(),
             bundles: Bundles::default(),
@@ -170,11 +178,15 @@ impl DeduplicateOperator {
     }
 
     /// Finds the rows of a bundle that replace the one kept: `touched` slots, their row in `best`.
-    fn find_best(&mut self, keys: &BatchKeys, from: usize, slots: &[u32]) {
+    fn find_best(&mut self, keys: &BatchKeys, nulls: Option<&NullBuffer>, from: usize, slots: &[u32]) {
         for (i, slot) in slots.iter().enumerate() {
             let (row, at) = (from + i, *slot as usize);
             if self.config.wait_for_watermark {
                 let time = ordinal_of(keys.prefix(row)).div_euclid(self.per_milli);
+                if nulls.is_some_and(|n| n.is_null(row)) {
+                    self.null_times += 1;
+                    continue;
+                }
                 if time <= self.watermark.0 {
                     self.late_rows += 1;
                     continue;
@@ -260,9 +272,10 @@ impl DeduplicateOperator {
         let columns: Vec<ArrayRef> =
             self.config.order.iter().map(|o| Arc::clone(batch.column(o.column))).collect();
         let keys = self.encoder.encode(&columns, batch.num_rows())?;
+        let nulls = columns.first().and_then(|c| c.nulls());
         let source = self.rows.source(batch.columns())?;
         if self.config.wait_for_watermark {
-            self.find_best(&keys, 0, slots);
+            self.find_best(&keys, nulls, 0, slots);
             let new = self.touched.iter().copied().filter(|s| !self.rows.has(*s));
             self.waiting.extend(new);
             self.keep_best(&keys, &source);
@@ -273,7 +286,7 @@ impl DeduplicateOperator {
         let mut from = 0;
         while from < slots.len() {
             let to = self.bundles.end(slots, from, self.config.bundle_rows);
-            self.find_best(&keys, from, &slots[from..to]);
+            self.find_best(&keys, nulls, from, &slots[from..to]);
             if let Some(changes) = self.changes(batch)? {
                 emit_in_slices(&changes, out);
             }
@@ -315,11 +328,24 @@ impl Operator for DeduplicateOperator {
         }
         self.waiting.retain(|slot| !is_due(slot));
         due.sort_unstable_by(|a, b| if keys.is_before(*a, *b) { Ordering::Less } else { Ordering::Greater });
-        for due in due.chunks(PART_ROWS) {
-            let rows = self.rows.gather(due)?;
-            let rows = self.output(due.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
-            emit_in_slices(&ChangeBatch::insert_only(rows), out);
+        (self.due, self.sent) = (due, 0);
+        self.resume(out)
+    }
+
+    /// Sends the next part of the rows that are due.
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(part) = self.due.get(self.sent..).filter(|rest| !rest.is_empty()) else {
+            return Ok(Progress::Done);
+        };
+        let part = &part[..part.len().min(PART_ROWS)];
+        let rows = self.rows.gather(part)?;
+        let rows = self.output(part.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
+        emit_in_slices(&ChangeBatch::insert_only(rows), out);
+        self.sent += part.len();
+        if self.sent < self.due.len() {
+            return Ok(Progress::More);
         }
+        let due = std::mem::take(&mut self.due);
         due.iter().for_each(|slot| self.released[*slot as usize] = true);
         self.rows.free_columns(&due);
         Ok(Progress::Done)
@@ -393,7 +419,11 @@ impl Operator for DeduplicateOperator {
         let bytes = self.keys.size()
             + self.released.capacity()
             + (self.best.capacity() + self.waiting.capacity()) * 4;
-        OperatorMetrics { late_rows_dropped: self.late_rows, ..self.rows.metrics(bytes) }
+        OperatorMetrics {
+            late_rows_dropped: self.late_rows,
+            null_times_dropped: self.null_times,
+            ..self.rows.metrics(bytes)
+        }
     }
 }
 

@@ -167,9 +167,9 @@ impl Operator for LocalGroupAggregateOperator {
 
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
-            late_rows_dropped: 0,
             state_entries: self.table.entries() as u64,
             state_bytes: self.table.size() as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

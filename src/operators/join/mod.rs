@@ -276,10 +276,10 @@ impl Operator for JoinOperator {
 
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
-            late_rows_dropped: 0,
             state_entries: self.sides.iter().map(|s| s.entries() as u64).sum(),
             state_bytes: (self.directory.size() + self.sides.iter().map(SideState::size).sum::<usize>())
                 as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

@@ -283,10 +283,10 @@ impl Operator for SetOperationOperator {
 
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
-            late_rows_dropped: 0,
             state_entries: self.directory.len() as u64,
             state_bytes: (self.directory.size() + self.counts.capacity() * 16 + self.net.capacity() * 4)
                 as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

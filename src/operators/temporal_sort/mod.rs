@@ -51,11 +51,15 @@ pub struct TemporalSortOperator {
     keys: SortKeys,
     rows: RowStore,
     waiting: Vec<u32>,
+    /// Ids that a watermark has made due, in order; the first `sent` of them are out.
+    due: Vec<u32>,
+    sent: usize,
     free: Vec<u32>,
     watermark: Timestamp,
     per_milli: i64,
     arrivals: u64,
     late_rows: u64,
+    null_times: u64,
 }
 
 impl std::fmt::Debug for TemporalSortOperator {
@@ -89,11 +93,14 @@ impl TemporalSortOperator {
             times: Vec::new(),
             keys: SortKeys::default(),
             waiting: Vec::new(),
+            due: Vec::new(),
+            sent: 0,
             free: Vec::new(),
             watermark: Timestamp::MIN,
             per_milli,
             arrivals: 0,
             late_rows: 0,
+            null_times: 0,
         })
     }
 
@@ -107,8 +114,13 @@ impl TemporalSortOperator {
         let times = time.encode(&sort[..1], rows)?;
         let source = self.rows.source(columns)?;
         let (mut ids, mut kept) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let nulls = sort[0].nulls();
         for row in 0..rows {
             let millis = ordinal_of(times.prefix(row)).div_euclid(self.per_milli);
+            if nulls.is_some_and(|n| n.is_null(row)) {
+                self.null_times += 1;
+                continue;
+            }
             if millis <= self.watermark.0 {
                 self.late_rows += 1;
                 continue;
@@ -154,12 +166,25 @@ impl Operator for TemporalSortOperator {
         self.waiting.retain(|id| !is_due(id));
         let keys = &self.keys;
         due.sort_unstable_by(|a, b| if keys.is_before(*a, *b) { Ordering::Less } else { Ordering::Greater });
-        for due in due.chunks(PART_ROWS) {
-            let options = RecordBatchOptions::new().with_row_count(Some(due.len()));
-            let columns = self.rows.gather(due)?;
-            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
-            emit_in_slices(&ChangeBatch::insert_only(rows), out);
+        (self.due, self.sent) = (due, 0);
+        self.resume(out)
+    }
+
+    /// Sends the next part of the rows that are due.
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(part) = self.due.get(self.sent..).filter(|rest| !rest.is_empty()) else {
+            return Ok(Progress::Done);
+        };
+        let part = &part[..part.len().min(PART_ROWS)];
+        let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
+        let columns = self.rows.gather(part)?;
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
+        emit_in_slices(&ChangeBatch::insert_only(rows), out);
+        self.sent += part.len();
+        if self.sent < self.due.len() {
+            return Ok(Progress::More);
         }
+        let due = std::mem::take(&mut self.due);
         self.rows.free(&due);
         due.iter().for_each(|id| self.keys.free(*id));
         self.free.extend(due);
@@ -196,6 +221,7 @@ impl Operator for TemporalSortOperator {
             + (self.waiting.capacity() + self.free.capacity()) * 4;
         OperatorMetrics {
             late_rows_dropped: self.late_rows,
+            null_times_dropped: self.null_times,
             state_entries: self.waiting.len() as u64,
             state_bytes: bytes as u64,
         }

@@ -71,8 +71,9 @@ fn more_columns_and_late_rows() {
          +I h 00:00:06 1",
     );
     let mut h = harness(Vec::new());
-    h.run("~ 00:00:03\n+I late 00:00:03 1\n+I early 00:00:04 1");
-    assert_eq!((h.metrics().late_rows_dropped, h.metrics().state_entries), (1, 1));
+    h.run("~ 00:00:03\n+I late 00:00:03 1\n+I early 00:00:04 1\n+I never null 1");
+    let metrics = h.metrics();
+    assert_eq!((metrics.late_rows_dropped, metrics.null_times_dropped, metrics.state_entries), (1, 1, 1));
     let message = failure(&mut h, "-D a 00:00:09 1");
     assert!(message.contains("updates in append-only input"), "{message}");
 }

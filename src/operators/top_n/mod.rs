@@ -378,9 +378,9 @@ impl Operator for TopNOperator {
 
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
-            late_rows_dropped: 0,
             state_entries: self.state.live() as u64,
             state_bytes: (self.state.size() + self.bundle.size()) as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

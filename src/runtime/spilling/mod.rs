@@ -20,12 +20,14 @@
 //! | rows that wait for a partition | memory, then a file | when the partition is worked on |
 //!
 //! Only operators whose results do not depend on when a watermark passes are run this way
-//! ([`Operator::spillable`]); watermarks pass. A barrier whose snapshot is kept, and the end, find no row waiting.
+//! ([`Operator::spillable`]). A watermark goes on when no row waits that came before it; that is after the next pass at
+//! the latest. A barrier whose snapshot is kept, and the end, find no row waiting.
 
 pub mod file;
 pub mod memory;
 mod partition;
 mod queue;
+mod resident;
 pub mod store;
 
 use std::sync::Arc;
@@ -70,6 +72,10 @@ pub struct SpillingOperator {
     now: Option<Timestamp>,
     /// When waiting rows are worked on even if they are few.
     deadline: Option<Timestamp>,
+    /// The last watermark.
+    watermark: Timestamp,
+    /// The watermark before the first of the rows that wait.
+    held: Option<Timestamp>,
 }
 
 impl SpillingOperator {
@@ -82,6 +88,8 @@ impl SpillingOperator {
             body: Body::Whole(operator),
             now: None,
             deadline: None,
+            watermark: Timestamp::MIN,
+            held: None,
         }
     }
 
@@ -109,7 +117,12 @@ impl SpillingOperator {
         let Body::Split(partitions) = &mut self.body else { return Ok(Progress::Done) };
         loop {
             match partitions.step(&self.config.factory, &mut self.share, self.now, out)? {
-                Step::Nothing => return Ok(Progress::Done),
+                Step::Nothing => {
+                    if !partitions.has_waiting() {
+                        self.held = None;
+                    }
+                    return Ok(Progress::Done);
+                }
                 Step::Worked if out.rows() >= BATCH_ROWS => return Ok(Progress::More),
                 Step::Worked => {}
             }
@@ -143,6 +156,7 @@ impl Operator for SpillingOperator {
             Body::Split(partitions) => {
                 let keys = self.config.keys.get(port).ok_or_else(|| Error::internal("no such input"))?;
                 partitions.enqueue(port, &batch, keys, &mut self.share)?;
+                self.held.get_or_insert(self.watermark);
                 self.work(out)
             }
         }
@@ -162,10 +176,15 @@ impl Operator for SpillingOperator {
     }
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        self.watermark = self.watermark.max(watermark);
         match &mut self.body {
             Body::Whole(operator) => operator.on_watermark(watermark, out),
             Body::Split(_) => Ok(Progress::Done),
         }
+    }
+
+    fn output_watermark(&self) -> Option<Timestamp> {
+        self.held
     }
 
     fn on_timer(&mut self, now: Timestamp, out: &mut Output) -> Result<Progress> {

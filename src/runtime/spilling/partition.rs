@@ -70,6 +70,7 @@ pub(super) struct Partitions {
     uses: u64,
     hashes: Vec<u64>,
     late_rows: u64,
+    null_times: u64,
 }
 
 impl Partitions {
@@ -103,6 +104,7 @@ impl Partitions {
             uses: 0,
             hashes: Vec::new(),
             late_rows: 0,
+            null_times: 0,
         }
     }
 
@@ -331,7 +333,9 @@ impl Partitions {
         let part = &mut self.parts[i];
         let Some(mut operator) = part.operator.take() else { return Ok(()) };
         part.metrics = operator.metrics();
+        // The next operator of the partition counts from zero.
         self.late_rows += std::mem::take(&mut part.metrics.late_rows_dropped);
+        self.null_times += std::mem::take(&mut part.metrics.null_times_dropped);
         let mut writer = SnapshotWriter::new();
         operator.snapshot(&mut writer)?;
         drop(operator);
@@ -373,19 +377,15 @@ impl Partitions {
     pub(super) fn metrics(&self) -> OperatorMetrics {
         let mut all = OperatorMetrics {
             late_rows_dropped: self.late_rows,
+            null_times_dropped: self.null_times,
             state_bytes: self.queued_bytes() as u64,
             ..OperatorMetrics::default()
         };
         for part in &self.parts {
-            let (metrics, in_memory) = match &part.operator {
-                Some(operator) => (operator.metrics(), true),
-                None => (part.metrics, false),
+            all += match &part.operator {
+                Some(operator) => operator.metrics(),
+                None => OperatorMetrics { state_bytes: 0, ..part.metrics },
             };
-            all.late_rows_dropped += metrics.late_rows_dropped;
-            all.state_entries += metrics.state_entries;
-            if in_memory {
-                all.state_bytes += metrics.state_bytes;
-            }
         }
         all
     }

@@ -2,6 +2,7 @@
 
 mod graphs;
 mod legs;
+mod watermarks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,7 +108,8 @@ impl SourceReader for CounterReader {
     }
 }
 
-/// Keeps the sum of what it has seen per value modulo 8; passes rows; emits nothing else.
+/// Keeps the sum of what it has seen per value modulo 8; passes rows; emits nothing else. It fails at a value, and panics
+/// at that of a negative one.
 struct Sums {
     sums: BTreeMap<i64, i64>,
     fail_at: Option<i64>,
@@ -123,6 +125,7 @@ impl Operator for Sums {
             if self.fail_at == Some(*v) {
                 return Err(Error::data(format!("{v} is not liked")));
             }
+            assert!(self.fail_at != Some(-*v) || *v == 0, "{v} is too much");
             *self.sums.entry(v % 8).or_default() += v;
         }
         out.emit(batch);
@@ -159,6 +162,10 @@ struct Recorded {
     committed: Mutex<Vec<i64>>,
     epochs: Mutex<Vec<u64>>,
     aborted: AtomicU64,
+    /// Rows of committables that were aborted, and the epoch in whose commit they had been tried.
+    dropped: Mutex<Vec<(Option<u64>, i64)>>,
+    /// Commits fail.
+    fails: bool,
 }
 
 #[derive(Debug)]
@@ -212,11 +219,21 @@ struct RecorderCommitter(Arc<Recorded>);
 impl SinkCommitter for RecorderCommitter {
     async fn commit(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
         self.0.epochs.lock().unwrap().push(epoch.0);
+        if self.0.fails {
+            return Err(Error::external("the catalog is gone"));
+        }
         for c in committables {
             let (values, _) = c.as_chunks::<8>();
             self.0.committed.lock().unwrap().extend(values.iter().map(|v| i64::from_le_bytes(*v)));
         }
         Ok(())
+    }
+
+    async fn abort(&mut self, tried: Option<Epoch>, committables: Vec<Committable>) {
+        let rows = committables.iter().map(|c| c.len() as i64 / 8).sum();
+        if rows > 0 {
+            self.0.dropped.lock().unwrap().push((tried.map(|e| e.0), rows));
+        }
     }
 }
 
