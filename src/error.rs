@@ -339,6 +339,18 @@ impl From<parquet::errors::ParquetError> for Error {
     }
 }
 
+impl Error {
+    /// The error that a caught panic is.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        Error::internal(format!("a task panicked: {}", panic_text(panic).unwrap_or("without a word")))
+    }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+}
+
 impl From<tokio::task::JoinError> for Error {
     fn from(e: tokio::task::JoinError) -> Self {
         if e.is_cancelled() {

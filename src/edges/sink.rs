@@ -132,8 +132,9 @@ pub trait SinkCommitter: Send {
     /// External.
     async fn commit(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()>;
 
-    /// The job failed after `prepare`: remove what was prepared and not committed.
-    async fn abort(&mut self, _committables: Vec<Committable>) {}
+    /// The job failed after `prepare`: remove what was prepared and not committed. `tried` is the epoch in whose commit
+    /// they were when it failed; what that has made visible in spite of its failure stays.
+    async fn abort(&mut self, _tried: Option<Epoch>, _committables: Vec<Committable>) {}
 }
 
 /// A committer for sinks that have nothing to commit.

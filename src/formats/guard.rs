@@ -1,6 +1,5 @@
 //! Decoders of other crates on damaged input: some give an error, some panic. Here both are errors, and silent ones.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -8,7 +7,7 @@ use std::task::Poll;
 
 use futures::{Stream, StreamExt};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 
 thread_local! {
     /// A decoder is at work in this thread: what it has to say is an error and nothing to print.
@@ -32,7 +31,10 @@ pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = DECODING.replace(true);
     let done = catch_unwind(AssertUnwindSafe(decode));
     DECODING.set(outer);
-    done.unwrap_or_else(|panic| Err(Error::data(format!("damaged data: {}", text(&*panic)))))
+    done.unwrap_or_else(|panic| {
+        let text = panic_text(&*panic).unwrap_or("it cannot be decoded");
+        Err(Error::data(format!("damaged data: {text}")))
+    })
 }
 
 /// The same for a stream, which ends after an error.
@@ -48,15 +50,6 @@ pub(crate) fn guarded_stream<T>(
         ended = matches!(polled, Poll::Ready(Some(Err(_)) | None));
         polled
     })
-}
-
-/// What a panic says.
-fn text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (None, Some(text)) => text,
-        (None, None) => "it cannot be decoded",
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::spilling::WAY_OUT;
+use crate::runtime::task::unpanicked;
 use crate::stream::{ChangeBatch, Epoch, Timestamp};
 
 /// The only epoch of a batch job.
@@ -93,7 +94,7 @@ pub async fn run_insert(
         let temporary = context.runtime_env();
         tasks.spawn(async move {
             let rows = rows.map_err(move |e| no_room(e.into(), &temporary));
-            let written = write_all(rows, &mut driver, &schema, enforcer, &stop).await;
+            let written = unpanicked(write_all(rows, &mut driver, &schema, enforcer, &stop)).await;
             (driver, written)
         });
     }
@@ -124,10 +125,13 @@ pub async fn run_insert(
         for driver in &mut drivers {
             driver.abort().await;
         }
-        committer.abort(committables).await;
+        committer.abort(None, committables).await;
         return Err(named(e));
     }
-    committer.commit(EPOCH, committables).await.map_err(named)?;
+    if let Err(e) = committer.commit(EPOCH, committables.clone()).await {
+        committer.abort(Some(EPOCH), committables).await;
+        return Err(named(e));
+    }
     metrics.committed();
     Ok(())
 }

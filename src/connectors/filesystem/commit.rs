@@ -190,7 +190,7 @@ impl SinkCommitter for FileCommitter {
         self.mark(&files).await.context(|| format!("table {}", self.sink.table))
     }
 
-    async fn abort(&mut self, committables: Vec<Committable>) {
+    async fn abort(&mut self, _tried: Option<Epoch>, committables: Vec<Committable>) {
         for committed in committables.iter().filter_map(|b| Committed::decode(b).ok()) {
             for file in committed.files {
                 file.discard(self.sink.store()).await;

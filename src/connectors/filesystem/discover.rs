@@ -21,12 +21,12 @@ pub(super) struct Found {
 }
 
 impl Discovery {
-    /// Lists the files, sorted by path.
+    /// Lists the files, sorted by path; `None` if there is nothing at the path.
     ///
     /// # Errors
-    /// External if the path does not exist.
-    pub(super) async fn find(&self) -> Result<Found> {
-        let Location { path, store, given } = &self.location;
+    /// External if the store cannot tell.
+    pub(super) async fn find(&self) -> Result<Option<Found>> {
+        let Location { path, store, .. } = &self.location;
         let mut found = if let Some(file) = store.stat(path).await? {
             let root = path.rsplit_once('/').map_or("", |(folder, _)| folder);
             Found { files: vec![file], root: root.to_owned() }
@@ -36,19 +36,27 @@ impl Discovery {
             let files = store.list(&pattern.root).await?.unwrap_or_default();
             let files: Vec<_> = files.into_iter().filter(|f| pattern.matches(&f.path)).collect();
             if files.is_empty() {
-                return Err(Error::external(format!("no file matches the pattern '{given}'"))
-                    .hint("names that begin with '_' or '.' are never read"));
+                return Ok(None);
             }
             Found { files, root: pattern.root }
         } else {
-            let shown = store.display(path);
-            return Err(Error::external(format!("the path '{given}' does not exist"))
-                .hint(format!("it means {shown}; check the option 'path'")));
+            return Ok(None);
         };
         if let Some(regex) = &self.regex {
             found.files.retain(|f| regex.is_match(&f.path));
         }
-        Ok(found)
+        Ok(Some(found))
+    }
+
+    /// The error for a table whose path has to be there.
+    pub(super) fn missing(&self) -> Error {
+        let Location { path, store, given } = &self.location;
+        match Glob::new(path) {
+            Ok(Some(_)) => Error::external(format!("no file matches the pattern '{given}'"))
+                .hint("names that begin with '_' or '.' are never read"),
+            _ => Error::external(format!("the path '{given}' does not exist"))
+                .hint(format!("it means {}; check the option 'path'", store.display(path))),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod commit;
 mod discover;
 mod layout;
 mod location;
+mod monitor;
 mod parquet;
 mod part;
 mod partition;
@@ -50,6 +51,7 @@ use regex::Regex;
 use self::discover::Discovery;
 use self::layout::Layout;
 use self::location::Location;
+use self::monitor::Monitor;
 use self::partition::Partitioning;
 pub use self::sink::FilesystemSink;
 use self::sink::SinkOptions;
@@ -159,7 +161,11 @@ fn source(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSource>
         partitioning: parsed.partitioning,
         discovery: Discovery { location: parsed.location, regex: parsed.regex },
         format: parsed.format,
-        monitor: parsed.monitor,
+        monitor: parsed.monitor.map(|interval| Monitor {
+            interval,
+            patience: monitor::PATIENCE,
+            notices: env.notices.clone(),
+        }),
         split_bytes: FilesystemSource::SPLIT_BYTES,
     })
 }

@@ -74,6 +74,13 @@ pub(super) fn explain(e: std::io::Error) -> Error {
     }
 }
 
+fn create_new(path: &str) -> std::io::Result<std::fs::File> {
+    if let Some(parent) = std::path::Path::new(path).parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::File::create_new(path)
+}
+
 impl PartFile {
     /// Begins `name` in the partition `folder`.
     ///
@@ -86,15 +93,9 @@ impl PartFile {
         let (target, buffer_size) = match sink.store() {
             Store::Local => {
                 let staged = format!("{}/{relative}", sink.staging(run));
-                let create = staged.clone();
-                let file = tokio::task::spawn_blocking(move || {
-                    if let Some(parent) = std::path::Path::new(&create).parent() {
-                        std::fs::create_dir_all(parent)?;
-                    }
-                    std::fs::File::create_new(&create)
-                })
-                .await?
-                .map_err(|e| explain(e).context(format!("file {shown}")))?;
+                // Here and not in a thread for what blocks: nobody could remove a file that comes into being after this
+                // was cancelled.
+                let file = create_new(&staged).map_err(|e| explain(e).context(format!("file {shown}")))?;
                 (Target::Local { file: Arc::new(file), staged, path }, LOCAL_BUFFER)
             }
             Store::Bucket { uploads, .. } => {
@@ -203,18 +204,8 @@ impl PartFile {
     /// Ends the file and makes it durable, though not visible.
     ///
     /// # Errors
-    /// As [`PartFile::write`]; nothing of the file stays then.
-    pub(super) async fn finish(mut self) -> Result<StagedFile> {
-        match self.close().await {
-            Ok(file) => Ok(file),
-            Err(e) => {
-                self.discard().await;
-                Err(e)
-            }
-        }
-    }
-
-    async fn close(&mut self) -> Result<StagedFile> {
+    /// As [`PartFile::write`].
+    pub(super) async fn finish(&mut self) -> Result<StagedFile> {
         if let Encoder::Parquet { writer, out, .. } = &mut self.encoder {
             writer.finish()?;
             out.drain_into(&mut self.buffer);

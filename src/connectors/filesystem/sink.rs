@@ -281,28 +281,35 @@ impl FileSinkWriter {
             .collect()
     }
 
+    /// Whatever fails or is cancelled in here, `open` knows every file that was begun: abort finds them there.
     async fn append(&mut self, folder: String, rows: &ChangeBatch) -> Result<()> {
-        let mut part = match self.open.remove(&folder) {
-            Some(part) => part,
-            None => {
-                let name =
-                    format!("part-{}-{}-{}{}", self.run, self.subtask, self.next_file, self.sink.extension);
-                self.next_file += 1;
-                PartFile::create(&self.sink, &self.run, &folder, &name).await?
-            }
+        if !self.open.contains_key(&folder) {
+            let name =
+                format!("part-{}-{}-{}{}", self.run, self.subtask, self.next_file, self.sink.extension);
+            self.next_file += 1;
+            let part = PartFile::create(&self.sink, &self.run, &folder, &name).await?;
+            self.open.insert(folder.clone(), part);
+        }
+        let Some(part) = self.open.get_mut(&folder) else {
+            return Err(Error::internal("a part file that was begun is not open"));
         };
         let before = part.bytes();
         let written = part.write(rows).await;
         let size = part.bytes();
         self.bytes += size.saturating_sub(before);
-        // Kept also when it failed, so that abort finds it.
-        let full = size >= self.sink.options.file_size || part.age() >= self.sink.options.rollover;
-        if written.is_ok() && full {
-            self.finished.push(part.finish().await?);
-        } else {
-            self.open.insert(folder, part);
+        written?;
+        if size >= self.sink.options.file_size || part.age() >= self.sink.options.rollover {
+            self.finish(&folder).await?;
         }
-        written
+        Ok(())
+    }
+
+    async fn finish(&mut self, folder: &str) -> Result<()> {
+        let Some(part) = self.open.get_mut(folder) else { return Ok(()) };
+        let file = part.finish().await?;
+        self.finished.push(file);
+        self.open.remove(folder);
+        Ok(())
     }
 }
 
@@ -334,9 +341,7 @@ impl SinkWriter for FileSinkWriter {
         let mut folders: Vec<String> = self.open.keys().cloned().collect();
         folders.sort();
         for folder in folders {
-            if let Some(part) = self.open.remove(&folder) {
-                self.finished.push(part.finish().await.context(|| format!("table {}", self.sink.table))?);
-            }
+            self.finish(&folder).await.context(|| format!("table {}", self.sink.table))?;
         }
         let time = self.news();
         // An overwrite by nothing still removes what is there.

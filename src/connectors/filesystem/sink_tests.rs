@@ -77,7 +77,7 @@ async fn write(sink: &dyn Sink, mode: WriteMode, batches: Vec<ChangeBatch>) -> R
             for w in &mut writers {
                 w.abort().await;
             }
-            committer.abort(committables).await;
+            committer.abort(None, committables).await;
             Err(e)
         }
     }
@@ -174,7 +174,7 @@ async fn an_abort_leaves_nothing() {
         for w in &mut writers {
             w.abort().await;
         }
-        committer.abort(prepared.into_iter().collect()).await;
+        committer.abort(None, prepared.into_iter().collect()).await;
         assert!(!dir.path().join("out").exists(), "{:?}", files(dir.path()));
     }
 }
@@ -392,6 +392,22 @@ async fn partitions_are_marked_some_time_after_they_were_begun() {
         opened.writers[0].on_watermark(Timestamp::MAX);
         checkpoint(&mut opened, 2).await.unwrap();
         assert_eq!(marked(dir.path()), ["dt=a/hm=b"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_cancelled_leaves_nothing() {
+    for format in ["json", "parquet"] {
+        let dir = tempfile::tempdir().unwrap();
+        let t = people(format, &[], &[("path", "out"), ("sink.rolling-policy.file-size", "1b")]);
+        let s = sink(&t, &env(dir.path())).unwrap();
+        let OpenedSink { mut writers, mut committer } = s.open(WriteMode::Append, 1).await.unwrap();
+        // More than is collected before the disk is written to, which is where it waits.
+        let many = rows(&s.schema(), 1, 0..200_000);
+        assert!(futures::poll!(writers[0].write(many)).is_pending());
+        writers[0].abort().await;
+        committer.abort(None, Vec::new()).await;
+        assert!(!dir.path().join("out").exists(), "{format}");
     }
 }
 

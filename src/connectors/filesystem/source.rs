@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -20,6 +19,7 @@ use super::FileFormat;
 use super::discover::Discovery;
 use super::layout::{Layout, Projected};
 use super::location::Store;
+use super::monitor::Monitor;
 use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
@@ -44,7 +44,8 @@ pub struct FilesystemSource {
     pub(super) partitioning: Partitioning,
     pub(super) discovery: Discovery,
     pub(super) format: FileFormat,
-    pub(super) monitor: Option<Duration>,
+    /// Looks for new files, if it does.
+    pub(super) monitor: Option<Monitor>,
     pub(super) split_bytes: u64,
 }
 
@@ -52,9 +53,9 @@ impl FilesystemSource {
     /// Bytes per split unless a test says otherwise.
     pub(super) const SPLIT_BYTES: u64 = SPLIT_BYTES;
 
-    /// Lists the files that can hold rows of interest.
-    async fn files(&self, filters: &[Expr]) -> Result<Vec<SplitFile>> {
-        let found = self.discovery.find().await?;
+    /// Lists the files that can hold rows of interest; `None` if there is nothing at the path.
+    pub(super) async fn files(&self, filters: &[Expr]) -> Result<Option<Vec<SplitFile>>> {
+        let Some(found) = self.discovery.find().await? else { return Ok(None) };
         let values: Vec<_> = found
             .files
             .iter()
@@ -65,10 +66,8 @@ impl FilesystemSource {
         }
         let keep = self.partitioning.prune(&values, filters);
         let files = found.files.into_iter().zip(values).zip(keep);
-        Ok(files
-            .filter(|(_, keep)| *keep)
-            .map(|((entry, partition), _)| SplitFile { entry, partition })
-            .collect())
+        let kept = files.filter(|(_, keep)| *keep);
+        Ok(Some(kept.map(|((entry, partition), _)| SplitFile { entry, partition }).collect()))
     }
 
     /// Not everything can be done with a pipe.
@@ -88,7 +87,7 @@ impl FilesystemSource {
         Ok(())
     }
 
-    fn cut(&self, file: SplitFile) -> Vec<Split> {
+    pub(super) fn cut(&self, file: SplitFile) -> Vec<Split> {
         let plain = Compression::of(&file.entry.path) == Compression::None;
         let (splittable, bytes) = match &self.format {
             FileFormat::Records(f) => (f.splittable() && plain, self.split_bytes),
@@ -97,7 +96,7 @@ impl FilesystemSource {
         cut(file, splittable, bytes)
     }
 
-    fn context(&self) -> String {
+    pub(super) fn context(&self) -> String {
         format!("table {}", self.table)
     }
 }
@@ -125,10 +124,11 @@ impl Source for FilesystemSource {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
-        let files = match (self.files(&scan.filters).await, self.monitor) {
+        let files = match self.files(&scan.filters).await.context(|| self.context())? {
+            Some(files) => files,
             // A monitored folder may come into being later.
-            (Err(e), Some(_)) if e.kind() == crate::ErrorKind::External => Vec::new(),
-            (files, _) => files.context(|| self.context())?,
+            None if self.monitor.is_some() => Vec::new(),
+            None => return Err(self.discovery.missing().context(self.context())),
         };
         let total = files.iter().map(|f| f.entry.size).sum();
         scan.metrics.total_bytes.store(if self.monitor.is_some() { 0 } else { total }, Ordering::Relaxed);
@@ -140,13 +140,13 @@ impl Source for FilesystemSource {
         let restored = Restored::new(&restored.unwrap_or_default())?;
         let (begun, fresh) = restored.remaining(splits)?;
         queue.push(fresh);
-        if let Some(interval) = self.monitor {
+        if let Some(monitor) = &self.monitor {
             for name in restored.done() {
                 if let Some((path, _)) = name.rsplit_once('#') {
                     queue.see(path);
                 }
             }
-            self.watch(interval, &queue, scan.filters.clone());
+            monitor.watch(self.clone(), &queue, scan.filters.clone());
         }
         let projected = self.layout.project(scan.projection.as_deref())?;
         let mut done = restored.done();
@@ -194,32 +194,6 @@ impl Source for FilesystemSource {
             }));
         }
         Ok(readers)
-    }
-}
-
-impl FilesystemSource {
-    /// Looks for new files until the readers are gone.
-    fn watch(&self, interval: Duration, queue: &Arc<Queue>, filters: Vec<Expr>) {
-        let (source, queue) = (self.clone(), Arc::downgrade(queue));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(interval).await;
-                let files = source.files(&filters).await;
-                let Some(queue) = queue.upgrade() else { return };
-                match files {
-                    Ok(files) => {
-                        let new = files.into_iter().filter(|f| queue.see(&f.entry.path));
-                        let splits: Vec<Split> = new.flat_map(|f| source.cut(f)).collect();
-                        if !splits.is_empty() {
-                            queue.push(splits);
-                        }
-                    }
-                    // Nothing there (yet, or any more).
-                    Err(e) if e.kind() == crate::ErrorKind::External => {}
-                    Err(e) => return queue.fail(e.context(source.context())),
-                }
-            }
-        });
     }
 }
 

@@ -109,18 +109,18 @@ pub(super) async fn read_all(
     Ok(rows)
 }
 
-fn id_table(options: &[(&str, &str)]) -> ResolvedTable {
+pub(super) fn id_table(options: &[(&str, &str)]) -> ResolvedTable {
     // A format among the options comes later and wins.
     let mut all = vec![("format", "json")];
     all.extend_from_slice(options);
     table(&[("id", int()), ("s", LogicalType::string())], &[], &[], &all)
 }
 
-fn open(table: &ResolvedTable, dir: &Path) -> Result<FilesystemSource> {
+pub(super) fn open(table: &ResolvedTable, dir: &Path) -> Result<FilesystemSource> {
     source(table, &env(dir))
 }
 
-fn lines(range: std::ops::Range<usize>) -> String {
+pub(super) fn lines(range: std::ops::Range<usize>) -> String {
     // Different lengths and multi-byte text, so that cuts fall everywhere.
     range.map(|i| format!("{{\"id\":{i},\"s\":\"{}é\"}}\n", "😀x".repeat(i % 13))).collect()
 }

@@ -410,12 +410,14 @@ impl SinkCommitter for IcebergCommitter {
         self.commit_all(&prepared, mark).await
     }
 
-    async fn abort(&mut self, committables: Vec<Committable>) {
+    async fn abort(&mut self, tried: Option<Epoch>, committables: Vec<Committable>) {
         let Ok(prepared) = Self::parse(&committables) else { return };
         // Files may only go when it is certain that no snapshot names them.
         let Ok(table) = self.lake.client().load_table(&self.ident).await else { return };
         for p in prepared {
-            let mark = Mark { pipeline: p.pipeline, epoch: p.epoch, table: p.table };
+            // A commit has the number of the whole epoch, not those under which its parts were prepared.
+            let epoch = tried.map_or(p.epoch, |e| e.0);
+            let mark = Mark { pipeline: p.pipeline, epoch, table: p.table };
             if mark.judge(table.metadata()) == Verdict::Go {
                 for path in p.paths {
                     let _ = table.file_io().delete(path).await;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::catalog::create;
 use super::commit::IcebergCommitter;
 use super::connection::Connection;
+use super::types::check_digits;
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
 use crate::edges::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
@@ -190,7 +191,10 @@ fn map_columns(metadata: &TableMetadata, schema: &SchemaRef) -> Result<Vec<Optio
     fields
         .iter()
         .map(|f| match schema.index_of(&f.name) {
-            Ok(i) => Ok(Some(i)),
+            Ok(i) => {
+                check_digits(f, schema.field(i).data_type(), &f.name)?;
+                Ok(Some(i))
+            }
             Err(_) if !f.required => Ok(None),
             Err(_) => Err(Error::validation(format!(
                 "the column `{}` is required in the Iceberg table and is not declared here",

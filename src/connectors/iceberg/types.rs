@@ -7,12 +7,15 @@
 //! | BOOLEAN; TINYINT, SMALLINT, INT; BIGINT | boolean; int; long | BOOLEAN; INT; BIGINT |
 //! | FLOAT; DOUBLE; DECIMAL(p, s) | float; double; decimal(p, s) | the same |
 //! | DATE; TIME(p) | date; time | DATE; TIME(3) |
-//! | TIMESTAMP(p); TIMESTAMP_LTZ(p) | timestamp; timestamptz (both µs) | TIMESTAMP(6); TIMESTAMP_LTZ(6) |
+//! | TIMESTAMP(p); TIMESTAMP_LTZ(p), p ≤ 6 | timestamp; timestamptz (both µs) | TIMESTAMP(6); TIMESTAMP_LTZ(6) |
 //! | ARRAY; MAP, MULTISET; ROW | list; map; struct | ARRAY; MAP; ROW |
 //! | | timestamp_ns, timestamptz_ns, uuid | TIMESTAMP(9), TIMESTAMP_LTZ(9), BINARY(16) |
+//!
+//! More than six fraction digits are refused, as microseconds would lose them.
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, TimeUnit};
 use iceberg::spec::{
     ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type,
 };
@@ -116,6 +119,7 @@ fn to_type(root: &TypeRoot, ids: &mut i32, path: &str) -> Result<Type> {
         TypeRoot::Decimal(p, s) => PrimitiveType::Decimal { precision: u32::from(*p), scale: u32::from(*s) },
         TypeRoot::Date => PrimitiveType::Date,
         TypeRoot::Time(_) => PrimitiveType::Time,
+        TypeRoot::Timestamp(p) | TypeRoot::TimestampLtz(p) if *p > 6 => return Err(too_fine(path, root)),
         TypeRoot::Timestamp(_) => PrimitiveType::Timestamp,
         TypeRoot::TimestampLtz(_) => PrimitiveType::Timestamptz,
         TypeRoot::Array(t) => {
@@ -152,6 +156,51 @@ fn to_type(root: &TypeRoot, ids: &mut i32, path: &str) -> Result<Type> {
             .hint("CAST it to a number or a STRING"));
         }
     }))
+}
+
+/// The error for fraction digits beyond microseconds.
+fn too_fine(path: &str, root: &TypeRoot) -> Error {
+    let six = match root {
+        TypeRoot::TimestampLtz(_) => TypeRoot::TimestampLtz(6),
+        _ => TypeRoot::Timestamp(6),
+    };
+    Error::unsupported(format!(
+        "column `{path}`: an Iceberg table holds microseconds and would lose digits of {}",
+        LogicalType::nullable(root.clone())
+    ))
+    .hint(format!("declare it {0}, and write CAST(x AS {0})", LogicalType::nullable(six)))
+}
+
+/// Refuses to write nanoseconds into a column of microseconds, also inside of collections and rows.
+///
+/// # Errors
+/// Unsupported, naming the column.
+pub(super) fn check_digits(field: &NestedField, ty: &DataType, path: &str) -> Result<()> {
+    match (field.field_type.as_ref(), ty) {
+        (Type::Primitive(PrimitiveType::Timestamp), DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
+            Err(too_fine(path, &TypeRoot::Timestamp(9)))
+        }
+        (Type::Primitive(PrimitiveType::Timestamptz), DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
+            Err(too_fine(path, &TypeRoot::TimestampLtz(9)))
+        }
+        (Type::Struct(s), DataType::Struct(fields)) => s
+            .fields()
+            .iter()
+            .zip(fields)
+            .try_for_each(|(f, own)| check_digits(f, own.data_type(), &format!("{path}.{}", f.name))),
+        (Type::List(l), DataType::List(own)) => {
+            check_digits(&l.element_field, own.data_type(), &format!("{path}[]"))
+        }
+        (Type::Map(m), DataType::Map(own, _)) => match own.data_type() {
+            DataType::Struct(entries) => {
+                [(&m.key_field, "key"), (&m.value_field, "value")].into_iter().zip(entries).try_for_each(
+                    |((f, part), own)| check_digits(f, own.data_type(), &format!("{path}{{{part}}}")),
+                )
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 fn map_type(key: &LogicalType, value: &LogicalType, ids: &mut i32, path: &str) -> Result<Type> {

@@ -4,6 +4,7 @@
 //!  graph ─► chains ─► per chain and subtask: [reader + head | receivers] ─► operators ─► [exchanges | sink writer] ─► task
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::runtime::chain::{Chain, Tail};
 use crate::runtime::channel::{Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
-use crate::runtime::graph::{NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
+use crate::runtime::graph::{Node, NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
 use crate::runtime::operator::Operator;
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::source::SourceHead;
@@ -261,15 +262,24 @@ fn spilling(
     Box::new(SpillingOperator::new(operator, config, memory.share()))
 }
 
-/// State that no operator of the plan would take up must not be dropped in silence.
+/// What no node of the plan would take up must not be dropped in silence: state would be lost, a source would begin anew,
+/// and what has ended would end a second time.
 fn check_places(snapshot: &JobSnapshot, graph: &StreamGraph) -> Result<()> {
     let has_rows = |tables: &OperatorSnapshot| tables.values().flatten().any(|part| part.rows.num_rows() > 0);
-    let known = |uid: &String| graph.nodes.iter().any(|node| &node.uid == uid);
-    match snapshot.operators.iter().find(|(uid, tables)| has_rows(tables) && !known(uid)) {
-        None => Ok(()),
-        Some((uid, _)) => {
-            Err(Error::validation(format!("the plan has no operator {uid}, whose state is in the snapshot"))
-                .hint("the query has changed since; EXPLAIN shows the operators' uids"))
-        }
-    }
+    let is_source = |node: &&Node| matches!(node.kind, NodeKind::Source { .. });
+    let nodes: BTreeSet<&String> = graph.nodes.iter().map(|node| &node.uid).collect();
+    let sources: BTreeSet<&String> = graph.nodes.iter().filter(is_source).map(|node| &node.uid).collect();
+    let mut states = snapshot.operators.iter().filter(|(_, tables)| has_rows(tables)).map(|(uid, _)| uid);
+    let mut positions = snapshot.sources.keys().chain(snapshot.watermarks.keys());
+    let unclaimed = if let Some(uid) = states.find(|uid| !nodes.contains(uid)) {
+        format!("operator {uid}, whose state is")
+    } else if let Some(uid) = positions.find(|uid| !sources.contains(uid)) {
+        format!("source {uid}, whose position is")
+    } else if let Some(uid) = snapshot.ended.iter().find(|uid| !nodes.contains(uid)) {
+        format!("operator {uid}, which had ended and is")
+    } else {
+        return Ok(());
+    };
+    Err(Error::validation(format!("the plan has no {unclaimed} in the snapshot"))
+        .hint("the query has changed since; EXPLAIN shows the uids of sources and operators"))
 }

@@ -176,7 +176,7 @@ pub async fn run_graph(
             coordinator.keep_committable(event);
         }
         for (committer, prepared) in coordinator.committers.iter_mut().zip(coordinator.prepared) {
-            committer.abort(prepared).await;
+            committer.abort(None, prepared).await;
         }
     }
     outcome
@@ -348,12 +348,17 @@ impl Coordinator {
     async fn commit(&mut self, epoch: Epoch) -> Result<()> {
         let last = epoch == FINAL_EPOCH;
         let epoch = if last { Epoch(self.epoch + 1) } else { epoch };
-        for (committer, prepared) in self.committers.iter_mut().zip(&mut self.prepared) {
+        for (sink, committer) in self.committers.iter_mut().enumerate() {
+            let prepared = std::mem::take(&mut self.prepared[sink]);
             // Without any earlier epoch the committer is called even for nothing: an OVERWRITE by no rows is one.
             if last && prepared.is_empty() && self.epoch > 0 {
                 continue;
             }
-            committer.commit(epoch, std::mem::take(prepared)).await?;
+            if let Err(e) = committer.commit(epoch, prepared.clone()).await {
+                // The other sinks still have theirs, to be aborted.
+                committer.abort(Some(epoch), prepared).await;
+                return Err(e);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use arrow::compute::concat_batches;
 
-use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, until};
+use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, unpanicked, until};
 use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::channel::Receiver;
@@ -31,7 +31,7 @@ pub async fn run_channels(
         ended: vec![false; queues],
         aligning: None,
     };
-    let result = task.run().await;
+    let result = unpanicked(task.run()).await;
     if result.is_err() {
         task.chain.abort().await;
     }

@@ -10,16 +10,18 @@
 mod channels;
 mod source;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 pub use channels::run_channels;
 pub use source::run_source;
 
 use crate::edges::{Committable, SplitState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::channel::Cancellation;
 use crate::runtime::job::JobMetrics;
@@ -101,6 +103,14 @@ impl TaskContext {
 
 /// Epoch under which the last committables of ended inputs are prepared: after every periodic one.
 pub const FINAL_EPOCH: Epoch = Epoch(u64::MAX);
+
+/// Runs the work of a task; a panic is an error, so that the task still cleans up.
+///
+/// # Errors
+/// Those of the work; Internal if it panics.
+pub async fn unpanicked<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(&*panic)))
+}
 
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

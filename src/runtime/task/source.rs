@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, until};
+use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, unpanicked, until};
 use crate::edges::{SourceEvent, SourceReader};
 use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
@@ -27,7 +27,7 @@ pub async fn run_source(
     let batches_left = context.pause_after.map(|batches| batches.max(1));
     let mut task = SourceTask { head, chain, context, batches_left };
     let mut reader = reader;
-    let result = task.run(&mut *reader).await;
+    let result = unpanicked(task.run(&mut *reader)).await;
     if result.is_err() {
         task.chain.abort().await;
     }

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Counter, Recorded, keyed_graph, total};
-use crate::edges::SplitState;
+use super::{Counter, Recorded, Recorder, edge, keyed_graph, node, total};
+use crate::edges::{SplitState, WriteMode};
 use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
+use crate::runtime::exchange::Partitioning;
+use crate::runtime::graph::NodeKind;
 use crate::runtime::job::{JobMetrics, StopHandle};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,4 +91,30 @@ async fn the_first_failure_ends_the_job_and_aborts_the_writers() {
         assert!(out.committed.lock().unwrap().is_empty());
         assert_eq!(out.aborted.load(Ordering::SeqCst), parallelism as u64);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_a_failure_and_aborts_the_writers() {
+    let out = Arc::new(Recorded::default());
+    let graph = keyed_graph(Counter { rows: None, chunk: 10 }, 2, out.clone(), Some(-500));
+    let error =
+        run_graph(graph, JobOptions::default(), JobMetrics::new(), StopHandle::new()).await.unwrap_err();
+    assert_eq!(error.message(), "a task panicked: 500 is too much");
+    assert!(out.committed.lock().unwrap().is_empty());
+    assert_eq!(out.aborted.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_fails_aborts_its_rows_and_those_of_the_sinks_after_it() {
+    let first = Arc::new(Recorded { fails: true, ..Recorded::default() });
+    let second = Arc::new(Recorded::default());
+    let mut graph = keyed_graph(Counter { rows: Some(100), chunk: 10 }, 1, first.clone(), None);
+    let sink = NodeKind::Sink { sink: Arc::new(Recorder(second.clone())), mode: WriteMode::Append };
+    graph.add(node("second", 1, sink, vec![edge(1, Partitioning::Forward)]));
+    let error =
+        run_graph(graph, JobOptions::default(), JobMetrics::new(), StopHandle::new()).await.unwrap_err();
+    assert_eq!(error.message(), "the catalog is gone");
+    assert_eq!(*first.dropped.lock().unwrap(), [(Some(1), 100)]);
+    assert_eq!(*second.dropped.lock().unwrap(), [(None, 100)]);
+    assert!(second.committed.lock().unwrap().is_empty() && second.epochs.lock().unwrap().is_empty());
 }

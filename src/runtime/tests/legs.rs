@@ -143,3 +143,39 @@ async fn time_goes_on_after_a_restore_and_nothing_ends_twice() {
         assert_eq!(began[1], began[0], "{parallelism:?}: {seen:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_node_claims_is_an_error() {
+    let graph = || keyed_graph(Counter { rows: Some(100), chunk: 7 }, 2, Arc::default(), None);
+    let snapshot = leg(graph(), None, 1).await.unwrap();
+    assert!(snapshot.sources.contains_key("source") && snapshot.operators.contains_key("sums"));
+    let of = |change: &dyn Fn(&mut JobSnapshot)| {
+        let mut changed = (*snapshot).clone();
+        change(&mut changed);
+        let options = JobOptions { restore: Some(Arc::new(changed)), ..JobOptions::default() };
+        async {
+            let ran = run_graph(graph(), options, JobMetrics::new(), StopHandle::new()).await;
+            ran.map_err(|e| e.message())
+        }
+    };
+    of(&|_| ()).await.unwrap();
+    let renamed = of(&|s| {
+        let positions = s.sources.remove("source").unwrap();
+        s.sources.insert("orders".to_owned(), positions);
+    });
+    let message = renamed.await.unwrap_err();
+    assert_eq!(message, "the plan has no source orders, whose position is in the snapshot");
+    let time = of(&|s| {
+        s.watermarks.insert("orders".to_owned(), Timestamp(1));
+    });
+    assert!(time.await.unwrap_err().contains("no source orders"));
+    let ended = of(&|s| {
+        s.ended.insert("filter".to_owned());
+    });
+    assert!(ended.await.unwrap_err().contains("no operator filter, which had ended"));
+    let state = of(&|s| {
+        let state = s.operators.remove("sums").unwrap();
+        s.operators.insert("totals".to_owned(), state);
+    });
+    assert!(state.await.unwrap_err().contains("no operator totals, whose state"));
+}

@@ -110,13 +110,13 @@ async fn abort_leaves_no_files() {
     assert_eq!(lake.data_files().len(), 2);
     opened.writers[0].abort().await;
     assert_eq!(lake.data_files().len(), 2, "the committer answers for prepared files");
-    opened.committer.abort(prepared).await;
+    opened.committer.abort(None, prepared).await;
     assert!(lake.data_files().is_empty());
     // Committed: an abort that comes too late takes nothing away.
     let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
     let prepared = write(&mut opened, &[ids(&schema, 0..10)], Epoch(1)).await;
     opened.committer.commit(Epoch(1), prepared.clone()).await.unwrap();
-    opened.committer.abort(prepared).await;
+    opened.committer.abort(None, prepared).await;
     assert_eq!(count_and_sum(&lake).await, (10, 45));
 }
 

@@ -6,7 +6,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Int64Type, Schema, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Int64Type, Schema};
 
 use super::*;
 use crate::sql::ast::WatermarkDef;
@@ -173,7 +173,7 @@ async fn types_widen_as_in_flink() {
         column("b", nullable(TypeRoot::SmallInt)),
         column("c", nullable(TypeRoot::Char(3))),
         column("d", nullable(TypeRoot::Timestamp(3))),
-        column("e", nullable(TypeRoot::TimestampLtz(9))),
+        column("e", nullable(TypeRoot::TimestampLtz(3))),
         column("f", nullable(TypeRoot::Multiset(Box::new(LogicalType::string())))),
     ];
     let mut def = lake.def("w", columns, &[]);
@@ -202,24 +202,41 @@ async fn types_widen_as_in_flink() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nanoseconds_are_floored() {
+async fn digits_beyond_microseconds_are_refused() {
     let lake = sqlite().await;
-    lake.create("t", vec![column("ts", nullable(TypeRoot::Timestamp(9)))], &[]).await;
-    // Declared elsewhere with the precision of the stream.
+    let fine = || nullable(TypeRoot::Timestamp(9));
+    let ltz = || nullable(TypeRoot::TimestampLtz(7));
+    let with_time = |ty| row(vec![("at", ty)]);
+    for (ty, culprit) in [
+        (fine(), "`v`: an Iceberg table holds microseconds and would lose digits of TIMESTAMP(9)"),
+        (ltz(), "`v`: an Iceberg table holds microseconds and would lose digits of TIMESTAMP_LTZ(7)"),
+        (nullable(with_time(fine())), "`v.at`"),
+        (nullable(TypeRoot::Array(Box::new(ltz()))), "`v[]`"),
+        (
+            nullable(TypeRoot::Map(Box::new(LogicalType::string()), Box::new(nullable(with_time(fine()))))),
+            "`v{value}.at`",
+        ),
+        (nullable(TypeRoot::Map(Box::new(fine()), Box::new(LogicalType::string()))), "`v{key}`"),
+        (nullable(TypeRoot::Multiset(Box::new(ltz()))), "`v{key}`"),
+    ] {
+        let def = lake.def("x", vec![column("v", ty)], &[]);
+        let e = lake.catalog.create_table(def, false).await.unwrap_err();
+        assert!(e.message().contains(culprit), "{e}");
+        let hint = e.hint_text().unwrap();
+        assert!(hint.contains("(6)"), "{hint}");
+    }
+    // Declared elsewhere with more digits than the table has: it can be read, not written.
+    let at = |ty| nullable(TypeRoot::Array(Box::new(nullable(with_time(ty)))));
+    lake.create("t", vec![column("v", at(nullable(TypeRoot::Timestamp(6))))], &[]).await;
     let mut def = (*lake.table("t").await).clone();
-    def.columns = vec![column("ts", nullable(TypeRoot::Timestamp(9)))];
+    def.columns = vec![column("v", at(fine()))];
     def.external = None;
     let resolved = ResolvedTable::new(Arc::new(def), &BTreeMap::new()).unwrap();
     let factory = crate::connectors::iceberg::IcebergFactory;
-    let ns = arrow::array::TimestampNanosecondArray::from(vec![Some(-1), Some(1_999), None]);
-    let batch = RecordBatch::try_new(resolved.physical.clone(), vec![Arc::new(ns)]).unwrap();
     use crate::connectors::ConnectorFactory;
-    let mut opened = factory.sink(&resolved, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.unwrap();
-    let c = write(&mut opened, &[batch], Epoch(1)).await;
-    opened.committer.commit(Epoch(1), c).await.unwrap();
-    let back = query(factory.source(&resolved, &env(&lake)).unwrap(), "SELECT ts FROM t").await;
-    let back: Vec<_> = back.column(0).as_primitive::<TimestampNanosecondType>().iter().collect();
-    assert_eq!(back, [Some(-1_000), Some(1_000), None]);
+    let e = factory.sink(&resolved, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    assert!(e.message().contains("`v[].at`") && e.message().contains("TIMESTAMP(9)"), "{e}");
+    query(factory.source(&resolved, &env(&lake)).unwrap(), "SELECT v FROM t").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
