@@ -13,8 +13,9 @@ use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 use crate::error::{Error, Result};
 use crate::stream::ChangeBatch;
@@ -34,7 +35,8 @@ struct Entry {
 pub(super) struct Materialized {
     schema: SchemaRef,
     converter: RowConverter,
-    rows: HashMap<OwnedRow, Entry>,
+    /// By encoded row.
+    rows: HashMap<Box<[u8]>, Entry>,
     arrivals: u64,
     /// Net number of rows; all there is of a result without columns.
     total: i64,
@@ -66,10 +68,17 @@ impl Materialized {
         for (i, row) in rows.iter().enumerate() {
             let change = if batch.kind(i).is_retraction() { -1 } else { 1 };
             self.arrivals += 1;
-            let entry = self.rows.entry(row.owned()).or_insert(Entry { count: 0, arrived: self.arrivals });
-            entry.count += change;
-            if entry.count == 0 {
-                self.rows.remove(&row.owned());
+            let arrived = self.arrivals;
+            match self.rows.entry_ref(row.as_ref()) {
+                EntryRef::Vacant(new) => {
+                    new.insert(Entry { count: change, arrived });
+                }
+                EntryRef::Occupied(mut known) => {
+                    known.get_mut().count += change;
+                    if known.get().count == 0 {
+                        known.remove();
+                    }
+                }
             }
         }
         Ok(())
@@ -86,13 +95,16 @@ impl Materialized {
             let options = RecordBatchOptions::new().with_row_count(Some(rows));
             return Ok(vec![RecordBatch::try_new_with_options(self.schema, vec![], &options)?]);
         }
-        let mut left: Vec<(OwnedRow, Entry)> = self.rows.into_iter().collect();
+        let mut left: Vec<(Box<[u8]>, Entry)> = self.rows.into_iter().collect();
         if left.iter().any(|(_, e)| e.count < 0) {
             return Err(unmatched);
         }
         left.sort_unstable_by_key(|(_, e)| e.arrived);
-        let rows: Vec<_> =
-            left.iter().flat_map(|(row, e)| std::iter::repeat_n(row.row(), e.count as usize)).collect();
+        let parser = self.converter.parser();
+        let rows: Vec<_> = left
+            .iter()
+            .flat_map(|(row, e)| std::iter::repeat_n(parser.parse(row), e.count as usize))
+            .collect();
         rows.chunks(BATCH)
             .map(|chunk| {
                 let columns = self.converter.convert_rows(chunk.iter().copied())?;

@@ -158,16 +158,17 @@ impl Shell {
     }
 
     async fn show_query(&self, query: RunningQuery) -> Result<Flow> {
-        let RunningQuery { schema, batch, mut rows, job } = query;
+        let RunningQuery { schema, batch, append_only, mut rows, job } = query;
         let started = Instant::now();
         let (nature, stop) = (job.nature(), job.stop_handle());
         let _guard = self.interrupts.guard(&job);
         let telling = Telling::start(&job);
-        let keep = !batch && self.result_mode == ResultMode::Final;
+        let changelog = !batch && self.result_mode == ResultMode::Changelog;
+        // What nothing is taken back of need not be kept for the end.
+        let keep = !append_only && !changelog;
         // On a terminal the rows themselves are the progress.
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
             .then(|| ProgressLine::start(&job));
-        let changelog = !batch && !keep;
         let mut writer = RowWriter::new(BufWriter::new(std::io::stdout()), &schema, self.options(changelog));
         let mut table = if keep { Some(Materialized::new(schema)?) } else { None };
         while let Some(changes) = rows.next().await {

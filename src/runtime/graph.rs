@@ -182,6 +182,12 @@ impl StreamGraph {
         counts
     }
 
+    /// Whether all sinks get nothing but rows that stay.
+    pub fn sinks_append_only(&self) -> bool {
+        let sinks = self.nodes.iter().filter(|n| matches!(n.kind, NodeKind::Sink { .. }));
+        sinks.flat_map(|n| &n.inputs).all(|edge| self.nodes[edge.from].changelog.is_append_only())
+    }
+
     /// Cuts the graph into chains: lists of nodes where each takes its only input directly from the one before, which
     /// has no other consumer.
     pub fn chains(&self) -> Vec<Vec<NodeId>> {

@@ -230,6 +230,7 @@ impl Execution {
         let metrics = self.metrics.clone();
         let batch = self.batch;
         let nature = JobNature { endless: tables_read([&optimized])?.endless, ..JobNature::default() };
+        let mut append_only = batch;
         let task = if batch {
             let physical = self.physical(&optimized).await?;
             let context = self.state.task_ctx();
@@ -244,11 +245,12 @@ impl Execution {
                 on_conflict: None,
                 enforced: false,
             }])?;
+            append_only = graph.sinks_append_only();
             tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
         };
         let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
         let job = RunningJob::new(metrics, nature, stop, join(task));
-        Ok(RunningQuery { schema, batch, rows, job })
+        Ok(RunningQuery { schema, batch, append_only, rows, job })
     }
 
     /// Runs INSERTs: as one streaming job, or one after the other in batch.

@@ -80,6 +80,8 @@ pub struct RunningQuery {
     pub schema: SchemaRef,
     /// Batch mode: rows have no kinds.
     pub batch: bool,
+    /// Every row stays: none is updated or deleted later.
+    pub append_only: bool,
     /// Its rows, as they come. They end with the query; a failure is told by [`RunningJob::wait`].
     pub rows: BoxStream<'static, Result<ChangeBatch>>,
     /// The job that makes them.

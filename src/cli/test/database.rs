@@ -151,7 +151,7 @@ impl Database {
     }
 
     async fn query(&self, query: RunningQuery, given: &mut Given) -> Result<JobSummary> {
-        let RunningQuery { schema, batch, mut rows, job } = query;
+        let RunningQuery { schema, batch, mut rows, job, .. } = query;
         if self.shared.shape() == Shape::Changes && !batch {
             while let Some(changes) = rows.next().await {
                 self.changes(&changes?, given.lines.get_or_insert_default())?;

@@ -11,7 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::runtime::spilling::resident::resident_bytes;
 use crate::runtime::spilling::store::SpillStore;
+
+/// Part of the process' limit at which operators give back earlier: the rest is for the copy that this takes.
+const NEAR: f64 = 0.7;
 
 /// The budget of all operators of a session.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub struct StateMemory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Bytes that the process may hold.
+    process_limit: usize,
     /// Bytes of state that may be in memory.
     limit: usize,
     used: AtomicUsize,
@@ -34,6 +40,7 @@ impl StateMemory {
     /// of the state that writing and reading it back takes.
     pub fn new(process_limit: usize, folder: PathBuf) -> Self {
         StateMemory(Arc::new(Inner {
+            process_limit,
             limit: process_limit / 2,
             used: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
@@ -93,10 +100,14 @@ impl StateShare {
     }
 
     /// Whether the operator has to give memory back: `parts` of the budget are in use, and of its own part.
-    /// (`1.0` is all of it.)
+    /// (`1.0` is all of it.) Where the process as a whole comes near its limit, a quarter of that is enough.
     pub fn is_over(&self, parts: f64) -> bool {
-        let over = |bytes: usize, limit: usize| bytes as f64 > limit as f64 * parts;
-        over(self.memory.0.used.load(Ordering::Relaxed), self.memory.0.limit) && over(self.bytes, self.fair())
+        let over = |bytes: usize, limit: usize, parts: f64| bytes as f64 > limit as f64 * parts;
+        let Inner { limit, process_limit, used, .. } = &*self.memory.0;
+        if over(used.load(Ordering::Relaxed), *limit, parts) && over(self.bytes, self.fair(), parts) {
+            return true;
+        }
+        over(self.bytes, self.fair(), parts / 4.0) && over(resident_bytes(), *process_limit, NEAR)
     }
 
     /// Where files go.
