@@ -213,6 +213,11 @@ impl LogicalType {
     }
 }
 
+/// The SQL name of an Arrow type, for messages.
+pub fn sql_name(ty: &DataType) -> String {
+    LogicalType::from_arrow(ty, true).map_or_else(|_| ty.to_string(), |t| t.to_string())
+}
+
 /// Arrow unit that holds `precision` fraction digits.
 pub fn timestamp_unit(precision: u8) -> TimeUnit {
     match precision {

@@ -17,7 +17,7 @@ use super::memory::{MemoryCatalog, object_exists};
 use super::{Catalog, CatalogObject, DatabaseDef, ObjectPath, TableDef, ViewDef};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::{CreateView, DropKind, Name};
-use crate::sql::{nearest_name, quote_ident};
+use crate::sql::{quote_ident, suggestion};
 
 /// Name of the catalog a session begins with.
 pub const DEFAULT_CATALOG: &str = "default_catalog";
@@ -127,11 +127,8 @@ impl CatalogManager {
         let state = self.read();
         state.catalogs.get(name).cloned().ok_or_else(|| {
             let e = Error::validation(format!("the catalog `{name}` does not exist"));
-            let names = state.catalogs.keys().map(String::as_str);
-            match nearest_name(name, names) {
-                Some(near) => e.hint(format!("did you mean `{near}`?")),
-                None => e.hint("SHOW CATALOGS lists those there are; CREATE CATALOG makes one"),
-            }
+            let names: Vec<&str> = state.catalogs.keys().map(String::as_str).collect();
+            e.hint(format!("{}; CREATE CATALOG makes one", suggestion(name, &names, "there are")))
         })
     }
 
@@ -220,10 +217,8 @@ impl CatalogManager {
                 let e = Error::validation(format!(
                     "the database `{database}` does not exist in the catalog `{catalog}`"
                 ));
-                Err(match nearest_name(database, names.iter().map(String::as_str)) {
-                    Some(near) => e.hint(format!("did you mean `{near}`?")),
-                    None => e.hint("SHOW DATABASES lists those there are"),
-                })
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                Err(e.hint(suggestion(database, &names, "there are")))
             }
         }
     }
@@ -324,11 +319,14 @@ impl CatalogManager {
         self.find(&self.resolve_in(&name, within.unwrap_or(&current))?).await
     }
 
-    /// Names of tables and views of the current database.
-    pub async fn table_names(&self) -> Vec<String> {
-        let (catalog, database) = self.current();
-        let all = self.list_objects(&catalog, &database).await.unwrap_or_default();
-        all.into_iter().map(|(name, _)| name).collect()
+    /// The error for a name at which [`CatalogManager::lookup`] finds nothing.
+    pub async fn not_found_at(&self, parts: &[String], within: Option<&(String, String)>) -> Error {
+        let name = Name { parts: parts.to_vec(), location: Location::default() };
+        let current = self.current();
+        match self.resolve_in(&name, within.unwrap_or(&current)) {
+            Ok(path) => self.not_found(&path).await,
+            Err(e) => e,
+        }
     }
 
     fn temporary(&self, path: &ObjectPath) -> Option<CatalogObject> {
@@ -347,10 +345,11 @@ impl CatalogManager {
             path.catalog,
             path.database
         ));
-        match nearest_name(&path.object, names.iter().map(|(n, _)| n.as_str())) {
-            Some(near) => e.hint(format!("did you mean {}?", quote_ident(near))),
-            None => e.hint("SHOW TABLES lists those there are"),
+        if names.is_empty() {
+            return e.hint("the database has no tables and views; CREATE TABLE makes one");
         }
+        let names: Vec<&str> = names.iter().map(|(n, _)| n.as_str()).collect();
+        e.hint(suggestion(&path.object, &names, "there are"))
     }
 
     /// Tables and views of a database, temporary ones included, sorted, with `true` for views.

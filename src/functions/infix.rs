@@ -6,17 +6,17 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::expr::{Cast, NullTreatment, ScalarFunction};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::BinaryOperator as Op;
 
 use crate::error::{Error, Result};
 use crate::functions::arith::{self, Arith};
-use crate::functions::cast;
+use crate::functions::comparisons::{self, Comparison};
 use crate::functions::context::FunctionContext;
 use crate::functions::rules::settle_cases;
-use crate::functions::signature::family;
+use crate::types::sql_name;
 
 /// Plans operators, constructors and subscripts the way Flink reads them.
 #[derive(Debug)]
@@ -45,20 +45,28 @@ impl ExprPlanner for FlinkExprPlanner {
         Ok(self.plan_typed(expr, &lt, &rt)?)
     }
 
+    /// FIRST_VALUE and LAST_VALUE skip NULLs.
+    fn plan_window(&self, mut expr: RawWindowExpr) -> DfResult<PlannerResult<RawWindowExpr>> {
+        if matches!(expr.func_def.name(), "first_value" | "last_value") && expr.null_treatment.is_none() {
+            expr.null_treatment = Some(NullTreatment::IgnoreNulls);
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
     fn plan_make_map(&self, args: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&self.map), args))))
     }
 }
 
-fn is_decimal(t: &DataType) -> bool {
+pub(crate) fn is_decimal(t: &DataType) -> bool {
     matches!(t, DataType::Decimal128(_, _))
 }
 
-fn is_string(t: &DataType) -> bool {
+pub(crate) fn is_string(t: &DataType) -> bool {
     matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-fn is_temporal(t: &DataType) -> bool {
+pub(crate) fn is_temporal(t: &DataType) -> bool {
     matches!(t, DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(_, _))
 }
 
@@ -75,6 +83,12 @@ impl FlinkExprPlanner {
             Op::StringConcat => {
                 let fits = |t: &DataType| is_string(t) || matches!(t, DataType::Null | DataType::Binary);
                 if fits(lt) && fits(rt) { Ok(PlannerResult::Original(e)) } else { Err(clash(&e.op, lt, rt)) }
+            }
+            Op::And | Op::Or => {
+                for t in [lt, rt] {
+                    comparisons::check_condition(t)?;
+                }
+                Ok(PlannerResult::Original(e))
             }
             _ => Ok(PlannerResult::Original(e)),
         }
@@ -100,6 +114,9 @@ impl FlinkExprPlanner {
             }
             if let Some(f) = arith::interval_function(op, lt, rt) {
                 return Ok(PlannerResult::Planned(f.call(vec![e.left, e.right])));
+            }
+            if !is_arithmetic(op, lt, rt) {
+                return Err(clash(&e.op, lt, rt));
             }
             return Ok(PlannerResult::Original(e));
         }
@@ -132,59 +149,52 @@ impl FlinkExprPlanner {
 
     fn comparison(
         &self,
-        mut e: RawBinaryExpr,
+        e: RawBinaryExpr,
         lt: &DataType,
         rt: &DataType,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
-        if lt == rt {
+        comparisons::check_comparable(&e.op, lt, rt)?;
+        let how = match e.op {
+            Op::Eq | Op::NotEq => Comparison::Equality,
+            _ => Comparison::Order,
+        };
+        // Whether it will be a key of a join is not known yet; the analyzer casts what depends on that.
+        if matches!(comparisons::numeric_comparison(lt, rt, how), Some(DataType::Decimal256(..))) {
             return Ok(PlannerResult::Original(e));
         }
-        check_comparable(&e.op, lt, rt)?;
-        if let Some((to, left)) = comparison_cast(lt, rt) {
-            let side = if left { &mut e.left } else { &mut e.right };
-            let from = if left { lt } else { rt };
-            let taken = std::mem::replace(side, Expr::Literal(datafusion::common::ScalarValue::Null, None));
-            *side = cast::cast_expr(taken, from, &to, false, &self.context)?;
-        }
-        Ok(PlannerResult::Original(e))
+        let (left, right, _) = comparisons::cast_sides(e.left, e.right, (lt, rt), how, &self.context)?;
+        Ok(PlannerResult::Original(RawBinaryExpr { op: e.op, left, right }))
     }
 }
 
-/// Which side of a comparison to cast (true: the left one), and to what.
-pub(crate) fn comparison_cast(lt: &DataType, rt: &DataType) -> Option<(DataType, bool)> {
-    use DataType::Timestamp;
-    if is_string(lt) && is_temporal(rt) {
-        return Some((rt.clone(), true));
-    }
-    if is_temporal(lt) && is_string(rt) {
-        return Some((lt.clone(), false));
-    }
-    match (lt, rt) {
-        (Timestamp(u, None), Timestamp(_, Some(z))) => Some((Timestamp(*u, Some(z.clone())), true)),
-        (Timestamp(_, Some(z)), Timestamp(u, None)) => Some((Timestamp(*u, Some(z.clone())), false)),
-        (DataType::Date32, Timestamp(u, z)) => Some((Timestamp(*u, z.clone()), true)),
-        (Timestamp(u, z), DataType::Date32) => Some((Timestamp(*u, z.clone()), false)),
-        _ => None,
-    }
-}
-
-/// Refuses comparisons that Flink refuses.
-pub(crate) fn check_comparable(op: &dyn std::fmt::Display, lt: &DataType, rt: &DataType) -> Result<()> {
-    let mixed = |a: &DataType, b: &DataType| {
-        (is_string(a) && (b.is_numeric() || *b == DataType::Boolean))
-            || (*a == DataType::Boolean && b.is_numeric())
-            || (a.is_numeric() && is_temporal(b))
-    };
-    if mixed(lt, rt) || mixed(rt, lt) { Err(clash(op, lt, rt)) } else { Ok(()) }
-}
-
-fn clash(op: &dyn std::fmt::Display, lt: &DataType, rt: &DataType) -> Error {
+pub(crate) fn clash(op: &dyn std::fmt::Display, lt: &DataType, rt: &DataType) -> Error {
     Error::validation(format!(
         "cannot apply '{op}' to arguments of type <{}> {op} <{}>",
-        family(lt),
-        family(rt)
+        sql_name(lt),
+        sql_name(rt)
     ))
-    .hint("CAST one side to the type of the other")
+    .hint(if is_temporal(lt) != is_temporal(rt) && (lt.is_numeric() || rt.is_numeric()) {
+        "times are compared with times, and moved by intervals: ts + INTERVAL '1' DAY"
+    } else {
+        "CAST one side to the type of the other"
+    })
+}
+
+/// Whether DataFusion's arithmetic on times and intervals is Flink's.
+fn is_arithmetic(op: Arith, lt: &DataType, rt: &DataType) -> bool {
+    let interval = |t: &DataType| matches!(t, DataType::Interval(_) | DataType::Duration(_));
+    let null = |t: &DataType| matches!(t, DataType::Null);
+    match op {
+        Arith::Add => {
+            (is_temporal(lt) || interval(lt) || null(lt)) && (interval(rt) || null(rt))
+                || interval(lt) && is_temporal(rt)
+        }
+        Arith::Sub => {
+            (is_temporal(lt) || null(lt)) && (is_temporal(rt) || interval(rt) || null(rt))
+                || interval(lt) && (interval(rt) || null(rt))
+        }
+        _ => null(lt) || null(rt),
+    }
 }
 
 fn to_double(e: Expr, t: &DataType) -> Expr {

@@ -68,8 +68,6 @@ pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
             build_bytes(c.rows, |i, out| Ok(a.get(i).is_some_and(|s| unhex(s, out))))
         })
         .nulls(Nulls::May),
-        random("rand", "i?", DataType::Float64),
-        random("rand_integer", "i i?", DataType::Int32),
         Builtin::new("uuid", "", Ret::Type(DataType::Utf8), |c| {
             build_strings(c.rows, |_, out| {
                 #[allow(clippy::disallowed_methods, reason = "UUID() is random by definition")]
@@ -304,69 +302,4 @@ fn unhex(s: &str, out: &mut Vec<u8>) -> bool {
         }
     }
     true
-}
-
-/// java.util.Random.
-struct JavaRandom(u64);
-
-impl JavaRandom {
-    const MASK: u64 = (1 << 48) - 1;
-
-    fn new(seed: i64) -> Self {
-        JavaRandom((seed as u64 ^ 0x5_DEEC_E66D) & Self::MASK)
-    }
-
-    fn next(&mut self, bits: u32) -> i32 {
-        self.0 = self.0.wrapping_mul(0x5_DEEC_E66D).wrapping_add(0xB) & Self::MASK;
-        (self.0 >> (48 - bits)) as i32
-    }
-
-    fn double(&mut self) -> f64 {
-        let high = (i64::from(self.next(26)) & ((1 << 26) - 1)) << 27;
-        let low = i64::from(self.next(27)) & ((1 << 27) - 1);
-        (high + low) as f64 / (1i64 << 53) as f64
-    }
-
-    fn below(&mut self, bound: i32) -> i32 {
-        if bound & (bound - 1) == 0 {
-            return ((i64::from(bound) * i64::from(self.next(31))) >> 31) as i32;
-        }
-        loop {
-            let bits = self.next(31);
-            let value = bits % bound;
-            if bits.wrapping_sub(value).wrapping_add(bound - 1) >= 0 {
-                return value;
-            }
-        }
-    }
-}
-
-fn random(name: &'static str, forms: &str, ty: DataType) -> Builtin {
-    // One generator per function instance; its seed is the constant argument of the first call.
-    let state: std::sync::Mutex<Option<(Option<i32>, JavaRandom)>> = std::sync::Mutex::new(None);
-    let integer = ty == DataType::Int32;
-    Builtin::new(name, forms, Ret::Type(ty), move |c| {
-        let seeded = c.len() == if integer { 2 } else { 1 };
-        let seed = if seeded { c.prim::<Int32Type>(0)?.get(0) } else { None };
-        let mut guard = state.lock().map_err(|_| Error::internal("a random generator failed"))?;
-        if guard.as_ref().is_none_or(|(known, _)| *known != seed) {
-            let start = match seed {
-                Some(s) => i64::from(s),
-                #[allow(clippy::disallowed_methods, reason = "RAND without a seed is random by definition")]
-                None => uuid::Uuid::new_v4().as_u128() as i64,
-            };
-            *guard = Some((seed, JavaRandom::new(start)));
-        }
-        let Some((_, generator)) = guard.as_mut() else { return Err(Error::internal("no random generator")) };
-        if !integer {
-            return Ok(Arc::new(Float64Array::from_iter_values((0..c.rows).map(|_| generator.double()))));
-        }
-        let bound = c.prim::<Int32Type>(c.len() - 1)?;
-        build_prims::<Int32Type>(c.rows, |i| match bound.get(i) {
-            None => Ok(None),
-            Some(b) if b > 0 => Ok(Some(generator.below(b))),
-            Some(b) => Err(Error::data(format!("RAND_INTEGER: the bound must be positive, not {b}"))),
-        })
-    })
-    .volatility(Volatility::Volatile)
 }

@@ -15,8 +15,11 @@
 pub(crate) mod aggregate;
 mod arith;
 pub(crate) mod cast;
+mod comparisons;
 pub mod context;
 mod infix;
+mod kinds;
+mod random;
 mod ranks;
 mod registry;
 mod rewrite;
@@ -33,13 +36,16 @@ pub(crate) mod json;
 mod math;
 
 pub(crate) use collection::common as common_type;
+pub use comparisons::no_condition;
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};
 pub use infix::FlinkExprPlanner;
+pub use kinds::without_over;
+pub use random::Randoms;
 pub use registry::{
     aggregate_functions, analyzer_rules, expr_planners, missing_function, names, scalar_functions,
     unknown_function, window_functions,
 };
-pub use rewrite::{rewrite_expr_ast, rewrite_query_ast};
+pub use rewrite::{fraction_digits, rewrite_expr_ast, rewrite_query_ast};
 pub use rules::{FlinkSemantics, analyze_expr};
 pub use types::{FlinkTypePlanner, arrow_type, type_planner};
 

@@ -11,6 +11,7 @@ use datafusion::optimizer::analyzer::AnalyzerRule;
 use crate::error::Error;
 use crate::functions::context::FunctionContext;
 use crate::functions::infix::FlinkExprPlanner;
+use crate::functions::random::Randoms;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};
@@ -48,6 +49,8 @@ fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     out.push(current_database(context));
     out.extend(type_of::functions());
     out.push(cast::tag_function());
+    let randoms = Randoms::default();
+    out.extend(["rand", "rand_integer"].iter().filter_map(|name| randoms.call(name)));
     out
 }
 
@@ -75,12 +78,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 
 /// Every window function.
 pub fn window_functions() -> Vec<Arc<WindowUDF>> {
-    // FIRST_VALUE and LAST_VALUE over windows are the aggregates, which skip NULLs.
-    datafusion::functions_window::all_default_window_functions()
-        .into_iter()
-        .filter(|f| !matches!(f.name(), "first_value" | "last_value"))
-        .map(ranks::as_bigint)
-        .collect()
+    datafusion::functions_window::all_default_window_functions().into_iter().map(ranks::as_bigint).collect()
 }
 
 /// Planners of operators and constructors: Flink's first, then the ones of DataFusion that they build on.
@@ -143,6 +141,22 @@ pub fn missing_function(name: &str) -> Arc<ScalarUDF> {
 pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     let e = Error::validation(format!("No match found for function signature {}", call_text(name, types)));
     let upper = name.to_uppercase();
+    if let Some((window, part)) =
+        GROUP_WINDOWS.iter().find_map(|w| Some((w, upper.strip_prefix(w)?.strip_prefix('_')?)))
+    {
+        let column = match part {
+            "START" => "window_start",
+            "END" => "window_end",
+            _ => "window_time",
+        };
+        return Error::unsupported(format!(
+            "{upper} belongs to a window in GROUP BY, {window}(ts, …), and such windows are not supported"
+        ))
+        .hint(format!(
+            "use {column} of the window function: SELECT {column}, … FROM TABLE({window}(TABLE t, DESCRIPTOR(ts), …)) \
+             GROUP BY window_start, window_end"
+        ));
+    }
     if let Some((_, instead)) = INSTEAD.iter().find(|(n, _)| *n == upper) {
         return e.hint(format!("use {instead}"));
     }
@@ -156,6 +170,9 @@ pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
         None => e.hint("SHOW FUNCTIONS lists what there is"),
     }
 }
+
+/// Windows of GROUP BY, which have functions for their bounds.
+const GROUP_WINDOWS: [&str; 3] = ["TUMBLE", "HOP", "SESSION"];
 
 /// What Flink has instead of names known from other systems.
 const INSTEAD: &[(&str, &str)] = &[
@@ -174,6 +191,7 @@ const INSTEAD: &[(&str, &str)] = &[
         "HOP",
         "the window table function: FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), slide, size)) GROUP BY window_start, window_end",
     ),
+    ("SESSION", "TUMBLE, HOP or CUMULATE; session windows are not supported"),
     ("CUMULATE", "the window table function: FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), step, size))"),
     ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),
 ];

@@ -8,17 +8,16 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::binary::type_union_resolution;
-use datafusion::logical_expr::expr::{Between, Cast, InList, TryCast};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
 use crate::error::Result;
-use crate::functions::collection::common_decimal;
+use crate::functions::collection::{common_decimal, common_timestamp};
 use crate::functions::context::FunctionContext;
-use crate::functions::infix::{check_comparable, comparison_cast};
-use crate::functions::{cast, type_of};
+use crate::functions::{cast, comparisons, type_of};
 
 /// Gives casts and comparisons Flink's meaning.
 #[derive(Debug)]
@@ -56,15 +55,17 @@ impl FlinkSemantics {
         } else {
             None
         };
+        let keys = matches!(plan, LogicalPlan::Join(_));
         let out = plan.map_expressions(|e| {
             let name = names.save(&e);
-            let e = rewrite(e, &schema, &self.context)?;
+            let e = rewrite(e, keys, &schema, &self.context)?;
             let e = match &columns {
                 Some(columns) => e.transform_data(|e| type_of::settle(e, columns))?,
                 None => e,
             };
             Ok(e.update_data(|e| name.restore(e)))
         })?;
+        let out = out.transform_data(|plan| comparisons::of_join_keys(plan, &self.context))?;
         if out.transformed { out.map_data(LogicalPlan::recompute_schema) } else { recompute(out) }
     }
 }
@@ -83,44 +84,24 @@ fn recompute(plan: Transformed<LogicalPlan>) -> DfResult<Transformed<LogicalPlan
 /// # Errors
 /// Casts and comparisons that Flink refuses.
 pub fn analyze_expr(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> Result<Expr> {
-    Ok(type_of::settle(rewrite(expr, schema, context)?.data, schema)?.data)
+    Ok(type_of::settle(rewrite(expr, false, schema, context)?.data, schema)?.data)
 }
 
-fn rewrite(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
+/// `keys`: its equalities can become keys of a join.
+fn rewrite(
+    expr: Expr,
+    keys: bool,
+    schema: &DFSchema,
+    context: &FunctionContext,
+) -> DfResult<Transformed<Expr>> {
     expr.transform_up(|e| match e {
         Expr::Cast(Cast { expr, field }) => retyped(*expr, field.data_type(), false, schema, context),
         Expr::TryCast(TryCast { expr, field }) => retyped(*expr, field.data_type(), true, schema, context),
-        Expr::InList(InList { expr, list, negated }) => {
-            let t = expr.get_type(schema)?;
-            let mut changed = false;
-            let list = list
-                .into_iter()
-                .map(|item| {
-                    let (item, c) = beside(item, &t, schema, context)?;
-                    changed |= c;
-                    Ok(item)
-                })
-                .collect::<DfResult<Vec<_>>>()?;
-            let out = Expr::InList(InList { expr, list, negated });
-            Ok(if changed { Transformed::yes(out) } else { Transformed::no(out) })
+        e @ Expr::Case(_) => {
+            comparisons::of(e, keys, schema, context)?.transform_data(|e| settle_case(e, schema, context))
         }
-        Expr::Between(Between { expr, negated, low, high }) => {
-            let t = expr.get_type(schema)?;
-            let (low, a) = beside(*low, &t, schema, context)?;
-            let (high, b) = beside(*high, &t, schema, context)?;
-            let out = Expr::Between(Between { expr, negated, low: Box::new(low), high: Box::new(high) });
-            Ok(if a || b { Transformed::yes(out) } else { Transformed::no(out) })
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
-        {
-            let t = left.get_type(schema)?;
-            let (right, changed) = beside(*right, &t, schema, context)?;
-            let out = Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(right) });
-            Ok(if changed { Transformed::yes(out) } else { Transformed::no(out) })
-        }
-        e @ Expr::Case(_) => settle_case(e, schema, context),
-        other => Ok(Transformed::no(other)),
+        Expr::ScalarFunction(f) if f.func.name() == "make_array" => settle_array(f, schema, context),
+        other => comparisons::of(other, keys, schema, context),
     })
 }
 
@@ -145,7 +126,8 @@ fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> D
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(Transformed::no(Expr::Case(case)));
     }
-    let common = common_decimal(&known).or_else(|| type_union_resolution(&known));
+    let common =
+        common_decimal(&known).or_else(|| common_timestamp(&known)).or_else(|| type_union_resolution(&known));
     let Some(common) = common else { return Ok(Transformed::no(Expr::Case(case))) };
     let branches = case.when_then_expr.iter_mut().map(|(_, t)| t).chain(case.else_expr.iter_mut());
     for (branch, own) in branches.zip(types) {
@@ -155,6 +137,25 @@ fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> D
         }
     }
     Ok(Transformed::yes(Expr::Case(case)))
+}
+
+/// The timestamps of `ARRAY[…]` in the finest of their types.
+fn settle_array(
+    mut call: ScalarFunction,
+    schema: &dyn ExprSchema,
+    context: &FunctionContext,
+) -> DfResult<Transformed<Expr>> {
+    let types = call.args.iter().map(|e| e.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
+    let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
+    let common = common_timestamp(&known).filter(|common| known.iter().any(|t| t != common));
+    let Some(common) = common else { return Ok(Transformed::no(Expr::ScalarFunction(call))) };
+    call.args =
+        (call.args.into_iter().zip(&types))
+            .map(|(e, own)| {
+                if *own == DataType::Null { Ok(e) } else { cast::cast_expr(e, own, &common, false, context) }
+            })
+            .collect::<Result<_>>()?;
+    Ok(Transformed::yes(Expr::ScalarFunction(call)))
 }
 
 fn retyped(
@@ -167,19 +168,4 @@ fn retyped(
     let e = cast::untag(e);
     let from = e.get_type(schema)?;
     Ok(Transformed::yes(cast::cast_expr(e, &from, to, lenient, context)?))
-}
-
-/// An operand that is compared with a value of type `t`.
-fn beside(
-    e: Expr,
-    t: &DataType,
-    schema: &dyn ExprSchema,
-    context: &FunctionContext,
-) -> DfResult<(Expr, bool)> {
-    let own = e.get_type(schema)?;
-    check_comparable(&"=", t, &own)?;
-    match comparison_cast(t, &own) {
-        Some((to, false)) => Ok((cast::cast_expr(e, &own, &to, false, context)?, true)),
-        _ => Ok((e, false)),
-    }
 }

@@ -4,6 +4,7 @@
 use arrow::datatypes::DataType;
 
 use crate::error::Error;
+use crate::types::sql_name;
 
 /// What one parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,36 +156,24 @@ pub(crate) fn coerce(forms: &[Form], types: &[DataType]) -> Option<Vec<DataType>
     forms.iter().find_map(|f| f.coerce(types))
 }
 
-/// The family of a type in Flink's messages.
-pub(crate) fn family(t: &DataType) -> &'static str {
-    use DataType as D;
-    match t {
-        D::Utf8 | D::LargeUtf8 | D::Utf8View => "CHARACTER",
-        D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_) => "BINARY",
-        D::Boolean => "BOOLEAN",
-        D::Date32 | D::Date64 => "DATE",
-        D::Time32(_) | D::Time64(_) => "TIME",
-        D::Timestamp(_, None) => "TIMESTAMP",
-        D::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ",
-        D::Interval(_) | D::Duration(_) => "INTERVAL",
-        D::List(_) | D::LargeList(_) | D::FixedSizeList(_, _) => "ARRAY",
-        D::Map(_, _) => "MAP",
-        D::Struct(_) => "ROW",
-        D::Null => "NULL",
-        t if t.is_numeric() => "NUMERIC",
-        _ => "ANY",
-    }
+/// `F(<INT>, <STRING>)`.
+pub(crate) fn call_text(name: &str, types: &[DataType]) -> String {
+    let args: Vec<String> = types.iter().map(|t| format!("<{}>", sql_name(t))).collect();
+    format!("{}({})", name.to_uppercase(), args.join(", "))
 }
 
-/// `F(<NUMERIC>, <CHARACTER>)`.
-pub(crate) fn call_text(name: &str, types: &[DataType]) -> String {
-    let args: Vec<String> = types.iter().map(|t| format!("<{}>", family(t))).collect();
-    format!("{name}({})", args.join(", "))
+/// `1 argument`, `2 arguments`.
+pub(crate) fn arguments(n: usize) -> String {
+    format!("{n} argument{}", if n == 1 { "" } else { "s" })
 }
 
 /// No form takes these arguments.
 pub(crate) fn mismatch(name: &str, forms: &[Form], types: &[DataType]) -> Error {
     let name = name.to_uppercase();
+    if let ("ITEM", [of, key]) = (name.as_str(), types) {
+        return Error::validation(format!("cannot take an element of {} by {}", sql_name(of), sql_name(key)))
+            .hint("an ARRAY has elements by INT, from 1 on, a MAP by its keys");
+    }
     let supported: Vec<String> = forms.iter().map(|f| f.describe(&name)).collect();
     Error::validation(format!("cannot apply {name} to arguments of type {}", call_text(&name, types)))
         .hint(format!("supported: {}", supported.join(", ")))

@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub(crate) mod declared_table;
+pub(crate) mod errors;
 pub mod insert;
 pub mod logical;
 pub mod nodes;

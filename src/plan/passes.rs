@@ -1,7 +1,7 @@
 //! Every pass over a query, in its order, for both modes.
 //!
 //! ```text
-//!  ast::Query      1 rewrite_syntax     names of columns, row sub-queries, Flink's calls and literals, set operations
+//!  ast::Query      1 rewrite_syntax     names of columns, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
 //!                  2 SqlToRel           with the planners of `syntax` for table factors
 //!  LogicalPlan     3 settle_relations   nested aggregates refused, types of unions, UNNESTs and sub-queries as joins
 //!                  4 settle_grouping_sets
@@ -41,6 +41,7 @@ use crate::plan::logical::unnest_keys::EndKeysAtUnnest;
 use crate::plan::syntax::row_subquery::rewrite_row_subqueries;
 use crate::plan::syntax::select_names::name_columns;
 use crate::plan::syntax::set_operation::rewrite_set_operations;
+use crate::plan::syntax::values::settle_values;
 
 /// The tree of a query as `SqlToRel` understands it.
 ///
@@ -48,6 +49,7 @@ use crate::plan::syntax::set_operation::rewrite_set_operations;
 /// Validation for calls that Flink refuses.
 pub fn rewrite_syntax(query: &mut ast::Query) -> Result<()> {
     name_columns(query);
+    settle_values(query);
     rewrite_row_subqueries(query);
     functions::rewrite_query_ast(query)?;
     rewrite_set_operations(query);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
@@ -13,20 +13,24 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use crate::catalog::{CatalogObject, ResolvedTable, ViewDef};
 use crate::edges::{ConnectorEnv, Source};
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, ErrorKind, Location, Result};
 use crate::functions;
+use crate::plan::errors::{explain, locate};
+use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::union_types::refuse_nested_aggregates;
-use crate::plan::passes::{rewrite_syntax, settle_relations};
+use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
 use crate::plan::syntax::set_operation::SetOperationPlanner;
 use crate::plan::syntax::unknown_column;
 use crate::plan::syntax::unnest::UnnestPlanner;
+use crate::plan::syntax::using::{UsingJoins, UsingPlanner};
 use crate::plan::syntax::window_tvf::WindowTvfPlanner;
 use crate::plan::table::DerivedTable;
 use crate::runtime::job::JobMetrics;
@@ -42,8 +46,8 @@ pub trait NameResolver: Send + Sync + Debug {
     /// External when a catalog fails.
     fn lookup(&self, parts: &[String], within: Option<&(String, String)>) -> Result<Option<CatalogObject>>;
 
-    /// Names for "did you mean".
-    fn candidates(&self) -> Vec<String>;
+    /// The error for a name that means nothing: what is near, or what there is.
+    fn not_found(&self, parts: &[String], within: Option<&(String, String)>) -> Error;
 
     /// The source of a table.
     ///
@@ -60,6 +64,7 @@ pub struct FunctionRegistry {
     window: HashMap<String, Arc<WindowUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     type_planner: Arc<dyn TypePlanner>,
+    rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
 }
 
 impl FunctionRegistry {
@@ -76,11 +81,21 @@ impl FunctionRegistry {
             window: HashMap::new(),
             expr_planners: functions::expr_planners(context),
             type_planner: functions::type_planner(),
+            rules: analyzer_rules(context, false),
         };
         by_name(&mut registry.scalar, functions::scalar_functions(context), |f| (f.name(), f.aliases()));
         by_name(&mut registry.aggregate, functions::aggregate_functions(), |f| (f.name(), f.aliases()));
         by_name(&mut registry.window, functions::window_functions(), |f| (f.name(), f.aliases()));
         registry
+    }
+
+    /// Finds what only the analyzer refuses, while the query that it stands in is known.
+    fn check_types(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<()> {
+        let mut plan = settle_grouping_sets(plan)?;
+        for rule in &self.rules {
+            plan = rule.analyze(plan, config).map_err(explain)?;
+        }
+        Ok(())
     }
 }
 
@@ -124,8 +139,25 @@ pub struct Planner {
     hints: Vec<BTreeMap<String, String>>,
     within: Option<(String, String)>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    using_joins: UsingJoins,
+    randoms: functions::Randoms,
+    sources: Mutex<Sources>,
     /// Depth of views within views, to stop cycles.
     depth: usize,
+}
+
+/// The tables of a query, each use by itself.
+#[derive(Default)]
+struct Sources {
+    known: HashMap<TableReference, Vec<Arc<dyn TableSource>>>,
+    /// How many uses this planning has seen.
+    used: HashMap<TableReference, usize>,
+}
+
+impl Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("used", &self.used).finish_non_exhaustive()
+    }
 }
 
 fn parser_options() -> ParserOptions {
@@ -146,16 +178,21 @@ impl Planner {
     pub fn new(env: PlanEnv, hints: Vec<BTreeMap<String, String>>) -> Self {
         let window: Arc<dyn RelationPlanner> =
             Arc::new(WindowTvfPlanner { time_zone: env.connectors.time_zone });
+        let using_joins = UsingJoins::default();
         Planner {
             env,
             hints,
             within: None,
             relation_planners: vec![
+                Arc::new(UsingPlanner(using_joins.clone())),
                 Arc::new(SetOperationPlanner),
                 Arc::new(RowSubqueryPlanner),
                 Arc::new(UnnestPlanner::default()),
                 window,
             ],
+            using_joins,
+            randoms: functions::Randoms::default(),
+            sources: Mutex::default(),
             depth: 0,
         }
     }
@@ -165,21 +202,52 @@ impl Planner {
     /// # Errors
     /// Validation with the location of the cause where it is known.
     pub fn plan_query(env: &PlanEnv, query: &Query) -> Result<LogicalPlan> {
-        let plan = Self::new(env.clone(), query.table_hints.clone())
-            .plan(&query.query)
-            .map_err(|e| e.at(query.location))?;
+        let planner = Self::new(env.clone(), query.table_hints.clone());
+        let plan = planner.checked(&query.query).map_err(|e| {
+            let place = planner.place(&e, &query.query);
+            place.into_iter().fold(e, Error::at).at(query.location)
+        })?;
         env.state_ttls.add(&query.hinted, &plan)?;
         Ok(plan)
     }
 
+    /// Plans a query whose types fit.
+    fn checked(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let plan = self.plan(query)?;
+        self.env.functions.check_types(plan.clone(), &self.env.config)?;
+        Ok(plan)
+    }
+
+    /// Where the cause of an error stands, if the error does not say so.
+    fn place(&self, e: &Error, query: &ast::Query) -> Option<Location> {
+        let of_query = matches!(
+            e.kind(),
+            ErrorKind::Syntax | ErrorKind::Validation | ErrorKind::Unsupported | ErrorKind::Data
+        );
+        if e.location().is_some() || !of_query {
+            return None;
+        }
+        locate(query, &e.message(), |changed| self.checked(&changed).err().map(|e| e.message()))
+    }
+
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let written = query;
-        let mut query = query.clone();
-        rewrite_syntax(&mut query)?;
-        let planner = SqlToRel::new_with_options(self, parser_options());
-        let plan = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| {
+        let mut marked = query.clone();
+        let merges = self.using_joins.mark(&mut marked);
+        let planned = loop {
+            self.sources().used.clear();
+            let mut query = marked.clone();
+            rewrite_syntax(&mut query)?;
+            let planner = SqlToRel::new_with_options(self, parser_options());
+            let planned = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
+            // Also where it failed: a `*` may have been too few columns.
+            if !(merges && self.using_joins.expand(&mut marked)) {
+                break planned;
+            }
+        };
+        let plan = planned.map_err(|e| {
             let location = unknown_column::locate(&e, written);
-            location.into_iter().fold(Error::from(e), Error::at)
+            location.into_iter().fold(explain(e), Error::at)
         })?;
         refuse_nested_aggregates(&plan)?;
         let plan = if matches!(plan, LogicalPlan::Values(_)) {
@@ -201,7 +269,7 @@ impl Planner {
         let planner = SqlToRel::new_with_options(self, parser_options());
         planner
             .sql_to_expr(tree, schema, &mut PlannerContext::new())
-            .map_err(|e| Error::from(e).at(expr.location))
+            .map_err(|e| explain(e).at(expr.location))
     }
 
     fn table(&self, reference: &TableReference) -> Result<Arc<dyn TableProvider>> {
@@ -228,14 +296,12 @@ impl Planner {
                 }
                 self.plan_view(&view)
             }
-            None => {
-                let mut error = Error::validation(format!("Object '{shown}' not found"));
-                if let Some(near) = nearest(&shown, &self.env.names.candidates()) {
-                    error = error.hint(format!("did you mean {near}?"));
-                }
-                Err(error)
-            }
+            None => Err(self.env.names.not_found(&parts, self.within.as_ref())),
         }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
@@ -247,6 +313,9 @@ impl Planner {
             hints: view.query.table_hints.clone(),
             within: Some(view.resolve_in.clone()),
             relation_planners: self.relation_planners.clone(),
+            using_joins: self.using_joins.clone(),
+            randoms: self.randoms.clone(),
+            sources: Mutex::default(),
             depth: self.depth + 1,
         };
         let mut plan =
@@ -280,20 +349,20 @@ pub fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }
 
-/// The candidate most like `name`, if it is near enough for a suggestion.
-pub fn nearest(name: &str, candidates: &[String]) -> Option<String> {
-    let wanted = name.to_lowercase();
-    candidates
-        .iter()
-        .map(|c| (strsim::levenshtein(&wanted, &c.to_lowercase()), c))
-        .min()
-        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
-        .map(|(_, c)| c.clone())
-}
-
 impl ContextProvider for Planner {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
-        Ok(provider_as_source(self.table(&name)?))
+        // A query may be planned several times; its tables are looked up once.
+        let mut sources = self.sources();
+        let nth = sources.used.entry(name.clone()).or_insert(0);
+        let index = *nth;
+        *nth += 1;
+        if let Some(known) = sources.known.get(&name).and_then(|all| all.get(index)) {
+            return Ok(Arc::clone(known));
+        }
+        drop(sources);
+        let source = provider_as_source(self.table(&name)?);
+        self.sources().known.entry(name).or_default().push(Arc::clone(&source));
+        Ok(source)
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -310,6 +379,9 @@ impl ContextProvider for Planner {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let lower = name.to_ascii_lowercase();
+        if let Some(f) = self.randoms.call(&lower) {
+            return Some(f);
+        }
         let known = &self.env.functions;
         if let Some(f) = known.scalar.get(&lower) {
             return Some(f.clone());
@@ -355,6 +427,11 @@ impl ContextProvider for Planner {
     fn udwf_names(&self) -> Vec<String> {
         self.env.functions.window.keys().cloned().collect()
     }
+}
+
+/// The position that DataFusion's span starts at.
+pub fn location_of_span(span: datafusion::common::Span) -> Location {
+    Location { line: span.start.line, column: span.start.column }
 }
 
 /// The position that sqlparser's span starts at.

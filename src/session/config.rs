@@ -13,9 +13,9 @@ use chrono_tz::Tz;
 use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
-use crate::plan::planner::nearest;
 use crate::plan::stream::{AggPhase, WhenNeeded};
 use crate::runtime::spilling::memory::StateMemory;
+use crate::sql::nearest_name;
 
 /// `execution.runtime-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +151,8 @@ impl SessionConfig {
             if WITHOUT_MEANING.iter().any(|p| key.starts_with(p)) {
                 return Ok(Some(format!("'{key}' has no effect: tidelake runs in one process")));
             }
-            let keys: Vec<String> = KEYS.iter().map(|(k, ..)| (*k).to_owned()).collect();
-            let hint = match nearest(key, &keys) {
+            let keys: Vec<&str> = KEYS.iter().map(|(k, ..)| *k).collect();
+            let hint = match nearest_name(key, keys.iter().copied()) {
                 Some(near) => format!("did you mean '{near}'?"),
                 None => format!("supported keys: {}", keys.join(", ")),
             };

@@ -32,8 +32,8 @@ impl NameResolver for SessionNames {
         wait(self.catalogs.lookup(parts, within))
     }
 
-    fn candidates(&self) -> Vec<String> {
-        wait(self.catalogs.table_names())
+    fn not_found(&self, parts: &[String], within: Option<&(String, String)>) -> Error {
+        wait(self.catalogs.not_found_at(parts, within))
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {

@@ -248,6 +248,19 @@ pub fn nearest_name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, n)| n)
 }
 
+/// "did you mean …?", or what there is: `label` and the names.
+pub fn suggestion(name: &str, names: &[&str], label: &str) -> String {
+    const SHOWN: usize = 20;
+    if let Some(near) = nearest_name(name, names.iter().copied()) {
+        return format!("did you mean {}?", quote_ident(near));
+    }
+    let listed = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{label} {listed} and {more} more"),
+        _ => format!("{label} {listed}"),
+    }
+}
+
 /// The one of `candidates` that `word` was probably meant to be.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let word: String = word.to_uppercase().chars().take(40).collect();

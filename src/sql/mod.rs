@@ -29,7 +29,7 @@ mod validate;
 mod tests;
 
 pub use dialect::FlinkDialect;
-pub use keywords::{nearest_name, quote_ident};
+pub use keywords::{nearest_name, quote_ident, suggestion};
 pub use report::render_error;
 pub use types::cast_type;
 pub use unparse::format_expr;

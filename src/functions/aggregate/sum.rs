@@ -43,7 +43,9 @@ macro_rules! by_type {
             DataType::Float32 => Ok(Box::new($make::<Float32Type>::new($out.clone()))),
             DataType::Float64 => Ok(Box::new($make::<Float64Type>::new($out.clone()))),
             DataType::Decimal128(_, _) => Ok(Box::new($make::<Decimal128Type>::new($out.clone()))),
-            other => Err(Error::validation(format!("SUM does not support type {other}"))),
+            other => {
+                Err(Error::validation(format!("SUM does not support type {}", crate::types::sql_name(other))))
+            }
         }
     };
 }

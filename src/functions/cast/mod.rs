@@ -27,7 +27,7 @@ use datafusion::logical_expr::{
 use crate::error::{Error, Result};
 use crate::functions::context::FunctionContext;
 use crate::functions::udf::{Builtin, Ret};
-use crate::types::LogicalType;
+use crate::types::sql_name;
 
 /// Name of the identity function that marks the argument of a cast, see the rewrite of calls.
 pub(crate) const CAST_TAG: &str = "__as";
@@ -103,11 +103,15 @@ fn check_castable(from: &DataType, to: &DataType) -> Result<()> {
         || numeric_time(to, from)
         || bool_time(from, to)
         || bool_time(to, from)
-        || (from.is_nested() && !to.is_nested() && *to != DataType::Utf8);
+        || (from.is_nested() && !to.is_nested() && *to != DataType::Utf8)
+        || (!from.is_nested() && to.is_nested() && *from != DataType::Null);
     if bad {
-        let name =
-            |t: &DataType| LogicalType::from_arrow(t, true).map_or_else(|_| t.to_string(), |t| t.to_string());
-        return Err(Error::validation(format!("cannot cast {} to {}", name(from), name(to))).hint(
+        if from.is_nested() || to.is_nested() {
+            return Err(
+                unsupported(from, to).hint("ARRAY, MAP and ROW are cast to their like, and to STRING")
+            );
+        }
+        return Err(unsupported(from, to).hint(
             "numbers become instants with TO_TIMESTAMP_LTZ(n, precision), times become numbers with EXTRACT or \
              TIMESTAMPDIFF",
         ));
@@ -134,6 +138,8 @@ pub(crate) fn is_native(from: &DataType, to: &DataType, zone: Tz) -> bool {
         (D::Decimal128(p1, s1), D::Decimal128(p2, s2)) => {
             s2 >= s1 && i16::from(*p2) - i16::from(*s2) >= i16::from(*p1) - i16::from(*s1)
         }
+        // Comparisons alone go there: two DECIMALs may need more than 38 digits to be told apart.
+        (D::Int8 | D::Int16 | D::Int32 | D::Int64 | D::Decimal128(..), D::Decimal256(..)) => true,
         (D::Utf8 | D::LargeUtf8 | D::Utf8View, D::Utf8) => true,
         (D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), D::Binary) => true,
         (D::Timestamp(_, None), D::Timestamp(_, Some(_)))
@@ -173,9 +179,7 @@ impl ScalarUDFImpl for FlinkCast {
 
     fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let to =
-            LogicalType::from_arrow(&self.to, true).map_or_else(|_| self.to.to_string(), |t| t.to_string());
-        Ok(format!("{}({} AS {to})", self.name(), args.join(", ")))
+        Ok(format!("{}({} AS {})", self.name(), args.join(", "), sql_name(&self.to)))
     }
 
     fn signature(&self) -> &Signature {
@@ -266,7 +270,7 @@ pub(crate) fn cast_array(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Arra
 }
 
 fn unsupported(from: &DataType, to: &DataType) -> Error {
-    Error::validation(format!("cannot cast {from} to {to}"))
+    Error::validation(format!("cannot cast {} to {}", sql_name(from), sql_name(to)))
 }
 
 fn bytes_to_text(a: &BinaryArray, mode: Mode) -> Result<ArrayRef> {
@@ -290,7 +294,7 @@ fn bytes_to_text(a: &BinaryArray, mode: Mode) -> Result<ArrayRef> {
 
 /// A value that does not convert.
 pub(crate) fn failed(value: &str, to: &DataType) -> Error {
-    let name = LogicalType::from_arrow(to, true).map_or_else(|_| to.to_string(), |t| t.to_string());
+    let name = sql_name(to);
     let shown: String = value.chars().take(100).collect();
     Error::data(format!("CAST: '{shown}' is no {name}")).hint("TRY_CAST gives NULL instead")
 }

@@ -58,7 +58,7 @@ pub(super) fn parse(a: &StringArray, to: &DataType, mode: Mode) -> Result<ArrayR
                 }
             }
         }
-        _ => return Err(Error::validation(format!("cannot cast STRING to {to}"))),
+        _ => return Err(Error::validation(format!("cannot cast STRING to {}", crate::types::sql_name(to)))),
     })
 }
 

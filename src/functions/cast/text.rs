@@ -176,7 +176,12 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
             let ours = match other {
                 D::LargeUtf8 | D::Utf8View => D::Utf8,
                 t if t.is_unsigned_integer() => D::Int64,
-                _ => return Err(Error::unsupported(format!("no cast from {other} to STRING"))),
+                _ => {
+                    return Err(Error::unsupported(format!(
+                        "no cast from {} to STRING",
+                        crate::types::sql_name(other)
+                    )));
+                }
             };
             return printer(&arrow::compute::cast(a, &ours)?, zone);
         }

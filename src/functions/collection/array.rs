@@ -254,7 +254,9 @@ fn with_element(types: &[DataType], _: &[Option<&datafusion::common::ScalarValue
 /// Argument `i` as an array of arrays.
 pub(super) fn list(c: &Call<'_>, i: usize) -> Result<ListArray> {
     let a = c.full(i)?;
-    a.as_list_opt::<i32>().cloned().ok_or_else(|| Error::validation(format!("{} is no ARRAY", a.data_type())))
+    a.as_list_opt::<i32>()
+        .cloned()
+        .ok_or_else(|| Error::validation(format!("{} is no ARRAY", crate::types::sql_name(a.data_type()))))
 }
 
 fn cast_list(a: &ArrayRef, to: &DataType) -> Result<ListArray> {

@@ -77,7 +77,9 @@ fn entry_fields(k: DataType, v: DataType) -> Fields {
 
 fn map(c: &Call<'_>, i: usize) -> Result<MapArray> {
     let a = c.full(i)?;
-    a.as_map_opt().cloned().ok_or_else(|| Error::validation(format!("{} is no MAP", a.data_type())))
+    a.as_map_opt()
+        .cloned()
+        .ok_or_else(|| Error::validation(format!("{} is no MAP", crate::types::sql_name(a.data_type()))))
 }
 
 fn bounds(m: &MapArray, i: usize) -> Option<(u32, u32)> {

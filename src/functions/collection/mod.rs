@@ -15,6 +15,8 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{Error, Result};
+use crate::text::units_per_second;
+use crate::types::sql_name;
 
 pub(crate) use map::map_constructor;
 
@@ -84,14 +86,28 @@ pub(crate) fn common_decimal(types: &[DataType]) -> Option<DataType> {
     Some(DataType::Decimal128(u8::try_from(whole + scale).ok()?, i8::try_from(scale).ok()?))
 }
 
+/// The finest of timestamps: DataFusion would take the coarsest, and lose digits. `None` if they are not all timestamps,
+/// with or all without a zone.
+pub(crate) fn common_timestamp(types: &[DataType]) -> Option<DataType> {
+    use DataType::Timestamp;
+    let finest = types.iter().try_fold(None, |finest: Option<&DataType>, t| match (finest, t) {
+        (None, Timestamp(..)) => Some(Some(t)),
+        (Some(Timestamp(a, z)), Timestamp(b, y)) if z == y => {
+            Some(if units_per_second(*b) > units_per_second(*a) { Some(t) } else { finest })
+        }
+        _ => None,
+    });
+    finest.flatten().cloned()
+}
+
 /// The least common type of some types.
 pub(crate) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
     if known.windows(2).all(|w| w.first() == w.last()) {
         return Ok(known.first().cloned().unwrap_or(DataType::Null));
     }
-    if let Some(decimal) = common_decimal(&known) {
-        return Ok(decimal);
+    if let Some(exact) = common_decimal(&known).or_else(|| common_timestamp(&known)) {
+        return Ok(exact);
     }
     let mixed = known.contains(&DataType::Utf8) && known.iter().any(|t| *t != DataType::Utf8);
     let union = if mixed { None } else { datafusion::logical_expr::binary::type_union_resolution(&known) };
@@ -99,7 +115,8 @@ pub(crate) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
         Error::validation(format!(
             "{}: no common type of {}",
             name.to_uppercase(),
-            crate::functions::signature::call_text("", types)
+            types.iter().map(sql_name).collect::<Vec<_>>().join(", ")
         ))
+        .hint("CAST them to one type")
     })
 }

@@ -207,9 +207,11 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
         }
         D::Null => Box::new(|_, out| out.push_str("null")),
         other => {
-            return Err(
-                Error::validation(format!("JSON_STRING does not take {other}")).hint("CAST it to STRING")
-            );
+            return Err(Error::validation(format!(
+                "JSON_STRING does not take {}",
+                crate::types::sql_name(other)
+            ))
+            .hint("CAST it to STRING"));
         }
     })
 }

@@ -3,15 +3,16 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, JsonNullClause, ObjectName, Subscript, TimezoneInfo, TrimWhereField, Value,
-    WindowType,
+    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, JsonNullClause, ObjectName,
+    Subscript, TimezoneInfo, TrimWhereField, Value, WindowType,
 };
 
 use super::literal::{number, string_of, text, typed_integer, unwrap};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::functions::cast::CAST_TAG;
+use crate::functions::kinds::check_call;
 use crate::functions::type_of::TYPE_OF_DECLARED;
 use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
 
@@ -324,11 +325,34 @@ fn canonical(name: &str) -> &str {
     }
 }
 
+/// `NULLIF(a, b)` as `CASE WHEN a = b THEN NULL ELSE a END`.
+fn null_if(value: &Expr, other: &Expr) -> Expr {
+    let nested = |e: &Expr| Box::new(Expr::Nested(Box::new(e.clone())));
+    let condition = Expr::BinaryOp { left: nested(value), op: BinaryOperator::Eq, right: nested(other) };
+    let result = Expr::Value(Value::Null.into());
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: Some(Box::new(value.clone())),
+    }
+}
+
 fn length_of(s: &str) -> u32 {
     u32::try_from(s.chars().count()).unwrap_or(MAX_LENGTH)
 }
 
 fn function(expr: &mut Expr) -> Result<()> {
+    let Expr::Function(f) = expr else { return Ok(()) };
+    let at = f.name.0.first().and_then(|p| p.as_ident()).map(|i| i.span.start);
+    rewrite_call(expr).map_err(|e| match at {
+        Some(at) => e.at(Location { line: at.line, column: at.column }),
+        None => e,
+    })
+}
+
+fn rewrite_call(expr: &mut Expr) -> Result<()> {
     let Expr::Function(f) = expr else { return Ok(()) };
     let [part] = f.name.0.as_slice() else { return Ok(()) };
     let Some(ident) = part.as_ident() else { return Ok(()) };
@@ -342,6 +366,7 @@ fn function(expr: &mut Expr) -> Result<()> {
     {
         super::unwrap_frame(frame);
     }
+    check_call(&lower, f)?;
     let FunctionArguments::List(list) = &mut f.args else { return Ok(()) };
     for i in bare_arguments(&lower) {
         if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) = list.args.get_mut(*i) {
@@ -370,6 +395,13 @@ fn function(expr: &mut Expr) -> Result<()> {
                     *expr = call(TYPE_OF_DECLARED, vec![value, declared]);
                 }
             }
+        }
+        "count"
+            if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+                && matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) =>
+        {
+            return Err(Error::syntax("COUNT(DISTINCT *) is no SQL")
+                .hint("COUNT(*) counts rows, COUNT(DISTINCT ROW(x, y)) different pairs"));
         }
         // DataFusion gives COUNT(*) and COUNT(1) the same name.
         "count" if list.duplicate_treatment.is_none() => {
@@ -409,6 +441,15 @@ fn function(expr: &mut Expr) -> Result<()> {
                     else_result: Some(Box::new(other)),
                 };
             }
+        }
+        "nullif" => {
+            let count = list.args.len();
+            let args: Vec<Expr> = list.args.drain(..).filter_map(into_expr).collect();
+            let [value, other] = args.as_slice() else {
+                return Err(Error::validation(format!("NULLIF takes 2 arguments, not {count}"))
+                    .hint("NULLIF(value, other): NULL where both are equal, value otherwise"));
+            };
+            *expr = null_if(value, other);
         }
         _ => {}
     }

@@ -55,7 +55,11 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
-fn fraction_digits(text: &str) -> Result<u64> {
+/// Digits behind the point of a timestamp's text.
+///
+/// # Errors
+/// Validation for more than 9.
+pub fn fraction_digits(text: &str) -> Result<u64> {
     let digits = text.rsplit_once('.').map_or(0, |(_, f)| f.trim_end().len());
     if digits > 9 {
         return Err(Error::validation(format!("TIMESTAMP '{text}' has more than 9 fraction digits")));
@@ -66,6 +70,10 @@ fn fraction_digits(text: &str) -> Result<u64> {
 /// The type to cast a number to; `None` where DataFusion's own reading is Flink's.
 fn number_type(n: &str) -> Result<Option<DataType>> {
     if n.contains(['e', 'E']) {
+        if n.parse::<f64>().is_ok_and(f64::is_infinite) {
+            return Err(Error::validation(format!("numeric literal '{n}' out of range"))
+                .hint("a DOUBLE is at most 1.7976931348623157E308; CAST('Infinity' AS DOUBLE) is beyond"));
+        }
         return Ok(Some(DataType::Double(ExactNumberInfo::None)));
     }
     if let Some((whole, fraction)) = n.trim_start_matches('-').split_once('.') {

@@ -12,6 +12,8 @@ mod interval;
 mod literal;
 mod patterns;
 
+pub use literal::fraction_digits;
+
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{

@@ -78,6 +78,30 @@ pub(crate) fn parse_timestamp(s: &str) -> Option<(i64, i64)> {
     Some((day * 86_400 + nanos / 1_000_000_000, nanos % 1_000_000_000))
 }
 
+/// `y-M-d[ H:m:s[.f]]` as `java.sql.Timestamp.valueOf` and `java.sql.Date.valueOf` read it: months and days are in range,
+/// everything else rolls over.
+pub(crate) fn parse_rolling(s: &str) -> Option<(i64, i64)> {
+    let s = s.trim();
+    let (date, clock) = s.split_once(' ').map_or((s, None), |(d, c)| (d, Some(c.trim())));
+    let mut parts = date.split('-');
+    let year = number(parts.next()?, 4).filter(|_| date.find('-') == Some(4))?;
+    let (month, day) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let days = days(year, month as u32, 1) + day - 1;
+    let Some(clock) = clock else { return Some((days * 86_400, 0)) };
+    let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(c, f)| (c, Some(f)));
+    let parts: Vec<i64> = clock.split(':').map(|p| number(p, 9)).collect::<Option<_>>()?;
+    let [hour, minute, second] = parts.as_slice() else { return None };
+    let nanos = match fraction {
+        Some("") => return None,
+        Some(f) => nanos(f)?,
+        None => 0,
+    };
+    Some((days * 86_400 + hour * 3600 + minute * 60 + second, nanos))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::calendar;
 use super::pattern::{Parsed, Pattern, Style};
 use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
-use crate::functions::context::{FunctionContext, instant_to_wall, parse_zone, wall_to_instant};
+use crate::functions::context::{Clock, FunctionContext, instant_to_wall, parse_zone, wall_to_instant};
 use crate::functions::udf::{Builtin, Call, Col, Nulls, Ret, build_prims, build_strings};
 use crate::text::units_per_second;
 
@@ -24,11 +24,15 @@ const DEFAULT: &str = "yyyy-MM-dd HH:mm:ss";
 pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     let zone = context.time_zone;
     let now = context.clock.clone();
+    let (century, clock) = (now.clone(), now.clone());
     vec![
         Builtin::new(
             "to_timestamp",
             "s s?",
-            Ret::Type(DataType::Timestamp(TimeUnit::Millisecond, None)),
+            Ret::Of(|_, constants| {
+                check_pattern("TO_TIMESTAMP", constants, Style::Strict)?;
+                Ok(DataType::Timestamp(TimeUnit::Millisecond, None))
+            }),
             to_timestamp,
         )
         .nulls(Nulls::May)
@@ -36,15 +40,19 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
         Builtin::new("to_timestamp_ltz", "n i?|s s? s?", Ret::Of(ltz_type), to_timestamp_ltz)
             .nulls(Nulls::May)
             .build(),
-        Builtin::new("to_date", "s s?", Ret::Type(DataType::Date32), to_date).nulls(Nulls::May).build(),
-        Builtin::new("date_format", "t s|s s", Ret::Type(DataType::Utf8), move |c| date_format(c, zone))
+        Builtin::new("to_date", "s s?", Ret::Of(to_date_type), move |c| to_date(c, century.as_ref()))
             .nulls(Nulls::May)
             .build(),
-        Builtin::new("from_unixtime", "l s?", Ret::Type(DataType::Utf8), move |c| from_unixtime(c, zone))
+        Builtin::new("date_format", "t s|s s", Ret::Of(date_format_type), move |c| date_format(c, zone))
             .nulls(Nulls::May)
             .build(),
-        Builtin::new("unix_timestamp", "s s?", Ret::Type(DataType::Int64), move |c| unix_timestamp(c, zone))
+        Builtin::new("from_unixtime", "l s?", Ret::Of(from_unixtime_type), move |c| from_unixtime(c, zone))
+            .nulls(Nulls::May)
             .build(),
+        Builtin::new("unix_timestamp", "s s?", Ret::Of(unix_timestamp_type), move |c| {
+            unix_timestamp(c, zone, clock.as_ref())
+        })
+        .build(),
         Builtin::new("__unix_timestamp_now", "", Ret::Type(DataType::Int64), move |c| {
             let seconds = now.now_millis().div_euclid(1000);
             Ok(Arc::new(arrow::array::Int64Array::from_value(seconds, c.rows)))
@@ -56,61 +64,126 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// Refuses a literal pattern that is not valid.
+fn check_pattern(name: &str, constants: &[Option<&ScalarValue>], style: Style) -> Result<Option<Pattern>> {
+    let literal = constants.get(1).copied().flatten().and_then(|c| c.try_as_str().flatten());
+    literal.map(|text| compile(name, text, style)).transpose()
+}
+
+fn compile(name: &str, text: &str, style: Style) -> Result<Pattern> {
+    Pattern::compile(text, style).map_err(|why| bad_pattern(name, text, style, &why))
+}
+
+fn bad_pattern(name: &str, text: &str, style: Style, why: &str) -> Error {
+    let (class, letters) = match style {
+        Style::Strict => (
+            "DateTimeFormatter",
+            "y M d H m s S, also u Y Q q L w W D F g E e c G a B h K k n A N V v z O X x Z p",
+        ),
+        Style::Lenient => ("SimpleDateFormat", "y M d H m s S, also G Y L w W D F E u a h K k z Z X"),
+    };
+    Error::validation(format!("{name}: the pattern '{text}' is not valid: {why}")).hint(format!(
+        "its letters are those of Java's {class}: {letters}; other text stands in quotes, such as ''T''"
+    ))
+}
+
+fn to_date_type(_: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    check_pattern("TO_DATE", constants, Style::Lenient)?;
+    Ok(DataType::Date32)
+}
+
+fn from_unixtime_type(_: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    check_pattern("FROM_UNIXTIME", constants, Style::Lenient)?;
+    Ok(DataType::Utf8)
+}
+
+fn unix_timestamp_type(_: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    check_pattern("UNIX_TIMESTAMP", constants, Style::Lenient)?;
+    Ok(DataType::Int64)
+}
+
+fn date_format_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    let style = if types.first() == Some(&DataType::Utf8) { Style::Lenient } else { Style::Strict };
+    if let Some(pattern) = check_pattern("DATE_FORMAT", constants, style)?
+        && let Some(why) = pattern.unprintable()
+        && let Some(Some(text)) = constants.get(1)
+    {
+        return Err(bad_pattern("DATE_FORMAT", text.try_as_str().flatten().unwrap_or_default(), style, &why));
+    }
+    Ok(DataType::Utf8)
+}
+
+/// The first of the hundred years that two digits mean: the last ones before are 80 years ago.
+fn first_year(clock: &dyn Clock) -> i64 {
+    calendar::civil(clock.now_millis().div_euclid(86_400_000)).0 - 80
+}
+
 /// The pattern of a row, compiled again only when it changes.
 struct Patterns<'a> {
+    name: &'static str,
     texts: Option<Col<'a, StringArray>>,
     style: Style,
-    known: Option<(String, Option<Pattern>)>,
+    known: Option<(String, Pattern)>,
 }
 
 impl<'a> Patterns<'a> {
-    fn new(c: &'a Call<'_>, i: usize, style: Style) -> Result<Self> {
+    fn new(name: &'static str, c: &'a Call<'_>, i: usize, style: Style) -> Result<Self> {
         let texts = if c.has(i) { Some(c.str(i)?) } else { None };
-        Ok(Patterns { texts, style, known: None })
+        Ok(Patterns { name, texts, style, known: None })
     }
 
-    /// `None` for a NULL pattern, `Some(None)` for an invalid one.
-    fn get(&mut self, row: usize) -> Option<Option<&Pattern>> {
+    /// `None` for a NULL pattern.
+    fn get(&mut self, row: usize) -> Result<Option<&Pattern>> {
         let text = match &self.texts {
-            Some(t) => t.get(row)?,
+            Some(t) => match t.get(row) {
+                Some(text) => text,
+                None => return Ok(None),
+            },
             None => DEFAULT,
         };
         if self.known.as_ref().is_none_or(|(k, _)| k != text) {
-            self.known = Some((text.to_owned(), Pattern::new(text, self.style)));
+            self.known = Some((text.to_owned(), compile(self.name, text, self.style)?));
         }
-        Some(self.known.as_ref().and_then(|(_, p)| p.as_ref()))
+        Ok(self.known.as_ref().map(|(_, p)| p))
+    }
+
+    /// Prints by the pattern that [`Patterns::get`] gave last.
+    fn format(&self, out: &mut String, seconds: i64, nanos: i64, zone: Tz) -> Result<()> {
+        let Some((text, pattern)) = &self.known else { return Ok(()) };
+        let printed = pattern.format(out, seconds, nanos, zone);
+        printed.map_err(|why| bad_pattern(self.name, text, self.style, &why))
     }
 }
 
-/// Reads a text by a pattern, falling back to the default form as Flink does.
-fn read(s: &str, pattern: Option<&Pattern>, given: bool) -> Option<Parsed> {
-    if given {
-        let pattern = pattern?;
+/// Reads a text by a pattern, falling back to `y-M-d[ H:m:s]` as Flink does; in the default form without a pattern.
+fn read(s: &str, pattern: &Pattern, given: bool) -> Option<Parsed> {
+    let default = if given {
         if let Some(p) = pattern.parse(s) {
             return Some(p);
         }
-    }
-    let (seconds, nanos) = calendar::parse_timestamp(s)?;
-    Some(Parsed { seconds, nanos, offset: None })
+        calendar::parse_rolling(s)
+    } else {
+        calendar::parse_timestamp(s)
+    };
+    default.map(|(seconds, nanos)| Parsed { seconds, nanos, offset: None })
 }
 
 fn to_timestamp(c: &Call<'_>) -> Result<ArrayRef> {
     let s = c.str(0)?;
     let given = c.has(1);
-    let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+    let mut patterns = Patterns::new("TO_TIMESTAMP", c, 1, Style::Strict)?;
     build_prims::<TimestampMillisecondType>(c.rows, |i| {
-        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)?) else { return Ok(None) };
         Ok(read(s, p, given).map(|p| p.seconds * 1000 + p.nanos / 1_000_000))
     })
 }
 
 fn ltz_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
     let precision = match (types.first(), constants.get(1)) {
-        (Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8), Some(Some(p))) => p
-            .try_as_str()
-            .flatten()
-            .and_then(|p| Pattern::new(p, Style::Strict))
-            .map_or(3, |p| p.fraction_digits().clamp(3, 9) as i64),
+        (Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8), Some(_)) => {
+            check_pattern("TO_TIMESTAMP_LTZ", constants, Style::Strict)?
+                .map_or(3, |p| p.fraction_digits().clamp(3, 9) as i64)
+        }
         (_, Some(Some(ScalarValue::Int64(Some(p))))) => *p,
         (_, Some(Some(ScalarValue::Int32(Some(p))))) => i64::from(*p),
         _ => 3,
@@ -140,10 +213,10 @@ fn to_timestamp_ltz(c: &Call<'_>) -> Result<ArrayRef> {
     let out = if *c.ty(0) == DataType::Utf8 {
         let s = c.str(0)?;
         let given = c.has(1);
-        let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+        let mut patterns = Patterns::new("TO_TIMESTAMP_LTZ", c, 1, Style::Strict)?;
         let zones = if c.has(2) { Some(c.str(2)?) } else { None };
         build_prims::<Int64Type>(c.rows, |i| {
-            let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
+            let (Some(s), Some(p)) = (s.get(i), patterns.get(i)?) else { return Ok(None) };
             let zone = match &zones {
                 None => Tz::UTC,
                 Some(z) => match z.get(i).and_then(parse_zone) {
@@ -198,66 +271,73 @@ fn to_timestamp_ltz(c: &Call<'_>) -> Result<ArrayRef> {
     Ok(arrow::compute::cast(&out, c.return_type)?)
 }
 
-fn to_date(c: &Call<'_>) -> Result<ArrayRef> {
+fn to_date(c: &Call<'_>, clock: &dyn Clock) -> Result<ArrayRef> {
     let s = c.str(0)?;
     if !c.has(1) {
         return build_prims::<Date32Type>(c.rows, |i| {
             Ok(s.get(i).and_then(calendar::parse_date).and_then(|d| d.try_into().ok()))
         });
     }
-    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    let first_year = first_year(clock);
+    let mut patterns = Patterns::new("TO_DATE", c, 1, Style::Lenient)?;
     build_prims::<Date32Type>(c.rows, |i| {
-        let (Some(s), Some(Some(p))) = (s.get(i), patterns.get(i)) else { return Ok(None) };
-        Ok(p.parse(s).and_then(|p| p.seconds.div_euclid(86_400).try_into().ok()))
+        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)?) else { return Ok(None) };
+        Ok(p.parse_since(s, first_year).and_then(|p| p.seconds.div_euclid(86_400).try_into().ok()))
     })
 }
 
 fn date_format(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
     if *c.ty(0) == DataType::Utf8 {
         let s = c.str(0)?;
-        let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+        let mut patterns = Patterns::new("DATE_FORMAT", c, 1, Style::Lenient)?;
         let default = Pattern::new(DEFAULT, Style::Lenient);
         return build_strings(c.rows, |i, out| {
-            let (Some(s), Some(Some(p))) = (s.get(i), patterns.get(i)) else { return Ok(false) };
+            let (Some(s), Some(_)) = (s.get(i), patterns.get(i)?) else { return Ok(false) };
             let Some(t) = default.as_ref().and_then(|d| d.parse(s)) else { return Ok(false) };
-            p.format(out, t.seconds, t.nanos, zone);
+            // Flink reads and prints strings in UTC.
+            patterns.format(out, t.seconds, t.nanos, Tz::UTC)?;
             Ok(true)
         });
     }
     let a = c.full(0)?;
     let zoned = matches!(a.data_type(), DataType::Timestamp(_, Some(_)));
     let times = Times::new(&a)?;
-    let mut patterns = Patterns::new(c, 1, Style::Strict)?;
+    let mut patterns = Patterns::new("DATE_FORMAT", c, 1, Style::Strict)?;
     build_strings(c.rows, |i, out| {
-        let (Some((mut seconds, nanos)), Some(Some(p))) = (times.get(i), patterns.get(i)) else {
+        let (Some((mut seconds, nanos)), Some(_)) = (times.get(i), patterns.get(i)?) else {
             return Ok(false);
         };
         if zoned {
             seconds = instant_to_wall(seconds.saturating_mul(1_000_000), zone) / 1_000_000;
         }
-        p.format(out, seconds, nanos, zone);
+        patterns.format(out, seconds, nanos, zone)?;
         Ok(true)
     })
 }
 
 fn from_unixtime(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
     let n = c.prim::<Int64Type>(0)?;
-    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    let mut patterns = Patterns::new("FROM_UNIXTIME", c, 1, Style::Lenient)?;
     build_strings(c.rows, |i, out| {
-        let (Some(n), Some(Some(p))) = (n.get(i), patterns.get(i)) else { return Ok(false) };
-        p.format(out, instant_to_wall(n.saturating_mul(1_000_000), zone) / 1_000_000, 0, zone);
+        let (Some(n), Some(_)) = (n.get(i), patterns.get(i)?) else { return Ok(false) };
+        patterns.format(out, instant_to_wall(n.saturating_mul(1_000_000), zone) / 1_000_000, 0, zone)?;
         Ok(true)
     })
 }
 
-fn unix_timestamp(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
+fn unix_timestamp(c: &Call<'_>, zone: Tz, clock: &dyn Clock) -> Result<ArrayRef> {
     let s = c.str(0)?;
-    let mut patterns = Patterns::new(c, 1, Style::Lenient)?;
+    let first_year = first_year(clock);
+    let mut patterns = Patterns::new("UNIX_TIMESTAMP", c, 1, Style::Lenient)?;
     build_prims::<Int64Type>(c.rows, |i| {
-        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)) else { return Ok(None) };
-        let seconds = p.and_then(|p| p.parse(s)).and_then(|p| match p.offset {
-            Some(o) => Some(p.seconds - o),
-            None => Some(wall_to_instant(p.seconds.checked_mul(1_000_000)?, zone) / 1_000_000),
+        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)?) else { return Ok(None) };
+        let seconds = p.parse_since(s, first_year).and_then(|p| {
+            let seconds = match p.offset {
+                Some(o) => p.seconds - o,
+                None => wall_to_instant(p.seconds.checked_mul(1_000_000)?, zone) / 1_000_000,
+            };
+            // Java divides milliseconds toward zero.
+            Some(if seconds < 0 && p.nanos > 0 { seconds + 1 } else { seconds })
         });
         // What does not parse is Flink's Long.MIN_VALUE, not NULL.
         Ok(Some(seconds.unwrap_or(i64::MIN)))
@@ -266,16 +346,17 @@ fn unix_timestamp(c: &Call<'_>, zone: Tz) -> Result<ArrayRef> {
 
 fn convert_tz(c: &Call<'_>) -> Result<ArrayRef> {
     let (s, from, to) = (c.str(0)?, c.str(1)?, c.str(2)?);
-    let pattern = Pattern::new(DEFAULT, Style::Lenient);
+    let pattern = compile("CONVERT_TZ", DEFAULT, Style::Lenient)?;
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(from), Some(to)) = (s.get(i), from.get(i), to.get(i)) else { return Ok(false) };
-        let Some(pattern) = &pattern else { return Ok(false) };
         let Some(t) = pattern.parse(s) else { return Ok(false) };
         // An unknown zone acts as GMT, as in java.util.TimeZone.
         let (from, to) = (parse_zone(from).unwrap_or(Tz::UTC), parse_zone(to).unwrap_or(Tz::UTC));
         let Some(micros) = t.seconds.checked_mul(1_000_000) else { return Ok(false) };
         let shown = instant_to_wall(wall_to_instant(micros, from), to) / 1_000_000;
-        pattern.format(out, shown, 0, to);
+        pattern
+            .format(out, shown, 0, to)
+            .map_err(|why| bad_pattern("CONVERT_TZ", DEFAULT, Style::Lenient, &why))?;
         Ok(true)
     })
 }

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Builder};
 use arrow::datatypes::{
     DataType, Date32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
 };
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ScalarUDF;
 
 use super::calendar::{add_months, civil, days, iso_week, iso_weekday};
@@ -14,6 +15,7 @@ use crate::functions::cast::time::Times;
 use crate::functions::context::{FunctionContext, instant_to_wall, wall_to_instant};
 use crate::functions::udf::{Builtin, Call, Ret, build_prims};
 use crate::text::units_per_second;
+use crate::types::sql_name;
 
 /// Unit of EXTRACT and of FLOOR/CEIL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     let mut out = Vec::new();
     let c = context.clone();
     out.push(
-        Builtin::new("extract", "s a", Ret::Type(DataType::Int64), move |call| {
+        Builtin::new("extract", "s t|s a", Ret::Of(extract_type), move |call| {
             let unit = unit_argument(call, 0)?;
             extract(call, 1, unit, &c)
         })
@@ -106,6 +108,27 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     out
 }
 
+fn extract_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    check_unit(constants)?;
+    match types.get(1) {
+        Some(DataType::Interval(_) | DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..))
+        | None => Ok(DataType::Int64),
+        Some(DataType::Null) => Ok(DataType::Int64),
+        Some(other) => Err(no_fields(other)),
+    }
+}
+
+fn no_fields(t: &DataType) -> Error {
+    Error::validation(format!("EXTRACT cannot take a field from {}", sql_name(t)))
+        .hint("CAST it to a DATE, TIME or TIMESTAMP")
+}
+
+/// Refuses a first argument that is no unit.
+pub(super) fn check_unit(constants: &[Option<&ScalarValue>]) -> Result<Option<Unit>> {
+    let text = constants.first().copied().flatten().and_then(|v| v.try_as_str().flatten());
+    text.map(Unit::parse).transpose()
+}
+
 /// The constant unit in argument `i`.
 pub(crate) fn unit_argument(call: &Call<'_>, i: usize) -> Result<Unit> {
     match call.str(i)?.get(0) {
@@ -119,10 +142,7 @@ fn extract(call: &Call<'_>, i: usize, unit: Unit, context: &FunctionContext) -> 
     match a.data_type() {
         DataType::Interval(_) => return extract_interval(&a, unit),
         DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(_, _) => {}
-        other => {
-            return Err(Error::validation(format!("EXTRACT cannot take a field from {other}"))
-                .hint("CAST it to a DATE, TIME or TIMESTAMP"));
-        }
+        other => return Err(no_fields(other)),
     }
     let zoned = matches!(a.data_type(), DataType::Timestamp(_, Some(_)));
     let times = Times::new(&a)?;
@@ -234,7 +254,7 @@ pub(crate) fn round(call: &Call<'_>, up: bool, context: &FunctionContext) -> Res
                 );
             Ok(Arc::new(out))
         }
-        other => Err(Error::validation(format!("{other} cannot be rounded to a time unit"))),
+        other => Err(Error::validation(format!("{} cannot be rounded to a time unit", sql_name(other)))),
     }
 }
 

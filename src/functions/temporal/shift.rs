@@ -10,7 +10,7 @@ use arrow::datatypes::{
 use datafusion::logical_expr::ScalarUDF;
 
 use super::calendar::{add_months, civil};
-use super::fields::{Unit, unit_argument};
+use super::fields::{Unit, check_unit, unit_argument};
 use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
 use crate::functions::cast::{Mode, cast_array};
@@ -28,10 +28,7 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
             "timestampadd",
             "s l t",
             Ret::Of(|types, constants| {
-                let unit = match constants.first().copied().flatten().and_then(|v| v.try_as_str().flatten()) {
-                    Some(s) => Unit::parse(s)?,
-                    None => Unit::Day,
-                };
+                let unit = check_unit(constants)?.unwrap_or(Unit::Day);
                 Ok(match types.get(2) {
                     Some(DataType::Date32)
                         if matches!(
@@ -48,7 +45,16 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
             move |c| add(c, &a),
         )
         .build(),
-        Builtin::new("timestampdiff", "s t t", Ret::Type(DataType::Int32), move |c| diff(c, &b)).build(),
+        Builtin::new(
+            "timestampdiff",
+            "s t t",
+            Ret::Of(|_, constants| {
+                check_unit(constants)?;
+                Ok(DataType::Int32)
+            }),
+            move |c| diff(c, &b),
+        )
+        .build(),
         Builtin::new("__overlaps", "t a t a", Ret::Type(DataType::Boolean), move |c| overlaps(c, &o)).build(),
     ]
 }

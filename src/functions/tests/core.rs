@@ -86,7 +86,7 @@ fn arithmetic() {
         ("IF(NULL, 1, 2)", "2"),
         (
             "no_such_function(1, 'a')",
-            "ERROR No match found for function signature no_such_function(<NUMERIC>, <CHARACTER>)",
+            "ERROR No match found for function signature NO_SUCH_FUNCTION(<INT>, <STRING>)",
         ),
         ("DATEDIFF('a')", "ERROR TIMESTAMPDIFF"),
     ]);

@@ -38,7 +38,7 @@ fn golden_values() {
         ("ABS(-1.5)", "1.5"),
         ("SQRT(-1)", "NaN"),
         ("PI()", "3.141592653589793"),
-        ("ROUND('a')", "ERROR cannot apply ROUND to arguments of type ROUND(<CHARACTER>)"),
+        ("ROUND('a')", "ERROR cannot apply ROUND to arguments of type ROUND(<STRING>)"),
     ]);
     Session::new("UTC").check_types(&[
         ("ROUND(1.555,1)", "DECIMAL(3, 1)"),

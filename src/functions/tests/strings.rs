@@ -54,7 +54,7 @@ fn text() {
         ("CONCAT('a', 'b')", "ab"),
         ("CONCAT_WS('-', 'a', NULL, '', 'b')", "a--b"),
         ("CONCAT('a', 1)", "ERROR cannot apply CONCAT"),
-        ("LENGTH_('a')", "ERROR No match found for function signature length_(<CHARACTER>)"),
+        ("LENGTH_('a')", "ERROR No match found for function signature LENGTH_(<STRING>)"),
         ("IS_ALPHA('11.4445')", "FALSE"),
         ("IS_DECIMAL('11.4445')", "TRUE"),
         ("IS_DIGIT('')", "FALSE"),

@@ -8,6 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type};
 
 use crate::error::{Error, Result};
+use crate::types::sql_name;
 
 /// What a collection type gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +64,11 @@ impl Shape {
                 let fields = vec![named("KEY", key), named("VALUE", value)];
                 Ok(Shape { fields, kind: Kind::Map, plain: false })
             }
-            other => Err(Error::validation(format!("Cannot apply 'UNNEST' to an argument of type {other}"))
-                .hint("UNNEST takes an ARRAY, a MAP or a MULTISET")),
+            other => Err(Error::validation(format!(
+                "Cannot apply 'UNNEST' to an argument of type {}",
+                sql_name(other)
+            ))
+            .hint("UNNEST takes an ARRAY, a MAP or a MULTISET")),
         }
     }
 }

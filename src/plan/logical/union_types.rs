@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union, cast};
 
 use crate::error::{Error, Result};
 use crate::functions::common_type;
+use crate::types::sql_name;
 
 /// Casts the inputs of all UNIONs.
 ///
@@ -55,7 +56,8 @@ fn common_types(union: &Union) -> Result<Option<Vec<DataType>>> {
             common_type("UNION", &of_inputs).ok()
         };
         types.push(common.ok_or_else(|| {
-            Error::validation(format!("Type mismatch in column {} of UNION", i + 1))
+            let types: Vec<String> = of_inputs.iter().map(sql_name).collect();
+            Error::validation(format!("Type mismatch in column {} of UNION: {}", i + 1, types.join(" and ")))
                 .hint("cast one side to the type of the other")
         })?);
     }

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore, ca
 use crate::error::{Error, Result};
 use crate::functions::common_type;
 use crate::operators::set_operation::SetOperationKind;
+use crate::types::sql_name;
 
 /// A set operation of two relations with the same number of columns.
 #[derive(Debug, Clone)]
@@ -58,9 +59,11 @@ impl SetOperationNode {
                 } else {
                     common_type(kind.sql(), &[a.clone(), b.clone()]).map_err(|_| {
                         Error::validation(format!(
-                            "Type mismatch in column {} of {}: {a} on the left, {b} on the right",
+                            "Type mismatch in column {} of {}: {} on the left, {} on the right",
                             i + 1,
-                            kind.sql()
+                            kind.sql(),
+                            sql_name(a),
+                            sql_name(b)
                         ))
                         .hint("cast one side to the type of the other")
                     })?

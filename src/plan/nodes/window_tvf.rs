@@ -19,6 +19,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::error::Error;
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
+use crate::types::sql_name;
 
 /// Name of the first added column.
 pub const WINDOW_START: &str = "window_start";
@@ -50,7 +51,8 @@ impl WindowTvfNode {
             DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
             other => {
                 return Err(Error::validation(format!(
-                    "the window function requires the timecol is a time attribute type, but `{time}` is {other}"
+                    "the window function requires the timecol is a time attribute type, but `{time}` is {}",
+                    sql_name(&other)
                 ))
                 .into());
             }

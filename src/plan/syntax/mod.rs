@@ -5,4 +5,6 @@ pub mod select_names;
 pub mod set_operation;
 pub(super) mod unknown_column;
 pub mod unnest;
+pub mod using;
+pub mod values;
 pub mod window_tvf;

@@ -95,7 +95,8 @@ fn name_items(items: &mut [SelectItem]) {
     }
 }
 
-fn unused(name: &str, taken: &mut HashSet<String>) -> String {
+/// A name with a number behind it that is free.
+pub(super) fn unused(name: &str, taken: &mut HashSet<String>) -> String {
     let mut n = 0;
     loop {
         let candidate = format!("{name}{n}");

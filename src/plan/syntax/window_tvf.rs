@@ -18,7 +18,9 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::{Error, Location};
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
 use crate::sql::ast::TABLE_ARGUMENT;
+use crate::sql::suggestion;
 
+use crate::plan::errors::sql_names;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
 
 /// Plans the window functions among the table factors.
@@ -66,8 +68,10 @@ impl RelationPlanner for WindowTvfPlanner {
                     .into());
             }
             _ => {
-                return Err(Error::unsupported(format!("the table function {name} is not known"))
-                    .hint("supported table functions: TUMBLE, HOP, CUMULATE, UNNEST")
+                const KNOWN: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "UNNEST"];
+                let upper = name.to_string().to_uppercase();
+                return Err(Error::unsupported(format!("the table function {upper} is not known"))
+                    .hint(suggestion(&upper, &KNOWN, "table functions are"))
                     .at(location)
                     .into());
             }
@@ -252,7 +256,8 @@ fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
         }
         other => {
             return Err(Error::validation(format!(
-                "the {what} of {function} has to be a constant interval, not {other}"
+                "the {what} of {function} has to be a constant interval, not {}",
+                sql_names(&other.to_string())
             ))
             .hint("write INTERVAL '10' MINUTE")
             .into());

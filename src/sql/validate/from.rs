@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     TableFunctionArgs, TableWithJoins,
 };
 
-use super::{Validator, refuse_at, refuse_if, unsupported};
+use super::{Validator, places, refuse_at, refuse_if, unsupported};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::TABLE_ARGUMENT;
 use crate::sql::query::{ident_location, location_of};
@@ -185,7 +185,10 @@ impl Validator {
             | JoinOperator::Right(c)
             | JoinOperator::RightOuter(c)
             | JoinOperator::FullOuter(c) => match c {
-                JoinConstraint::On(e) => self.expr(e),
+                JoinConstraint::On(e) => {
+                    places::no_window(e, "ON")?;
+                    self.expr(e)
+                }
                 JoinConstraint::Using(_) | JoinConstraint::Natural => Ok(()),
                 JoinConstraint::None => Err(Error::syntax("this join has no condition")
                     .at(at)

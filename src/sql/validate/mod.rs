@@ -7,6 +7,7 @@
 
 mod expr;
 mod from;
+mod places;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
@@ -128,9 +129,11 @@ impl Validator {
         match clause {
             LimitClause::LimitOffset { limit, offset, limit_by } => {
                 if let Some(limit) = limit {
+                    places::row_count(limit, "LIMIT")?;
                     self.expr(limit)?;
                 }
                 if let Some(Offset { value, rows: _ }) = offset {
+                    places::row_count(value, "OFFSET")?;
                     self.expr(value)?;
                 }
                 if !limit_by.is_empty() {
@@ -233,16 +236,21 @@ impl Validator {
         projection.iter_mut().try_for_each(|item| self.select_item(item))?;
         from.iter_mut().try_for_each(|t| self.table_with_joins(t))?;
         if let Some(e) = selection {
+            places::no_window(e, "WHERE")?;
             self.expr(e)?;
         }
         match group_by {
             GroupByExpr::All(_) => refuse(true, "GROUP BY ALL")?,
             GroupByExpr::Expressions(list, modifiers) => {
                 refuse(!modifiers.is_empty(), "WITH ROLLUP, CUBE or TOTALS after GROUP BY")?;
-                list.iter_mut().try_for_each(|e| self.expr(e))?;
+                for e in list {
+                    places::no_window(e, "GROUP BY")?;
+                    self.expr(e)?;
+                }
             }
         }
         if let Some(e) = having {
+            places::no_window(e, "HAVING")?;
             self.expr(e)?;
         }
         if let Some(e) = qualify {
