@@ -159,11 +159,11 @@ pub trait SourceReader: Send {
     /// Internal.
     fn snapshot(&self) -> Result<Vec<SplitState>>;
 
-    /// Epoch `epoch` with the positions of its snapshot is complete: commit offsets for lag tools.
+    /// Epoch `epoch` is complete, and these were the positions of its snapshot: commit offsets for lag tools.
     ///
     /// # Errors
     /// Never fatal to exactly-once; a failure is reported as a notice.
-    async fn on_commit(&mut self, _epoch: Epoch) -> Result<()> {
+    async fn on_commit(&mut self, _epoch: Epoch, _positions: &[SplitState]) -> Result<()> {
         Ok(())
     }
 }

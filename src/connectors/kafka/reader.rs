@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -121,7 +121,6 @@ pub(super) struct KafkaReader {
     consumer: Arc<BaseConsumer<Context>>,
     commit_timeout: Option<Duration>,
     positions: BTreeMap<SplitId, SplitPlan>,
-    snapshot: Mutex<Vec<(TopicPartition, i64)>>,
     notices: Notices,
     items: mpsc::Receiver<Result<Item>>,
     _alive: Arc<dyn Send + Sync>,
@@ -139,15 +138,7 @@ impl KafkaReader {
             .name(format!("kafka-source-{}", setup.subtask))
             .spawn(move || Worker::new(setup, out, inbox).run())?;
         let inbox = SplitInbox { splits, thread: thread.thread().clone() };
-        let reader = KafkaReader {
-            consumer,
-            commit_timeout,
-            positions,
-            snapshot: Mutex::default(),
-            notices,
-            items,
-            _alive: alive,
-        };
+        let reader = KafkaReader { consumer, commit_timeout, positions, notices, items, _alive: alive };
         Ok((reader, inbox))
     }
 }
@@ -174,16 +165,15 @@ impl SourceReader for KafkaReader {
     }
 
     fn snapshot(&self) -> Result<Vec<SplitState>> {
-        let mut kept = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = self.positions.values().map(|p| (p.at.clone(), p.next)).collect();
         self.positions.values().map(SplitPlan::to_state).collect()
     }
 
-    /// Commits the positions of the latest snapshot. With one checkpoint at a time that is the completed one. Nothing
-    /// rests on them but lag tools and where another job begins: what fails is told, and made good by the next epoch.
-    async fn on_commit(&mut self, _epoch: Epoch) -> Result<()> {
+    /// Tells the group. Nothing rests on that but lag tools and where another job begins: what fails is told, and made good
+    /// by the next epoch.
+    async fn on_commit(&mut self, _epoch: Epoch, positions: &[SplitState]) -> Result<()> {
         let Some(timeout) = self.commit_timeout else { return Ok(()) };
-        let offsets = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let plans = positions.iter().map(SplitPlan::from_state);
+        let offsets = plans.map(|p| p.map(|p| (p.at, p.next))).collect::<Result<Vec<_>>>()?;
         if offsets.is_empty() || self.consumer.context().health().is_unreadable() {
             return Ok(());
         }

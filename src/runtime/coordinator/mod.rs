@@ -207,8 +207,18 @@ impl Coordinator {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
-        let mut stopping = false;
+        let (mut stopping, mut over) = (false, false);
         loop {
+            // Sources wait for the last commit, to tell their readers.
+            if !over
+                && !self.tasks.is_empty()
+                && self.pending.is_none()
+                && self.tasks.iter().all(|t| t.finished)
+            {
+                over = true;
+                self.commit(FINAL_EPOCH).await?;
+                self.committed.send_replace(FINAL_EPOCH.0);
+            }
             let tick = async {
                 match &mut ticks {
                     Some(t) => {
@@ -232,7 +242,7 @@ impl Coordinator {
                         while let Ok(event) = events.try_recv() {
                             self.on_event(event).await?;
                         }
-                        return self.commit(FINAL_EPOCH).await;
+                        return if over { Ok(()) } else { self.commit(FINAL_EPOCH).await };
                     }
                 },
                 () = stop.stopped(), if !stopping && self.pending.is_none() => {

@@ -1,18 +1,19 @@
 //! A task that begins with a source reader: its rows, barriers from the coordinator, time that stands still.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
 use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, unpanicked, until};
-use crate::edges::{SourceEvent, SourceReader};
+use crate::edges::{SourceEvent, SourceReader, SplitState};
 use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::source::SourceHead;
 use crate::stream::watermark::Change;
-use crate::stream::{Activity, Timestamp};
+use crate::stream::{Activity, Epoch, Timestamp};
 
 /// Runs a chain that begins with a source reader.
 ///
@@ -25,7 +26,7 @@ pub async fn run_source(
     context: TaskContext,
 ) -> Result<()> {
     let batches_left = context.pause_after.map(|batches| batches.max(1));
-    let mut task = SourceTask { head, chain, context, batches_left };
+    let mut task = SourceTask { head, chain, context, batches_left, snapshots: VecDeque::new() };
     let mut reader = reader;
     let result = unpanicked(task.run(&mut *reader)).await;
     if result.is_err() {
@@ -40,6 +41,8 @@ struct SourceTask {
     context: TaskContext,
     /// Batches until it stops.
     batches_left: Option<usize>,
+    /// Positions at barriers that are not complete yet.
+    snapshots: VecDeque<(Epoch, Vec<SplitState>)>,
 }
 
 enum Wake {
@@ -57,12 +60,12 @@ impl SourceTask {
             if let Some(barrier) = self.pending_barrier() {
                 self.barrier(barrier, reader).await?;
                 if barrier.kind == BarrierKind::Final {
-                    return Ok(());
+                    return self.tell_last(reader).await;
                 }
             }
             if let Some(epoch) = self.context.newly_committed() {
                 self.chain.on_commit(epoch)?;
-                reader.on_commit(epoch).await?;
+                self.tell_positions(epoch, reader).await?;
             }
             match self.wait(reader).await? {
                 Wake::Barrier => {}
@@ -112,13 +115,15 @@ impl SourceTask {
                         self.head.tell(&self.context.metrics, Instant::now(), true);
                         let committable = self.chain.end(FINAL_EPOCH).await?;
                         let keep = self.context.keep;
+                        let splits = reader.snapshot()?;
+                        self.snapshots.push_back((FINAL_EPOCH, splits.clone()));
                         self.context.report(TaskEvent::Finished {
                             task: self.context.task,
                             operators: if keep { self.chain.snapshot()? } else { Vec::new() },
-                            splits: if keep { reader.snapshot()? } else { Vec::new() },
+                            splits: if keep { splits } else { Vec::new() },
                             committable,
                         });
-                        return Ok(());
+                        return self.tell_last(reader).await;
                     }
                 },
             }
@@ -178,6 +183,7 @@ impl SourceTask {
             self.head.tell(&self.context.metrics, Instant::now(), true);
         }
         let splits = reader.snapshot()?;
+        self.snapshots.push_back((barrier.epoch, splits.clone()));
         let (operators, committable) = self.chain.barrier(barrier).await?;
         self.context.report(TaskEvent::Snapshot {
             task: self.context.task,
@@ -187,6 +193,37 @@ impl SourceTask {
             time: Some((self.head.watermark(), self.head.activity())),
             committable,
         });
+        Ok(())
+    }
+
+    /// Tells the reader what is complete: the positions of `epoch`, not those that it has come to since.
+    async fn tell_positions(&mut self, epoch: Epoch, reader: &mut dyn SourceReader) -> Result<()> {
+        let mut complete = None;
+        while self.snapshots.front().is_some_and(|(of, _)| *of <= epoch) {
+            complete = self.snapshots.pop_front();
+        }
+        match complete {
+            Some((_, positions)) => reader.on_commit(epoch, &positions).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the commit of what was handed over last, and tells the reader of it.
+    async fn tell_last(&mut self, reader: &mut dyn SourceReader) -> Result<()> {
+        while !self.snapshots.is_empty() {
+            let cancellation = self.context.cancellation.clone();
+            tokio::select! {
+                biased;
+                () = cancellation.cancelled() => return Err(Error::cancelled()),
+                changed = self.context.committed.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            let epoch = Epoch(*self.context.committed.borrow_and_update());
+            self.tell_positions(epoch, reader).await?;
+        }
         Ok(())
     }
 

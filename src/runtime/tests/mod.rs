@@ -2,6 +2,7 @@
 
 mod graphs;
 mod legs;
+mod positions;
 mod watermarks;
 
 use std::collections::BTreeMap;

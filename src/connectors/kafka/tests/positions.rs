@@ -112,8 +112,8 @@ async fn committed_offsets_are_where_the_next_job_begins_and_may_end() {
     let first = json(&topic, id(), &[("properties.group.id", &group)]);
     let mut reader = readers(&first, 1, None).await.unwrap().remove(0);
     while !matches!(next(&mut reader).await.unwrap(), SourceEvent::End) {}
-    reader.snapshot().unwrap();
-    reader.on_commit(Epoch(1)).await.unwrap();
+    let positions = reader.snapshot().unwrap();
+    reader.on_commit(Epoch(1), &positions).await.unwrap();
     drop(reader);
     produce(&topic, &[text(0, "{\"id\": 10}"), text(1, "{\"id\": 11}")]);
     let mut read =
@@ -191,8 +191,8 @@ async fn an_endless_reader_waits_and_wakes() {
         }
     }
     // Nothing committed without a group.
-    reader.snapshot().unwrap();
-    reader.on_commit(Epoch(1)).await.unwrap();
+    let positions = reader.snapshot().unwrap();
+    reader.on_commit(Epoch(1), &positions).await.unwrap();
 }
 
 #[tokio::test]
