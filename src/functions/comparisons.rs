@@ -58,8 +58,11 @@ pub(crate) fn of(
 fn check(e: &Expr, schema: &dyn ExprSchema) -> DfResult<()> {
     match e {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
-            check_condition(&left.get_type(schema)?)?;
-            check_condition(&right.get_type(schema)?)?;
+            for side in [left, right] {
+                if !is_condition(side) {
+                    check_condition(&side.get_type(schema)?)?;
+                }
+            }
         }
         Expr::Not(e)
         | Expr::IsTrue(e)
@@ -97,6 +100,25 @@ fn check(e: &Expr, schema: &dyn ExprSchema) -> DfResult<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// Whether an expression is seen to be BOOLEAN without a look at its parts: of a long row of ANDs, each would ask for the
+/// types of all others.
+pub(crate) fn is_condition(e: &Expr) -> bool {
+    match e {
+        Expr::BinaryExpr(e) => compares(e.op) || matches!(e.op, Operator::And | Operator::Or),
+        Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::Between(_)
+        | Expr::InList(_)
+        | Expr::Like(_) => true,
+        _ => false,
+    }
 }
 
 /// Refuses a condition that is no BOOLEAN.

@@ -40,6 +40,10 @@ impl ExprPlanner for FlinkExprPlanner {
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
         expr.left = settle_cases(expr.left, schema, &self.context)?;
         expr.right = settle_cases(expr.right, schema, &self.context)?;
+        let logical = matches!(expr.op, Op::And | Op::Or);
+        if logical && comparisons::is_condition(&expr.left) && comparisons::is_condition(&expr.right) {
+            return Ok(PlannerResult::Original(expr));
+        }
         let lt = expr.left.get_type(schema)?;
         let rt = expr.right.get_type(schema)?;
         Ok(self.plan_typed(expr, &lt, &rt)?)

@@ -15,6 +15,7 @@
 pub(crate) mod aggregate;
 mod arith;
 pub(crate) mod cast;
+mod chain;
 mod comparisons;
 pub mod context;
 mod infix;
@@ -35,6 +36,7 @@ mod collection;
 pub(crate) mod json;
 mod math;
 
+pub use chain::Chains;
 pub(crate) use collection::common as common_type;
 pub use comparisons::no_condition;
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};

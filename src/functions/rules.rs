@@ -4,7 +4,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::binary::type_union_resolution;
@@ -106,8 +106,20 @@ fn rewrite(
 }
 
 /// Gives all branches of every CASE their common type, so that the types DataFusion derives before its own coercion
-/// (it takes the first branch's) are already right.
+/// (it takes the first branch's) are already right. What stands below an operator was settled when that was planned.
 pub(crate) fn settle_cases(expr: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> DfResult<Expr> {
+    let mut found = false;
+    expr.apply(|e| {
+        found = matches!(e, Expr::Case(_));
+        Ok(match e {
+            Expr::Case(_) => TreeNodeRecursion::Stop,
+            Expr::BinaryExpr(_) => TreeNodeRecursion::Jump,
+            _ => TreeNodeRecursion::Continue,
+        })
+    })?;
+    if !found {
+        return Ok(expr);
+    }
     Ok(expr
         .transform_up(|e| match e {
             e @ Expr::Case(_) => settle_case(e, schema, context),

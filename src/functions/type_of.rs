@@ -17,6 +17,7 @@ use datafusion::logical_expr::expr::Alias;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
 
 use crate::error::Result;
+use crate::functions::chain::is_chain;
 use crate::functions::udf::{Builtin, Call, Nulls, Ret};
 use crate::types::LogicalType;
 
@@ -82,7 +83,7 @@ fn nullable(e: &Expr, schema: &DFSchema) -> DfResult<bool> {
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
             Ok(nullable(left, schema)? || nullable(right, schema)?)
         }
-        Expr::ScalarFunction(f) if STRICT.contains(&f.name()) => any(&f.args),
+        Expr::ScalarFunction(f) if STRICT.contains(&f.name()) || is_chain(f.name()) => any(&f.args),
         other => other.nullable(schema),
     }
 }

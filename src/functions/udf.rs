@@ -17,9 +17,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayAccessor, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray,
-    StringArray, StringBuilder,
+    Array, ArrayAccessor, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, NullBufferBuilder,
+    PrimitiveArray, StringArray,
 };
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -242,12 +243,20 @@ impl Call<'_> {
         self.arrays.get(i).ok_or_else(|| Error::internal(format!("argument {i} is missing")))
     }
 
-    fn typed<A: 'static>(&self, i: usize) -> Result<Col<'_, A>> {
+    fn array<A: 'static>(&self, i: usize) -> Result<&A> {
         let a = self.raw(i)?;
-        let array = a.as_any().downcast_ref::<A>().ok_or_else(|| {
+        a.as_any().downcast_ref::<A>().ok_or_else(|| {
             Error::internal(format!("argument {i} came as {} instead of the declared type", a.data_type()))
-        })?;
-        Ok(Col { array, single: self.is_constant(i) })
+        })
+    }
+
+    fn typed<A: 'static>(&self, i: usize) -> Result<Col<'_, A>> {
+        Ok(Col { array: self.array(i)?, single: self.is_constant(i) })
+    }
+
+    /// Argument `i` as the array of its strings: one if it is constant.
+    pub(crate) fn strings(&self, i: usize) -> Result<&StringArray> {
+        self.array(i)
     }
 
     /// Argument `i` as strings.
@@ -289,22 +298,32 @@ where
     }
 }
 
-/// Builds strings: `f` writes row `i` into the buffer and says whether it is not null.
+/// Builds strings: `f` appends row `i` to the text of the rows before and says whether it is not null.
 pub(crate) fn build_strings(
     rows: usize,
     mut f: impl FnMut(usize, &mut String) -> Result<bool>,
 ) -> Result<ArrayRef> {
-    let mut out = StringBuilder::with_capacity(rows, rows * 16);
-    let mut buffer = String::new();
+    let mut text = String::with_capacity(rows * 16);
+    let mut offsets = Vec::with_capacity(rows + 1);
+    let mut nulls = NullBufferBuilder::new(rows);
+    offsets.push(0);
     for i in 0..rows {
-        buffer.clear();
-        if f(i, &mut buffer)? {
-            out.append_value(&buffer);
+        let from = text.len();
+        if f(i, &mut text)? {
+            nulls.append_non_null();
         } else {
-            out.append_null();
+            text.truncate(from);
+            nulls.append_null();
         }
+        offsets.push(i32::try_from(text.len()).map_err(|_| too_long())?);
     }
-    Ok(Arc::new(out.finish()))
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(Arc::new(StringArray::try_new(offsets, text.into_bytes().into(), nulls.finish())?))
+}
+
+/// The error for strings that one array cannot hold.
+pub(crate) fn too_long() -> Error {
+    Error::data("the strings of one batch are longer than 2 GiB together")
 }
 
 /// Builds primitives row by row.

@@ -4,10 +4,11 @@
 //!  ast::Query      1 rewrite_syntax     names of columns, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
 //!                  2 SqlToRel           with the planners of `syntax` for table factors
 //!  LogicalPlan     3 settle_relations   nested aggregates refused, types of unions, UNNESTs and sub-queries as joins
+//!                    (views are leaves until here: `nodes::view`)
 //!                  4 settle_grouping_sets
 //!                  5 lower_to_batch     batch: watermarks go, windows become plain plans
 //!                  6 analyzer_rules     Flink's semantics, DataFusion's type coercion; batch: the other own nodes become plain plans
-//!                  7 logical_rules      DataFusion's optimizer without what is wrong or not for streams
+//!                  7 logical_rules      DataFusion's optimizer without what is wrong or not for streams; long conditions balanced
 //!                  8 settle_nullability
 //!                  9 prune_unnests      streaming
 //!  ExecutionPlan  10 physical_rules     batch
@@ -31,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::functions::{self, FunctionContext};
 use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::logical::balance::BalanceConditions;
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
 use crate::plan::logical::nullability::settle_nullability;
@@ -103,6 +105,9 @@ const NOT_USED: &[&str] = &["extract_leaf_expressions", "push_down_leaf_projecti
 /// Rules that drop parts of a plan because of functional dependencies.
 const USES_KEYS: &[&str] = &["optimize_projections", "replace_distinct_aggregate"];
 
+/// Rules that put conditions together, as deep as they are long.
+const MAKES_CONDITIONS: &[&str] = &["extract_equijoin_predicate", "push_down_filter"];
+
 /// DataFusion's rules for logical plans, as far as they are used, and own ones.
 pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
@@ -113,11 +118,15 @@ pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         if batch && USES_KEYS.contains(&rule.name()) {
             rules.push(Arc::new(EndKeysAtUnnest));
         }
+        let makes_conditions = MAKES_CONDITIONS.contains(&rule.name());
         rules.push(if rule.name() == "common_sub_expression_eliminate" {
             Arc::new(IfItCan(rule))
         } else {
             rule
         });
+        if makes_conditions {
+            rules.push(Arc::new(BalanceConditions));
+        }
     }
     rules
 }

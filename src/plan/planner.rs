@@ -24,6 +24,7 @@ use crate::functions;
 use crate::plan::errors::{explain, locate};
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::union_types::refuse_nested_aggregates;
+use crate::plan::nodes::view::{ViewNode, open_views};
 use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
@@ -34,8 +35,8 @@ use crate::plan::syntax::using::{UsingJoins, UsingPlanner};
 use crate::plan::syntax::window_tvf::WindowTvfPlanner;
 use crate::plan::table::DerivedTable;
 use crate::runtime::job::JobMetrics;
-use crate::sql::ast::SqlExpr;
-use crate::sql::ast::{HINT_MARK, Query};
+use crate::sql::ast::{HINT_MARK, Query, SqlExpr};
+use crate::sql::with_room;
 
 /// Looks names up in the catalogs.
 pub trait NameResolver: Send + Sync + Debug {
@@ -65,6 +66,7 @@ pub struct FunctionRegistry {
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     type_planner: Arc<dyn TypePlanner>,
     rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
+    chains: functions::Chains,
 }
 
 impl FunctionRegistry {
@@ -82,6 +84,7 @@ impl FunctionRegistry {
             expr_planners: functions::expr_planners(context),
             type_planner: functions::type_planner(),
             rules: analyzer_rules(context, false),
+            chains: functions::Chains::new(context),
         };
         by_name(&mut registry.scalar, functions::scalar_functions(context), |f| (f.name(), f.aliases()));
         by_name(&mut registry.aggregate, functions::aggregate_functions(), |f| (f.name(), f.aliases()));
@@ -142,9 +145,12 @@ pub struct Planner {
     using_joins: UsingJoins,
     randoms: functions::Randoms,
     sources: Mutex<Sources>,
-    /// Depth of views within views, to stop cycles.
-    depth: usize,
+    /// The views that the query is within, outermost first.
+    views: Vec<Arc<ViewDef>>,
 }
+
+/// How many views may stand on each other.
+const MAX_VIEWS: usize = 500;
 
 /// The tables of a query, each use by itself.
 #[derive(Default)]
@@ -193,7 +199,7 @@ impl Planner {
             using_joins,
             randoms: functions::Randoms::default(),
             sources: Mutex::default(),
-            depth: 0,
+            views: Vec::new(),
         }
     }
 
@@ -203,9 +209,11 @@ impl Planner {
     /// Validation with the location of the cause where it is known.
     pub fn plan_query(env: &PlanEnv, query: &Query) -> Result<LogicalPlan> {
         let planner = Self::new(env.clone(), query.table_hints.clone());
-        let plan = planner.checked(&query.query).map_err(|e| {
-            let place = planner.place(&e, &query.query);
-            place.into_iter().fold(e, Error::at).at(query.location)
+        let plan = with_room(|| {
+            planner.checked(&query.query).map_err(|e| {
+                let place = planner.place(&e, &query.query);
+                place.into_iter().fold(e, Error::at).at(query.location)
+            })
         })?;
         env.state_ttls.add(&query.hinted, &plan)?;
         Ok(plan)
@@ -214,8 +222,9 @@ impl Planner {
     /// Plans a query whose types fit.
     fn checked(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let plan = self.plan(query)?;
+        // Views were checked when they were created.
         self.env.functions.check_types(plan.clone(), &self.env.config)?;
-        Ok(plan)
+        open_views(plan)
     }
 
     /// Where the cause of an error stands, if the error does not say so.
@@ -264,12 +273,14 @@ impl Planner {
     /// # Errors
     /// Validation with the location of the expression.
     pub fn plan_expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
-        let mut tree = expr.expr.clone();
-        functions::rewrite_expr_ast(&mut tree)?;
-        let planner = SqlToRel::new_with_options(self, parser_options());
-        planner
-            .sql_to_expr(tree, schema, &mut PlannerContext::new())
-            .map_err(|e| explain(e).at(expr.location))
+        with_room(|| {
+            let mut tree = expr.expr.clone();
+            functions::rewrite_expr_ast(&mut tree)?;
+            let planner = SqlToRel::new_with_options(self, parser_options());
+            planner
+                .sql_to_expr(tree, schema, &mut PlannerContext::new())
+                .map_err(|e| explain(e).at(expr.location))
+        })
     }
 
     fn table(&self, reference: &TableReference) -> Result<Arc<dyn TableProvider>> {
@@ -304,10 +315,17 @@ impl Planner {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
-        if self.depth > 32 {
-            return Err(Error::validation(format!("view {} refers to itself", view.path)));
+    fn plan_view(&self, view: &Arc<ViewDef>) -> Result<Arc<dyn TableProvider>> {
+        if self.views.iter().any(|v| v.path == view.path) {
+            return Err(Error::validation(format!("view {} refers to itself", view.path))
+                .hint("create it again with a query that does not"));
         }
+        if self.views.len() >= MAX_VIEWS {
+            return Err(Error::unsupported(format!("more than {MAX_VIEWS} views stand on each other"))
+                .hint("write the rows of one of them to a table"));
+        }
+        let mut views = self.views.clone();
+        views.push(Arc::clone(view));
         let inner = Planner {
             env: self.env.clone(),
             hints: view.query.table_hints.clone(),
@@ -316,14 +334,14 @@ impl Planner {
             using_joins: self.using_joins.clone(),
             randoms: self.randoms.clone(),
             sources: Mutex::default(),
-            depth: self.depth + 1,
+            views,
         };
-        let mut plan =
-            inner.plan(&view.query.query).map_err(|e| e.context(format!("view {}", view.path.object)))?;
+        let mut plan = with_room(|| inner.plan(&view.query.query))
+            .map_err(|e| e.context(format!("view {}", view.path.object)))?;
         if !view.columns.is_empty() {
             plan = rename(plan, &view.columns)?;
         }
-        Ok(Arc::new(DerivedTable::new(plan)))
+        Ok(Arc::new(DerivedTable::new(ViewNode::leaf(plan)?)))
     }
 }
 
@@ -385,6 +403,9 @@ impl ContextProvider for Planner {
         let known = &self.env.functions;
         if let Some(f) = known.scalar.get(&lower) {
             return Some(f.clone());
+        }
+        if let Some(f) = known.chains.function(&lower) {
+            return Some(f);
         }
         // What exists nowhere becomes a function that fails with the types of its arguments.
         let elsewhere =

@@ -34,6 +34,7 @@ use crate::runtime::spilling::memory::StateMemory;
 use crate::session::RunningQuery;
 use crate::session::config::{LIVE_INTERVAL, SessionConfig};
 use crate::sql::ast::ConflictStrategy;
+use crate::sql::with_room;
 use crate::stream::ChangeBatch;
 
 /// Planning and execution of one statement.
@@ -185,7 +186,7 @@ impl Execution {
     /// # Errors
     /// Validation for type clashes.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        passes::optimize(plan, &self.state, self.batch)
+        with_room(|| passes::optimize(plan, &self.state, self.batch))
     }
 
     /// The batch plan of an optimized plan.
@@ -193,7 +194,9 @@ impl Execution {
     /// # Errors
     /// Of sources that cannot be read, and of DataFusion's planner.
     pub async fn physical(&self, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(DefaultPhysicalPlanner::default().create_physical_plan(optimized, &self.state).await?)
+        let planner = DefaultPhysicalPlanner::default();
+        let mut planning = planner.create_physical_plan(optimized, &self.state);
+        Ok(std::future::poll_fn(|cx| with_room(|| planning.as_mut().poll(cx))).await?)
     }
 
     /// The stream graph of optimized plans with their sinks.
@@ -201,6 +204,10 @@ impl Execution {
     /// # Errors
     /// Unsupported for what does not run as a stream.
     pub fn graph(&self, queries: &[OptimizedQuery]) -> Result<StreamGraph> {
+        with_room(|| self.graph_of(queries))
+    }
+
+    fn graph_of(&self, queries: &[OptimizedQuery]) -> Result<StreamGraph> {
         let mut planner = StreamPlanner::new(self.stream.clone());
         for query in queries {
             planner.survey(&query.plan)?;

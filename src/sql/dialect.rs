@@ -13,7 +13,8 @@
 //! | `supports_left_associative_joins_without_parens` | `a JOIN b JOIN c` nests to the left |
 //! | `supports_parens_around_table_factor` | `FROM (t)` |
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
-//! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand |
+//! | `is_reserved_for_identifier` | what does not parse as `CAST(…)` is not read once more as a call: `CAST(CAST(…` would take 2ⁿ attempts |
+//! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand; long rows of operators ([`chain`]) |
 //! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, `KEY k VALUE v`, and keywords where an expression is missing |
 
 use std::any::TypeId;
@@ -27,7 +28,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Word};
 
 use super::ast::{MAP_CONSTRUCTOR, TABLE_ARGUMENT};
-use super::keywords;
+use super::{chain, keywords};
 
 /// Flink's SQL for sqlparser.
 #[derive(Debug, Default, Clone, Copy)]
@@ -82,12 +83,19 @@ impl Dialect for FlinkDialect {
         true
     }
 
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        SPECIAL_CALLS.contains(&keyword)
+    }
+
     fn parse_infix(
         &self,
         parser: &mut Parser,
         expr: &Expr,
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        if chain::operator(parser).is_some() {
+            return Some(chain::parse(parser, expr, precedence));
+        }
         let make: fn(Box<Expr>, Box<Expr>) -> Expr =
             if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
                 Expr::IsNotDistinctFrom
@@ -119,6 +127,24 @@ impl Dialect for FlinkDialect {
         map.then(|| map_constructor(parser))
     }
 }
+
+/// Keywords of expressions that sqlparser reads by rules of their own. All are reserved words of Flink.
+const SPECIAL_CALLS: &[Keyword] = &[
+    Keyword::ARRAY,
+    Keyword::CASE,
+    Keyword::CAST,
+    Keyword::CEIL,
+    Keyword::EXISTS,
+    Keyword::EXTRACT,
+    Keyword::FLOOR,
+    Keyword::INTERVAL,
+    Keyword::NOT,
+    Keyword::OVERLAY,
+    Keyword::POSITION,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+    Keyword::TRY_CAST,
+];
 
 /// Keywords with which no expression begins. sqlparser would take them for names and stumble over what follows.
 const NO_EXPRESSION: &[Keyword] = &[
@@ -194,7 +220,8 @@ fn map_constructor(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(call(Ident::with_span(keyword.span, MAP_CONSTRUCTOR), args))
 }
 
-fn call(name: Ident, args: Vec<Expr>) -> Expr {
+/// A call of a function.
+pub(super) fn call(name: Ident, args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![name]),
         uses_odbc_syntax: false,

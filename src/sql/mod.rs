@@ -3,6 +3,7 @@
 //! ```text
 //!  script text ─► lexer ─► split ─► parser ─► ast::Statement
 //!                                     └─ query: fix-ups ─► sqlparser with FlinkDialect ─► validate
+//!                                               depth: what nests too deep     chain: long rows of operators
 //!  errors ──────► report: `error: FILE:LINE:COL: what, and what to do`, the source line, an underline
 //! ```
 //!
@@ -10,7 +11,9 @@
 //! All places are places in the whole script.
 
 pub mod ast;
+mod chain;
 mod cursor;
+mod depth;
 mod dialect;
 mod hints;
 mod keywords;
@@ -28,6 +31,8 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chain::balanced;
+pub use depth::with_room;
 pub use dialect::FlinkDialect;
 pub use keywords::{nearest_name, quote_ident, suggestion};
 pub use report::render_error;

@@ -1,7 +1,7 @@
 //! Queries and expressions: token fix-ups, then sqlparser, then a check of what it made.
 //!
 //! ```text
-//!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query
+//!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query    depth: nothing nests too deep
 //!             CAST(x AS <any Flink type>) → one word                 aliases for hinted tables,
 //!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
 //!             MATCH_RECOGNIZE, FOR SYSTEM_TIME, …  → refused here, where the place is known
@@ -16,15 +16,16 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::ast::{HINT_MARK, Query};
 use super::cursor::{self, Cursor};
+use super::depth::{MAX_NESTING, Nesting, too_deep};
 use super::dialect::FlinkDialect;
 use super::hints::HintedTable;
 use super::lexer::{Lexeme, span, word};
-use super::{hints, keywords, types, validate};
+use super::{chain, depth, hints, keywords, types, validate};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::SqlExpr;
 
-/// How deep expressions and sub-queries may nest.
-const RECURSION_LIMIT: usize = 50;
+/// Calls of sqlparser within each other: up to one for each precedence of what is open, and [`Nesting`] counts that.
+const RECURSION_LIMIT: usize = MAX_NESTING * 16;
 
 /// Everything that is left at the cursor, as a query.
 ///
@@ -54,8 +55,13 @@ pub(crate) fn parse_query_until(c: &mut Cursor, stop: impl Fn(&Cursor) -> bool) 
         return Err(c.expected("a query"));
     }
     let fixed = fix_up(c.text, tokens)?;
-    let mut query = run(c, tokens, &fixed.tokens, |p| p.parse_query())?;
-    validate::query(&mut query, &fixed.hint_places)?;
+    let query = depth::with_room(|| {
+        let mut query = run(c, tokens, &fixed.tokens, |p| p.parse_query())?;
+        chain::balance_unions(&mut query);
+        depth::check(&query)?;
+        validate::query(&mut query, &fixed.hint_places)?;
+        Ok::<_, Error>(query)
+    })?;
     c.seek(to);
     Ok(Query {
         query,
@@ -78,8 +84,13 @@ pub(crate) fn parse_expr(c: &mut Cursor, stop: impl Fn(&Lexeme) -> bool) -> Resu
         return Err(c.expected("an expression"));
     }
     let fixed = fix_up(c.text, tokens)?;
-    let mut expr = run(c, tokens, &fixed.tokens, |p| p.parse_expr())?;
-    validate::expr(&mut expr, &fixed.hint_places)?;
+    let expr = depth::with_room(|| {
+        let mut expr = run(c, tokens, &fixed.tokens, |p| p.parse_expr())?;
+        chain::balance_unions(&mut expr);
+        depth::check(&expr)?;
+        validate::expr(&mut expr, &fixed.hint_places)?;
+        Ok::<_, Error>(expr)
+    })?;
     Ok(SqlExpr { expr, text: c.source(from, c.pos()).to_owned(), location })
 }
 
@@ -104,7 +115,9 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     let mut casts: Vec<usize> = Vec::new();
     // Depths inside calls of the JSON constructors, where VALUE is a keyword.
     let mut json: Vec<usize> = Vec::new();
+    let mut nesting = Nesting::default();
     while let Some(l) = c.peek() {
+        nesting.read(l)?;
         refuse(&c)?;
         reserved(&c, !json.is_empty())?;
         match &l.token {
@@ -332,8 +345,7 @@ fn explain(text: &str, lexemes: &[Lexeme], e: ParserError, end: Location) -> Err
     let message = match e {
         ParserError::ParserError(m) | ParserError::TokenizerError(m) => m,
         ParserError::RecursionLimitExceeded => {
-            let at = lexemes.first().map_or(end, |l| l.start);
-            return Error::syntax(format!("nested more than {RECURSION_LIMIT} levels deep")).at(at);
+            return too_deep(lexemes.first().map_or(end, |l| l.start));
         }
     };
     let (message, at) = split_location(&message);

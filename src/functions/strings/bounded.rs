@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Int64Type, Time32MillisecondType, TimeUnit};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::Result;
+use crate::functions::strings::ascii::{self, Text};
 use crate::functions::udf::{Builtin, Call, Ret, build_bytes, build_strings};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -22,16 +23,14 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn text(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
     let (s, n) = (c.str(0)?, c.prim::<Int64Type>(1)?);
+    let all_ascii = ascii::is_ascii(c, 0)?;
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
         let n = usize::try_from(n).unwrap_or(0);
-        let mut length = 0;
-        for ch in s.chars().take(n) {
-            out.push(ch);
-            length += 1;
-        }
+        let text = Text::new(s, all_ascii);
+        out.push_str(text.first(n));
         if pad {
-            out.extend(std::iter::repeat_n(' ', n - length));
+            out.extend(std::iter::repeat_n(' ', n.saturating_sub(text.length())));
         }
         Ok(true)
     })

@@ -1,17 +1,22 @@
 //! Functions over strings and bytes.
 //!
 //! ```text
+//!  ascii    what is quick where a character is a byte
 //!  text     case, trim, pad, search, concatenate      bounded  casts to CHAR(n) and kin
 //!  like     LIKE and SIMILAR TO patterns              codec    Base64, charsets, URLs, JSON quoting
 //!  regexes  REGEXP_*                                  hash     MD5, SHA-*
 //! ```
 
+mod ascii;
 mod bounded;
 pub(crate) mod codec;
 mod hash;
 pub(crate) mod like;
 mod regexes;
 mod text;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Int32Type};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{Error, Result};
+use crate::functions::strings::ascii::{self, CharSet, Text};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_prims, build_strings};
 
 const TEXT: Ret = Ret::Type(DataType::Utf8);
@@ -14,27 +15,40 @@ const INT: Ret = Ret::Type(DataType::Int32);
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
-        one("upper", |s, out| out.extend(s.chars().flat_map(char::to_uppercase))),
-        one("lower", |s, out| out.extend(s.chars().flat_map(char::to_lowercase))),
-        one("reverse", |s, out| out.extend(s.chars().rev())),
-        one("initcap", initcap),
+        one(
+            "upper",
+            |s, out| out.extend(s.chars().flat_map(char::to_uppercase)),
+            <[u8]>::make_ascii_uppercase,
+        ),
+        one(
+            "lower",
+            |s, out| out.extend(s.chars().flat_map(char::to_lowercase)),
+            <[u8]>::make_ascii_lowercase,
+        ),
+        one("reverse", |s, out| out.extend(s.chars().rev()), <[u8]>::reverse),
+        one("initcap", initcap, initcap_ascii),
         Builtin::new("char_length", "s", INT, |c| {
+            if let Some(column) = ascii::column(c, 0)? {
+                return ascii::lengths(column);
+            }
             let s = c.str(0)?;
-            build_prims::<Int32Type>(c.rows, |i| Ok(s.get(i).map(|s| length(s) as i32)))
+            build_prims::<Int32Type>(c.rows, |i| Ok(s.get(i).map(|s| Text::new(s, false).length() as i32)))
         }),
         Builtin::new("locate", "s s i?", INT, |c| {
             let (sub, s) = (c.str(0)?, c.str(1)?);
             let start = if c.has(2) { Some(c.prim::<Int32Type>(2)?) } else { None };
+            let all_ascii = ascii::is_ascii(c, 1)?;
             build_prims::<Int32Type>(c.rows, |i| {
                 let (Some(sub), Some(s)) = (sub.get(i), s.get(i)) else { return Ok(None) };
                 let Some(from) = start.as_ref().map_or(Some(1), |p| p.get(i)) else { return Ok(None) };
-                Ok(Some(find(s, sub, i64::from(from), 1) as i32))
+                Ok(Some(find(Text::new(s, all_ascii), sub, i64::from(from), 1) as i32))
             })
         }),
         Builtin::new("instr", "s s i? i?", INT, |c| {
             let (s, sub) = (c.str(0)?, c.str(1)?);
             let start = if c.has(2) { Some(c.prim::<Int32Type>(2)?) } else { None };
             let nth = if c.has(3) { Some(c.prim::<Int32Type>(3)?) } else { None };
+            let all_ascii = ascii::is_ascii(c, 0)?;
             build_prims::<Int32Type>(c.rows, |i| {
                 let (Some(sub), Some(s)) = (sub.get(i), s.get(i)) else { return Ok(None) };
                 let start = start.as_ref().map_or(Some(1), |p| p.get(i));
@@ -43,7 +57,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 if nth <= 0 {
                     return Err(Error::data(format!("INSTR: the occurrence must be positive, not {nth}")));
                 }
-                Ok(Some(find(s, sub, i64::from(start), nth as usize) as i32))
+                Ok(Some(find(Text::new(s, all_ascii), sub, i64::from(start), nth as usize) as i32))
             })
         }),
         trim("ltrim", true, false),
@@ -63,13 +77,14 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Builtin::new("substring", "s i i?", TEXT, |c| {
             let (s, from) = (c.str(0)?, c.prim::<Int32Type>(1)?);
             let n = if c.has(2) { Some(c.prim::<Int32Type>(2)?) } else { None };
+            let all_ascii = ascii::is_ascii(c, 0)?;
             build_strings(c.rows, |i, out| {
                 let (Some(s), Some(from)) = (s.get(i), from.get(i)) else { return Ok(false) };
                 let Some(n) = n.as_ref().map_or(Some(i32::MAX), |n| n.get(i)) else { return Ok(false) };
                 if n < 0 {
                     return Ok(false);
                 }
-                out.push_str(substring(s, i64::from(from), n as usize));
+                out.push_str(substring(Text::new(s, all_ascii), i64::from(from), n as usize));
                 Ok(true)
             })
         })
@@ -100,21 +115,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 Ok(true)
             })
         }),
-        Builtin::new("translate", "s s s", TEXT, |c| {
-            let (s, from, to) = (c.str(0)?, c.str(1)?, c.str(2)?);
-            build_strings(c.rows, |i, out| {
-                let (Some(s), Some(from)) = (s.get(i), from.get(i)) else { return Ok(false) };
-                let to = to.get(i).unwrap_or("");
-                for ch in s.chars() {
-                    match from.chars().position(|f| f == ch) {
-                        None => out.push(ch),
-                        Some(k) => out.extend(to.chars().nth(k)),
-                    }
-                }
-                Ok(true)
-            })
-        })
-        .nulls(Nulls::May),
+        Builtin::new("translate", "s s s", TEXT, translate).nulls(Nulls::May),
         Builtin::new("concat", "s s*", TEXT, |c| {
             let parts = (0..c.len()).map(|i| c.str(i)).collect::<Result<Vec<_>>>()?;
             build_strings(c.rows, |i, out| {
@@ -168,11 +169,33 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     .collect()
 }
 
-/// A function of one string.
-fn one(name: &'static str, f: fn(&str, &mut String)) -> Builtin {
+/// A function of one string; `of_ascii` changes the bytes of one that is ASCII.
+fn one(name: &'static str, f: fn(&str, &mut String), of_ascii: fn(&mut [u8])) -> Builtin {
+    // Changing case looks at no neighbours: all values at once.
+    let at_once = matches!(name, "upper" | "lower");
     Builtin::new(name, "s", TEXT, move |c| {
+        if let Some(column) = ascii::column(c, 0)? {
+            return if at_once {
+                ascii::map(column, |bytes, _| of_ascii(bytes))
+            } else {
+                ascii::map_values(column, of_ascii)
+            };
+        }
         let s = c.str(0)?;
-        build_strings(c.rows, |i, out| Ok(s.get(i).map(|s| f(s, out)).is_some()))
+        let mut text = String::new();
+        ascii::build(c.rows, ascii::size(c, 0)?, |i, out| {
+            let Some(s) = s.get(i) else { return Ok(false) };
+            if s.is_ascii() {
+                let from = out.len();
+                out.extend_from_slice(s.as_bytes());
+                of_ascii(&mut out[from..]);
+            } else {
+                text.clear();
+                f(s, &mut text);
+                out.extend_from_slice(text.as_bytes());
+            }
+            Ok(true)
+        })
     })
 }
 
@@ -185,34 +208,21 @@ fn test(name: &'static str, f: fn(&str) -> bool) -> Builtin {
     .nulls(Nulls::Never)
 }
 
-fn length(s: &str) -> usize {
-    if s.is_ascii() { s.len() } else { s.chars().count() }
-}
-
-/// Byte offset of the n-th code point, or the end.
-fn offset(s: &str, n: usize) -> usize {
-    if s.is_ascii() {
-        return n.min(s.len());
-    }
-    s.char_indices().nth(n).map_or(s.len(), |(i, _)| i)
-}
-
 /// 1-based position of the n-th occurrence, 0 if there is none; a negative start searches backwards.
-fn find(s: &str, sub: &str, start: i64, nth: usize) -> usize {
-    let total = length(s);
-    let point = |byte: usize| s.get(..byte).map_or(0, length) + 1;
+fn find(text: Text<'_>, sub: &str, start: i64, nth: usize) -> usize {
+    let s = text.as_str();
     if start == 0 {
         return 0;
     }
     if start > 0 {
         let skip = (start - 1) as usize;
-        if skip > total {
+        if skip > 0 && skip > text.length() {
             return 0;
         }
-        let mut from = offset(s, skip);
+        let mut from = text.offset(skip);
         for k in 0..nth {
             match s.get(from..).and_then(|rest| rest.find(sub)) {
-                Some(at) if k + 1 == nth => return point(from + at),
+                Some(at) if k + 1 == nth => return text.count_before(from + at) + 1,
                 // Occurrences may overlap: go on one code point further.
                 Some(at) => {
                     from += at + s.get(from + at..).and_then(|r| r.chars().next()).map_or(1, char::len_utf8)
@@ -222,6 +232,7 @@ fn find(s: &str, sub: &str, start: i64, nth: usize) -> usize {
         }
         return 0;
     }
+    let total = text.length();
     let back = start.unsigned_abs() as usize;
     if back > total {
         return 0;
@@ -229,7 +240,7 @@ fn find(s: &str, sub: &str, start: i64, nth: usize) -> usize {
     let mut at = total - back;
     let mut seen = 0;
     loop {
-        if s.get(offset(s, at)..).is_some_and(|rest| rest.starts_with(sub)) {
+        if text.after(at).as_str().starts_with(sub) {
             seen += 1;
             if seen == nth {
                 return at + 1;
@@ -242,28 +253,22 @@ fn find(s: &str, sub: &str, start: i64, nth: usize) -> usize {
     }
 }
 
-fn substring(s: &str, from: i64, n: usize) -> &str {
-    let total = length(s) as i64;
+fn substring(text: Text<'_>, from: i64, n: usize) -> &str {
     let start = match from {
         0 => 0,
         f if f > 0 => f - 1,
-        f => total + f,
+        f => text.length() as i64 + f,
     };
-    if start < 0 || start >= total {
-        return "";
-    }
-    let a = offset(s, start as usize);
-    let tail = s.get(a..).unwrap_or("");
-    tail.get(..offset(tail, n)).unwrap_or("")
+    if start < 0 { "" } else { text.after(start as usize).first(n) }
 }
 
 fn side(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
     let (s, n) = (c.str(0)?, c.prim::<Int32Type>(1)?);
+    let all_ascii = ascii::is_ascii(c, 0)?;
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
-        let n = n.max(0) as usize;
-        let part = if left { s.get(..offset(s, n)) } else { s.get(offset(s, length(s).saturating_sub(n))..) };
-        out.push_str(part.unwrap_or(""));
+        let (text, n) = (Text::new(s, all_ascii), n.max(0) as usize);
+        out.push_str(if left { text.first(n) } else { text.after(text.length().saturating_sub(n)).as_str() });
         Ok(true)
     })
 }
@@ -285,43 +290,98 @@ fn initcap(s: &str, out: &mut String) {
     }
 }
 
+fn initcap_ascii(bytes: &mut [u8]) {
+    let mut inside = false;
+    for b in bytes {
+        if inside {
+            b.make_ascii_lowercase();
+        } else {
+            b.make_ascii_uppercase();
+        }
+        inside = b.is_ascii_alphanumeric();
+    }
+}
+
 fn trim(name: &'static str, start: bool, end: bool) -> Builtin {
     Builtin::new(name, "s s?", TEXT, move |c| {
         let s = c.str(0)?;
         let set = if c.has(1) { Some(c.str(1)?) } else { None };
+        let constant = match &set {
+            None => Some(CharSet::new(" ")),
+            Some(set) if c.is_constant(1) => set.get(0).map(CharSet::new),
+            Some(_) => None,
+        };
         build_strings(c.rows, |i, out| {
-            let Some(mut s) = s.get(i) else { return Ok(false) };
-            let Some(set) = set.as_ref().map_or(Some(" "), |x| x.get(i)) else { return Ok(false) };
-            if start {
-                s = s.trim_start_matches(|c| set.contains(c));
-            }
-            if end {
-                s = s.trim_end_matches(|c| set.contains(c));
-            }
-            out.push_str(s);
+            let Some(s) = s.get(i) else { return Ok(false) };
+            let Some(given) = set.as_ref().map_or(Some(" "), |x| x.get(i)) else { return Ok(false) };
+            out.push_str(match &constant {
+                Some(set) => set.trim(s, start, end),
+                None => CharSet::new(given).trim(s, start, end),
+            });
             Ok(true)
         })
+    })
+}
+
+/// The first of several letters counts; letters without one in `to` are left out.
+fn translate(c: &Call<'_>) -> Result<ArrayRef> {
+    let (s, from, to) = (c.str(0)?, c.str(1)?, c.str(2)?);
+    if c.is_constant(1)
+        && c.is_constant(2)
+        && let (Some(from), to) = (from.get(0), to.get(0).unwrap_or(""))
+        && from.is_ascii()
+        && to.is_ascii()
+    {
+        // Bytes of other characters are none of those that change.
+        let mut table: [Option<u8>; 256] = std::array::from_fn(|b| Some(b as u8));
+        for (k, b) in from.bytes().enumerate().rev() {
+            table[usize::from(b)] = to.as_bytes().get(k).copied();
+        }
+        return ascii::build(c.rows, ascii::size(c, 0)?, |i, out| {
+            let Some(s) = s.get(i) else { return Ok(false) };
+            out.extend(s.bytes().filter_map(|b| table[usize::from(b)]));
+            Ok(true)
+        });
+    }
+    build_strings(c.rows, |i, out| {
+        let (Some(s), Some(from)) = (s.get(i), from.get(i)) else { return Ok(false) };
+        let to = to.get(i).unwrap_or("");
+        for ch in s.chars() {
+            match from.chars().position(|f| f == ch) {
+                None => out.push(ch),
+                Some(k) => out.extend(to.chars().nth(k)),
+            }
+        }
+        Ok(true)
     })
 }
 
 fn overlay(c: &Call<'_>) -> Result<ArrayRef> {
     let (s, with, from) = (c.str(0)?, c.str(1)?, c.prim::<Int32Type>(2)?);
     let n = if c.has(3) { Some(c.prim::<Int32Type>(3)?) } else { None };
+    let all_ascii = ascii::is_ascii(c, 0)?;
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(with), Some(from)) = (s.get(i), with.get(i), from.get(i)) else {
             return Ok(false);
         };
-        let Some(n) = n.as_ref().map_or(Some(length(with) as i32), |n| n.get(i)) else { return Ok(false) };
-        let total = length(s);
+        let n = match &n {
+            None => Text::new(with, false).length() as i32,
+            Some(n) => match n.get(i) {
+                Some(n) => n,
+                None => return Ok(false),
+            },
+        };
+        let text = Text::new(s, all_ascii);
+        let total = text.length();
         if from <= 0 || from as usize > total {
             out.push_str(s);
             return Ok(true);
         }
         let start = from as usize - 1;
         let end = if n < 0 { total } else { (start + n as usize).min(total) };
-        out.push_str(s.get(..offset(s, start)).unwrap_or(""));
+        out.push_str(text.first(start));
         out.push_str(with);
-        out.push_str(s.get(offset(s, end)..).unwrap_or(""));
+        out.push_str(text.after(end).as_str());
         Ok(true)
     })
 }
@@ -340,19 +400,24 @@ fn affix(c: &Call<'_>, start: bool) -> Result<ArrayRef> {
 
 fn pad(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
     let (s, n, fill) = (c.str(0)?, c.prim::<Int32Type>(1)?, c.str(2)?);
+    let all_ascii = ascii::is_ascii(c, 0)?;
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(n), Some(fill)) = (s.get(i), n.get(i), fill.get(i)) else { return Ok(false) };
         if n < 0 || fill.is_empty() {
             return Ok(false);
         }
-        let (n, have) = (n as usize, length(s));
-        let kept = s.get(..offset(s, n)).unwrap_or("");
+        let (n, text, fill) = (n as usize, Text::new(s, all_ascii), Text::new(fill, false));
+        let missing = n.saturating_sub(text.length());
         if !left {
-            out.push_str(kept);
+            out.push_str(text.first(n));
         }
-        out.extend(fill.chars().cycle().take(n.saturating_sub(have)));
+        if missing > 0 {
+            let length = fill.length();
+            (0..missing / length).for_each(|_| out.push_str(fill.as_str()));
+            out.push_str(fill.first(missing % length));
+        }
         if left {
-            out.push_str(kept);
+            out.push_str(text.first(n));
         }
         Ok(true)
     })

@@ -34,6 +34,7 @@ struct Provider {
     aggregates: Vec<Arc<AggregateUDF>>,
     windows: Vec<Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    chains: functions::Chains,
     options: ConfigOptions,
 }
 
@@ -44,6 +45,7 @@ impl Provider {
             aggregates: functions::aggregate_functions(),
             windows: functions::window_functions(),
             planners: functions::expr_planners(context),
+            chains: functions::Chains::new(context),
             options: ConfigOptions::default(),
         }
     }
@@ -65,6 +67,9 @@ impl ContextProvider for Provider {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         if let Some(f) = self.scalars.iter().find(|f| f.name() == name) {
             return Some(Arc::clone(f));
+        }
+        if let Some(f) = self.chains.function(name) {
+            return Some(f);
         }
         if self.get_aggregate_meta(name).is_some() || self.get_window_meta(name).is_some() {
             return None;

@@ -13,24 +13,33 @@ use crate::plan::planner::location_of;
 /// How often a query is planned again.
 const ATTEMPTS: usize = 200;
 
+/// As many expressions are tried one after the other; of more, halves are.
+const FEW: usize = 8;
+
 /// The place of what `attempt` fails with; it gives the message for a query, `None` if there is nothing wrong with it.
-pub fn locate(
-    query: &Query,
-    message: &str,
-    mut attempt: impl FnMut(Query) -> Option<String>,
-) -> Option<Location> {
+pub fn locate(query: &Query, message: &str, mut attempt: impl FnMut(Query) -> Option<String>) -> Option<Location> {
     let mut nodes = Collector::default();
     let _ = query.clone().visit(&mut nodes);
     let mut left = ATTEMPTS;
     let mut culprit: Option<usize> = None;
     loop {
-        let mut inside = None;
-        for index in nodes.of(culprit) {
+        let parts = nodes.of(culprit);
+        // Whether the cause is in one of some parts; `None` if it has been asked too often.
+        let mut within = |parts: &[usize]| {
             left = left.checked_sub(1)?;
             let mut changed = query.clone();
-            let _ = changed.visit(&mut Replacer { index, at: 0 });
-            if attempt(changed).is_none_or(|other| other != message) {
-                inside = Some(index);
+            let _ = changed.visit(&mut Replacer { parts, nodes: &nodes, at: 0 });
+            Some(attempt(changed).is_none_or(|other| other != message))
+        };
+        let mut parts = parts.as_slice();
+        while parts.len() > FEW {
+            let (first, second) = parts.split_at(parts.len() / 2);
+            parts = if within(first)? { first } else { second };
+        }
+        let mut inside = None;
+        for part in parts {
+            if within(std::slice::from_ref(part))? {
+                inside = Some(*part);
                 break;
             }
         }
@@ -45,19 +54,25 @@ pub fn locate(
 /// The expressions of a query in the order of their visit.
 #[derive(Default)]
 struct Collector {
-    /// Place and parent of each.
-    nodes: Vec<(Location, Option<usize>)>,
+    nodes: Vec<Node>,
     open: Vec<usize>,
+}
+
+struct Node {
+    place: Location,
+    parent: Option<usize>,
+    /// The number of the first expression that is not inside.
+    end: usize,
 }
 
 impl Collector {
     /// The expressions right inside of one, or of the query.
     fn of(&self, parent: Option<usize>) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|i| self.nodes.get(*i).is_some_and(|(_, p)| *p == parent)).collect()
+        (0..self.nodes.len()).filter(|i| self.nodes.get(*i).is_some_and(|n| n.parent == parent)).collect()
     }
 
     fn place(&self, index: usize) -> Option<Location> {
-        self.nodes.get(index).map(|(at, _)| *at)
+        self.nodes.get(index).map(|n| n.place)
     }
 }
 
@@ -67,30 +82,38 @@ impl VisitorMut for Collector {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let parent = self.open.last().copied();
         self.open.push(self.nodes.len());
-        self.nodes.push((location_of(expr.span()), parent));
+        self.nodes.push(Node { place: location_of(expr.span()), parent, end: 0 });
         ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<()> {
-        self.open.pop();
+        let end = self.nodes.len();
+        if let Some(node) = self.open.pop().and_then(|i| self.nodes.get_mut(i)) {
+            node.end = end;
+        }
         ControlFlow::Continue(())
     }
 }
 
-/// Makes a NULL of one expression.
-struct Replacer {
-    index: usize,
+/// Makes NULLs of some expressions, none of them inside of another.
+struct Replacer<'a> {
+    /// In the order of their visit.
+    parts: &'a [usize],
+    nodes: &'a Collector,
     at: usize,
 }
 
-impl VisitorMut for Replacer {
+impl VisitorMut for Replacer<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        self.at += 1;
-        if self.at - 1 == self.index {
+        let Some((part, others)) = self.parts.split_first() else { return ControlFlow::Break(()) };
+        if self.at == *part {
             *expr = Expr::Value(Value::Null.into());
-            return ControlFlow::Break(());
+            self.at = self.nodes.nodes.get(*part).map_or(self.at, |n| n.end);
+            self.parts = others;
+        } else {
+            self.at += 1;
         }
         ControlFlow::Continue(())
     }

@@ -1,5 +1,6 @@
 //! Rewrites of logical plans, for both modes.
 
+pub mod balance;
 pub mod grouping_sets;
 pub mod join_unnests;
 pub mod nested;

@@ -2,5 +2,6 @@
 
 pub mod set_operation;
 pub mod unnest;
+pub mod view;
 pub mod watermark;
 pub mod window_tvf;

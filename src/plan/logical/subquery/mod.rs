@@ -29,6 +29,7 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::plan::nodes::view::ViewNode;
 use pull::Pulled;
 use quantified::Unknown;
 
@@ -400,7 +401,7 @@ fn at_most_one_row(plan: &LogicalPlan) -> bool {
                 || matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark)
                     && at_most_one_row(&j.left)
         }
-        _ => false,
+        _ => ViewNode::of(plan).is_some_and(at_most_one_row),
     }
 }
 

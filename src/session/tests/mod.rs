@@ -1,5 +1,7 @@
 //! Sessions as programs embed them: statements as text, tables of their own.
 
+mod long;
+
 use std::sync::Arc;
 
 use arrow::array::{
