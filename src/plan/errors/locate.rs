@@ -17,7 +17,11 @@ const ATTEMPTS: usize = 200;
 const FEW: usize = 8;
 
 /// The place of what `attempt` fails with; it gives the message for a query, `None` if there is nothing wrong with it.
-pub fn locate(query: &Query, message: &str, mut attempt: impl FnMut(Query) -> Option<String>) -> Option<Location> {
+pub fn locate(
+    query: &Query,
+    message: &str,
+    mut attempt: impl FnMut(Query) -> Option<String>,
+) -> Option<Location> {
     let mut nodes = Collector::default();
     let _ = query.clone().visit(&mut nodes);
     let mut left = ATTEMPTS;

@@ -203,7 +203,7 @@ impl SourceTask {
             complete = self.snapshots.pop_front();
         }
         match complete {
-            Some((_, positions)) => reader.on_commit(epoch, &positions).await,
+            Some((of, positions)) => reader.on_commit(of, &positions).await,
             None => Ok(()),
         }
     }

@@ -68,14 +68,22 @@ async fn values_of_thousands_of_terms() {
             (format!("a - {}", row(" - ", TERMS, |n| n.to_string())), (2 - sum).to_string()),
             (format!("0.5 + {}", row(" + ", TERMS, |_| "1.25".to_owned())), format!("{}.50", TERMS / 4 * 5)),
             (format!("CHAR_LENGTH({})", row(" || ", TERMS, |_| "s".to_owned())), (2 * TERMS).to_string()),
-            (format!("CASE {} END", row(" ", TERMS, |n| format!("WHEN a = {} THEN 'c{n}'", TERMS - n))), format!("c{}", TERMS - 2)),
-            (format!("CASE a {} ELSE -1 END", row(" ", TERMS, |n| format!("WHEN {n} THEN {}", n + 7))), "9".to_owned()),
+            (
+                format!("CASE {} END", row(" ", TERMS, |n| format!("WHEN a = {} THEN 'c{n}'", TERMS - n))),
+                format!("c{}", TERMS - 2),
+            ),
+            (
+                format!("CASE a {} ELSE -1 END", row(" ", TERMS, |n| format!("WHEN {n} THEN {}", n + 7))),
+                "9".to_owned(),
+            ),
         ] {
             assert_eq!(result(&mut session, &last(&expr)).await, expected, "{mode}: {expr:.60}");
         }
         // Sums are keys and arguments too.
         let sum = row(" + ", 200, |_| "a".to_owned());
-        let sql = format!("SELECT SUM(s) FROM (SELECT {sum} AS k, SUM({sum}) AS s FROM t GROUP BY {sum} HAVING {sum} > 0)");
+        let sql = format!(
+            "SELECT SUM(s) FROM (SELECT {sum} AS k, SUM({sum}) AS s FROM t GROUP BY {sum} HAVING {sum} > 0)"
+        );
         assert_eq!(result(&mut session, &sql).await, "600", "{mode}");
     }
 }
@@ -86,7 +94,11 @@ async fn unions_of_thousands_of_queries() {
         let mut session = session_with_numbers(mode, 3).await;
         for (op, count) in [(" UNION ALL ", 3000), (" UNION ", 1000)] {
             let union = row(op, 3000, |n| format!("SELECT {}", n % 1000));
-            assert_eq!(result(&mut session, &format!("SELECT COUNT(*) FROM ({union})")).await, count.to_string(), "{mode}");
+            assert_eq!(
+                result(&mut session, &format!("SELECT COUNT(*) FROM ({union})")).await,
+                count.to_string(),
+                "{mode}"
+            );
         }
     }
 }
@@ -107,7 +119,11 @@ async fn hundreds_of_views_stand_on_each_other() {
         let sql = "SELECT COUNT(*) FROM t WHERE a = (SELECT MAX(a) FROM v299)";
         assert_eq!(result(&mut session, sql).await, "1", "{mode}");
         session.execute_sql("CREATE VIEW w (x) AS SELECT COUNT(*) FROM v299").await.unwrap();
-        assert_eq!(result(&mut session, "SELECT COUNT(*) FROM t WHERE a > (SELECT x FROM w)").await, "5", "{mode}");
+        assert_eq!(
+            result(&mut session, "SELECT COUNT(*) FROM t WHERE a > (SELECT x FROM w)").await,
+            "5",
+            "{mode}"
+        );
     }
 }
 
@@ -128,7 +144,9 @@ async fn a_view_that_refers_to_itself_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nests_as_deep_as_it_may_is_run() {
-    let nested = |before: &str, inner: &str, after: &str, n: usize| format!("{}{inner}{}", before.repeat(n), after.repeat(n));
+    let nested = |before: &str, inner: &str, after: &str, n: usize| {
+        format!("{}{inner}{}", before.repeat(n), after.repeat(n))
+    };
     let cases: String = (10..208).map(|n| format!("CASE WHEN a = {n} THEN 'x' ELSE ")).collect();
     for mode in MODES {
         let mut session = session_with_numbers(mode, 3).await;
@@ -159,8 +177,14 @@ async fn an_error_in_a_long_query_has_its_place_soon() {
         let condition = |n| format!("a = {n}{}", if n == 3210 { "\n OR s + 1 = 2" } else { "" });
         for sql in [
             format!("SELECT a FROM t WHERE {}", row(" OR ", TERMS, condition)),
-            format!("SELECT a FROM t WHERE a IN ({})", row(", ", TERMS, |n| if n == 3210 { "\n    s + 1".to_owned() } else { n.to_string() })),
-            format!("SELECT {} FROM t", row(" + ", TERMS, |n| if n == 3210 { "\n    (s + 1)".to_owned() } else { "a".to_owned() })),
+            format!(
+                "SELECT a FROM t WHERE a IN ({})",
+                row(", ", TERMS, |n| if n == 3210 { "\n    s + 1".to_owned() } else { n.to_string() })
+            ),
+            format!(
+                "SELECT {} FROM t",
+                row(" + ", TERMS, |n| if n == 3210 { "\n    (s + 1)".to_owned() } else { "a".to_owned() })
+            ),
         ] {
             let started = Instant::now();
             let Err(e) = session.query(&sql).await else { panic!("{sql:.60} is planned") };
