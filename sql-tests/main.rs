@@ -9,6 +9,7 @@
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
 //! | [`commits`] | what is seen before the end of a job |
 //! | [`event_time`] | event time that stands still or has run away |
+//! | [`large_text`] | texts of 1 MB, more of them than fit memory or a column |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`outages`] | a Kafka broker that goes away |
 //! | [`pipes`] | standard input and named pipes as tables |
@@ -30,6 +31,7 @@ mod e2e {
     pub(crate) mod event_time;
     pub(crate) mod examples;
     pub(crate) mod files;
+    pub(crate) mod large_text;
     pub(crate) mod outages;
     pub(crate) mod pipelines;
     pub(crate) mod pipes;

@@ -17,6 +17,8 @@ pub(crate) struct Ran {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) elapsed: Duration,
+    /// Bytes of memory it had at once at most, where the system tells.
+    pub(crate) peak_memory: Option<u64>,
 }
 
 impl Ran {
@@ -110,7 +112,9 @@ impl Running {
 
     /// Waits for its end, or kills it at the deadline and fails.
     pub(crate) fn finish(mut self, deadline: Duration) -> Ran {
+        let mut peak_memory = None;
         let status = loop {
+            peak_memory = peak_of(self.child.id()).or(peak_memory);
             if let Some(s) = self.child.try_wait().unwrap() {
                 break Some(s);
             }
@@ -126,8 +130,15 @@ impl Running {
         let Some(status) = status else {
             panic!("not done after {deadline:?}\nstdout:\n{stdout}\nstderr:\n{stderr}")
         };
-        Ran { code: status.code(), stdout, stderr, elapsed }
+        Ran { code: status.code(), stdout, stderr, elapsed, peak_memory }
     }
+}
+
+/// The most memory that a running process has had (Linux).
+fn peak_of(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// A stream that a thread reads to its end.

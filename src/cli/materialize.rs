@@ -18,7 +18,8 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use crate::error::{Error, Result};
-use crate::stream::ChangeBatch;
+use crate::stream::bytes::cut;
+use crate::stream::{BATCH_BYTES, ChangeBatch};
 
 /// Rows per batch of the result.
 const BATCH: usize = 8192;
@@ -105,8 +106,11 @@ impl Materialized {
             .iter()
             .flat_map(|(row, e)| std::iter::repeat_n(parser.parse(row), e.count as usize))
             .collect();
-        rows.chunks(BATCH)
-            .map(|chunk| {
+        let widths: Vec<usize> = rows.iter().map(|r| r.data().len().max(BATCH_BYTES / BATCH)).collect();
+        cut(&widths, BATCH_BYTES, |_| false)
+            .into_iter()
+            .map(|run| {
+                let chunk = rows.get(run).unwrap_or_default();
                 let columns = self.converter.convert_rows(chunk.iter().copied())?;
                 let columns = columns
                     .iter()

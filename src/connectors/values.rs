@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::edges::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, project};
 use crate::error::{Error, Result};
-use crate::stream::BATCH_ROWS;
-use crate::stream::ChangeBatch;
+use crate::stream::bytes::slices;
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch};
 
 /// Constant rows.
 #[derive(Debug)]
@@ -77,6 +77,7 @@ impl SourceReader for ValuesReader {
             let offset = self.next - first;
             if offset < rows.num_rows() {
                 let rows = rows.slice(offset, self.batch_rows.min(rows.num_rows() - offset));
+                let rows = slices(rows.clone(), BATCH_BYTES).into_iter().next().unwrap_or(rows);
                 self.next += rows.num_rows();
                 return Ok(SourceEvent::Batch { split: 0, batch: ChangeBatch::insert_only(rows) });
             }

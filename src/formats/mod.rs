@@ -23,7 +23,6 @@ pub mod cdc;
 mod column;
 pub mod csv;
 mod datetime;
-pub(crate) mod guard;
 pub mod json;
 mod number;
 pub mod parquet;

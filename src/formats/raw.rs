@@ -142,6 +142,10 @@ impl RowDecoder for RawDecoder {
         self.rows
     }
 
+    fn bytes(&self) -> usize {
+        self.columns.iter().map(Column::bytes).sum()
+    }
+
     fn take_skipped(&mut self) -> u64 {
         0
     }

@@ -34,6 +34,9 @@ pub trait RowDecoder: Send {
     /// Rows of the batch so far.
     fn rows(&self) -> usize;
 
+    /// About the bytes of the batch so far.
+    fn bytes(&self) -> usize;
+
     /// Records given up since the last call, because parse errors are ignored.
     fn take_skipped(&mut self) -> u64;
 

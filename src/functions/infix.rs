@@ -16,6 +16,7 @@ use crate::functions::arith::{self, Arith};
 use crate::functions::comparisons::{self, Comparison};
 use crate::functions::context::FunctionContext;
 use crate::functions::rules::settle_cases;
+use crate::functions::strings;
 use crate::types::sql_name;
 
 /// Plans operators, constructors and subscripts the way Flink reads them.
@@ -86,7 +87,19 @@ impl FlinkExprPlanner {
             Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq => self.comparison(e, lt, rt),
             Op::StringConcat => {
                 let fits = |t: &DataType| is_string(t) || matches!(t, DataType::Null | DataType::Binary);
-                if fits(lt) && fits(rt) { Ok(PlannerResult::Original(e)) } else { Err(clash(&e.op, lt, rt)) }
+                if !fits(lt) || !fits(rt) {
+                    return Err(clash(&e.op, lt, rt));
+                }
+                let Some(concat) = strings::concatenation(lt, rt) else {
+                    return Ok(PlannerResult::Original(e));
+                };
+                // a || b || c is made in one go.
+                let mut parts = match e.left {
+                    Expr::ScalarFunction(f) if f.func == concat => f.args,
+                    left => vec![left],
+                };
+                parts.push(e.right);
+                Ok(PlannerResult::Planned(concat.call(parts)))
             }
             Op::And | Op::Or => {
                 for t in [lt, rt] {

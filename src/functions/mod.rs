@@ -24,6 +24,7 @@ mod random;
 mod ranks;
 mod registry;
 mod rewrite;
+pub(crate) mod room;
 mod rules;
 mod signature;
 mod strings;

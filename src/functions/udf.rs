@@ -30,7 +30,9 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
+use crate::functions::room::{append, check_room, room};
 use crate::functions::signature::{self, Form};
+use crate::stream::bytes::array_bytes;
 
 /// How a result type follows from the arguments.
 #[derive(Clone)]
@@ -177,7 +179,11 @@ impl ScalarUDFImpl for Builtin {
             }
         }
         let call = Call { arrays, single, rows, return_type: args.return_field.data_type() };
-        let out = (self.eval)(&call).map_err(DataFusionError::from)?;
+        let out = (self.eval)(&call).map_err(|e| match e.overflow() {
+            Some(_) => e.context(self.name.to_uppercase()),
+            None => e,
+        });
+        let out = out.map_err(DataFusionError::from)?;
         if once {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?));
         }
@@ -233,6 +239,10 @@ impl Call<'_> {
     pub(crate) fn full(&self, i: usize) -> Result<ArrayRef> {
         let a = self.raw(i)?;
         if self.is_constant(i) && self.rows != 1 {
+            let bytes = array_bytes(a.as_ref()).saturating_mul(self.rows);
+            if bytes > room() {
+                return Err(Error::batch_overflow(Some(bytes)));
+            }
             return Ok(ScalarValue::try_from_array(a, 0)?.to_array_of_size(self.rows)?);
         }
         Ok(Arc::clone(a))
@@ -310,20 +320,16 @@ pub(crate) fn build_strings(
     for i in 0..rows {
         let from = text.len();
         if f(i, &mut text)? {
+            check_room(from, text.len() - from)?;
             nulls.append_non_null();
         } else {
             text.truncate(from);
             nulls.append_null();
         }
-        offsets.push(i32::try_from(text.len()).map_err(|_| too_long())?);
+        offsets.push(text.len() as i32);
     }
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
     Ok(Arc::new(StringArray::try_new(offsets, text.into_bytes().into(), nulls.finish())?))
-}
-
-/// The error for strings that one array cannot hold.
-pub(crate) fn too_long() -> Error {
-    Error::data("the strings of one batch are longer than 2 GiB together")
 }
 
 /// Builds primitives row by row.
@@ -357,7 +363,7 @@ pub(crate) fn build_bytes(
     for i in 0..rows {
         buffer.clear();
         if f(i, &mut buffer)? {
-            out.append_value(&buffer);
+            append(&mut out, &buffer)?;
         } else {
             out.append_null();
         }

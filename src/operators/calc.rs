@@ -9,14 +9,14 @@
 //!
 //! | | |
 //! |---|---|
-//! | state | none |
+//! | state | none; between calls the rest of a batch whose texts grow beyond a few batches |
 //! | changelog | any in, the same out; halves of an update pair that the filter tears apart become `-D` and `+I` |
 //! | watermark, barrier, end | pass |
 
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, UInt8Array};
-use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{concat, filter, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::ScalarFunctionExpr;
@@ -24,8 +24,8 @@ use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
+use crate::functions::room::{Parts, evaluate, in_parts, project};
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::runtime::source::project;
 use crate::stream::{ChangeBatch, RowKinds};
 
 /// What a calc does.
@@ -48,6 +48,16 @@ pub struct CalcOperator {
     /// Over the leaves where there are leaves, over the input otherwise.
     projection: Option<Vec<Arc<dyn PhysicalExpr>>>,
     schema: SchemaRef,
+    pending: Option<Pending>,
+}
+
+/// A batch that has not been sent on whole, as its texts grow.
+#[derive(Debug)]
+struct Pending {
+    batch: ChangeBatch,
+    parts: Parts,
+    /// Rows sent on.
+    made: usize,
 }
 
 impl CalcOperator {
@@ -65,13 +75,20 @@ impl CalcOperator {
             }
             (_, projection) => (None, projection),
         };
-        Ok(CalcOperator { condition, leaves, projection, schema })
+        Ok(CalcOperator { condition, leaves, projection, schema, pending: None })
     }
 
     /// The rows of `batch` that satisfy the condition, as leaves if there are leaves.
     fn filter(&self, batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some(condition) = &self.condition else { return Ok(batch) };
-        let mask = condition.evaluate(&batch.rows)?.into_array(batch.num_rows())?;
+        let masks = in_parts(batch.num_rows(), |part| {
+            let rows = batch.rows.slice(part.start, part.len());
+            evaluate(condition, &rows)
+        })?;
+        let mask = match masks.as_slice() {
+            [mask] => Arc::clone(mask),
+            masks => concat(&masks.iter().map(|m| m.as_ref()).collect::<Vec<_>>())?,
+        };
         let mask: &BooleanArray = mask
             .as_boolean_opt()
             .ok_or_else(|| Error::internal(format!("the condition {condition} is not boolean")))?;
@@ -145,12 +162,29 @@ impl Operator for CalcOperator {
         if batch.num_rows() == 0 {
             return Ok(Progress::Done);
         }
-        out.emit(match &self.projection {
-            None => batch,
-            Some(exprs) => {
-                ChangeBatch { rows: project(&batch.rows, exprs, &self.schema)?, kinds: batch.kinds }
+        if self.projection.is_none() {
+            out.emit(batch);
+            return Ok(Progress::Done);
+        }
+        let parts = Parts::of(batch.num_rows());
+        self.pending = Some(Pending { batch, parts, made: 0 });
+        self.resume(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        let (Some(exprs), Some(mut pending)) = (&self.projection, self.pending.take()) else {
+            return Ok(Progress::Done);
+        };
+        let Pending { batch, parts, made } = &mut pending;
+        while let Some(rows) = parts.project(&batch.rows, exprs, &self.schema, |row| batch.holds_next(row))? {
+            let kinds = batch.kinds.as_ref().map(|k| k.slice(*made, rows.num_rows()));
+            *made += rows.num_rows();
+            out.emit(ChangeBatch { rows, kinds });
+            if out.is_full(usize::MAX) && !parts.is_at_end() {
+                self.pending = Some(pending);
+                return Ok(Progress::More);
             }
-        });
+        }
         Ok(Progress::Done)
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `rows` | the key if it is no part of the row, the columns kept, the operator's own, with a TTL the last write |
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -20,12 +21,13 @@ use crate::runtime::operator::{OperatorMetrics, Output};
 use crate::state::row_store::SourceRows;
 use crate::state::ttl::TimeToLive;
 use crate::state::{GroupDirectory, RowStore};
+use crate::stream::bytes::cut;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::stream::{BATCH_BYTES, ChangeBatch, RowKind, RowKinds, Timestamp};
 
 const ROWS: &str = "rows";
 
-/// Rows of one part of a snapshot: keeps the text of a part far below what an array can hold.
+/// Rows of one part of a snapshot.
 pub(crate) const PART_ROWS: usize = 32_768;
 
 /// State columns, named by position.
@@ -148,6 +150,16 @@ impl KeyedRows {
         self.rows.is_equal(source, row, slot)
     }
 
+    /// Bytes of the row of a slot, if it has one.
+    pub(crate) fn row_bytes(&self, slot: u32) -> usize {
+        if self.has(slot) { self.rows.row_bytes(slot) } else { 0 }
+    }
+
+    /// Cuts slots into runs whose rows make a batch.
+    pub(crate) fn cut(&self, slots: &[u32], rows: usize) -> Vec<Range<usize>> {
+        self.rows.cut(slots, rows)
+    }
+
     /// The kept columns of the rows of some slots.
     pub(crate) fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         if slots.is_empty() { Ok(Vec::new()) } else { self.rows.gather(slots) }
@@ -217,7 +229,9 @@ impl KeyedRows {
         writer: &mut SnapshotWriter,
         more: impl Fn(&[u32]) -> Vec<ArrayRef>,
     ) -> Result<()> {
-        for slots in self.live().chunks(PART_ROWS) {
+        let live = self.live();
+        for run in self.rows.cut(&live, PART_ROWS) {
+            let slots = &live[run];
             let mut columns = if self.is_whole { Vec::new() } else { self.directory.keys(slots)? };
             columns.extend(self.rows.gather(slots)?);
             columns.extend(more(slots));
@@ -352,6 +366,31 @@ impl RowChanges {
                 take(new, &rows, None)?
             }
         })
+    }
+
+    /// The changes in parts that make a batch each, an update always whole, with the slots of their old rows. `old` are
+    /// all of these.
+    pub(crate) fn parts(self, rows: &KeyedRows, old: Vec<u32>) -> Vec<(RowChanges, Vec<u32>)> {
+        if rows.rows.are_few_bytes(old.len()) {
+            return vec![(self, old)];
+        }
+        // New rows are those of a batch, which is small enough.
+        let bytes = |(side, row): &(usize, usize)| if *side == 0 { 0 } else { rows.row_bytes(old[*row]) };
+        let widths: Vec<usize> = self.picks.iter().map(bytes).collect();
+        let joined = |row: usize| self.kinds[row] == RowKind::UpdateBefore as u8;
+        let part = |run: Range<usize>| {
+            let mut slots = Vec::new();
+            let pick = |(side, row): &(usize, usize)| {
+                if *side == 0 {
+                    return (0, *row);
+                }
+                slots.push(old[*row]);
+                (1, slots.len() - 1)
+            };
+            let picks = self.picks[run.clone()].iter().map(pick).collect();
+            (RowChanges { picks, kinds: self.kinds[run].to_vec() }, slots)
+        };
+        cut(&widths, BATCH_BYTES, joined).into_iter().map(part).collect()
     }
 
     /// Sends changes of whole rows.

@@ -11,18 +11,21 @@
 //! | late rows | never dropped here |
 //! | NULL row time | dropped and counted |
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray, UInt8Array, UInt32Array,
 };
-use arrow::compute::{cast, take, take_record_batch};
+use arrow::compute::{cast, take, take_arrays};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
 
 use crate::error::{Error, Result};
 use crate::operators::window_aggregate::{WallClock, WindowKind, WindowSpec};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
-use crate::stream::{ChangeBatch, RowKinds};
+use crate::stream::bytes::{cut, row_bytes};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKinds};
 
 /// The windows of rows.
 #[derive(Debug, Default)]
@@ -112,12 +115,24 @@ pub struct WindowTableFunctionOperator {
     time_column: usize,
     schema: SchemaRef,
     null_times: u64,
+    pending: Option<Pending>,
+}
+
+/// A batch that has not been sent on whole.
+#[derive(Debug)]
+struct Pending {
+    batch: ChangeBatch,
+    /// The row that each window is of.
+    rows: UInt32Array,
+    window_columns: [ArrayRef; 3],
+    /// Those that make a batch each.
+    runs: VecDeque<Range<usize>>,
 }
 
 impl WindowTableFunctionOperator {
     /// Windows over `time_column`; `schema` is the input's with the three window columns appended.
     pub fn new(window: WindowSpec, time_column: usize, schema: SchemaRef) -> Self {
-        WindowTableFunctionOperator { window, time_column, schema, null_times: 0 }
+        WindowTableFunctionOperator { window, time_column, schema, null_times: 0, pending: None }
     }
 }
 
@@ -136,22 +151,43 @@ impl Operator for WindowTableFunctionOperator {
         let same = rows.len() == batch.num_rows()
             && times.null_count() == 0
             && matches!(self.window.kind, WindowKind::Tumble { .. });
-        let indices = UInt32Array::from(rows);
-        let input = if same { batch.rows.clone() } else { take_record_batch(&batch.rows, &indices)? };
-        let mut columns = input.columns().to_vec();
-        columns.extend(window_columns);
-        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
-        let kinds = match batch.kinds {
-            Some(kinds) if same => Some(kinds),
-            Some(kinds) => {
-                let taken = take(&kinds.to_array(), &indices, None)?;
-                let taken: &UInt8Array = taken.as_primitive();
-                // Copies of the two halves are no longer adjacent per window.
-                Some(RowKinds::new(taken.values().iter().map(|c| if c & 1 == 1 { 3 } else { 0 }).collect()))
+        if same {
+            let mut columns = batch.rows.columns().to_vec();
+            columns.extend(window_columns);
+            let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+            out.emit(ChangeBatch { rows, kinds: batch.kinds });
+            return Ok(Progress::Done);
+        }
+        let widths = row_bytes(batch.rows.columns(), batch.num_rows());
+        let widths: Vec<usize> = rows.iter().map(|row| widths[*row as usize]).collect();
+        let runs = cut(&widths, BATCH_BYTES, |_| false).into();
+        self.pending = Some(Pending { batch, rows: UInt32Array::from(rows), window_columns, runs });
+        self.resume(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        let Some(pending) = &mut self.pending else { return Ok(Progress::Done) };
+        while let Some(run) = pending.runs.pop_front() {
+            let indices = pending.rows.slice(run.start, run.len());
+            let mut columns = take_arrays(pending.batch.rows.columns(), &indices, None)?;
+            columns.extend(pending.window_columns.iter().map(|c| c.slice(run.start, run.len())));
+            let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+            let kinds = match &pending.batch.kinds {
+                Some(kinds) => {
+                    let taken = take(&kinds.to_array(), &indices, None)?;
+                    let taken: &UInt8Array = taken.as_primitive();
+                    // Copies of the two halves are no longer adjacent per window.
+                    let codes = taken.values().iter().map(|c| if c & 1 == 1 { 3 } else { 0 });
+                    Some(RowKinds::new(codes.collect()))
+                }
+                None => None,
+            };
+            out.emit(ChangeBatch { rows, kinds });
+            if out.is_full(4 * BATCH_ROWS) && !pending.runs.is_empty() {
+                return Ok(Progress::More);
             }
-            None => None,
-        };
-        out.emit(ChangeBatch { rows, kinds });
+        }
+        self.pending = None;
         Ok(Progress::Done)
     }
 

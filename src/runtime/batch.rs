@@ -25,7 +25,11 @@ use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::spilling::WAY_OUT;
 use crate::runtime::task::unpanicked;
-use crate::stream::{ChangeBatch, Epoch, Timestamp};
+use crate::stream::bytes::slices;
+use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, Timestamp};
+
+/// What helps when there is no memory for what a plan has to keep there.
+const MORE_MEMORY: &str = "give more with --memory, or SET 'execution.runtime-mode' = 'streaming', which keeps what it gathers on disk";
 
 /// The only epoch of a batch job.
 const EPOCH: Epoch = Epoch(1);
@@ -52,8 +56,10 @@ pub async fn run_query(
         let next = next.transpose().map_err(|e| no_room(e.into(), &temporary))?;
         let Some(rows) = next else { return Ok(()) };
         metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
-        if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
-            return Ok(());
+        for rows in slices(rows, BATCH_BYTES) {
+            if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
+                return Ok(());
+            }
         }
     }
 }
@@ -143,7 +149,9 @@ fn no_room(e: Error, temporary: &RuntimeEnv) -> Error {
     let full =
         ["(os error 28)", "(os error 27)", "(os error 122)"].iter().any(|code| e.message().contains(code));
     if !full {
-        return e;
+        // Not all that DataFusion keeps in memory can rest on disk.
+        let is_short = e.message().contains("Resources exhausted") && e.hint_text().is_none();
+        return if is_short { e.hint(MORE_MEMORY) } else { e };
     }
     let folders = temporary.disk_manager.temp_dir_paths();
     let folder = folders.first().map_or_else(std::env::temp_dir, Clone::clone);
@@ -169,9 +177,11 @@ async fn write_all(
             next = rows.next() => next,
         };
         let Some(rows) = next.transpose()? else { break };
-        let batch = enforce(ChangeBatch::insert_only(rows), schema, enforcer)?;
-        if batch.num_rows() > 0 {
-            driver.write(batch).await?;
+        for rows in slices(rows, BATCH_BYTES) {
+            let batch = enforce(ChangeBatch::insert_only(rows), schema, enforcer)?;
+            if batch.num_rows() > 0 {
+                driver.write(batch).await?;
+            }
         }
     }
     driver.on_watermark(Timestamp::MAX);

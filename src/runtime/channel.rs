@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::{Error, Result};
 use crate::runtime::message::Message;
+use crate::stream::bytes::batch_bytes;
 
 /// Rows a queue holds before its sender waits.
 pub const MAX_ROWS: usize = 4 * 8192;
@@ -190,11 +191,11 @@ impl Receiver {
         None
     }
 
-    /// The next batch of queue `q` if that is what stands at its head and it has at most `max_rows` rows.
-    pub fn try_receive_batch(&mut self, q: usize, max_rows: usize) -> Option<Message> {
+    /// The next batch of queue `q` if that is what stands at its head and it has at most so many rows and bytes.
+    pub fn try_receive_batch(&mut self, q: usize, most: (usize, usize)) -> Option<Message> {
         let mut queues = self.mailbox.lock();
         match queues[q].messages.front() {
-            Some(Message::Batch(b)) if b.num_rows() <= max_rows => {}
+            Some(Message::Batch(b)) if b.num_rows() <= most.0 && batch_bytes(&b.rows) <= most.1 => {}
             _ => return None,
         }
         let message = queues[q].messages.pop_front()?;

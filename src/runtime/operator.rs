@@ -5,8 +5,9 @@
 //! [`Progress::More`] and goes on in [`Operator::resume`], so that the driver can flush channels in between.
 
 use crate::error::Result;
+use crate::stream::bytes::batch_bytes;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, Epoch, Timestamp};
+use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, Timestamp};
 
 /// Whether a call has done all its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +19,14 @@ pub enum Progress {
     More,
 }
 
+/// Bytes that wait before the driver gets its turn.
+const ENOUGH_BYTES: usize = 2 * BATCH_BYTES;
+
 /// Where an operator puts what it produces; the driver hands it to the next operator of the chain.
 #[derive(Debug, Default)]
 pub struct Output {
     batches: Vec<ChangeBatch>,
+    bytes: usize,
 }
 
 impl Output {
@@ -30,20 +35,29 @@ impl Output {
         Self::default()
     }
 
-    /// Appends a batch; empty ones are dropped.
+    /// Appends a batch, in slices if it is large in bytes; empty ones are dropped.
     pub fn emit(&mut self, batch: ChangeBatch) {
-        if batch.num_rows() > 0 {
+        if batch.num_rows() == 0 {
+            return;
+        }
+        let bytes = batch_bytes(&batch.rows);
+        self.bytes += bytes;
+        if bytes <= BATCH_BYTES {
             self.batches.push(batch);
+        } else {
+            self.batches.extend(batch.slices(BATCH_BYTES));
         }
     }
 
     /// Takes what was produced so far, in order.
     pub fn take(&mut self) -> Vec<ChangeBatch> {
+        self.bytes = 0;
         std::mem::take(&mut self.batches)
     }
 
-    /// Takes what was produced into `into`, keeping the allocation.
+    /// Takes what was produced, keeping the allocation.
     pub fn drain(&mut self) -> std::vec::Drain<'_, ChangeBatch> {
+        self.bytes = 0;
         self.batches.drain(..)
     }
 
@@ -52,9 +66,9 @@ impl Output {
         self.batches.is_empty()
     }
 
-    /// Rows waiting, to decide when to return [`Progress::More`].
-    pub fn rows(&self) -> usize {
-        self.batches.iter().map(ChangeBatch::num_rows).sum()
+    /// Whether so many rows wait, or rows that are large in bytes: time to return [`Progress::More`].
+    pub fn is_full(&self, rows: usize) -> bool {
+        self.bytes >= ENOUGH_BYTES || self.batches.iter().map(ChangeBatch::num_rows).sum::<usize>() >= rows
     }
 }
 

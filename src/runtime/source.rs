@@ -8,17 +8,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::edges::SplitId;
 use crate::error::{Error, Result, ResultExt};
+use crate::functions::room::Parts;
 use crate::runtime::event_time::{Behind, SourceTime, tell_stalled};
 use crate::runtime::job::JobMetrics;
 use crate::stream::watermark::{Change, WatermarkTracker};
-use crate::stream::{Activity, ChangeBatch, RowKind, Timestamp};
+use crate::stream::{Activity, BATCH_BYTES, ChangeBatch, RowKind, Timestamp};
 
 /// How the watermark follows from a batch.
 #[derive(Debug, Clone)]
@@ -150,34 +151,44 @@ impl SourceHead {
         split: SplitId,
         batch: ChangeBatch,
         now: Instant,
-    ) -> Result<(ChangeBatch, Change)> {
+    ) -> Result<(Vec<ChangeBatch>, Change)> {
         let mut change = self.start_split(split, now);
         let batch = if self.spec.drop_update_before { batch.without_update_before()? } else { batch };
-        let batch = match &self.spec.projection {
-            None => batch,
+        let batches = match &self.spec.projection {
+            _ if batch.num_rows() == 0 => return Ok((Vec::new(), change)),
+            None => vec![batch],
             Some((exprs, schema)) => {
-                ChangeBatch { rows: project(&batch.rows, exprs, schema)?, kinds: batch.kinds }
-            }
-        };
-        if batch.num_rows() == 0 {
-            return Ok((batch, change));
-        }
-        let watermark = match &self.spec.watermark {
-            Some(expr) => {
-                let (before, watermark) = (self.tracker.current(), watermark_of(expr, &batch)?);
-                // Most batches are ahead, and then nobody has to know by how much.
-                if watermark.is_some_and(|w| w < before) {
-                    let (name, latest) = latest_row_time(expr, &batch)?;
-                    self.behind.rows(batch.num_rows() as u64, name, latest, before, now);
-                } else {
-                    self.behind.ahead(batch.num_rows() as u64);
+                let (mut parts, mut made, mut at) = (Parts::of(batch.num_rows()), Vec::with_capacity(1), 0);
+                while let Some(rows) =
+                    parts.project(&batch.rows, exprs, schema, |row| batch.holds_next(row))?
+                {
+                    let kinds = batch.kinds.as_ref().map(|k| k.slice(at, rows.num_rows()));
+                    at += rows.num_rows();
+                    made.push(ChangeBatch { rows, kinds });
                 }
-                watermark
+                made
             }
-            None => None,
         };
-        self.advance(split, watermark, now, &mut change);
-        Ok((batch, change))
+        let mut reached = None;
+        for batch in &batches {
+            reached = reached.max(self.time_of(batch, now)?);
+        }
+        self.advance(split, reached, now, &mut change);
+        Ok((batches.into_iter().flat_map(|b| b.slices(BATCH_BYTES)).collect(), change))
+    }
+
+    /// The watermark of a batch, and what it says of whether the split is behind.
+    fn time_of(&mut self, batch: &ChangeBatch, now: Instant) -> Result<Option<Timestamp>> {
+        let Some(expr) = &self.spec.watermark else { return Ok(None) };
+        let (before, watermark) = (self.tracker.current(), watermark_of(expr, batch)?);
+        // Most batches are ahead, and then nobody has to know by how much.
+        if watermark.is_some_and(|w| w < before) {
+            let (name, latest) = latest_row_time(expr, batch)?;
+            self.behind.rows(batch.num_rows() as u64, name, latest, before, now);
+        } else {
+            self.behind.ahead(batch.num_rows() as u64);
+        }
+        Ok(watermark)
     }
 
     /// A source dropped rows up to `row_time` that the query would drop behind the watermark.
@@ -255,22 +266,6 @@ impl SourceHead {
 fn merge(change: &mut Change, later: Change) {
     change.watermark = later.watermark.or(change.watermark);
     change.activity = later.activity.or(change.activity);
-}
-
-/// Evaluates expressions over a batch.
-///
-/// # Errors
-/// Of the expressions, and if a NULL or a wrong type meets `schema`.
-pub fn project(
-    rows: &RecordBatch,
-    exprs: &[Arc<dyn PhysicalExpr>],
-    schema: &SchemaRef,
-) -> Result<RecordBatch> {
-    let n = rows.num_rows();
-    let columns =
-        exprs.iter().map(|e| Ok(e.evaluate(rows)?.into_array(n)?)).collect::<Result<Vec<ArrayRef>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(n));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// The row time column and the latest time in it.

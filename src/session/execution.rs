@@ -22,6 +22,7 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
+use crate::plan::batch::bounded::bounded;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
@@ -199,6 +200,11 @@ impl Execution {
         Ok(std::future::poll_fn(|cx| with_room(|| planning.as_mut().poll(cx))).await?)
     }
 
+    /// A batch plan as it runs: with batches that are bounded in bytes.
+    fn bounded(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        bounded(plan, self.state.config().batch_size())
+    }
+
     /// The stream graph of optimized plans with their sinks.
     ///
     /// # Errors
@@ -239,7 +245,7 @@ impl Execution {
         let nature = JobNature { endless: tables_read([&optimized])?.endless, ..JobNature::default() };
         let mut append_only = batch;
         let task = if batch {
-            let physical = self.physical(&optimized).await?;
+            let physical = self.bounded(self.physical(&optimized).await?)?;
             let context = self.state.task_ctx();
             tokio::spawn(batch::run_query(physical, context, sender, metrics.clone(), stop.clone()))
         } else {
@@ -296,7 +302,7 @@ impl Execution {
                     table: insert.table,
                     enforcer: self.enforcer,
                 };
-                planned.push((self.physical(&optimized).await?, target));
+                planned.push((self.bounded(self.physical(&optimized).await?)?, target));
             }
             let stop = stop.clone();
             tokio::spawn(async move {

@@ -5,6 +5,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{SchemaRef, UInt8Type};
 
+use super::bytes::{batch_bytes, cut, row_bytes};
 use crate::error::Result;
 
 /// What a row does to the table the stream stands for. The codes are Flink's; `code & 1` marks a retraction.
@@ -139,6 +140,21 @@ impl ChangeBatch {
             rows: self.rows.slice(offset, length),
             kinds: self.kinds.as_ref().map(|k| k.slice(offset, length)),
         }
+    }
+
+    /// Cut into slices of at most `limit` bytes, an update always whole.
+    pub fn slices(self, limit: usize) -> Vec<Self> {
+        let rows = self.num_rows();
+        if rows <= 1 || batch_bytes(&self.rows) <= limit {
+            return vec![self];
+        }
+        let runs = cut(&row_bytes(self.rows.columns(), rows), limit, |row| self.holds_next(row));
+        runs.into_iter().map(|r| self.slice(r.start, r.len())).collect()
+    }
+
+    /// Whether a row is the old one of an update, whose new one follows.
+    pub fn holds_next(&self, row: usize) -> bool {
+        self.kind(row) == RowKind::UpdateBefore
     }
 
     /// Without the old rows of updates: what a table by key needs to know.

@@ -18,6 +18,7 @@ use chrono_tz::Tz;
 
 use crate::connectors::synthetic::random::{Stream, below, unit};
 use crate::error::{Error, Result};
+use crate::functions::room::check_value;
 
 /// What time it is for a row.
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +135,19 @@ const NULLS: u64 = 0x6e75_6c6c;
 const LENGTHS: u64 = 0x6c65_6e67;
 
 impl Field {
+    /// Bytes that no value has more of.
+    pub(super) fn bytes_of_one(&self) -> u64 {
+        match &self.values {
+            Values::Bytes { length, .. } => u64::from(*length),
+            Values::Array { element, length } => element.bytes_of_one().saturating_mul((*length).into()),
+            Values::Map { key, value, length } => {
+                (key.bytes_of_one() + value.bytes_of_one()).saturating_mul((*length).into())
+            }
+            Values::Row { fields } => fields.iter().map(Field::bytes_of_one).fold(0, u64::saturating_add),
+            _ => 16,
+        }
+    }
+
     /// The values of these numbers.
     pub(super) fn generate(&self, seed: u64, numbers: Range<u64>, now: &Now) -> Result<ArrayRef> {
         let n = usize::try_from(numbers.end - numbers.start).unwrap_or(0);
@@ -308,6 +322,7 @@ impl Field {
         let (stream, lengths) =
             (Stream::new(seed, self.salt), Stream::new(seed, self.salt.wrapping_add(LENGTHS)));
         let n = usize::try_from(numbers.end - numbers.start).unwrap_or(0);
+        check_value(length as usize).map_err(|e| e.context("datagen").hint("lower the 'length'"))?;
         let mut bytes: Vec<u8> = Vec::with_capacity(n * length as usize + 16);
         let mut ends = Vec::with_capacity(n + 1);
         ends.push(0i32);
@@ -330,9 +345,7 @@ impl Field {
                 }
             }
             bytes.truncate(end);
-            ends.push(i32::try_from(end).map_err(|_| {
-                Error::data("datagen: the texts of one batch exceed 2 GiB").hint("lower the 'length'")
-            })?);
+            ends.push(i32::try_from(end).map_err(|_| Error::batch_overflow(Some(end)).context("datagen"))?);
         }
         let offsets = OffsetBuffer::new(ends.into());
         Ok(if hex {

@@ -164,6 +164,11 @@ struct Rows {
 }
 
 impl RowGenerator for Rows {
+    fn row_bytes(&self) -> u64 {
+        let fields = self.projection.iter().filter_map(|i| self.fields.get(*i));
+        fields.map(Field::bytes_of_one).fold(0, u64::saturating_add)
+    }
+
     fn rows(&self, numbers: std::ops::Range<u64>) -> Result<RecordBatch> {
         let clock = self.clock.now();
         let columns = self

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use super::location::Store;
 use super::split::{Position, Split};
 use crate::edges::SourceMetrics;
+use crate::error::guard::guarded;
 use crate::error::{Error, Result};
-use crate::formats::guard::guarded;
 use crate::formats::parquet::ParquetFile;
 
 /// What to read of every file.

@@ -1,5 +1,6 @@
 //! One part file while it is written.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,13 +43,17 @@ enum Target {
     Upload { store: Store, path: String, id: String, parts: Vec<String> },
 }
 
-/// Bytes that the Parquet writer has finished.
+/// Bytes that the Parquet writer has finished: a whole row group at once, in pieces so that it is not copied as it grows.
 #[derive(Debug, Clone, Default)]
-struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
 impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match pieces.back_mut().filter(|last| last.len() + bytes.len() <= LOCAL_BUFFER) {
+            Some(last) => last.extend_from_slice(bytes),
+            None => pieces.push_back(bytes.to_vec()),
+        }
         Ok(bytes.len())
     }
 
@@ -58,8 +63,8 @@ impl Write for SharedBuffer {
 }
 
 impl SharedBuffer {
-    fn drain_into(&self, out: &mut Vec<u8>) {
-        out.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    fn pop(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
@@ -158,12 +163,25 @@ impl PartFile {
                     start = *end;
                 }
             }
-            Encoder::Parquet { format, writer, out } => {
+            Encoder::Parquet { format, writer, .. } => {
                 writer.write(&format.coerce(&batch.rows)?)?;
-                out.drain_into(&mut self.buffer);
+                return self.take_finished().await;
             }
         }
         if self.buffer.len() >= self.buffer_size { self.flush().await } else { Ok(()) }
+    }
+
+    /// Takes over what the Parquet writer has finished.
+    async fn take_finished(&mut self) -> Result<()> {
+        let Encoder::Parquet { out, .. } = &self.encoder else { return Ok(()) };
+        let out = out.clone();
+        while let Some(mut piece) = out.pop() {
+            self.buffer.append(&mut piece);
+            if self.buffer.len() >= self.buffer_size {
+                self.flush().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands the buffer to the store.
@@ -206,10 +224,10 @@ impl PartFile {
     /// # Errors
     /// As [`PartFile::write`].
     pub(super) async fn finish(&mut self) -> Result<StagedFile> {
-        if let Encoder::Parquet { writer, out, .. } = &mut self.encoder {
+        if let Encoder::Parquet { writer, .. } = &mut self.encoder {
             writer.finish()?;
-            out.drain_into(&mut self.buffer);
         }
+        self.take_finished().await?;
         self.flush().await?;
         let shown = &self.shown;
         Ok(match &self.target {

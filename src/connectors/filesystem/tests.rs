@@ -478,3 +478,25 @@ async fn begun_splits_that_wait_for_their_reader_are_remembered() {
     rows.sort();
     assert_eq!(rows, expected(0..40));
 }
+
+#[tokio::test]
+async fn long_lines_make_small_batches_unless_they_are_not_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "x".repeat(1 << 20);
+    let lines: String = (0..40).map(|id| format!("{{\"id\":{id},\"s\":\"{text}\"}}\n")).collect();
+    std::fs::write(dir.path().join("a.json"), lines).unwrap();
+    let table = id_table(&[("path", "a.json")]);
+    for (projection, most) in [(None, 9), (Some(vec![0]), 40)] {
+        let scan = ScanRequest { projection, ..ScanRequest::default() };
+        let mut reader = open(&table, dir.path()).unwrap().readers(scan, 1, None).await.unwrap().remove(0);
+        let (mut lengths, mut event) = (Vec::new(), reader.next().await.unwrap());
+        while !matches!(event, SourceEvent::End) {
+            if let SourceEvent::Batch { batch, .. } = event {
+                lengths.push(batch.num_rows());
+            }
+            event = reader.next().await.unwrap();
+        }
+        assert_eq!(lengths.iter().sum::<usize>(), 40);
+        assert_eq!(lengths.iter().max(), Some(&most), "{lengths:?}");
+    }
+}

@@ -20,9 +20,10 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::location::Store;
 use super::split::{Position, Split};
 use crate::edges::SourceMetrics;
+use crate::error::guard::guarded;
 use crate::error::{Error, Result, ResultExt};
-use crate::formats::guard::guarded;
 use crate::formats::{RecordFormat, RowDecoder};
+use crate::stream::BATCH_BYTES;
 
 /// Bytes per chunk.
 const CHUNK: usize = 512 << 10;
@@ -101,6 +102,11 @@ pub(super) struct TextSplit {
     filled: usize,
     /// Offset of `pos` in the uncompressed text.
     offset: u64,
+    /// Bytes of the records of the batch at work.
+    taken: usize,
+    /// Bytes that are too few for the record at `pos`, which is looked at again when there are twice as many: a long one
+    /// comes in many chunks.
+    too_few: usize,
     ended: bool,
     /// The split begins in the middle of a record that belongs to the one before.
     skip_partial: bool,
@@ -148,6 +154,8 @@ impl TextSplit {
             pos: HEAD,
             filled: HEAD,
             offset,
+            taken: 0,
+            too_few: 0,
             ended: false,
             skip_partial,
             skip_header: format.skips_first_line() && offset == 0,
@@ -175,9 +183,8 @@ impl TextSplit {
                 return Err(e.context(format!("file {}{at}", self.shown)));
             }
             let finished = (self.ended && self.pos == self.filled) || self.past_end();
-            if decoder.rows() >= rows || (finished && decoder.rows() > 0) {
-                self.committed = self.offset;
-                return decoder.finish().context(|| format!("file {}", self.shown)).map(Some);
+            if self.is_full(decoder, rows) || (finished && decoder.rows() > 0) {
+                return self.hand_out(decoder).map(Some);
             }
             if finished {
                 return Ok(None);
@@ -187,8 +194,7 @@ impl TextSplit {
                 Err(TryRecvError::Disconnected) => self.ended = true,
                 // Nobody knows when a pipe has more.
                 Err(TryRecvError::Empty) if self.pipe_line.is_some() && decoder.rows() > 0 => {
-                    self.committed = self.offset;
-                    return decoder.finish().context(|| format!("file {}", self.shown)).map(Some);
+                    return self.hand_out(decoder).map(Some);
                 }
                 Err(TryRecvError::Empty) => match self.chunks.recv().await {
                     Some(chunk) => self.refill(chunk?)?,
@@ -198,12 +204,24 @@ impl TextSplit {
         }
     }
 
+    fn hand_out(&mut self, decoder: &mut dyn RowDecoder) -> Result<RecordBatch> {
+        self.committed = self.offset;
+        self.taken = 0;
+        decoder.finish().context(|| format!("file {}", self.shown))
+    }
+
+    /// Whether the batch is large enough, in rows or in bytes.
+    fn is_full(&self, decoder: &dyn RowDecoder, rows: usize) -> bool {
+        // Of long records only little may be wanted.
+        decoder.rows() >= rows || (self.taken >= BATCH_BYTES && decoder.bytes() >= BATCH_BYTES)
+    }
+
     fn past_end(&self) -> bool {
         !self.skip_partial && self.offset >= self.split.end
     }
 
     fn decode(&mut self, decoder: &mut dyn RowDecoder, rows: usize) -> Result<()> {
-        while decoder.rows() < rows && self.pos < self.filled && !self.past_end() {
+        while !self.is_full(decoder, rows) && self.pos < self.filled && !self.past_end() {
             let data = self.buffer.get(self.pos..self.filled).unwrap_or_default();
             if self.skip_partial {
                 let line = data.iter().position(|b| *b == b'\n');
@@ -212,7 +230,15 @@ impl TextSplit {
                 self.advance(n);
                 continue;
             }
-            let Some(frame) = decoder.frame(data, self.ended) else { break };
+            if data.len() < 2 * self.too_few && !self.ended && self.pipe_line.is_none() {
+                break;
+            }
+            let Some(frame) = decoder.frame(data, self.ended) else {
+                self.too_few = data.len();
+                break;
+            };
+            self.too_few = 0;
+            self.taken += frame.total;
             if self.skip_header {
                 self.skip_header = false;
             } else {

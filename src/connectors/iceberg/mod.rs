@@ -23,6 +23,7 @@ mod partition;
 mod paths;
 mod predicate;
 mod provider;
+mod read;
 mod scan;
 mod sink;
 mod source;

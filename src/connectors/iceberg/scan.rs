@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  table + ReadOptions ─► Scan ── plan(filters) ─► FileScanTask …      manifests, partitions and file statistics prune
-//!                           └──── read(task) ────► batches             field ids, deletes, declared types
+//!                           └── read(task): `read` ─► batches          field ids, deletes, declared types
 //! ```
 //!
 //! Columns are found by name in the *current* schema and by field id in the files, so that a table whose schema has
@@ -10,12 +10,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::Expr;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use iceberg::TableIdent;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::{DataFileFormat, PrimitiveType, Type};
@@ -24,10 +21,7 @@ use iceberg::table::Table;
 use super::deletes::{self, DeleteFiles};
 use super::lake::Lake;
 use super::predicate::to_predicate;
-use crate::connectors::conform::conform_batch;
-use crate::edges::SourceMetrics;
 use crate::error::{Error, Result, ResultExt};
-use crate::formats::guard::guarded_stream;
 use crate::options::Options;
 use crate::types::LogicalType;
 
@@ -210,6 +204,26 @@ impl Scan {
         &self.schema
     }
 
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Ids of declared columns.
+    pub fn ids(&self, projection: &[usize]) -> Vec<i32> {
+        projection.iter().filter_map(|i| self.columns.get(*i)).map(|c| c.id).collect()
+    }
+
+    /// The column to read when only the number of rows matters.
+    pub fn cheapest(&self) -> i32 {
+        self.cheapest
+    }
+
+    /// Delete files that were read.
+    pub fn delete_files(&self) -> &DeleteFiles {
+        &self.delete_files
+    }
+
     /// The table in messages.
     pub fn shown(&self) -> &str {
         &self.shown
@@ -258,86 +272,6 @@ impl Scan {
         }
         tasks.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
         Ok(tasks)
-    }
-
-    /// The rows of a file, in its order, with the columns of `projection`.
-    pub fn read(
-        self: &Arc<Self>,
-        task: FileScanTask,
-        projection: &[usize],
-        batch_rows: usize,
-        metrics: Option<Arc<SourceMetrics>>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
-        let scan = Arc::clone(self);
-        let projection = projection.to_vec();
-        let culprit = format!("{}: data file {}", self.shown, task.data_file_path);
-        let opened = async move { scan.open(task, &projection, batch_rows, metrics).await };
-        let batches = futures::stream::once(opened).try_flatten().boxed();
-        guarded_stream(batches).map(move |batch| batch.context(|| culprit.clone())).boxed()
-    }
-
-    async fn open(
-        self: Arc<Self>,
-        mut task: FileScanTask,
-        projection: &[usize],
-        batch_rows: usize,
-        metrics: Option<Arc<SourceMetrics>>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        task.schema = Arc::clone(self.table.metadata().current_schema());
-        let mut ids: Vec<i32> =
-            projection.iter().filter_map(|i| self.columns.get(*i)).map(|c| c.id).collect();
-        let wanted = ids.len();
-        let mut deletions = None;
-        if !task.deletes.is_empty() {
-            deletions = Some(self.delete_files.load(&self.table, &task).await?);
-            for id in deletes::key_ids(&task) {
-                if !ids.contains(&id) {
-                    ids.push(id);
-                }
-            }
-            task.deletes.clear();
-        }
-        if ids.is_empty() {
-            ids.push(self.cheapest);
-        }
-        task.project_field_ids = ids.clone();
-        let external = |e: iceberg::Error| {
-            let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();
-            Error::external(format!("{}{cause}", e.message()))
-        };
-        let result = self
-            .table
-            .reader_builder()
-            .with_data_file_concurrency_limit(1)
-            .with_batch_size(batch_rows.max(1))
-            .build()
-            .read(futures::stream::once(async { Ok(task) }).boxed())
-            .map_err(external)?;
-        let counter = result.metrics().clone();
-        let schema: SchemaRef = Arc::new(self.schema.project(projection)?);
-        let mut counted = 0;
-        Ok(result
-            .stream()
-            .map(move |batch| {
-                let mut batch = batch.map_err(external)?;
-                if let Some(m) = &metrics {
-                    let now = counter.bytes_read();
-                    m.bytes.fetch_add(now.saturating_sub(counted), std::sync::atomic::Ordering::Relaxed);
-                    counted = now;
-                }
-                if let Some(d) = &mut deletions {
-                    let column = |id: i32| {
-                        ids.iter().position(|i| *i == id).and_then(|i| batch.columns().get(i)).cloned()
-                    };
-                    let keep = d.keep(&batch, &column)?;
-                    if keep.true_count() < batch.num_rows() {
-                        batch = filter_record_batch(&batch, &keep)?;
-                    }
-                }
-                let columns = batch.columns().get(..wanted).unwrap_or_default();
-                conform_batch(columns, batch.num_rows(), &schema)
-            })
-            .boxed())
     }
 }
 

@@ -22,7 +22,7 @@ use super::reader::{ReaderSetup, SplitPlan};
 use crate::edges::source::UNKNOWN_LAG;
 use crate::edges::{SourceEvent, SplitId};
 use crate::error::{Error, Result};
-use crate::stream::ChangeBatch;
+use crate::stream::{BATCH_BYTES, ChangeBatch};
 
 /// How long the thread sleeps when nothing wakes it.
 const NAP: Duration = Duration::from_millis(50);
@@ -229,6 +229,10 @@ impl Worker {
                     self.setup.rows.push(&message);
                     bytes += message.payload_len() + message.key_len();
                     split.plan.next = offset + 1;
+                    if bytes >= BATCH_BYTES {
+                        drained.finished = split.plan.done();
+                        break;
+                    }
                     if split.plan.done() {
                         drained.finished = true;
                         break;

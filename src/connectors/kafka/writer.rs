@@ -25,7 +25,11 @@ use super::source::connect;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
-use crate::stream::{ChangeBatch, Epoch, RowKinds};
+use crate::stream::bytes::batch_bytes;
+use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, RowKinds};
+
+/// Bytes that are collected at most, whatever number of rows the table asks for.
+const MAX_COLLECTED: usize = 4 * BATCH_BYTES;
 
 /// How often a producer's events are looked at when nothing is written.
 const SERVE_EVERY: Duration = Duration::from_secs(1);
@@ -354,8 +358,10 @@ impl KafkaWriter {
         }
         self.collected.push(batch);
         let rows: usize = self.collected.iter().map(ChangeBatch::num_rows).sum();
+        let bytes: usize = self.collected.iter().map(|b| batch_bytes(&b.rows)).sum();
         let due = self.due().is_some_and(|due| due <= Instant::now());
-        if rows >= buffering.max_rows || due { self.write_collected().await } else { Ok(()) }
+        let full = rows >= buffering.max_rows || bytes >= MAX_COLLECTED;
+        if full || due { self.write_collected().await } else { Ok(()) }
     }
 
     async fn write_rows(&mut self, batch: &ChangeBatch) -> Result<()> {

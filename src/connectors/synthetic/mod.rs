@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::ResolvedTable;
 use crate::edges::{ScanRequest, SourceEvent, SourceReader, SplitState};
 use crate::error::{Error, Result};
-use crate::stream::{ChangeBatch, Timestamp};
+use crate::stream::{BATCH_BYTES, ChangeBatch, Timestamp};
 
 use lanes::{Lane, Lanes};
 use pace::Pace;
@@ -41,6 +41,11 @@ pub trait RowGenerator: Send + Sync {
     /// # Errors
     /// Internal, or Data when a value does not fit its type.
     fn rows(&self, numbers: Range<u64>) -> Result<RecordBatch>;
+
+    /// Bytes that no row has more of; 0 where rows are narrow.
+    fn row_bytes(&self) -> u64 {
+        0
+    }
 
     /// The latest row time of the rows `numbers`, if some of them are left out by filters behind the watermark.
     fn dropped_row_time(&self, _numbers: Range<u64>) -> Option<Timestamp> {
@@ -111,6 +116,7 @@ impl Plan {
             None => Lanes::deal(self.block, parallelism),
         };
         let max_rows = if scan.batch_rows == 0 { BLOCK_ROWS } else { scan.batch_rows as u64 };
+        let max_rows = max_rows.min(BATCH_BYTES as u64 / self.generator.row_bytes().max(1)).max(1);
         dealt
             .into_iter()
             .map(|lanes| {

@@ -341,6 +341,10 @@ impl RowDecoder for CdcDecoder {
         self.batch.rows()
     }
 
+    fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
     fn take_skipped(&mut self) -> u64 {
         self.reader.take_skipped()
     }

@@ -39,6 +39,11 @@ impl Batch {
         self.rows
     }
 
+    /// Bytes of the values so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.columns.iter().map(Column::bytes).sum()
+    }
+
     /// Ends a row: columns without a value get NULL.
     ///
     /// # Errors

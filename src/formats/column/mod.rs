@@ -137,6 +137,11 @@ impl Column {
         each!(&self.values, v => v.len())
     }
 
+    /// Bytes of the values so far.
+    pub(crate) fn bytes(&self) -> usize {
+        each!(&self.values, v => v.bytes())
+    }
+
     /// Appends NULL.
     pub(crate) fn push_null(&mut self) {
         each!(&mut self.values, v => v.push_null());

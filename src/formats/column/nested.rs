@@ -44,6 +44,10 @@ impl ListValues {
         self.end(false);
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.children.iter().map(Column::bytes).sum::<usize>() + 4 * self.len()
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         self.offsets.truncate(len + 1);
         self.validity.truncate(len);
@@ -112,6 +116,10 @@ impl RowValues {
 
     pub(super) fn push_null(&mut self) {
         self.end(false);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.children.iter().map(Column::bytes).sum()
     }
 
     pub(super) fn truncate(&mut self, len: usize) {

@@ -70,6 +70,10 @@ impl NullValues {
         self.0 += 1;
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        0
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         self.0 = self.0.min(len);
     }
@@ -113,6 +117,10 @@ impl BoolValues {
     pub(super) fn push_null(&mut self) {
         self.bits.append(false);
         self.validity.push(false);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.validity.len() / 8
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -167,6 +175,10 @@ impl<T: Default + ArrowNativeType> Values<T> {
     pub(super) fn push_null(&mut self) {
         self.values.push(T::default());
         self.validity.push(false);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.values.len() * size_of::<T>()
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -240,6 +252,10 @@ impl ByteValues {
     #[inline]
     pub(super) fn push_null(&mut self) {
         self.end(false);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len() + 4 * self.len()
     }
 
     pub(super) fn truncate(&mut self, len: usize) {

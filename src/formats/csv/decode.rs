@@ -143,6 +143,10 @@ impl RowDecoder for CsvDecoder {
         self.batch.rows()
     }
 
+    fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
     fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }

@@ -92,6 +92,10 @@ impl RowDecoder for JsonDecoder {
         self.batch.rows()
     }
 
+    fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
     fn take_skipped(&mut self) -> u64 {
         self.reader.take_skipped()
     }

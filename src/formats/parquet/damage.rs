@@ -11,7 +11,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::read::ParquetFile;
 use crate::error::Result;
-use crate::formats::guard::guarded;
+use crate::error::guard::guarded;
 
 /// Rows to read at once: more find the place faster and less exactly.
 const STEP: usize = 64;

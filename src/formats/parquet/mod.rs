@@ -31,7 +31,7 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Error, Result};
 use crate::options::Options;
 
-pub(crate) use read::ParquetFile;
+pub(crate) use read::{ParquetFile, average_row_bytes, fewer_rows, is_overflow};
 
 /// The format `parquet` with its options.
 #[derive(Debug, Clone)]

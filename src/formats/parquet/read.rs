@@ -21,8 +21,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::ChunkReader;
 
+use crate::error::guard::guarded;
 use crate::error::{Error, Result, ResultExt};
-use crate::formats::guard::guarded;
+use crate::stream::BATCH_BYTES;
+use crate::stream::bytes::batch_bytes;
 use crate::types::LogicalType;
 
 /// An open file and how its columns become those of the table.
@@ -88,11 +90,27 @@ impl<R: ChunkReader + Clone + 'static> ParquetFile<R> {
         group.map_or(0, |g| u64::try_from(g.compressed_size()).unwrap_or(0))
     }
 
-    /// Reads a row group, without its first `skip` rows.
+    /// Reads a row group, without its first `skip` rows, in batches of at most `batch_rows` rows.
     ///
     /// # Errors
     /// Data for a damaged file.
-    pub(crate) fn read(&self, group: usize, skip: u64, batch_rows: usize) -> Result<RowGroupReader> {
+    pub(crate) fn read(&self, group: usize, skip: u64, batch_rows: usize) -> Result<RowGroupReader<'_, R>> {
+        let found = self.metadata.metadata().row_groups().get(group);
+        let width = found.map_or(0, |g| average_row_bytes(g, |leaf| self.mask.leaf_included(leaf)));
+        let step = batch_rows.min(BATCH_BYTES / width.max(1)).max(1);
+        let all = found.map_or(0, RowGroupMetaData::num_rows);
+        let left = u64::try_from(all).unwrap_or(0).saturating_sub(skip);
+        Ok(RowGroupReader {
+            reader: self.reader(group, skip, step)?,
+            file: self,
+            group,
+            next: skip,
+            left,
+            step,
+        })
+    }
+
+    fn reader(&self, group: usize, skip: u64, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
         let mut builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.input.clone(), self.metadata.clone())
                 .with_row_groups(vec![group])
@@ -101,14 +119,28 @@ impl<R: ChunkReader + Clone + 'static> ParquetFile<R> {
         if skip > 0 {
             builder = builder.with_offset(usize::try_from(skip).unwrap_or(usize::MAX));
         }
-        let all = self.metadata.metadata().row_groups().get(group).map_or(0, RowGroupMetaData::num_rows);
-        Ok(RowGroupReader {
-            reader: guarded(|| Ok(builder.build()?))?,
-            left: u64::try_from(all).unwrap_or(0).saturating_sub(skip),
-            schema: self.schema.clone(),
-            sources: self.sources.clone(),
-        })
+        guarded(|| Ok(builder.build()?))
     }
+}
+
+/// Bytes of a row in memory, on average over a row group, of the leaves that are wanted: at least, as the footer does not
+/// always say how long values are that a dictionary holds.
+pub(crate) fn average_row_bytes(group: &RowGroupMetaData, wanted: impl Fn(usize) -> bool) -> usize {
+    let bytes: i64 = (group.columns().iter().enumerate())
+        .filter(|(leaf, _)| wanted(*leaf))
+        .map(|(_, c)| c.unencoded_byte_array_data_bytes().unwrap_or(0).max(c.uncompressed_size()))
+        .sum();
+    usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0)
+}
+
+/// Whether a decoder gave up because the texts of a batch are too long together.
+pub(crate) fn is_overflow(error: &Error) -> bool {
+    error.is_batch_overflow() || error.message().contains("index overflow decoding byte array")
+}
+
+/// Rows to read at once instead of `rows`, of which some took `bytes`; `None` if those were not too many.
+pub(crate) fn fewer_rows(rows: usize, bytes: usize) -> Option<usize> {
+    (rows > 1 && bytes > 4 * BATCH_BYTES).then(|| (rows * BATCH_BYTES / bytes).max(1))
 }
 
 /// Where the data of a row group begins.
@@ -118,39 +150,62 @@ fn first_byte(group: &RowGroupMetaData) -> u64 {
 }
 
 /// The batches of a row group with the declared types.
-pub(crate) struct RowGroupReader {
+pub(crate) struct RowGroupReader<'a, R> {
     reader: ParquetRecordBatchReader,
+    file: &'a ParquetFile<R>,
+    group: usize,
+    /// The row that comes next.
+    next: u64,
     /// Rows that have to come.
     left: u64,
-    schema: SchemaRef,
-    sources: Vec<Option<usize>>,
+    /// Rows per batch, as many as are not too large together.
+    step: usize,
 }
 
-impl RowGroupReader {
+impl<R: ChunkReader + Clone + 'static> RowGroupReader<'_, R> {
     /// The next batch.
     ///
     /// # Errors
     /// Data for a damaged file or a value that does not fit its column.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = guarded(|| Ok(self.reader.next().transpose()?))? else {
-            return match self.left {
-                0 => Ok(None),
-                left => Err(Error::data(format!("damaged data: {left} rows are missing"))),
-            };
+        let batch = loop {
+            match guarded(|| Ok(self.reader.next().transpose()?)) {
+                Ok(Some(batch)) => break batch,
+                Ok(None) if self.left == 0 => return Ok(None),
+                Ok(None) => {
+                    return Err(Error::data(format!("damaged data: {} rows are missing", self.left)));
+                }
+                Err(e) if self.step > 1 && is_overflow(&e) => self.begin_again((self.step / 8).max(1))?,
+                Err(e) => return Err(e),
+            }
         };
         let rows = batch.num_rows();
         self.left = self.left.saturating_sub(rows as u64);
+        self.next += rows as u64;
+        if self.left > 0
+            && let Some(step) = fewer_rows(rows, batch_bytes(&batch))
+        {
+            self.begin_again(step)?;
+        }
         let columns = self
+            .file
             .sources
             .iter()
-            .zip(self.schema.fields())
+            .zip(self.file.schema.fields())
             .map(|(source, field)| match source.and_then(|i| batch.columns().get(i)) {
                 None => Ok(new_null_array(field.data_type(), rows)),
                 Some(column) => convert(column, field),
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?))
+        Ok(Some(RecordBatch::try_new_with_options(self.file.schema.clone(), columns, &options)?))
+    }
+
+    /// Goes on with other batches.
+    fn begin_again(&mut self, step: usize) -> Result<()> {
+        self.step = step;
+        self.reader = self.file.reader(self.group, self.next, step)?;
+        Ok(())
     }
 }
 

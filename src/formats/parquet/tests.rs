@@ -222,3 +222,36 @@ fn bad_options() {
     let schema = Arc::new(Schema::new(vec![Field::new("a", interval, true)]));
     assert!(format(schema, &[]).unwrap_err().to_string().contains("does not support the type"));
 }
+
+#[test]
+fn wide_rows_make_small_batches() {
+    use parquet::file::properties::EnabledStatistics;
+
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int32, false),
+        Field::new("s", DataType::Utf8, false),
+    ]));
+    // First narrow rows, then texts of 512 KB, of which the dictionary holds one or the file all.
+    for distinct in [false, true] {
+        let text = |id: i32| match id {
+            0..20 => String::new(),
+            _ if distinct => format!("{id:04}").repeat(1 << 17),
+            _ => "x".repeat(1 << 19),
+        };
+        let ids: ArrayRef = Arc::new(Int32Array::from_iter_values(0..200));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..200).map(text)));
+        let batch = RecordBatch::try_new(schema.clone(), vec![ids, texts]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_dictionary_page_size_limit(2 << 20)
+            .build();
+        let mut out = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut out, schema.clone(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let batches = read(out.into(), schema.clone()).unwrap();
+        let lengths: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
+        assert!(lengths.len() > 5 && lengths.iter().skip(1).all(|n| *n <= 20), "{lengths:?}");
+        assert_eq!(arrow::compute::concat_batches(&schema, &batches).unwrap(), batch);
+    }
+}

@@ -1,24 +1,31 @@
 //! `JSON_ARRAYAGG` and `JSON_OBJECTAGG` of texts that are JSON already. Keys of objects are in order.
 
 use crate::error::{Error, Result};
+use crate::functions::room::check_value;
 use crate::text::{Escapes, write_json_string};
 
 /// Writes an array; a missing text is `null`.
-pub(crate) fn write_array<'a>(items: impl Iterator<Item = Option<&'a str>>, out: &mut String) {
+///
+/// # Errors
+/// Data if it is too long.
+pub(crate) fn write_array<'a>(items: impl Iterator<Item = Option<&'a str>>, out: &mut String) -> Result<()> {
     out.push('[');
     for (i, item) in items.enumerate() {
         if i > 0 {
             out.push(',');
         }
-        out.push_str(item.unwrap_or("null"));
+        let item = item.unwrap_or("null");
+        check_value(out.len() + item.len() + 2)?;
+        out.push_str(item);
     }
     out.push(']');
+    Ok(())
 }
 
 /// An object; a missing text is `null`.
 ///
 /// # Errors
-/// Validation, if a key comes twice.
+/// Validation, if a key comes twice; Data if it is too long.
 pub(crate) fn object(mut fields: Vec<(&str, Option<&str>)>) -> Result<String> {
     fields.sort_by(|a, b| a.0.cmp(b.0));
     if let Some(twice) = fields.windows(2).find(|w| w[0].0 == w[1].0) {
@@ -35,7 +42,9 @@ pub(crate) fn object(mut fields: Vec<(&str, Option<&str>)>) -> Result<String> {
         }
         write_json_string(key, Escapes::JACKSON, &mut out);
         out.push(':');
-        out.push_str(value.unwrap_or("null"));
+        let value = value.unwrap_or("null");
+        check_value(out.len() + value.len() + 2)?;
+        out.push_str(value);
     }
     out.push('}');
     Ok(out)

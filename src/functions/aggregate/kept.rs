@@ -171,7 +171,7 @@ impl Accumulator for Kept {
             Keeper::JsonArray { nulls } => {
                 let all = self.whole(0)?;
                 let mut out = String::new();
-                json::write_array(texts(&all)?.iter().filter(|t| nulls || t.is_some()), &mut out);
+                json::write_array(texts(&all)?.iter().filter(|t| nulls || t.is_some()), &mut out)?;
                 Ok(ScalarValue::Utf8(Some(out)))
             }
             Keeper::JsonObject { nulls } => {

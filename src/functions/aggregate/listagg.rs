@@ -14,6 +14,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::for_each_valid;
 use super::value::{GroupValues, Value, ValueGroups, ValueOne};
 use crate::error::{Error, Result};
+use crate::functions::room::{check_column, check_value};
 
 /// The constant separator of LISTAGG.
 pub(crate) fn separator(args: &[Arc<dyn PhysicalExpr>]) -> Result<String> {
@@ -26,14 +27,20 @@ pub(crate) fn separator(args: &[Arc<dyn PhysicalExpr>]) -> Result<String> {
     }
 }
 
-fn append(text: &mut Option<String>, separator: &str, value: &str) {
+fn append(text: &mut Option<String>, separator: &str, value: &str) -> Result<()> {
     match text {
         Some(t) => {
+            check_value(t.len() + separator.len() + value.len())?;
             t.push_str(separator);
             t.push_str(value);
         }
         None => *text = Some(value.to_owned()),
     }
+    Ok(())
+}
+
+fn named(e: Error) -> Error {
+    e.context("LISTAGG")
 }
 
 #[derive(Debug)]
@@ -54,19 +61,22 @@ impl GroupValues for ListaggGroups {
         let a = values.as_string::<i32>();
         self.texts.resize(total, None);
         let (texts, separator) = (self.texts.as_mut_slice(), self.separator.as_str());
-        let mut bytes = 0;
+        let (mut bytes, mut appended) = (0, Ok(()));
         for_each_valid(group_indices, a.nulls(), filter, |g, row| {
             let v = a.value(row);
-            bytes += v.len() + separator.len();
-            append(&mut texts[g], separator, v);
+            if appended.is_ok() {
+                bytes += v.len() + separator.len();
+                appended = append(&mut texts[g], separator, v);
+            }
         });
         self.bytes += bytes;
-        Ok(())
+        Ok(appended.map_err(named)?)
     }
 
     fn take(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
         let texts = emit.take_needed(&mut self.texts);
         let gone: usize = texts.iter().flatten().map(String::len).sum();
+        check_column(gone).map_err(named)?;
         self.bytes = self.bytes.saturating_sub(gone);
         Ok(Arc::new(texts.into_iter().collect::<StringArray>()))
     }
@@ -93,7 +103,7 @@ struct ListaggOne {
 impl Value for ListaggOne {
     fn add(&mut self, values: &ArrayRef) -> DfResult<()> {
         for v in values.as_string::<i32>().iter().flatten() {
-            append(&mut self.text, &self.separator, v);
+            append(&mut self.text, &self.separator, v).map_err(named)?;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Values as text, the way `CAST(x AS STRING)` prints them in Flink.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Time32MillisecondType,
@@ -13,6 +11,7 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
 use crate::functions::context::instant_to_wall;
+use crate::functions::udf::build_strings;
 use crate::text::{
     DecimalStyle, TimeStyle, seconds_and_nanos, write_date, write_day_time, write_decimal, write_f32,
     write_f64, write_int, write_months, write_time, write_timestamp,
@@ -24,18 +23,13 @@ type Print = Box<dyn Fn(usize, &mut String)>;
 /// The whole array as text.
 pub(crate) fn to_text(a: &ArrayRef, zone: Tz) -> Result<ArrayRef> {
     let print = printer(a, zone)?;
-    let mut out = StringBuilder::with_capacity(a.len(), a.len() * 12);
-    let mut buffer = String::new();
-    for i in 0..a.len() {
+    build_strings(a.len(), |i, out| {
         if a.is_null(i) {
-            out.append_null();
-        } else {
-            buffer.clear();
-            print(i, &mut buffer);
-            out.append_value(&buffer);
+            return Ok(false);
         }
-    }
-    Ok(Arc::new(out.finish()))
+        print(i, out);
+        Ok(true)
+    })
 }
 
 /// A printer for the values of an array.

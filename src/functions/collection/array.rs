@@ -14,6 +14,8 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::{common, element, list_of, pick, rows_of, rows_of_two};
 use crate::error::{Error, Result};
+use crate::functions::room::{check_column, check_room};
+use crate::functions::strings::push;
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_prims, build_strings};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -200,15 +202,15 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                     return Ok(false);
                 };
                 let null = null.as_ref().and_then(|n| n.get(i));
-                let mut any = false;
+                let (from, mut any) = (out.len(), false);
                 for k in a as usize..b as usize {
                     let Some(text) = (if values.is_null(k) { null } else { Some(values.value(k)) }) else {
                         continue;
                     };
                     if any {
-                        out.push_str(separator);
+                        push(out, from, separator)?;
                     }
-                    out.push_str(text);
+                    push(out, from, text)?;
                     any = true;
                 }
                 Ok(true)
@@ -219,6 +221,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let (s, d) = (c.str(0)?, c.str(1)?);
             let mut out = ListBuilder::new(StringBuilder::new());
             for i in 0..c.rows {
+                check_room(out.values().values_slice().len(), s.get(i).map_or(0, str::len))?;
                 match (s.get(i), d.get(i)) {
                     (Some(s), Some("")) => {
                         let mut one = [0; 4];
@@ -302,6 +305,7 @@ fn assemble(
         lengths.push(chosen.len());
         picked.extend(chosen);
     }
+    check_column(picked.len())?;
     let Some(field) = element(to) else { return Err(Error::internal(format!("{to} is no array type"))) };
     let values = pick(values, picked)?;
     Ok(Arc::new(ListArray::try_new(

@@ -16,6 +16,7 @@ use regex::Regex;
 use super::array::{list, range, subscript};
 use super::{common, element, list_of, pick, rows_of, rows_of_two};
 use crate::error::{Error, Result};
+use crate::functions::room::{check_column, check_room};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -150,6 +151,7 @@ fn assemble(
         }
         lengths.push(key_at.len() - start);
     }
+    check_column(key_at.len())?;
     let DataType::Map(field, _) = to else { return Err(Error::internal("a map type is needed")) };
     let DataType::Struct(fields) = field.data_type() else {
         return Err(Error::internal("a map type is needed"));
@@ -201,6 +203,8 @@ fn str_to_map(c: &Call<'_>) -> Result<ArrayRef> {
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
     let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for i in 0..c.rows {
+        let taken = out.keys().values_slice().len().max(out.values().values_slice().len());
+        check_room(taken, s.get(i).map_or(0, str::len))?;
         let mut missing = s.get(i).is_none();
         for ((column, slot), default) in delimiters.iter().zip(known.iter_mut()).zip([",", "="]) {
             let text = match column {

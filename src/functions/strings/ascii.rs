@@ -11,7 +11,8 @@ use arrow::array::{Array, ArrayRef, Int32Array, NullBufferBuilder, StringArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 
 use crate::error::Result;
-use crate::functions::udf::{Call, too_long};
+use crate::functions::room::check_room;
+use crate::functions::udf::Call;
 
 /// Argument `i` if it is a column of ASCII strings.
 pub(super) fn column<'a>(c: &'a Call<'_>, i: usize) -> Result<Option<&'a StringArray>> {
@@ -89,12 +90,13 @@ pub(super) fn build(
     for i in 0..rows {
         let from = bytes.len();
         if f(i, &mut bytes)? {
+            check_room(from, bytes.len() - from)?;
             nulls.append_non_null();
         } else {
             bytes.truncate(from);
             nulls.append_null();
         }
-        offsets.push(i32::try_from(bytes.len()).map_err(|_| too_long())?);
+        offsets.push(bytes.len() as i32);
     }
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
     Ok(Arc::new(StringArray::try_new(offsets, bytes.into(), nulls.finish())?))

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Int64Type, Time32MillisecondType, TimeUnit};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::Result;
+use crate::functions::room::{check_room, check_value};
 use crate::functions::strings::ascii::{self, Text};
 use crate::functions::udf::{Builtin, Call, Ret, build_bytes, build_strings};
 
@@ -30,7 +31,9 @@ fn text(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
         let text = Text::new(s, all_ascii);
         out.push_str(text.first(n));
         if pad {
-            out.extend(std::iter::repeat_n(' ', n.saturating_sub(text.length())));
+            let missing = n.saturating_sub(text.length());
+            check_room(out.len(), missing)?;
+            out.extend(std::iter::repeat_n(' ', missing));
         }
         Ok(true)
     })
@@ -82,6 +85,7 @@ fn bytes(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
         let n = usize::try_from(n).unwrap_or(0);
         out.extend(s.iter().take(n));
         if pad {
+            check_value(n)?;
             out.resize(n, 0);
         }
         Ok(true)

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  ascii    what is quick where a character is a byte
-//!  text     case, trim, pad, search, concatenate      bounded  casts to CHAR(n) and kin
+//!  text     case, trim, pad, search                   bounded  casts to CHAR(n) and kin
+//!  concat   CONCAT, CONCAT_WS and ||
 //!  like     LIKE and SIMILAR TO patterns              codec    Base64, charsets, URLs, JSON quoting
 //!  regexes  REGEXP_*                                  hash     MD5, SHA-*
 //! ```
@@ -10,6 +11,7 @@
 mod ascii;
 mod bounded;
 pub(crate) mod codec;
+mod concat;
 mod hash;
 pub(crate) mod like;
 mod regexes;
@@ -22,9 +24,12 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub(crate) use concat::{concatenation, push};
+
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let mut out = text::functions();
+    out.extend(concat::functions());
     out.extend(like::functions());
     out.extend(bounded::functions());
     out.extend(regexes::functions());

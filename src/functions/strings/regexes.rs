@@ -8,7 +8,9 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::logical_expr::ScalarUDF;
 use regex::Regex;
 
+use super::concat::push;
 use crate::error::{Error, Result};
+use crate::functions::room::check_room;
 use crate::functions::udf::{Builtin, Call, Col, Nulls, Ret, build_bools, build_prims, build_strings};
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -32,7 +34,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             build_strings(c.rows, |i, out| {
                 let (Some(s), Some(with)) = (s.get(i), with.get(i)) else { return Ok(false) };
                 let Some(r) = regexes.get(i)? else { return Ok(false) };
-                out.push_str(&r.replace_all(s, regex::NoExpand(with)));
+                let (value, mut from) = (out.len(), 0);
+                for found in r.find_iter(s) {
+                    push(out, value, s.get(from..found.start()).unwrap_or(""))?;
+                    push(out, value, with)?;
+                    from = found.end();
+                }
+                push(out, value, s.get(from..).unwrap_or(""))?;
                 Ok(true)
             })
         }),
@@ -135,7 +143,9 @@ fn extract_all(c: &Call<'_>) -> Result<ArrayRef> {
             continue;
         }
         for m in r.captures_iter(s) {
-            out.values().append_option(m.get(g).map(|m| m.as_str()));
+            let found = m.get(g).map(|m| m.as_str());
+            check_room(out.values().values_slice().len(), found.map_or(0, str::len))?;
+            out.values().append_option(found);
         }
         out.append(true);
     }

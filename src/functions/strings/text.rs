@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Int32Type};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{Error, Result};
+use crate::functions::room::check_room;
 use crate::functions::strings::ascii::{self, CharSet, Text};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_prims, build_strings};
 
@@ -67,7 +68,9 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let (s, n) = (c.str(0)?, c.prim::<Int32Type>(1)?);
             build_strings(c.rows, |i, out| {
                 let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
-                (0..n.max(0)).for_each(|_| out.push_str(s));
+                let n = n.max(0) as usize;
+                check_room(out.len(), s.len() * n)?;
+                (0..n).for_each(|_| out.push_str(s));
                 Ok(true)
             })
         }),
@@ -97,6 +100,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 let (Some(s), Some(find), Some(with)) = (s.get(i), find.get(i), with.get(i)) else {
                     return Ok(false);
                 };
+                check_replaced(out.len(), s, find, with)?;
                 if find.is_empty() {
                     // As in Java, nothing is found before every character and at the end.
                     out.push_str(with);
@@ -116,33 +120,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             })
         }),
         Builtin::new("translate", "s s s", TEXT, translate).nulls(Nulls::May),
-        Builtin::new("concat", "s s*", TEXT, |c| {
-            let parts = (0..c.len()).map(|i| c.str(i)).collect::<Result<Vec<_>>>()?;
-            build_strings(c.rows, |i, out| {
-                for p in &parts {
-                    match p.get(i) {
-                        Some(s) => out.push_str(s),
-                        None => return Ok(false),
-                    }
-                }
-                Ok(true)
-            })
-        }),
-        Builtin::new("concat_ws", "s s*", TEXT, |c| {
-            let separator = c.str(0)?;
-            let parts = (1..c.len()).map(|i| c.str(i)).collect::<Result<Vec<_>>>()?;
-            build_strings(c.rows, |i, out| {
-                let Some(separator) = separator.get(i) else { return Ok(false) };
-                for (k, s) in parts.iter().filter_map(|p| p.get(i)).enumerate() {
-                    if k > 0 {
-                        out.push_str(separator);
-                    }
-                    out.push_str(s);
-                }
-                Ok(true)
-            })
-        })
-        .nulls(Nulls::May),
         Builtin::new("lpad", "s i s", TEXT, |c| pad(c, true)).nulls(Nulls::May),
         Builtin::new("rpad", "s i s", TEXT, |c| pad(c, false)).nulls(Nulls::May),
         Builtin::new("split_index", "s s i|s i i", TEXT, split_index).nulls(Nulls::May),
@@ -206,6 +183,17 @@ fn test(name: &'static str, f: fn(&str) -> bool) -> Builtin {
         build_bools(c.rows, |i| Ok(Some(s.get(i).is_some_and(|s| !s.is_empty() && f(s)))))
     })
     .nulls(Nulls::Never)
+}
+
+/// Checks whether there is room for the result of REPLACE behind the texts of other rows.
+fn check_replaced(from: usize, s: &str, find: &str, with: &str) -> Result<()> {
+    let places = |width: usize| (s.len() / width + 1).saturating_mul(with.len());
+    // Most results are far from it whatever is found.
+    if check_room(from, s.len().saturating_add(places(find.len().max(1)))).is_ok() {
+        return Ok(());
+    }
+    let found = if find.is_empty() { s.chars().count() + 1 } else { s.matches(find).count() };
+    check_room(from, (s.len() - found * find.len()).saturating_add(found.saturating_mul(with.len())))
 }
 
 /// 1-based position of the n-th occurrence, 0 if there is none; a negative start searches backwards.
@@ -379,6 +367,7 @@ fn overlay(c: &Call<'_>) -> Result<ArrayRef> {
         }
         let start = from as usize - 1;
         let end = if n < 0 { total } else { (start + n as usize).min(total) };
+        check_room(out.len(), s.len() + with.len())?;
         out.push_str(text.first(start));
         out.push_str(with);
         out.push_str(text.after(end).as_str());
@@ -407,17 +396,17 @@ fn pad(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
             return Ok(false);
         }
         let (n, text, fill) = (n as usize, Text::new(s, all_ascii), Text::new(fill, false));
-        let missing = n.saturating_sub(text.length());
+        let (kept, missing, length) = (text.first(n), n.saturating_sub(text.length()), fill.length());
+        let rest = fill.first(missing % length);
+        let bytes = kept.len() + missing / length * fill.as_str().len() + rest.len();
+        check_room(out.len(), bytes)?;
         if !left {
-            out.push_str(text.first(n));
+            out.push_str(kept);
         }
-        if missing > 0 {
-            let length = fill.length();
-            (0..missing / length).for_each(|_| out.push_str(fill.as_str()));
-            out.push_str(fill.first(missing % length));
-        }
+        (0..missing / length).for_each(|_| out.push_str(fill.as_str()));
+        out.push_str(rest);
         if left {
-            out.push_str(text.first(n));
+            out.push_str(kept);
         }
         Ok(true)
     })

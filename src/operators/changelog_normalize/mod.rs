@@ -117,8 +117,9 @@ impl ChangelogNormalizeOperator {
             stored.push(slot);
             stored_rows.push(row);
         }
-        let old = self.rows.gather(&old)?;
-        changes.emit(&batch.rows, &old, &self.config.schema, out)?;
+        for (changes, old) in changes.parts(&self.rows, old) {
+            changes.emit(&batch.rows, &self.rows.gather(&old)?, &self.config.schema, out)?;
+        }
         self.rows.put(&stored, source, &stored_rows);
         self.rows.remove(&deleted);
         Ok(())

@@ -137,3 +137,32 @@ fn random_upserts() {
         assert_eq!(materialize(&harness(c).run(&script)), expected, "{script}");
     }
 }
+
+#[test]
+fn wide_old_rows_go_out_a_few_at_a_time() {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+
+    use crate::stream::bytes::batch_bytes;
+    use crate::stream::{BATCH_BYTES, RowKinds};
+
+    let mut operator = ChangelogNormalizeOperator::new(config()).unwrap();
+    let mut run = |bytes: usize, kind: RowKind| {
+        let text = "x".repeat(bytes);
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..20).map(|_| &text)));
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 20]));
+        let columns = vec![names, Arc::new(Int64Array::from_iter_values(0..20)) as ArrayRef, numbers];
+        let rows = RecordBatch::try_new(config().schema, columns).unwrap();
+        let batch = ChangeBatch { rows, kinds: Some(RowKinds::new(vec![kind as u8; 20])) };
+        let mut out = Output::new();
+        let _ = operator.process(0, batch, &mut out).unwrap();
+        let batches = out.take();
+        assert!(batches.iter().all(|b| batch_bytes(&b.rows) <= BATCH_BYTES));
+        let kinds = batches.iter().flat_map(|b| (0..b.num_rows()).map(|i| b.kind(i)).collect::<Vec<_>>());
+        (batches.len(), kinds.collect::<Vec<_>>())
+    };
+    run(1 << 20, RowKind::Insert);
+    let pair = [RowKind::UpdateBefore, RowKind::UpdateAfter];
+    assert_eq!(run(1, RowKind::UpdateAfter), (3, pair.repeat(20)));
+    run(1 << 20, RowKind::UpdateAfter);
+    assert_eq!(run(0, RowKind::Delete), (3, vec![RowKind::Delete; 20]));
+}

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt8Array};
-use arrow::compute::concat_batches;
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int64Type, SchemaRef, UInt8Type};
 use arrow::util::display::array_value_to_string;
 
@@ -32,8 +32,9 @@ use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{KeyedRows, RowChanges};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::GroupDirectory;
+use crate::stream::bytes::{cut, row_bytes};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::stream::{BATCH_BYTES, ChangeBatch, RowKind, RowKinds, Timestamp};
 
 const PENDING: &str = "pending";
 const WATERMARK: &str = "watermark";
@@ -52,6 +53,15 @@ pub struct ConflictConfig {
     pub upsert_key: Vec<usize>,
     /// How long an untouched key is kept.
     pub ttl_ms: Option<i64>,
+}
+
+/// A change that is held back.
+struct Held {
+    slot: u32,
+    /// Among the batches held back: number of the batch, row.
+    place: (usize, usize),
+    retracts: bool,
+    bytes: usize,
 }
 
 /// The operator; see the module.
@@ -117,23 +127,39 @@ impl ConflictOperator {
             return Ok(());
         }
         let pending = std::mem::take(&mut self.pending);
-        let batch = concat_batches(&self.config.schema, pending.iter().map(|(b, _)| &b.rows))?;
-        let mut slots: Vec<u32> = Vec::with_capacity(batch.num_rows());
-        let mut retracts: Vec<bool> = Vec::with_capacity(batch.num_rows());
-        for (changes, of_rows) in &pending {
-            slots.extend(of_rows);
-            retracts.extend((0..changes.num_rows()).map(|i| changes.kind(i).is_retraction()));
+        let batches: Vec<&RecordBatch> = pending.iter().map(|(b, _)| &b.rows).collect();
+        let mut order: Vec<Held> = Vec::with_capacity(batches.iter().map(|b| b.num_rows()).sum());
+        let mut widths: Vec<usize> = Vec::with_capacity(order.capacity());
+        for (at, (changes, slots)) in pending.iter().enumerate() {
+            let bytes = row_bytes(changes.rows.columns(), changes.num_rows());
+            for (row, slot) in slots.iter().enumerate() {
+                let retracts = changes.kind(row).is_retraction();
+                order.push(Held { slot: *slot, place: (at, row), retracts, bytes: bytes[row] });
+            }
         }
-        drop(pending);
-        let mut order: Vec<u32> = (0..slots.len() as u32).collect();
-        order.sort_by_key(|row| slots[*row as usize]);
-        let by_key = || order.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]);
+        order.sort_by_key(|held| held.slot);
+        widths.extend(order.iter().map(|held| held.bytes + self.rows.row_bytes(held.slot)));
+        // A key is settled in one go.
+        let same_key = |row: usize| order.get(row + 1).is_some_and(|next| next.slot == order[row].slot);
+        for run in cut(&widths, BATCH_BYTES, same_key) {
+            let held = &order[run];
+            let places: Vec<(usize, usize)> = held.iter().map(|held| held.place).collect();
+            self.settle_keys(&interleave_record_batch(&batches, &places)?, held, out)?;
+        }
+        Ok(())
+    }
+
+    /// Settles keys: all changes of each of them, key by key.
+    fn settle_keys(&mut self, batch: &RecordBatch, held: &[Held], out: &mut Output) -> Result<()> {
+        let order: Vec<u32> = (0..held.len() as u32).collect();
+        let slot_of = |row: &u32| held[*row as usize].slot;
+        let by_key = || order.chunk_by(|a, b| slot_of(a) == slot_of(b));
         let kept: Vec<u32> = by_key()
-            .filter_map(|rows| rows.first().map(|row| slots[*row as usize]))
+            .filter_map(|rows| rows.first().map(slot_of))
             .filter(|slot| self.rows.has(*slot))
             .collect();
         let old = self.rows.gather(&kept)?;
-        let (old_ids, ids) = self.identities(&old, &batch)?;
+        let (old_ids, ids) = self.identities(&old, batch)?;
         let source = self.rows.source(batch.columns())?;
         let (mut stored, mut stored_rows, mut freed, mut gone) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -141,7 +167,7 @@ impl ConflictOperator {
         let mut live: Vec<(u32, u32)> = Vec::new();
         let mut next_kept = 0;
         for rows in by_key() {
-            let Some(slot) = rows.first().map(|row| slots[*row as usize]) else { continue };
+            let Some(slot) = rows.first().map(slot_of) else { continue };
             let is_kept = self.rows.has(slot);
             let old_row = next_kept;
             live.clear();
@@ -152,7 +178,7 @@ impl ConflictOperator {
             for row in rows {
                 let id = ids[*row as usize];
                 let same = live.iter().position(|(other, _)| *other == id);
-                match (same, retracts[*row as usize]) {
+                match (same, held[*row as usize].retracts) {
                     (Some(place), true) => {
                         live.remove(place);
                     }
@@ -179,11 +205,11 @@ impl ConflictOperator {
                 }
                 _ => {
                     let row = rows.first().copied().unwrap_or_default() as usize;
-                    return Err(self.conflict(&batch, row));
+                    return Err(self.conflict(batch, row));
                 }
             }
         }
-        changes.emit(&batch, &old, &self.config.schema, out)?;
+        changes.emit(batch, &old, &self.config.schema, out)?;
         self.rows.put(&stored, &source, &stored_rows);
         self.rows.remove(&freed);
         self.rows.forget(&gone);

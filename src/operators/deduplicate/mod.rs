@@ -18,6 +18,7 @@
 //! writes a row per key. At the end the watermark has released everything.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -28,14 +29,14 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
-use crate::operators::keyed_rows::{Bundles, KeyedRows, PART_ROWS, RowChanges};
+use crate::operators::keyed_rows::{Bundles, KeyedRows, RowChanges};
 use crate::operators::top_n::{RankOutput, SortColumn};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys, ordinal_of};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::stream::{BATCH_ROWS, ChangeBatch, RowKind, RowKinds, Timestamp};
 
 /// One row of every key.
 #[derive(Debug, Clone)]
@@ -74,9 +75,8 @@ pub struct DeduplicateOperator {
     released: Vec<bool>,
     /// Slots whose row waits.
     waiting: Vec<u32>,
-    /// Slots that a watermark has made due, in order; the first `sent` of them are out.
-    due: Vec<u32>,
-    sent: usize,
+    /// Slots whose row goes out next, a batch each.
+    due: VecDeque<Vec<u32>>,
     watermark: Timestamp,
     /// Ordinals of the row time per millisecond.
     per_milli: i64,
@@ -142,8 +142,7 @@ impl DeduplicateOperator {
             keys: SortKeys::default(),
             released: Vec::new(),
             waiting: Vec::new(),
-            due: Vec::new(),
-            sent: 0,
+            due: VecDeque::new(),
             watermark: Timestamp::MIN,
             per_milli,
             arrivals: 0,
@@ -222,10 +221,10 @@ impl DeduplicateOperator {
         self.touched.clear();
     }
 
-    /// The changes of the bundle, as they go out.
-    fn changes(&self, rows: &RecordBatch) -> Result<Option<ChangeBatch>> {
+    /// Sends the changes of the bundle.
+    fn send_changes(&self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
         if self.touched.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let mut changes = RowChanges::default();
         let mut old = Vec::new();
@@ -241,12 +240,15 @@ impl DeduplicateOperator {
             }
             changes.new_row(new, RowKind::UpdateAfter);
         }
-        let old = self.rows.gather(&old)?;
-        let columns = self.output(changes.kinds.len(), |column| {
-            let old = if old.is_empty() { None } else { old.get(self.rows.place_of(column)?) };
-            changes.column(rows.column(column), old)
-        })?;
-        Ok(Some(ChangeBatch::with_kinds(columns, RowKinds::new(changes.kinds))))
+        for (changes, old) in changes.parts(&self.rows, old) {
+            let old = self.rows.gather(&old)?;
+            let columns = self.output(changes.kinds.len(), |column| {
+                let old = if old.is_empty() { None } else { old.get(self.rows.place_of(column)?) };
+                changes.column(rows.column(column), old)
+            })?;
+            emit_in_slices(&ChangeBatch::with_kinds(columns, RowKinds::new(changes.kinds)), out);
+        }
+        Ok(())
     }
 
     fn output(&self, rows: usize, column: impl Fn(usize) -> Result<ArrayRef>) -> Result<RecordBatch> {
@@ -287,9 +289,7 @@ impl DeduplicateOperator {
         while from < slots.len() {
             let to = self.bundles.end(slots, from, self.config.bundle_rows);
             self.find_best(&keys, nulls, from, &slots[from..to]);
-            if let Some(changes) = self.changes(batch)? {
-                emit_in_slices(&changes, out);
-            }
+            self.send_changes(batch, out)?;
             self.keep_best(&keys, &source);
             from = to;
         }
@@ -328,26 +328,21 @@ impl Operator for DeduplicateOperator {
         }
         self.waiting.retain(|slot| !is_due(slot));
         due.sort_unstable_by(|a, b| if keys.is_before(*a, *b) { Ordering::Less } else { Ordering::Greater });
-        (self.due, self.sent) = (due, 0);
+        self.due = self.rows.cut(&due, BATCH_ROWS).into_iter().map(|run| due[run].to_vec()).collect();
         self.resume(out)
     }
 
-    /// Sends the next part of the rows that are due.
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
-        let Some(part) = self.due.get(self.sent..).filter(|rest| !rest.is_empty()) else {
-            return Ok(Progress::Done);
-        };
-        let part = &part[..part.len().min(PART_ROWS)];
-        let rows = self.rows.gather(part)?;
-        let rows = self.output(part.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
-        emit_in_slices(&ChangeBatch::insert_only(rows), out);
-        self.sent += part.len();
-        if self.sent < self.due.len() {
-            return Ok(Progress::More);
+        while let Some(due) = self.due.pop_front() {
+            let rows = self.rows.gather(&due)?;
+            let rows = self.output(due.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
+            out.emit(ChangeBatch::insert_only(rows));
+            due.iter().for_each(|slot| self.released[*slot as usize] = true);
+            self.rows.free_columns(&due);
+            if out.is_full(4 * BATCH_ROWS) && !self.due.is_empty() {
+                return Ok(Progress::More);
+            }
         }
-        let due = std::mem::take(&mut self.due);
-        due.iter().for_each(|slot| self.released[*slot as usize] = true);
-        self.rows.free_columns(&due);
         Ok(Progress::Done)
     }
 

@@ -33,8 +33,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::stream::BATCH_ROWS;
-use crate::stream::{ChangeBatch, RowKind, RowKinds};
+use crate::stream::bytes::batch_bytes;
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKind, RowKinds};
 
 /// One grouping set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +140,10 @@ impl Operator for ExpandOperator {
         let Some((batch, mut at)) = self.pending.take() else { return Ok(Progress::Done) };
         let mut sent = 0;
         if self.config.row_by_row {
-            let step = (BATCH_ROWS / self.config.sets.len().max(1)).max(1);
-            while at < batch.num_rows() && sent < 4 * BATCH_ROWS {
+            let sets = self.config.sets.len().max(1);
+            let room = BATCH_BYTES / (batch_bytes(&batch.rows) / batch.num_rows().max(1)).max(1);
+            let step = (BATCH_ROWS.min(room) / sets).max(1);
+            while at < batch.num_rows() && sent < 4 * BATCH_ROWS && !out.is_full(usize::MAX) {
                 let part = self.interleaved(&batch.slice(at, step.min(batch.num_rows() - at)))?;
                 sent += part.num_rows();
                 out.emit(part);
@@ -153,7 +155,7 @@ impl Operator for ExpandOperator {
             }
             return Ok(Progress::Done);
         }
-        while at < self.config.sets.len() && sent < 4 * BATCH_ROWS {
+        while at < self.config.sets.len() && sent < 4 * BATCH_ROWS && !out.is_full(usize::MAX) {
             out.emit(ChangeBatch { rows: self.copy(&batch.rows, at)?, kinds: batch.kinds.clone() });
             sent += batch.num_rows();
             at += 1;

@@ -11,6 +11,7 @@
 //!   –      │ –      │ nothing
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, make_comparator};
@@ -20,6 +21,7 @@ use arrow::datatypes::DataType;
 
 use super::table::AggregateTable;
 use crate::error::Result;
+use crate::functions::room::in_parts;
 use crate::stream::RowKind;
 
 /// Groups touched since the last emission.
@@ -63,8 +65,9 @@ impl Bundle {
                 None
             });
         }
-        if !existing.is_empty() {
-            self.olds.push(table.evaluate(&existing)?);
+        for slots in existing.chunks(table.groups_of_a_part(existing.len().max(1))) {
+            let parts = in_parts(slots.len(), |part| table.evaluate(&slots[part]))?;
+            self.olds.extend(parts.into_iter().filter(|columns| !columns.is_empty()));
         }
         Ok(())
     }
@@ -78,25 +81,65 @@ impl Bundle {
         self.touched.is_empty()
     }
 
-    /// Ends the bundle. `retracts`: rows may have been taken away, so that equal counts do not mean no change.
+    /// Groups touched.
+    pub(super) fn len(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Ends the bundle: its changes, in parts that make a batch each. `retracts`: rows may have been taken away, so that
+    /// equal counts do not mean no change.
     pub(super) fn finish(
         &mut self,
         table: &AggregateTable,
         retracts: bool,
         update_before: bool,
+    ) -> Result<Vec<Changes>> {
+        let (mut made, mut from) = (Vec::with_capacity(1), 0);
+        while from < self.touched.len() {
+            let to = self.touched.len().min(from.saturating_add(table.groups_of_a_part(usize::MAX)));
+            made.extend(in_parts(to - from, |part| {
+                self.changes(from + part.start..from + part.end, table, retracts, update_before)
+            })?);
+            from = to;
+        }
+        for slot in self.touched.drain(..) {
+            self.marks[slot as usize] = false;
+        }
+        self.old_rows.clear();
+        self.olds.clear();
+        self.old_count = 0;
+        Ok(made)
+    }
+
+    /// The changes of a run of touched groups.
+    fn changes(
+        &self,
+        run: Range<usize>,
+        table: &AggregateTable,
+        retracts: bool,
+        update_before: bool,
     ) -> Result<Changes> {
-        let alive: Vec<u32> = self.touched.iter().copied().filter(|s| table.rows[*s as usize] > 0).collect();
+        let touched = &self.touched[run.clone()];
+        let first_old = self.old_rows[run.start..].iter().flatten().next().map_or(0, |row| *row);
+        // Old rows are in the order of the groups.
+        let old_rows: Vec<Option<u32>> =
+            self.old_rows[run].iter().map(|r| r.map(|r| r - first_old)).collect();
+        let old_count = old_rows.iter().flatten().count();
+        let alive: Vec<u32> = touched.iter().copied().filter(|s| table.rows[*s as usize] > 0).collect();
         let new = table.evaluate(&alive)?;
-        let old = join(std::mem::take(&mut self.olds))?;
-        let changed =
-            if !retracts && table.counts_rows() { None } else { Some(self.changed(table, &old, &new)?) };
+        let old = self.old(first_old as usize..first_old as usize + old_count)?;
+        let changed = if !retracts && table.counts_rows() {
+            None
+        } else {
+            Some(changed(table, touched, &old_rows, old_count, &old, &new)?)
+        };
 
         // Which touched group, and which row of old (0) or new (1), each output row takes.
-        let mut groups: Vec<u32> = Vec::with_capacity(self.touched.len() * 2);
-        let mut rows: Vec<(usize, usize)> = Vec::with_capacity(self.touched.len() * 2);
-        let mut kinds: Vec<u8> = Vec::with_capacity(self.touched.len() * 2);
+        let mut groups: Vec<u32> = Vec::with_capacity(touched.len() * 2);
+        let mut rows: Vec<(usize, usize)> = Vec::with_capacity(touched.len() * 2);
+        let mut kinds: Vec<u8> = Vec::with_capacity(touched.len() * 2);
         let mut new_row = 0;
-        for (group, (slot, old_row)) in self.touched.iter().zip(&self.old_rows).enumerate() {
+        for (group, (slot, old_row)) in touched.iter().zip(&old_rows).enumerate() {
             let mut push = |side: usize, row: usize, kind: RowKind| {
                 groups.push(group as u32);
                 rows.push((side, row));
@@ -119,15 +162,14 @@ impl Bundle {
             new_row += usize::from(is_alive);
         }
 
-        let keys = table.directory.keys(&self.touched)?;
-        let keys = if groups.len() == self.touched.len()
-            && groups.iter().enumerate().all(|(i, g)| i == *g as usize)
-        {
-            keys
-        } else {
-            let groups = UInt32Array::from(groups);
-            keys.iter().map(|k| Ok(take(k, &groups, None)?)).collect::<Result<_>>()?
-        };
+        let keys = table.directory.keys(touched)?;
+        let keys =
+            if groups.len() == touched.len() && groups.iter().enumerate().all(|(i, g)| i == *g as usize) {
+                keys
+            } else {
+                let groups = UInt32Array::from(groups);
+                keys.iter().map(|k| Ok(take(k, &groups, None)?)).collect::<Result<_>>()?
+            };
         let only_new = rows.len() == alive.len() && rows.iter().all(|(side, _)| *side == 1);
         let results = if only_new {
             new
@@ -140,37 +182,54 @@ impl Bundle {
                 .map(|(o, n)| Ok(interleave(&[o.as_ref(), n.as_ref()], &rows)?))
                 .collect::<Result<_>>()?
         };
-        for slot in self.touched.drain(..) {
-            self.marks[slot as usize] = false;
-        }
-        self.old_rows.clear();
-        self.old_count = 0;
         Ok(Changes { keys, results, kinds })
     }
 
-    /// By old row: whether the group lives on with another result.
-    fn changed(&self, table: &AggregateTable, old: &[ArrayRef], new: &[ArrayRef]) -> Result<Vec<bool>> {
-        let (mut old_rows, mut new_rows) = (Vec::new(), Vec::new());
-        let mut new_row = 0_u32;
-        for (slot, old_row) in self.touched.iter().zip(&self.old_rows) {
-            if table.rows[*slot as usize] > 0 {
-                if let Some(old_row) = old_row {
-                    old_rows.push(*old_row);
-                    new_rows.push(new_row);
-                }
-                new_row += 1;
+    /// Some of the old results.
+    fn old(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let mut pieces: Vec<Vec<ArrayRef>> = Vec::new();
+        let mut at = 0;
+        for columns in &self.olds {
+            let length = columns.first().map_or(0, |c| c.len());
+            let (from, to) = (rows.start.max(at), rows.end.min(at + length));
+            if from < to {
+                pieces.push(columns.iter().map(|c| c.slice(from - at, to - from)).collect());
             }
+            at += length;
         }
-        let mut changed = vec![false; self.old_count as usize];
-        let (old_rows, new_rows) = (UInt32Array::from(old_rows), UInt32Array::from(new_rows));
-        for (o, n) in old.iter().zip(new) {
-            let differs = differs(&take(o, &old_rows, None)?, &take(n, &new_rows, None)?)?;
-            for (row, differs) in old_rows.values().iter().zip(differs.values()) {
-                changed[*row as usize] |= differs;
-            }
-        }
-        Ok(changed)
+        join(pieces)
     }
+}
+
+/// By old row: whether the group lives on with another result.
+fn changed(
+    table: &AggregateTable,
+    touched: &[u32],
+    old_row_of: &[Option<u32>],
+    old_count: usize,
+    old: &[ArrayRef],
+    new: &[ArrayRef],
+) -> Result<Vec<bool>> {
+    let (mut old_rows, mut new_rows) = (Vec::new(), Vec::new());
+    let mut new_row = 0_u32;
+    for (slot, old_row) in touched.iter().zip(old_row_of) {
+        if table.rows[*slot as usize] > 0 {
+            if let Some(old_row) = old_row {
+                old_rows.push(*old_row);
+                new_rows.push(new_row);
+            }
+            new_row += 1;
+        }
+    }
+    let mut changed = vec![false; old_count];
+    let (old_rows, new_rows) = (UInt32Array::from(old_rows), UInt32Array::from(new_rows));
+    for (o, n) in old.iter().zip(new) {
+        let differs = differs(&take(o, &old_rows, None)?, &take(n, &new_rows, None)?)?;
+        for (row, differs) in old_rows.values().iter().zip(differs.values()) {
+            changed[*row as usize] |= differs;
+        }
+    }
+    Ok(changed)
 }
 
 /// Row by row, NULL equal to NULL.

@@ -11,6 +11,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::functions::room::evaluate;
 
 /// `name([DISTINCT] args) FILTER (WHERE filter)`.
 #[derive(Debug, Clone)]
@@ -119,11 +120,6 @@ impl AggregateCall {
         let nulls = if self.expr.ignore_nulls() { " IGNORE NULLS" } else { "" };
         format!("{}({}{}{nulls})", self.name, if self.distinct { "DISTINCT " } else { "" }, args.join(", "))
     }
-}
-
-/// One expression over a batch, as an array of its length.
-pub(crate) fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
-    Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)
 }
 
 /// Several expressions over a batch.

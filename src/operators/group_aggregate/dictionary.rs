@@ -1,10 +1,24 @@
 //! Values of any type as numbers, each kept once for all groups, with a count of who uses them.
 
+use std::ops::Range;
+
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use crate::error::Result;
+use crate::operators::keyed_rows::PART_ROWS;
 use crate::state::GroupDirectory;
+
+/// Cuts numbers of values into runs whose values make a batch.
+pub(super) fn parts(dictionary: Option<&Dictionary>, numbers: &[i64]) -> Vec<Range<usize>> {
+    match dictionary {
+        Some(d) => d.values.cut(&numbers.iter().map(|n| *n as u32).collect::<Vec<_>>(), PART_ROWS),
+        None => (0..numbers.len())
+            .step_by(PART_ROWS)
+            .map(|from| from..numbers.len().min(from + PART_ROWS))
+            .collect(),
+    }
+}
 
 /// See the module.
 pub(super) struct Dictionary {

@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::prep_null_mask_filter;
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::call::evaluate;
 use crate::error::{Error, Result};
+use crate::functions::room::evaluate;
 
 /// Distinct expressions, addressed by index.
 #[derive(Debug, Default)]

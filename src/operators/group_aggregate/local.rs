@@ -21,6 +21,7 @@ use super::exprs::Evaluated;
 use super::table::AggregateTable;
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
+use crate::operators::keyed_rows::PART_ROWS;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::stream::BATCH_ROWS;
 use crate::stream::ChangeBatch;
@@ -111,8 +112,11 @@ impl LocalGroupAggregateOperator {
             self.passing = PASSING;
         }
         self.rows = 0;
-        let rows: Int64Array = slots.iter().map(|s| self.table.rows[*s as usize]).collect();
-        self.emit(self.table.directory.keys(&slots)?, rows, &slots, out)?;
+        for run in self.table.directory.cut(&slots, self.table.groups_of_a_part(PART_ROWS)) {
+            let slots = &slots[run];
+            let rows: Int64Array = slots.iter().map(|s| self.table.rows[*s as usize]).collect();
+            self.emit(self.table.directory.keys(slots)?, rows, slots, out)?;
+        }
         self.table.clear(&slots);
         slots.iter().for_each(|s| self.table.rows[*s as usize] = 0);
         self.table.directory.clear();
@@ -150,7 +154,8 @@ impl Operator for LocalGroupAggregateOperator {
         self.table.update(&evaluated, &slots, signed.then_some(&self.signs))?;
         self.rows += slots.len();
         self.slots = slots;
-        if self.rows >= self.flush_rows {
+        let groups = self.table.groups_of_a_part(usize::MAX);
+        if self.rows >= self.flush_rows || self.table.len() >= groups {
             self.send(out)?;
         }
         Ok(Progress::Done)

@@ -35,9 +35,10 @@ use arrow::compute::concat_batches;
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::stream::bytes::batch_bytes;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
+use crate::stream::{BATCH_BYTES, ChangeBatch, RowKind, RowKinds, Timestamp};
 use bundle::{Bundle, Changes};
 pub use call::AggregateCall;
 pub(crate) use call::evaluate_all;
@@ -207,7 +208,7 @@ impl GroupAggregateOperator {
         let changes =
             self.bundle.finish(&self.table, self.config.input_retracts, self.config.emit_update_before)?;
         self.clean_emptied();
-        if !changes.kinds.is_empty() {
+        for changes in changes.into_iter().filter(|c| !c.kinds.is_empty()) {
             pieces.push(self.piece(changes)?);
         }
         Ok(())
@@ -231,7 +232,21 @@ impl GroupAggregateOperator {
         Ok((rows, changes.kinds))
     }
 
-    fn emit(&self, mut pieces: Vec<Piece>, out: &mut Output) -> Result<()> {
+    fn emit(&self, pieces: Vec<Piece>, out: &mut Output) -> Result<()> {
+        let (mut run, mut bytes) = (Vec::with_capacity(pieces.len()), 0);
+        for piece in pieces {
+            let more = batch_bytes(&piece.0);
+            if bytes + more > BATCH_BYTES && !run.is_empty() {
+                self.emit_joined(std::mem::take(&mut run), out)?;
+                bytes = 0;
+            }
+            bytes += more;
+            run.push(piece);
+        }
+        self.emit_joined(run, out)
+    }
+
+    fn emit_joined(&self, mut pieces: Vec<Piece>, out: &mut Output) -> Result<()> {
         let (rows, kinds) = if pieces.len() > 1 {
             let rows = concat_batches(&self.config.output_schema, pieces.iter().map(|p| &p.0))?;
             (rows, pieces.into_iter().flat_map(|p| p.1).collect())
@@ -278,13 +293,17 @@ impl GroupAggregateOperator {
         };
         let mut from = 0;
         while from < slots.len() {
-            let to = self.bundle_end(&slots, from);
+            // Groups with large results make small bundles: a bundle holds the results before and after it.
+            let most = from.saturating_add(self.table.groups_of_a_part(usize::MAX));
+            let to = self.bundle_end(&slots[..slots.len().min(most)], from);
             let part = evaluated.slice(from, to - from);
             self.apply(&part, &slots[from..to], signed.then(|| &signs[from..to]))?;
             self.bundle_rows += to - from;
             let is_full = match self.config.bundle_rows {
                 None | Some(1) => true,
-                Some(size) => self.bundle_rows >= size,
+                Some(size) => {
+                    self.bundle_rows >= size || self.bundle.len() >= self.table.groups_of_a_part(usize::MAX)
+                }
             };
             if is_full {
                 self.close_bundle(pieces)?;
@@ -327,7 +346,12 @@ impl Operator for GroupAggregateOperator {
         }
         let mut pieces = Vec::new();
         if self.config.merges_partials {
-            self.take_partials(&batch.rows, &mut pieces)?;
+            let mut from = 0;
+            while from < batch.num_rows() {
+                let rows = self.table.groups_of_a_part(usize::MAX).min(batch.num_rows() - from);
+                self.take_partials(&batch.rows.slice(from, rows), &mut pieces)?;
+                from += rows;
+            }
         } else {
             self.take(&batch, &mut pieces)?;
         }

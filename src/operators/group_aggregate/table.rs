@@ -26,8 +26,11 @@ use super::exprs::{Evaluated, ExprSet};
 use super::planner::{self, DistinctEntry, Plan, Source, StateEntry};
 use super::states::{Entries, Rows};
 use crate::error::{Error, Result, ResultExt};
+use crate::functions::room::in_parts;
+use crate::operators::keyed_rows::PART_ROWS;
 use crate::state::GroupDirectory;
 use crate::state::key::key_groups;
+use crate::stream::BATCH_BYTES;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const GROUPS: &str = "groups";
@@ -48,6 +51,8 @@ pub(crate) struct AggregateTable {
     states: Vec<StateEntry>,
     distincts: Vec<DistinctEntry>,
     results: Vec<Source>,
+    /// Whether a state holds texts or collections.
+    is_wide: bool,
 }
 
 impl AggregateTable {
@@ -64,6 +69,9 @@ impl AggregateTable {
         let keys = keys.iter().map(|k| exprs.add(k)).collect();
         let directory = GroupDirectory::new(&[key_types, more_keys.to_vec()].concat())?;
         let Plan { exprs, states, distincts, results } = planner::plan(exprs, input, calls, retracts)?;
+        let is_wide = calls
+            .iter()
+            .any(|c| *c.return_type() != DataType::Boolean && c.return_type().primitive_width().is_none());
         Ok(AggregateTable {
             exprs,
             keys,
@@ -73,6 +81,7 @@ impl AggregateTable {
             states,
             distincts,
             results,
+            is_wide,
         })
     }
 
@@ -207,37 +216,56 @@ impl AggregateTable {
 
     /// Writes all groups.
     pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<()> {
-        let slots = self.directory.slots();
-        if slots.is_empty() {
-            return Ok(());
+        let all = self.directory.slots();
+        for run in self.directory.cut(&all, self.groups_of_a_part(PART_ROWS)) {
+            let slots = &all[run];
+            for rows in in_parts(slots.len(), |part| self.groups(&slots[part]))? {
+                writer.keyed(GROUPS, rows.0, rows.1)?;
+            }
         }
+        let mut write = |table: String, entries: Vec<Entries>| {
+            for Entries { slots, columns } in &entries {
+                // The key of a group comes as often as it has entries.
+                for part in self.directory.cut(slots, PART_ROWS) {
+                    let slots = &slots[part.clone()];
+                    let mut all = self.directory.keys(slots)?;
+                    all.extend(columns.iter().map(|c| c.slice(part.start, part.len())));
+                    writer.keyed(&table, named(all, None)?, self.key_groups(slots)?)?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        for (i, entry) in self.states.iter().enumerate() {
+            write(format!("state_{i}"), entry.state.write_entries()?)?;
+        }
+        for (i, entry) in self.distincts.iter().enumerate() {
+            write(format!("distinct_{i}"), entry.set.write_entries()?)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of groups in snapshots, with their key groups.
+    fn groups(&self, slots: &[u32]) -> Result<(RecordBatch, UInt8Array)> {
         let rows: Int64Array = slots.iter().map(|s| self.rows[*s as usize]).collect();
-        let mut columns = self.directory.keys(&slots)?;
+        let mut columns = self.directory.keys(slots)?;
         columns.push(Arc::new(rows));
         let mut stamped = None;
         if let Some(changed) = &self.changed {
             stamped = Some(columns.len());
             columns.push(Arc::new(slots.iter().map(|s| changed[*s as usize]).collect::<Int64Array>()));
         }
-        columns.extend(self.partials(&slots)?);
-        writer.keyed(GROUPS, named(columns, stamped)?, self.key_groups(&slots)?)?;
-        let mut write = |table: String, entries: Entries| {
-            if entries.slots.is_empty() {
-                return Ok(());
-            }
-            let mut columns = self.directory.keys(&entries.slots)?;
-            columns.extend(entries.columns);
-            writer.keyed(&table, named(columns, None)?, self.key_groups(&entries.slots)?)
-        };
-        for (i, entry) in self.states.iter().enumerate() {
-            if let Some(entries) = entry.state.write_entries()? {
-                write(format!("state_{i}"), entries)?;
-            }
+        columns.extend(self.partials(slots)?);
+        Ok((named(columns, stamped)?, self.key_groups(slots)?))
+    }
+
+    /// Groups whose states or results make a batch, `most` at most, going by the average.
+    pub(crate) fn groups_of_a_part(&self, most: usize) -> usize {
+        if !self.is_wide {
+            return most;
         }
-        for (i, entry) in self.distincts.iter().enumerate() {
-            write(format!("distinct_{i}"), entry.set.write_entries()?)?;
-        }
-        Ok(())
+        let states: usize = self.states.iter().map(|s| s.state.size()).sum();
+        let average = states / self.len().max(1);
+        most.min(BATCH_BYTES / average.max(1)).max(1)
     }
 
     /// Key groups by the keys that the exchange hashes.

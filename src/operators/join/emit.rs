@@ -1,5 +1,6 @@
 //! Output of a join: pairs of row numbers, cut into batches.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -46,20 +47,42 @@ impl Emitter {
         self.kinds.len() >= BATCH_ROWS
     }
 
-    /// Hands out what has gathered. `rows` came in at `side`; `store` and `stored` are those of the other side.
+    /// Hands out what has gathered. `rows` came in at `side`, with `widest` the bytes of the widest; `store` and `stored`
+    /// are those of the other side.
     pub(super) fn flush(
         &mut self,
+        config: &JoinConfig,
+        side: JoinSide,
+        (rows, widest): (&RecordBatch, usize),
+        store: &RowStore,
+        stored: &[usize],
+        out: &mut Output,
+    ) -> Result<()> {
+        if self.kinds.is_empty() {
+            return Ok(());
+        }
+        let joined = |row: usize| self.kinds[row] == UPDATE_BEFORE;
+        for run in store.pair_runs(rows, widest, &self.own, &self.other, joined) {
+            out.emit(self.batch(run, config, side, rows, store, stored)?);
+        }
+        self.own.clear();
+        self.other.clear();
+        self.kinds.clear();
+        self.marks.clear();
+        Ok(())
+    }
+
+    /// A run of what has gathered.
+    fn batch(
+        &self,
+        run: Range<usize>,
         config: &JoinConfig,
         side: JoinSide,
         rows: &RecordBatch,
         store: &RowStore,
         stored: &[usize],
-        out: &mut Output,
-    ) -> Result<()> {
-        let n = self.kinds.len();
-        if n == 0 {
-            return Ok(());
-        }
+    ) -> Result<ChangeBatch> {
+        let (n, own) = (run.len(), &self.own[run.clone()]);
         let mut wanted: Vec<usize> = Vec::new();
         for column in &config.output {
             if let JoinColumn::Input(s, c) = *column
@@ -70,17 +93,17 @@ impl Emitter {
                 wanted.push(i);
             }
         }
-        let gathered = store.gather(&wanted, &self.other)?;
-        let as_it_is = n == rows.num_rows() && self.own.iter().enumerate().all(|(i, o)| i == *o as usize);
-        let own: UInt32Array = if self.own.contains(&NO_ROW) {
-            self.own.iter().map(|o| (*o != NO_ROW).then_some(*o)).collect()
+        let gathered = store.gather(&wanted, &self.other[run.clone()])?;
+        let as_it_is = n == rows.num_rows() && own.iter().enumerate().all(|(i, o)| i == *o as usize);
+        let own: UInt32Array = if own.contains(&NO_ROW) {
+            own.iter().map(|o| (*o != NO_ROW).then_some(*o)).collect()
         } else {
-            UInt32Array::from(std::mem::take(&mut self.own))
+            UInt32Array::from(own.to_vec())
         };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(config.output.len());
         for column in &config.output {
             columns.push(match *column {
-                JoinColumn::Mark => Arc::new(BooleanArray::from(std::mem::take(&mut self.marks))),
+                JoinColumn::Mark => Arc::new(BooleanArray::from(self.marks[run.clone()].to_vec())),
                 JoinColumn::Input(s, c) if s == side => {
                     let column = rows.column(c);
                     if as_it_is { Arc::clone(column) } else { take(column, &own, None)? }
@@ -96,11 +119,6 @@ impl Emitter {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(n));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&config.output_schema), columns, &options)?;
-        let kinds = std::mem::take(&mut self.kinds);
-        out.emit(ChangeBatch::with_kinds(batch, RowKinds::new(kinds)));
-        self.own.clear();
-        self.other.clear();
-        self.marks.clear();
-        Ok(())
+        Ok(ChangeBatch::with_kinds(batch, RowKinds::new(self.kinds[run].to_vec())))
     }
 }

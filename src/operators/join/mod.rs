@@ -39,6 +39,7 @@ pub use config::{JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinSi
 use crate::error::{Error, Result};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::GroupDirectory;
+use crate::stream::bytes::widest_row;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, Timestamp};
 use emit::Emitter;
@@ -150,6 +151,7 @@ impl JoinOperator {
         }
         self.work = Some(Work {
             side,
+            widest: widest_row(batch.rows.columns(), n),
             rows: batch.rows,
             kinds: batch.kinds,
             slots,

@@ -27,6 +27,8 @@ pub(super) const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
 pub(super) struct Work {
     pub(super) side: JoinSide,
     pub(super) rows: RecordBatch,
+    /// Bytes of the widest of them.
+    pub(super) widest: usize,
     pub(super) kinds: Option<RowKinds>,
     pub(super) slots: Vec<u32>,
     pub(super) applied: Applied,
@@ -148,13 +150,14 @@ impl JoinOperator {
             return Ok(false);
         }
         self.flush_rows(work, emitter, out)?;
-        Ok(out.rows() >= OUTPUT_ROWS)
+        Ok(out.is_full(OUTPUT_ROWS))
     }
 
     pub(super) fn flush_rows(&self, work: &Work, emitter: &mut Emitter, out: &mut Output) -> Result<()> {
         let other = work.side.other() as usize;
         let store = &self.sides[other].store;
-        emitter.flush(&self.config, work.side, &work.rows, store, &self.stored[other], out)
+        let rows = (&work.rows, work.widest);
+        emitter.flush(&self.config, work.side, rows, store, &self.stored[other], out)
     }
 
     /// Inner and outer joins on keys alone.

@@ -11,13 +11,16 @@
 //!
 //! So tiny batches cost a logarithm of copies, full ones none, and memory follows the live rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::stream::BATCH_BYTES;
+use crate::stream::bytes::{bytes_of, cut, row_bytes};
 
 /// No row: the end of a chain, the missing side of a padded row.
 pub(super) const NO_ROW: u32 = u32::MAX;
@@ -29,12 +32,20 @@ const SEGMENT_ROWS: usize = 1 << OFFSET_BITS;
 const PENDING: u32 = 1 << 31;
 const FREE: u32 = u32::MAX;
 
+/// Bytes up to which segments are merged.
+const SEGMENT_BYTES: usize = 4 * BATCH_BYTES;
+
+/// Bytes of a row from which on its segment knows the bytes of each of its rows.
+const WIDE: usize = 1 << 10;
+
 struct Segment {
     columns: Vec<ArrayRef>,
     /// Id of each row, [`NO_ROW`] once it is removed.
     ids: Vec<u32>,
     live: usize,
     bytes: usize,
+    /// Bytes of each row, where one is wide.
+    widths: Vec<usize>,
 }
 
 /// Rows of one side.
@@ -55,6 +66,8 @@ pub(super) struct RowStore {
     pending: Vec<(u32, u32)>,
     live: usize,
     bytes: usize,
+    /// Bytes of the widest row there ever was.
+    widest: usize,
 }
 
 impl RowStore {
@@ -71,6 +84,7 @@ impl RowStore {
             pending: Vec::new(),
             live: 0,
             bytes: 0,
+            widest: 0,
         }
     }
 
@@ -183,9 +197,9 @@ impl RowStore {
             }
         }
         while let [.., before, last] = self.open[..] {
-            let rows = |s: u32| self.segments[s as usize].as_ref().map_or(0, |s| s.ids.len());
-            let (a, b) = (rows(before), rows(last));
-            if a > 2 * b || a + b > SEGMENT_ROWS {
+            let size = |s: u32| self.segments[s as usize].as_ref().map_or((0, 0), |s| (s.ids.len(), s.bytes));
+            let ((a, a_bytes), (b, b_bytes)) = (size(before), size(last));
+            if a > 2 * b || a + b > SEGMENT_ROWS || a_bytes + b_bytes > SEGMENT_BYTES {
                 break;
             }
             self.open.truncate(self.open.len() - 2);
@@ -202,13 +216,20 @@ impl RowStore {
         for (offset, id) in ids.iter().enumerate() {
             self.positions[*id as usize] = (number << OFFSET_BITS) | offset as u32;
         }
-        if ids.len() < SEGMENT_ROWS / 2 {
+        let bytes = columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>() + ids.capacity() * 4;
+        if ids.len() < SEGMENT_ROWS / 2 && bytes < SEGMENT_BYTES / 2 {
             self.open.push(number);
         }
-        let bytes = columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>() + ids.capacity() * 4;
         self.bytes += bytes;
         let live = ids.len();
-        self.segments[number as usize] = Some(Segment { columns, ids, live, bytes });
+        let all = bytes_of(&columns);
+        let mut widths = if all > WIDE { row_bytes(&columns, live) } else { Vec::new() };
+        let widest = widths.iter().copied().max().unwrap_or(all);
+        self.widest = self.widest.max(widest);
+        if widest <= WIDE {
+            widths = Vec::new();
+        }
+        self.segments[number as usize] = Some(Segment { columns, ids, live, bytes, widths });
     }
 
     fn merge(&mut self, a: u32, b: u32) -> Result<()> {
@@ -307,6 +328,45 @@ impl RowStore {
                 Ok(interleave(&arrays, &places)?)
             })
             .collect()
+    }
+
+    /// Cuts rows into runs whose columns make a batch.
+    pub(super) fn runs(&self, ids: &[u32]) -> Vec<Range<usize>> {
+        if self.widest.saturating_mul(ids.len()) <= BATCH_BYTES {
+            return std::iter::once(0..ids.len()).collect();
+        }
+        let widths: Vec<usize> = ids.iter().map(|id| self.row_bytes(*id)).collect();
+        cut(&widths, BATCH_BYTES, |_| false)
+    }
+
+    /// Cuts pairs of rows of a batch and stored rows into runs that make a batch. `widest` are the bytes of the widest row
+    /// of `batch`.
+    pub(super) fn pair_runs(
+        &self,
+        batch: &RecordBatch,
+        widest: usize,
+        own: &[u32],
+        ids: &[u32],
+        joined: impl Fn(usize) -> bool,
+    ) -> Vec<Range<usize>> {
+        if widest.saturating_add(self.widest).saturating_mul(ids.len()) <= BATCH_BYTES {
+            return std::iter::once(0..ids.len()).collect();
+        }
+        let bytes = row_bytes(batch.columns(), batch.num_rows());
+        let of_own = |row: &u32| bytes.get(*row as usize).copied().unwrap_or(0);
+        let widths: Vec<usize> =
+            own.iter().zip(ids).map(|(row, id)| of_own(row) + self.row_bytes(*id)).collect();
+        cut(&widths, BATCH_BYTES, joined)
+    }
+
+    /// About the bytes of a row.
+    fn row_bytes(&self, id: u32) -> usize {
+        if id == NO_ROW || self.types.is_empty() {
+            return 0;
+        }
+        let (number, offset) = split(self.positions[id as usize]);
+        let segment = self.segments[number].as_ref();
+        segment.map_or(0, |s| s.widths.get(offset).copied().unwrap_or(WIDE.min(self.widest)))
     }
 
     /// Types of the columns.

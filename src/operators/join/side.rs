@@ -399,12 +399,15 @@ impl SideState {
             if ids.len() < BATCH_ROWS && slot < end {
                 continue;
             }
-            let counts: Vec<i64> = ids.iter().map(|id| i64::from(self.count(*id))).collect();
-            let degrees: Option<Vec<i64>> =
-                self.degrees.as_ref().map(|d| ids.iter().map(|id| i64::from(d[*id as usize])).collect());
-            let touched = self.expiry.as_ref().map(|_| self.touched(&ids));
-            let stored = self.store.gather(&all, &ids)?;
-            fresh.restore(&stored, &slots, Some(&counts), degrees.as_deref(), touched.as_deref())?;
+            for run in self.store.runs(&ids) {
+                let (slots, ids) = (&slots[run.clone()], &ids[run]);
+                let counts: Vec<i64> = ids.iter().map(|id| i64::from(self.count(*id))).collect();
+                let degrees: Option<Vec<i64>> =
+                    self.degrees.as_ref().map(|d| ids.iter().map(|id| i64::from(d[*id as usize])).collect());
+                let touched = self.expiry.as_ref().map(|_| self.touched(ids));
+                let stored = self.store.gather(&all, ids)?;
+                fresh.restore(&stored, slots, Some(&counts), degrees.as_deref(), touched.as_deref())?;
+            }
             slots.clear();
             ids.clear();
         }

@@ -70,9 +70,30 @@ impl JoinOperator {
         ids: &[u32],
         writer: &mut SnapshotWriter,
     ) -> Result<()> {
-        if slots.is_empty() {
+        if side.layout == Layout::Count {
+            for run in self.directory.cut(slots, BATCH_ROWS) {
+                self.write_part(table, side, &slots[run], ids, writer)?;
+            }
             return Ok(());
         }
+        for run in side.store.runs(ids) {
+            // The key of a row comes as often as it has rows.
+            for part in self.directory.cut(&slots[run.clone()], BATCH_ROWS) {
+                let part = run.start + part.start..run.start + part.end;
+                self.write_part(table, side, &slots[part.clone()], &ids[part], writer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_part(
+        &self,
+        table: &str,
+        side: &SideState,
+        slots: &[u32],
+        ids: &[u32],
+        writer: &mut SnapshotWriter,
+    ) -> Result<()> {
         let mut columns = self.directory.keys(slots)?;
         let numbers =
             |of: &mut dyn Iterator<Item = i64>| -> ArrayRef { Arc::new(of.collect::<Int64Array>()) };

@@ -4,12 +4,12 @@
 //!  rows of the batch ─► chains ─► block of candidates ─► condition ─► matches ─► output, degrees of both sides
 //! ```
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 
 use super::JoinOperator;
-use super::config::{JoinKind, JoinSide};
+use super::config::{JoinFilter, JoinKind, JoinSide};
 use super::emit::{DELETE, Emitter, INSERT};
 use super::probe::{OUTPUT_ROWS, Work, repeat};
 use super::rows::NO_ROW;
@@ -65,7 +65,7 @@ impl JoinOperator {
             for span in &spans {
                 self.take_span(work, span, &ids, holds.as_deref(), emitter, out)?;
             }
-            if self.hand_out(work, emitter, out)? || out.rows() >= OUTPUT_ROWS {
+            if self.hand_out(work, emitter, out)? || out.is_full(OUTPUT_ROWS) {
                 self.flush_rows(work, emitter, out)?;
                 return Ok(Progress::More);
             }
@@ -80,6 +80,17 @@ impl JoinOperator {
         if ids.is_empty() {
             return Ok(Some(Vec::new()));
         }
+        let store = &self.sides[work.side.other() as usize].store;
+        let mut holds = Vec::with_capacity(ids.len());
+        for run in store.pair_runs(&work.rows, work.widest, rows, ids, |_| false) {
+            let mask = self.holds(filter, work, &rows[run.clone()], &ids[run])?;
+            holds.extend(mask.values().iter());
+        }
+        Ok(Some(holds))
+    }
+
+    /// The condition over candidates, FALSE where it is NULL.
+    fn holds(&self, filter: &JoinFilter, work: &Work, rows: &[u32], ids: &[u32]) -> Result<BooleanArray> {
         let other = work.side.other() as usize;
         let stored = &self.stored[other];
         let wanted: Vec<usize> = filter
@@ -110,8 +121,7 @@ impl JoinOperator {
         let holds = holds
             .as_boolean_opt()
             .ok_or_else(|| Error::internal(format!("the condition {} is not boolean", filter.condition)))?;
-        let holds = if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() };
-        Ok(Some(holds.values().iter().collect()))
+        Ok(if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() })
     }
 
     fn take_span(

@@ -27,9 +27,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_arrays;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::GroupDirectory;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -240,22 +241,17 @@ impl Operator for SetOperationOperator {
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        let slots = self.directory.slots();
-        if slots.is_empty() {
-            return Ok(());
+        let all = self.directory.slots();
+        for run in self.directory.cut(&all, PART_ROWS) {
+            let slots = &all[run];
+            let mut columns = self.directory.keys(slots)?;
+            for side in 0..2 {
+                let counts: Int64Array = slots.iter().map(|s| self.counts[*s as usize][side]).collect();
+                columns.push(Arc::new(counts));
+            }
+            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
         }
-        let mut columns = self.directory.keys(&slots)?;
-        for side in 0..2 {
-            let counts: Int64Array = slots.iter().map(|s| self.counts[*s as usize][side]).collect();
-            columns.push(Arc::new(counts));
-        }
-        let fields: Vec<Field> = columns
-            .iter()
-            .enumerate()
-            .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-            .collect();
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-        writer.keyed(ROWS, rows, self.directory.key_groups(&slots))
+        Ok(())
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {

@@ -12,13 +12,13 @@
 //! equal rows go out in the order of their arrival. A barrier writes the rows that wait; the end is the last watermark.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt8Array};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::operators::emit::emit_in_slices;
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::top_n::SortColumn;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
@@ -26,7 +26,7 @@ use crate::state::RowStore;
 use crate::state::sort_key::{SortKeyEncoder, SortKeys, ordinal_of};
 use crate::stream::key_group::KeyGroup;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, Timestamp};
+use crate::stream::{BATCH_ROWS, ChangeBatch, Timestamp};
 
 const ROWS: &str = "rows";
 
@@ -51,9 +51,8 @@ pub struct TemporalSortOperator {
     keys: SortKeys,
     rows: RowStore,
     waiting: Vec<u32>,
-    /// Ids that a watermark has made due, in order; the first `sent` of them are out.
-    due: Vec<u32>,
-    sent: usize,
+    /// Ids of the rows that go out next, a batch each.
+    due: VecDeque<Vec<u32>>,
     free: Vec<u32>,
     watermark: Timestamp,
     per_milli: i64,
@@ -93,8 +92,7 @@ impl TemporalSortOperator {
             times: Vec::new(),
             keys: SortKeys::default(),
             waiting: Vec::new(),
-            due: Vec::new(),
-            sent: 0,
+            due: VecDeque::new(),
             free: Vec::new(),
             watermark: Timestamp::MIN,
             per_milli,
@@ -166,33 +164,29 @@ impl Operator for TemporalSortOperator {
         self.waiting.retain(|id| !is_due(id));
         let keys = &self.keys;
         due.sort_unstable_by(|a, b| if keys.is_before(*a, *b) { Ordering::Less } else { Ordering::Greater });
-        (self.due, self.sent) = (due, 0);
+        self.due = self.rows.cut(&due, BATCH_ROWS).into_iter().map(|run| due[run].to_vec()).collect();
         self.resume(out)
     }
 
-    /// Sends the next part of the rows that are due.
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
-        let Some(part) = self.due.get(self.sent..).filter(|rest| !rest.is_empty()) else {
-            return Ok(Progress::Done);
-        };
-        let part = &part[..part.len().min(PART_ROWS)];
-        let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
-        let columns = self.rows.gather(part)?;
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
-        emit_in_slices(&ChangeBatch::insert_only(rows), out);
-        self.sent += part.len();
-        if self.sent < self.due.len() {
-            return Ok(Progress::More);
+        while let Some(due) = self.due.pop_front() {
+            let options = RecordBatchOptions::new().with_row_count(Some(due.len()));
+            let columns = self.rows.gather(&due)?;
+            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.config.schema), columns, &options)?;
+            out.emit(ChangeBatch::insert_only(rows));
+            self.rows.free(&due);
+            due.iter().for_each(|id| self.keys.free(*id));
+            self.free.extend(due);
+            if out.is_full(4 * BATCH_ROWS) && !self.due.is_empty() {
+                return Ok(Progress::More);
+            }
         }
-        let due = std::mem::take(&mut self.due);
-        self.rows.free(&due);
-        due.iter().for_each(|id| self.keys.free(*id));
-        self.free.extend(due);
         Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        for ids in self.waiting.chunks(PART_ROWS) {
+        for run in self.rows.cut(&self.waiting, PART_ROWS) {
+            let ids = &self.waiting[run];
             let mut columns = self.rows.gather(ids)?;
             columns
                 .push(Arc::new(ids.iter().map(|id| self.keys.arrival(*id) as i64).collect::<Int64Array>()));

@@ -34,9 +34,9 @@ use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::BatchKeys;
 use crate::state::ttl::TimeToLive;
-use crate::stream::BATCH_ROWS;
+use crate::stream::bytes::cut;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, RowKinds, Timestamp};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKind, RowKinds, Timestamp};
 use changes::{Bundle, Change, Compared};
 pub use config::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig};
 use forest::NIL;
@@ -233,7 +233,7 @@ impl TopNOperator {
     /// Goes on with the batch at work.
     fn advance(&mut self, out: &mut Output) -> Result<Progress> {
         let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
-        let rows = pending.batch.num_rows();
+        let (rows, enough) = (pending.batch.num_rows(), self.enough());
         loop {
             if self.closing {
                 let (state, config) = (&self.state, &self.config);
@@ -241,13 +241,13 @@ impl TopNOperator {
                     |slot, rows| state.collect(slot, config.function, config.start, rows),
                     self.compared,
                     config.emit_update_before,
-                    ENOUGH,
+                    enough,
                     &mut self.changes,
                 );
                 self.closing = !is_closed;
             }
             let is_done = !self.closing && pending.from == rows;
-            if is_done || self.changes.len() >= ENOUGH {
+            if is_done || self.changes.len() >= enough {
                 self.send(&pending, out)?;
                 if is_done {
                     self.forget_emptied();
@@ -273,35 +273,50 @@ impl TopNOperator {
         self.state.rows.put(ids, &pending.source, rows);
         ids.clear();
         rows.clear();
-        if !self.changes.is_empty() {
-            let ids: Vec<u32> = self.changes.iter().map(|c| c.id).collect();
-            let kept = self.state.rows.gather(&ids)?;
-            let columns: Vec<ArrayRef> = self
-                .output
-                .iter()
-                .zip(self.config.output_schema.fields())
-                .map(|(place, field)| match (place, field.data_type()) {
-                    (Some(place), _) => Arc::clone(&kept[*place]),
-                    (None, DataType::UInt64) => {
-                        Arc::new(self.changes.iter().map(|c| u64::from(c.rank)).collect::<UInt64Array>())
-                    }
-                    (None, _) => {
-                        Arc::new(self.changes.iter().map(|c| i64::from(c.rank)).collect::<Int64Array>())
-                    }
-                })
-                .collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
-            let rows =
-                RecordBatch::try_new_with_options(Arc::clone(&self.config.output_schema), columns, &options)?;
-            let kinds = self.changes.drain(..).map(|c| c.kind as u8).collect();
-            emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(kinds)), out);
+        let changes = std::mem::take(&mut self.changes);
+        let is_narrow = self.state.rows.are_few_bytes(changes.len());
+        let width = |c: &Change| if is_narrow { 0 } else { self.state.rows.row_bytes(c.id) };
+        let widths: Vec<usize> = changes.iter().map(width).collect();
+        for part in cut(&widths, BATCH_BYTES, |row| changes[row].kind == RowKind::UpdateBefore) {
+            self.send_rows(&changes[part], out)?;
         }
+        self.changes = changes;
+        self.changes.clear();
         if !self.closing {
             self.bundle.forget(&self.dead);
             self.state.forget(&self.dead);
             self.dead.clear();
         }
         Ok(())
+    }
+
+    fn send_rows(&self, changes: &[Change], out: &mut Output) -> Result<()> {
+        let ids: Vec<u32> = changes.iter().map(|c| c.id).collect();
+        let kept = self.state.rows.gather(&ids)?;
+        let columns: Vec<ArrayRef> = self
+            .output
+            .iter()
+            .zip(self.config.output_schema.fields())
+            .map(|(place, field)| match (place, field.data_type()) {
+                (Some(place), _) => Arc::clone(&kept[*place]),
+                (None, DataType::UInt64) => {
+                    Arc::new(changes.iter().map(|c| u64::from(c.rank)).collect::<UInt64Array>())
+                }
+                (None, _) => Arc::new(changes.iter().map(|c| i64::from(c.rank)).collect::<Int64Array>()),
+            })
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
+        let schema = Arc::clone(&self.config.output_schema);
+        let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let kinds = changes.iter().map(|c| c.kind as u8).collect();
+        emit_in_slices(&ChangeBatch::with_kinds(rows, RowKinds::new(kinds)), out);
+        Ok(())
+    }
+
+    /// Changes that wait before they are sent: as many as make a few batches.
+    fn enough(&self) -> usize {
+        let average = self.state.rows.size() / self.state.live().max(1);
+        ENOUGH.min(2 * BATCH_BYTES / average.max(1)).max(1)
     }
 
     /// Gives back the slots of partitions without rows.

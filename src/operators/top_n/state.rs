@@ -243,7 +243,8 @@ impl RankState {
             let root = self.roots[slot as usize];
             self.forest.collect(root, 0, self.forest.len(root), &mut ids);
         }
-        for ids in ids.chunks(PART_ROWS) {
+        for run in self.rows.cut(&ids, PART_ROWS) {
+            let ids = &ids[run];
             let slots: Vec<u32> = ids.iter().map(|id| self.slot_of[*id as usize]).collect();
             let mut columns = self.directory.keys(&slots)?;
             columns.extend(self.rows.gather(ids)?);

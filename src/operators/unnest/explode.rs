@@ -8,6 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type};
 
 use crate::error::{Error, Result};
+use crate::stream::bytes::row_bytes;
 use crate::types::sql_name;
 
 /// What a collection type gives.
@@ -92,6 +93,8 @@ pub struct Collections {
     /// How often each element is there; only of multisets.
     counts: Option<Int32Array>,
     outer: bool,
+    /// Bytes of each element, where they differ.
+    widths: Vec<usize>,
 }
 
 /// Some of the rows that come out.
@@ -141,7 +144,11 @@ impl Collections {
                 (map.offsets().clone(), spread(map.keys()), Some(counts))
             }
         };
-        Ok(Collections { offsets, nulls, columns, elements, counts, outer })
+        let elements_len = columns.first().map_or(0, |c| c.len());
+        // Elements of a fixed width are too small to count beside the number of rows.
+        let is_wide = columns.iter().any(|c| c.data_type().primitive_width().is_none());
+        let widths = if is_wide { row_bytes(&columns, elements_len) } else { Vec::new() };
+        Ok(Collections { offsets, nulls, columns, elements, counts, outer, widths })
     }
 
     fn len(&self) -> usize {
@@ -169,9 +176,14 @@ impl Collections {
         if self.outer { n.max(1) } else { n }
     }
 
+    /// Bytes of the element at a place.
+    pub(crate) fn element_bytes(&self, place: usize) -> usize {
+        self.widths.get(place).copied().unwrap_or(0)
+    }
+
     /// Everything, and the number of rows that each row gives.
     pub(crate) fn all(&self) -> (Part, Vec<usize>) {
-        let part = Cursor::default().next(self, usize::MAX, |_| false);
+        let part = Cursor::default().next(self, (usize::MAX, usize::MAX), |_, _| 0, |_| false);
         (part, (0..self.len()).map(|row| self.rows_of(row)).collect())
     }
 
@@ -211,23 +223,29 @@ impl Part {
 }
 
 impl Cursor {
-    /// The next rows, about `limit` of them: it does not stop behind a row for which `joined` holds.
-    pub(super) fn next(
+    /// The next rows, about as many as `limit` says, in number and in bytes: it does not stop behind a row for which
+    /// `joined` holds. `bytes` are those of a row with the element at a place.
+    pub(crate) fn next(
         &mut self,
         collections: &Collections,
-        limit: usize,
+        limit: (usize, usize),
+        bytes: impl Fn(usize, Option<usize>) -> usize,
         joined: impl Fn(usize) -> bool,
     ) -> Part {
         let mut part = Part::default();
+        let mut taken = 0_usize;
         while self.row < collections.len() {
-            let full = part.rows.len() >= limit;
+            let (from, n) = collections.range(self.row);
+            let place = (self.element < n).then_some(from + self.element);
+            let more = bytes(self.row, place);
+            let full = part.rows.len() >= limit.0 || (!part.rows.is_empty() && taken + more > limit.1);
             if full && !(part.rows.last().is_some_and(|last| joined(*last as usize))) {
                 break;
             }
-            let (from, n) = collections.range(self.row);
             if self.element >= n {
                 if self.given == 0 && collections.outer {
                     part.push(self.row, None, 0);
+                    taken += more;
                 }
                 *self = Cursor { row: self.row + 1, ..Cursor::default() };
                 continue;
@@ -243,6 +261,7 @@ impl Cursor {
                 self.given += 1;
                 let number = if collections.counts.is_some() { self.given } else { self.element as i32 + 1 };
                 part.push(self.row, Some(place), number);
+                taken += more;
             }
             if self.copies >= copies {
                 self.element += 1;
@@ -252,7 +271,7 @@ impl Cursor {
         part
     }
 
-    pub(super) fn is_at_end(&self, collections: &Collections) -> bool {
+    pub(crate) fn is_at_end(&self, collections: &Collections) -> bool {
         self.row >= collections.len()
     }
 }

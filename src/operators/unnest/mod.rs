@@ -29,9 +29,10 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::Result;
+use crate::functions::room::evaluate;
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::stream::BATCH_ROWS;
-use crate::stream::{ChangeBatch, RowKind, RowKinds};
+use crate::stream::bytes::row_bytes;
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKind, RowKinds};
 use explode::Cursor;
 pub(crate) use explode::as_rows;
 pub use explode::{Collections, Shape};
@@ -57,6 +58,8 @@ struct Pending {
     collections: Collections,
     kinds: Option<Vec<u8>>,
     cursor: Cursor,
+    /// Bytes of the columns that go on, by row.
+    widths: Vec<usize>,
 }
 
 /// The operator; see the module.
@@ -79,9 +82,13 @@ impl UnnestOperator {
 
     /// The next rows of a batch.
     fn next_batch(&self, pending: &mut Pending) -> Result<ChangeBatch> {
-        let Pending { batch, collections, kinds, cursor } = pending;
+        let Pending { batch, collections, kinds, cursor, widths } = pending;
         let kept = |row: usize| kinds.as_ref().is_some_and(|k| k[row] == RowKind::UpdateBefore as u8);
-        let part = cursor.next(collections, BATCH_ROWS, kept);
+        let limit = (BATCH_ROWS, BATCH_BYTES);
+        let bytes = |row: usize, place: Option<usize>| {
+            widths.get(row).copied().unwrap_or(0) + place.map_or(0, |at| collections.element_bytes(at))
+        };
+        let part = cursor.next(collections, limit, bytes, kept);
         let codes = kinds.as_ref().map(|k| part.rows.iter().map(|r| k[*r as usize]).collect::<Vec<u8>>());
         let n = part.rows.len();
         let elements = collections.elements(&part, self.config.ordinality)?;
@@ -120,10 +127,13 @@ impl Operator for UnnestOperator {
     }
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let array = self.config.collection.evaluate(&batch.rows)?.into_array(batch.num_rows())?;
+        let array = evaluate(&self.config.collection, &batch.rows)?;
         let collections = Collections::try_new(&array, self.config.outer)?;
         let kinds = batch.kinds.as_ref().map(|k| kinds_of(k, &collections));
-        self.pending = Some(Pending { batch, collections, kinds, cursor: Cursor::default() });
+        let passed: Vec<ArrayRef> =
+            self.config.passed.iter().map(|c| Arc::clone(batch.rows.column(*c))).collect();
+        let widths = row_bytes(&passed, batch.num_rows());
+        self.pending = Some(Pending { batch, collections, kinds, cursor: Cursor::default(), widths });
         self.resume(out)
     }
 

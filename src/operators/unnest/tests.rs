@@ -120,3 +120,25 @@ fn only_collections_are_unnested() {
     let e = Shape::of(&DataType::Int32).unwrap_err();
     assert!(e.to_string().contains("Cannot apply 'UNNEST'"), "{e}");
 }
+
+#[test]
+fn wide_rows_are_copied_a_few_at_a_time() {
+    let rows = batch(vec![Some((0..20).map(Some).collect()), Some(vec![]), Some(vec![Some(7)])]);
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..3).map(|_| "x".repeat(1 << 20))));
+    let columns = vec![Arc::clone(rows.column(0)), Arc::clone(rows.column(1)), texts];
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("s", DataType::Utf8, true)));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let mut operator = UnnestOperator::new(UnnestConfig {
+        collection: Arc::new(Column::new("a", 1)),
+        passed: vec![2],
+        outer: false,
+        ordinality: false,
+        schema: Arc::new(Schema::new(vec![
+            Field::new("s", DataType::Utf8, true),
+            Field::new("x", DataType::Int32, true),
+        ])),
+    });
+    let (lines, sizes) = run(&mut operator, ChangeBatch::insert_only(rows));
+    assert_eq!((lines.len(), sizes), (21, vec![7, 7, 7]));
+}

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray, UInt32Array,
 };
-use arrow::compute::{concat_batches, take};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
@@ -39,10 +39,10 @@ use crate::operators::emit::emit_in_slices;
 use crate::operators::group_aggregate::evaluate_all;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::key::key_groups;
-use crate::stream::BATCH_ROWS;
+use crate::stream::bytes::joined;
 use crate::stream::key_group::KeyGroupRange;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
-use crate::stream::{ChangeBatch, Timestamp};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, Timestamp};
 use assign::{Assigner, Assignment, by_slice_end, to_millis};
 pub use config::{SLICE_END, WindowAggregateConfig, WindowOutput, WindowPhase};
 use partial::{Columns, Shape};
@@ -52,6 +52,9 @@ pub use window::{WallClock, WindowKind, WindowSpec};
 
 /// Groups a local phase gathers before it emits without being asked, so that it stays in the processor's caches.
 const LOCAL_GROUPS: usize = 65_536;
+
+/// Bytes likewise.
+const LOCAL_BYTES: usize = 4 * BATCH_BYTES;
 
 /// Rows of output after which firing pauses.
 const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
@@ -207,9 +210,9 @@ impl WindowAggregateOperator {
     }
 
     fn fire(&mut self, out: &mut Output) -> Result<Progress> {
-        while out.rows() < PAUSE_ROWS {
+        while !out.is_full(PAUSE_ROWS) {
             match core!(&mut self.core, c => c.fire()?) {
-                Some(fired) => self.emit(&fired, out)?,
+                Some(fired) => fired.iter().try_for_each(|fired| self.emit(fired, out))?,
                 None => return Ok(Progress::Done),
             }
         }
@@ -250,8 +253,8 @@ impl WindowAggregateOperator {
             .iter()
             .map(|(end, batch)| self.with_slice_end(batch, *end))
             .collect::<Result<Vec<_>>>()?;
-        if !batches.is_empty() {
-            emit_in_slices(&ChangeBatch::insert_only(concat_batches(&self.partial_schema, &batches)?), out);
+        for batch in joined(&self.partial_schema, batches)? {
+            emit_in_slices(&ChangeBatch::insert_only(batch), out);
         }
         Ok(())
     }
@@ -281,7 +284,8 @@ impl Operator for WindowAggregateOperator {
             WindowPhase::Global => self.add_partials(&batch.rows)?,
             WindowPhase::Local => {
                 self.add_rows(&batch)?;
-                if core!(&self.core, c => c.entries()) > LOCAL_GROUPS {
+                let core = &self.core;
+                if core!(core, c => c.entries() > LOCAL_GROUPS || c.size() > LOCAL_BYTES) {
                     self.emit_partials(out)?;
                 }
             }

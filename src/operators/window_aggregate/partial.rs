@@ -15,6 +15,7 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use crate::error::guard::within_columns;
 use crate::error::{Error, Result, ResultExt};
 use crate::operators::group_aggregate::AggregateCall;
 
@@ -121,6 +122,10 @@ impl PartialSet {
 
     /// Adds input rows.
     pub(super) fn update(&mut self, columns: &Columns) -> Result<()> {
+        within_columns(|| self.update_groups(columns))
+    }
+
+    fn update_groups(&mut self, columns: &Columns) -> Result<()> {
         self.intern(&columns.keys, columns.rows)?;
         let total = self.len();
         for (i, accumulator) in self.accumulators.iter_mut().enumerate() {
@@ -133,6 +138,10 @@ impl PartialSet {
 
     /// Adds partial results: key columns, then state columns.
     pub(super) fn merge(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
+        within_columns(|| self.merge_groups(columns, rows))
+    }
+
+    fn merge_groups(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
         let (keys, mut states) = columns.split_at(self.shape.key_count());
         self.intern(keys, rows)?;
         let total = self.len();
@@ -161,10 +170,13 @@ impl PartialSet {
     /// Empties it into a partial batch: keys, then state columns.
     pub(super) fn drain(&mut self) -> Result<RecordBatch> {
         let rows = self.len();
-        let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All)?);
-        }
+        let columns = within_columns(|| {
+            let mut columns = self.take_keys()?;
+            for accumulator in &mut self.accumulators {
+                columns.extend(accumulator.state(EmitTo::All)?);
+            }
+            Ok(columns)
+        })?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.shape.partial_schema), columns, &options)?)
     }
@@ -172,9 +184,14 @@ impl PartialSet {
     /// Empties it into keys and results.
     pub(super) fn finish(&mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize)> {
         let rows = self.len();
-        let keys = self.take_keys()?;
-        let results =
-            self.accumulators.iter_mut().map(|a| a.evaluate(EmitTo::All)).collect::<Result<Vec<_>, _>>()?;
-        Ok((keys, results, rows))
+        within_columns(|| {
+            let keys = self.take_keys()?;
+            let results = self
+                .accumulators
+                .iter_mut()
+                .map(|a| a.evaluate(EmitTo::All))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((keys, results, rows))
+        })
     }
 }

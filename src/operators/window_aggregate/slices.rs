@@ -130,7 +130,7 @@ impl Slices {
     }
 
     /// Fires the next due window, in order of window ends.
-    pub(super) fn fire(&mut self) -> Result<Option<Fired>> {
+    pub(super) fn fire(&mut self) -> Result<Option<Vec<Fired>>> {
         if !self.has_due() {
             return Ok(None);
         }
@@ -157,7 +157,7 @@ impl Slices {
         let (keys, results, rows) = table.finish()?;
         self.sliding.had(rows);
         self.spare.push(table);
-        Ok(Some(Fired { start, end, keys, results, rows }))
+        Ok(Some(vec![Fired { start, end, keys, results, rows }]))
     }
 
     /// All of a slice that no other window needs.

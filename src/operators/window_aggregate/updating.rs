@@ -17,7 +17,9 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 
 use crate::error::{Error, Result};
+use crate::functions::room::in_parts;
 use crate::operators::group_aggregate::AggregateTable;
+use crate::operators::keyed_rows::PART_ROWS;
 use crate::operators::window_aggregate::assign::Assignment;
 use crate::operators::window_aggregate::config::WindowAggregateConfig;
 use crate::operators::window_aggregate::slices::Fired;
@@ -150,7 +152,7 @@ impl UpdatingWindows {
     }
 
     /// Fires the next due window, in order of window ends.
-    pub(super) fn fire(&mut self) -> Result<Option<Fired>> {
+    pub(super) fn fire(&mut self) -> Result<Option<Vec<Fired>>> {
         if !self.has_due() {
             return Ok(None);
         }
@@ -158,16 +160,24 @@ impl UpdatingWindows {
         // A group whose rows were all taken back is no result.
         let alive: Vec<u32> =
             groups.slots.iter().copied().filter(|s| self.table.rows[*s as usize] > 0).collect();
-        let keys = self.table.directory.keys(&alive)?;
-        let results = self.table.evaluate(&alive)?;
+        let start = groups.start.unwrap_or_else(|| self.window.window_start(end));
+        let table = &self.table;
+        let mut fired = Vec::with_capacity(1);
+        for run in table.directory.cut(&alive, table.groups_of_a_part(usize::MAX)) {
+            let alive = &alive[run];
+            fired.extend(in_parts(alive.len(), |part| {
+                let slots = &alive[part];
+                let (keys, results) = (table.directory.keys(slots)?, table.evaluate(slots)?);
+                Ok(Fired { start, end, keys, results, rows: slots.len() })
+            })?);
+        }
         self.table.clear(&groups.slots);
         for slot in &groups.slots {
             self.table.rows[*slot as usize] = 0;
             self.noted[*slot as usize] = false;
         }
         self.table.directory.remove(&groups.slots);
-        let start = groups.start.unwrap_or_else(|| self.window.window_start(end));
-        Ok(Some(Fired { start, end, keys, results, rows: alive.len() }))
+        Ok(Some(fired))
     }
 
     pub(super) fn fired_up_to(&self) -> i64 {
@@ -183,21 +193,24 @@ impl UpdatingWindows {
 
     pub(super) fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
         self.table.restore(reader)?;
-        let slots = self.table.directory.slots();
-        let keys = self.table.directory.keys(&slots)?;
-        let at = keys.len() - if self.window.is_attached() { 2 } else { 1 };
-        let column = |i: usize| {
-            let column: Option<&Int64Array> = keys.get(i).and_then(|c| c.as_primitive_opt::<Int64Type>());
-            column.ok_or_else(|| Error::internal("state of a window aggregate has no window end"))
-        };
-        let ends = column(at)?;
-        let starts = if self.window.is_attached() { Some(column(at + 1)?) } else { None };
+        let all = self.table.directory.slots();
         self.noted.resize(self.table.rows.len(), false);
-        for (i, slot) in slots.iter().enumerate() {
-            self.noted[*slot as usize] = true;
-            let groups = self.ends.entry(ends.value(i)).or_default();
-            groups.slots.push(*slot);
-            groups.start = starts.map(|s| s.value(i));
+        for run in self.table.directory.cut(&all, PART_ROWS) {
+            let slots = &all[run];
+            let keys = self.table.directory.keys(slots)?;
+            let at = keys.len() - if self.window.is_attached() { 2 } else { 1 };
+            let column = |i: usize| {
+                let column: Option<&Int64Array> = keys.get(i).and_then(|c| c.as_primitive_opt::<Int64Type>());
+                column.ok_or_else(|| Error::internal("state of a window aggregate has no window end"))
+            };
+            let ends = column(at)?;
+            let starts = if self.window.is_attached() { Some(column(at + 1)?) } else { None };
+            for (i, slot) in slots.iter().enumerate() {
+                self.noted[*slot as usize] = true;
+                let groups = self.ends.entry(ends.value(i)).or_default();
+                groups.slots.push(*slot);
+                groups.start = starts.map(|s| s.value(i));
+            }
         }
         Ok(())
     }

@@ -25,8 +25,8 @@ use crate::edges::{ScanRequest, Source, SourceEvent};
 use crate::error::{Error, Result};
 use crate::runtime::job::JobMetrics;
 use crate::state::GroupDirectory;
-use crate::stream::BATCH_ROWS;
-use crate::stream::ChangeBatch;
+use crate::stream::bytes::{cut, row_bytes};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch};
 
 /// Reads a bounded source of changes.
 pub struct NetRowsScan {
@@ -97,7 +97,7 @@ impl Scan for NetRowsScan {
         let batches = async move {
             let rows = net_rows(&*source, scan, key, schema, &metrics).await;
             let rows = rows.map_err(|e| DataFusionError::from(e.context(name)))?;
-            Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(DfResult::Ok)))
+            Ok::<_, DataFusionError>(futures::stream::iter(rows.map(|batch| Ok(batch?))))
         };
         Ok(futures::stream::once(batches).try_flatten().boxed())
     }
@@ -109,7 +109,7 @@ async fn net_rows(
     key: Option<Vec<usize>>,
     schema: SchemaRef,
     metrics: &JobMetrics,
-) -> Result<Vec<RecordBatch>> {
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
     let read = Arc::new(Schema::project(&source.schema(), scan.projection.as_deref().unwrap_or_default())?);
     let mut net = Net::new(&read, key)?;
     let mut readers = source.readers(scan, 1, None).await?;
@@ -193,21 +193,31 @@ impl Net {
         Ok(())
     }
 
-    /// The rows that are left, of the wanted columns, in the order in which they first came.
-    fn finish(self, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    /// The rows that are left, of the wanted columns, in the order in which they first came; each batch is made when it is
+    /// its turn.
+    fn finish(self, schema: &SchemaRef) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
         let mut places = Vec::new();
         for (count, place) in self.counts.iter().zip(&self.places) {
             places.extend((0..*count).map(|_| *place));
         }
-        if schema.fields().is_empty() {
-            let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
-            return Ok(vec![RecordBatch::try_new_with_options(schema.clone(), Vec::new(), &options)?]);
-        }
         let wanted: Vec<usize> = (0..schema.fields().len()).collect();
         let batches =
             self.batches.iter().map(|b| Ok(b.project(&wanted)?)).collect::<Result<Vec<RecordBatch>>>()?;
-        let batches: Vec<&RecordBatch> = batches.iter().collect();
-        places.chunks(BATCH_ROWS).map(|chunk| Ok(interleave_record_batch(&batches, chunk)?)).collect()
+        let bytes: Vec<Vec<usize>> = batches.iter().map(|b| row_bytes(b.columns(), b.num_rows())).collect();
+        let width = |(batch, row): &(usize, usize)| {
+            bytes.get(*batch).and_then(|b| b.get(*row)).copied().unwrap_or(0).max(BATCH_BYTES / BATCH_ROWS)
+        };
+        let widths: Vec<usize> = places.iter().map(width).collect();
+        let schema = Arc::clone(schema);
+        Ok(cut(&widths, BATCH_BYTES, |_| false).into_iter().map(move |run| {
+            let places = places.get(run).unwrap_or_default();
+            if schema.fields().is_empty() {
+                let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+                return Ok(RecordBatch::try_new_with_options(schema.clone(), Vec::new(), &options)?);
+            }
+            let batches: Vec<&RecordBatch> = batches.iter().collect();
+            Ok(interleave_record_batch(&batches, places)?)
+        }))
     }
 }
 
@@ -236,7 +246,7 @@ mod tests {
     fn left(key: Option<Vec<usize>>, batches: &[&[(u8, i32, Option<&str>)]]) -> Vec<String> {
         let mut net = Net::new(&schema(), key).unwrap();
         batches.iter().for_each(|rows| net.apply(batch(rows)).unwrap());
-        let out = net.finish(&schema()).unwrap();
+        let out = net.finish(&schema()).unwrap().collect::<Result<Vec<_>>>().unwrap();
         out.iter()
             .flat_map(|b| {
                 let ids = b.column(0).as_any().downcast_ref::<Int32Array>().unwrap();
@@ -271,7 +281,7 @@ mod tests {
     fn no_columns_are_a_number_of_rows() {
         let mut net = Net::new(&schema(), Some(vec![0])).unwrap();
         net.apply(batch(&[(0, 1, None), (0, 2, None), (3, 1, None)])).unwrap();
-        let out = net.finish(&Arc::new(Schema::empty())).unwrap();
+        let out = net.finish(&Arc::new(Schema::empty())).unwrap().collect::<Result<Vec<_>>>().unwrap();
         assert_eq!(out[0].num_rows(), 1);
     }
 }

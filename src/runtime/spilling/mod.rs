@@ -123,7 +123,7 @@ impl SpillingOperator {
                     }
                     return Ok(Progress::Done);
                 }
-                Step::Worked if out.rows() >= BATCH_ROWS => return Ok(Progress::More),
+                Step::Worked if out.is_full(BATCH_ROWS) => return Ok(Progress::More),
                 Step::Worked => {}
             }
         }

@@ -8,7 +8,8 @@ use arrow::compute::concat_batches;
 use crate::error::Result;
 use crate::runtime::spilling::file::SpillFile;
 use crate::runtime::spilling::memory::StateShare;
-use crate::stream::{ChangeBatch, RowKinds};
+use crate::stream::bytes::batch_bytes;
+use crate::stream::{BATCH_BYTES, ChangeBatch, RowKinds};
 
 /// The queue of one partition.
 #[derive(Default)]
@@ -65,16 +66,19 @@ impl Queue {
     }
 }
 
-/// Joins runs of batches of one input.
+/// Joins runs of batches of one input, as long as they stay small in bytes.
 fn coalesce(batches: Vec<(usize, ChangeBatch)>) -> Result<Vec<(usize, ChangeBatch)>> {
     let mut joined = Vec::new();
     let mut run: Vec<ChangeBatch> = Vec::new();
-    let mut of = 0;
+    let (mut of, mut bytes) = (0, 0);
     for (port, batch) in batches {
-        if port != of && !run.is_empty() {
+        let more = batch_bytes(&batch.rows);
+        if (port != of || bytes + more > BATCH_BYTES) && !run.is_empty() {
             joined.push((of, concat(std::mem::take(&mut run))?));
+            bytes = 0;
         }
         of = port;
+        bytes += more;
         run.push(batch);
     }
     if !run.is_empty() {

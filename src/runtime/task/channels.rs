@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::channel::Receiver;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
+use crate::stream::bytes::batch_bytes;
 use crate::stream::watermark::WatermarkTracker;
-use crate::stream::{BATCH_ROWS, ChangeBatch, RowKinds};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKinds};
 
 /// Runs a chain fed by channels; `ports[q]` is the input port of queue `q`.
 ///
@@ -128,16 +129,18 @@ impl ChannelTask {
 
     /// Joins the small batches that wait behind `first` in its queue: keyed exchanges cut batches into slivers.
     fn coalesce(&mut self, queue: usize, first: ChangeBatch) -> Result<ChangeBatch> {
-        let mut rows = first.num_rows();
-        if rows >= BATCH_ROWS / 2 {
+        let (mut rows, mut bytes) = (first.num_rows(), batch_bytes(&first.rows));
+        if rows >= BATCH_ROWS / 2 || bytes >= BATCH_BYTES / 2 {
             return Ok(first);
         }
         let mut parts = vec![first];
-        while rows < BATCH_ROWS {
-            let Some(Message::Batch(next)) = self.receiver.try_receive_batch(queue, BATCH_ROWS - rows) else {
+        while rows < BATCH_ROWS && bytes < BATCH_BYTES {
+            let room = (BATCH_ROWS - rows, BATCH_BYTES - bytes);
+            let Some(Message::Batch(next)) = self.receiver.try_receive_batch(queue, room) else {
                 break;
             };
             rows += next.num_rows();
+            bytes += batch_bytes(&next.rows);
             parts.push(next);
         }
         if parts.len() == 1 {

@@ -90,11 +90,11 @@ impl SourceTask {
                     }
                     SourceEvent::Batch { split, batch } => {
                         self.context.metrics.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                        let (batch, change) = self.head.batch(split, batch, Instant::now())?;
+                        let (batches, change) = self.head.batch(split, batch, Instant::now())?;
                         if change.activity == Some(Activity::Active) {
                             self.chain.activity(Activity::Active).await?;
                         }
-                        if batch.num_rows() > 0 {
+                        for batch in batches {
                             due_timers(&mut self.chain).await?;
                             self.chain.batch(0, batch).await?;
                         }

@@ -14,6 +14,9 @@
 //! Unlike DataFusion's `GroupValues` it can look up without inserting and forget a group. Row encodings stay in
 //! memory: state files get typed columns from [`GroupDirectory::keys`].
 
+mod arena;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -25,8 +28,12 @@ use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
 use crate::error::{Error, Result};
+use crate::functions::room::{append, check_column};
 use crate::state::key::{canonical_bits, hash_columns, key_groups_of};
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
+use crate::stream::BATCH_BYTES;
+use crate::stream::bytes::cut;
+use arena::Arena;
 
 /// What [`GroupDirectory::lookup`] gives for an unknown key.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -236,25 +243,45 @@ impl GroupDirectory {
                 Ok(vec![if *ty == DataType::Utf8 {
                     let mut b = StringBuilder::with_capacity(slots.len(), slots.len() * 16);
                     for v in bytes {
-                        b.append_option(
-                            v.map(std::str::from_utf8)
-                                .transpose()
-                                .map_err(|e| Error::internal(e.to_string()))?,
-                        );
+                        match v.map(std::str::from_utf8).transpose() {
+                            Ok(Some(text)) => append(&mut b, text)?,
+                            Ok(None) => b.append_null(),
+                            Err(e) => return Err(Error::internal(e.to_string())),
+                        }
                     }
                     Arc::new(b.finish())
                 } else {
                     let mut b = BinaryBuilder::with_capacity(slots.len(), slots.len() * 16);
-                    bytes.for_each(|v| b.append_option(v));
+                    for v in bytes {
+                        match v {
+                            Some(bytes) => append(&mut b, bytes)?,
+                            None => b.append_null(),
+                        }
+                    }
                     Arc::new(b.finish())
                 }])
             }
             (Keys::Rows { arena, converter, .. }, _) => {
+                // Encoded rows are longer than their values.
+                let bytes: usize = slots.iter().map(|s| arena.get(*s).len()).sum();
+                check_column(bytes)?;
                 let parser = converter.parser();
                 Ok(converter.convert_rows(slots.iter().map(|s| parser.parse(arena.get(*s))))?)
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Cuts slots into runs of at most `rows` keys and about [`BATCH_BYTES`], so that the keys of each make a batch.
+    pub fn cut(&self, slots: &[u32], rows: usize) -> Vec<Range<usize>> {
+        let least = BATCH_BYTES / rows.max(1);
+        let widths: Vec<usize> = match &self.keys {
+            Keys::Global { .. } | Keys::Ordinals { .. } => vec![least; slots.len()],
+            Keys::Bytes { arena, .. } | Keys::Rows { arena, .. } => {
+                slots.iter().map(|s| arena.get(*s).len().max(least)).collect()
+            }
+        };
+        cut(&widths, BATCH_BYTES, |_| false)
     }
 
     /// The key group of each slot.
@@ -386,60 +413,6 @@ impl Pool<'_> {
         let slot = self.insert(hash);
         arena.put(slot, bytes);
         slot
-    }
-}
-
-/// Bytes per slot in one buffer.
-#[derive(Default)]
-struct Arena {
-    bytes: Vec<u8>,
-    /// Offset and length by slot.
-    spans: Vec<(usize, u32)>,
-    dead: usize,
-}
-
-impl Arena {
-    #[inline]
-    fn get(&self, slot: u32) -> &[u8] {
-        match self.spans.get(slot as usize) {
-            Some((offset, len)) => &self.bytes[*offset..*offset + *len as usize],
-            None => &[],
-        }
-    }
-
-    fn put(&mut self, slot: u32, bytes: &[u8]) {
-        if slot as usize >= self.spans.len() {
-            self.spans.resize(slot as usize + 1, (0, 0));
-        }
-        self.spans[slot as usize] = (self.bytes.len(), bytes.len() as u32);
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn free(&mut self, slot: u32) {
-        if let Some(span) = self.spans.get_mut(slot as usize) {
-            self.dead += span.1 as usize;
-            *span = (0, 0);
-        }
-        if self.dead > 65_536 && self.dead > self.bytes.len() / 2 {
-            let mut packed = Vec::with_capacity(self.bytes.len() - self.dead);
-            for span in &mut self.spans {
-                let start = packed.len();
-                packed.extend_from_slice(&self.bytes[span.0..span.0 + span.1 as usize]);
-                span.0 = start;
-            }
-            self.bytes = packed;
-            self.dead = 0;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.spans.clear();
-        self.dead = 0;
-    }
-
-    fn size(&self) -> usize {
-        self.bytes.capacity() + self.spans.capacity() * size_of::<(usize, u32)>()
     }
 }
 

@@ -8,7 +8,8 @@
 //! nothing and touches no memory twice; a record never crosses the end of one. Records of freed rows are dead
 //! until more than half of all bytes are, then the rest moves to new chunks.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::functions::room::check_column;
 
 /// Below this many dead bytes packing does not pay.
 const PACK_FROM: usize = 65_536;
@@ -30,6 +31,8 @@ pub(super) struct Bytes {
     /// Bytes of records, dead ones too.
     used: usize,
     dead: usize,
+    /// Bytes of the longest record there ever was.
+    widest: usize,
 }
 
 impl Bytes {
@@ -54,6 +57,7 @@ impl Bytes {
         self.forget(id);
         let length = values.clone().map(|v| varint_length(v.len()) + v.len()).sum();
         let start = self.reserve(length);
+        self.widest = self.widest.max(length);
         self.starts[id] = start;
         self.used += length;
         let Some(chunk) = self.chunks.last_mut() else { return };
@@ -87,8 +91,13 @@ impl Bytes {
         self.chunks.get((start >> 32) as usize)?.get(start as u32 as usize..)
     }
 
+    /// Bytes that no record has more of.
+    pub(super) fn widest(&self) -> usize {
+        self.widest
+    }
+
     /// Bytes of a record.
-    fn length(&self, id: usize) -> usize {
+    pub(super) fn length(&self, id: usize) -> usize {
         let Some(record) = self.record(id) else { return 0 };
         let mut at = 0;
         let values: usize = (0..self.columns).map(|_| varint(record, &mut at)).sum();
@@ -133,9 +142,7 @@ impl Bytes {
             }
             values.push(&record[at..]);
         }
-        if let Some(total) = totals.iter().find(|t| i32::try_from(**t).is_err()) {
-            return Err(Error::data(format!("{} rows hold {total} bytes of text in one column", ids.len())));
-        }
+        totals.iter().try_for_each(|total| check_column(*total))?;
         let mut made: Vec<(Vec<i32>, Vec<u8>)> = totals
             .iter()
             .map(|total| {
@@ -170,7 +177,7 @@ impl Bytes {
         if self.dead < PACK_FROM || self.dead < self.used / 2 {
             return;
         }
-        let mut packed = Bytes { columns: self.columns, ..Bytes::default() };
+        let mut packed = Bytes { columns: self.columns, widest: self.widest, ..Bytes::default() };
         packed.starts.resize(self.starts.len(), NOWHERE);
         for id in 0..self.starts.len() {
             let length = self.length(id);

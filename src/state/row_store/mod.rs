@@ -11,6 +11,7 @@
 //! |---|---|
 //! | id → row | [`RowStore::free`] |
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -21,6 +22,9 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::{Error, Result};
+use crate::functions::room::check_column;
+use crate::stream::BATCH_BYTES;
+use crate::stream::bytes::cut;
 
 mod bytes;
 
@@ -329,6 +333,8 @@ impl RowStore {
                     }
                     Values::Encoded(i, converter) => {
                         texts.next();
+                        // Encoded values are longer than the values.
+                        check_column(ids.iter().map(|id| self.bytes.get(*id as usize, *i).len()).sum())?;
                         let parser = converter.parser();
                         let null =
                             converter.convert_columns(&[new_null_array(&encoded_type(&column.ty), 1)])?;
@@ -347,6 +353,34 @@ impl RowStore {
                 })
             })
             .collect()
+    }
+
+    /// Cuts rows into runs of at most `rows` rows and about [`BATCH_BYTES`], so that each makes a batch.
+    pub fn cut(&self, ids: &[u32], rows: usize) -> Vec<Range<usize>> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        if ids.len() <= rows && self.are_few_bytes(ids.len()) {
+            return std::iter::once(0..ids.len()).collect();
+        }
+        // A row counts as much as so many of its kind would have to.
+        let least = BATCH_BYTES / rows.max(1);
+        let widths: Vec<usize> = ids.iter().map(|id| self.row_bytes(*id).max(least)).collect();
+        cut(&widths, BATCH_BYTES, |_| false)
+    }
+
+    /// Whether any so many rows make a batch that is not too large.
+    pub fn are_few_bytes(&self, rows: usize) -> bool {
+        (self.fixed_bytes() + self.bytes.widest()).saturating_mul(rows) <= BATCH_BYTES
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self, id: u32) -> usize {
+        self.fixed_bytes() + self.bytes.length(id as usize)
+    }
+
+    fn fixed_bytes(&self) -> usize {
+        self.columns.iter().map(|c| c.ty.primitive_width().unwrap_or(1)).sum()
     }
 
     /// Forgets rows; their ids may be stored again.

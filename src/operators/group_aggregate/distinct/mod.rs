@@ -10,6 +10,7 @@
 //! Append-only input needs one bit per filter; updating input a count. Values with ordinals are stored as such, all
 //! others as slots of a dictionary.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
@@ -17,7 +18,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 
-use super::dictionary::Dictionary;
+use super::dictionary::{Dictionary, parts};
 use super::states::Entries;
 use crate::error::{Error, Result};
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
@@ -308,8 +309,8 @@ impl DistinctSet {
         self.sweep();
     }
 
-    /// All entries: the values, then a count per filter.
-    pub(crate) fn write_entries(&self) -> Result<Entries> {
+    /// All entries, in parts that make a batch each: the values, then a count per filter.
+    pub(crate) fn write_entries(&self) -> Result<Vec<Entries>> {
         let mut slots = Vec::with_capacity(self.table.len());
         let mut values = Vec::with_capacity(self.table.len());
         let mut counts = vec![Vec::with_capacity(self.table.len()); self.filters];
@@ -323,13 +324,18 @@ impl DistinctSet {
                 });
             }
         }
-        let mut columns = match (&self.dictionary, self.types.as_slice()) {
-            (None, [ty]) => vec![from_ordinals(ty, values, None)?],
-            (Some(d), _) => d.values(&values.iter().map(|v| *v as u32).collect::<Vec<_>>())?,
-            _ => return Err(Error::internal("a DISTINCT aggregate without arguments")),
+        let entries = |part: Range<usize>| {
+            let values = &values[part.clone()];
+            let mut columns = match (&self.dictionary, self.types.as_slice()) {
+                (None, [ty]) => vec![from_ordinals(ty, values.to_vec(), None)?],
+                (Some(d), _) => d.values(&values.iter().map(|v| *v as u32).collect::<Vec<_>>())?,
+                _ => return Err(Error::internal("a DISTINCT aggregate without arguments")),
+            };
+            let counts = counts.iter().map(|c| Int64Array::from(c[part.clone()].to_vec()));
+            columns.extend(counts.map(|c| Arc::new(c) as ArrayRef));
+            Ok(Entries { slots: slots[part.clone()].to_vec(), columns })
         };
-        columns.extend(counts.into_iter().map(|c| Arc::new(Int64Array::from(c)) as ArrayRef));
-        Ok(Entries { slots, columns })
+        parts(self.dictionary.as_ref(), &values).into_iter().map(entries).collect()
     }
 
     /// Inverse of [`DistinctSet::write_entries`].

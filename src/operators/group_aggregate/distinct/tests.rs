@@ -61,7 +61,7 @@ fn dictionary_survives_release_and_reuse_in_one_batch() {
     let a = strings(&[Some("a"), Some("a"), Some("a"), Some("b")]);
     set.update(&[0, 0, 1, 1], Some(&[1, -1, 1, 1]), &[a], &[None]).unwrap();
     assert_eq!(counts(&set, 0, &[0, 1]), vec![0, 2]);
-    let entries = set.write_entries().unwrap();
+    let entries = set.write_entries().unwrap().remove(0);
     assert_eq!(entries.slots, vec![1, 1]);
     set.clear(&[1]);
     assert_eq!((set.len(), counts(&set, 0, &[0, 1])), (0, vec![0, 0]));

@@ -124,7 +124,7 @@ impl GroupedState for MultisetState {
         Ok(())
     }
 
-    fn write_entries(&self) -> Result<Option<Entries>> {
+    fn write_entries(&self) -> Result<Vec<Entries>> {
         self.values.write_entries()
     }
 

@@ -108,11 +108,11 @@ pub(crate) trait GroupedState: Send {
     fn read(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
         self.merge(slots, columns)
     }
-    /// State with several rows per slot, if there is any.
-    fn write_entries(&self) -> Result<Option<Entries>> {
-        Ok(None)
+    /// State with several rows per slot, if there is any, in parts that make a batch each.
+    fn write_entries(&self) -> Result<Vec<Entries>> {
+        Ok(Vec::new())
     }
-    /// Inverse of `write_entries`.
+    /// Inverse of `write_entries`, part by part.
     fn read_entries(&mut self, _entries: &Entries) -> Result<()> {
         Ok(())
     }

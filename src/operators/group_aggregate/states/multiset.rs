@@ -6,6 +6,7 @@
 //! memory only; snapshots get typed columns).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int64Array};
@@ -15,7 +16,11 @@ use arrow::row::{RowConverter, SortField};
 use super::value::bytes_array;
 use super::{Entries, Rows, column};
 use crate::error::{Error, Result};
+use crate::functions::room::check_column;
+use crate::operators::keyed_rows::PART_ROWS;
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
+use crate::stream::BATCH_BYTES;
+use crate::stream::bytes::cut;
 
 /// Which end of the values is meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -278,26 +283,37 @@ impl Multiset {
         }
     }
 
-    /// Every value with its count.
-    pub(super) fn write_entries(&self) -> Result<Option<Entries>> {
-        let slots = each_kind!(&self.values, m => m.counts.keys().map(|(slot, _)| *slot).collect());
-        let counts: Int64Array = each_kind!(&self.values, m => m.counts.values().copied().collect());
-        let values = match &self.values {
+    /// Every value with its count, in parts.
+    pub(super) fn write_entries(&self) -> Result<Vec<Entries>> {
+        let slots: Vec<u32> = each_kind!(&self.values, m => m.counts.keys().map(|(slot, _)| *slot).collect());
+        let counts: Vec<i64> = each_kind!(&self.values, m => m.counts.values().copied().collect());
+        let mut widths = vec![BATCH_BYTES / PART_ROWS; slots.len()];
+        let values: Box<dyn Fn(Range<usize>) -> Result<ArrayRef> + '_> = match &self.values {
             Values::Ordinals(m) => {
-                from_ordinals(&self.ty, m.counts.keys().map(|(_, value)| *value).collect(), None)?
+                let values: Vec<i64> = m.counts.keys().map(|(_, value)| *value).collect();
+                Box::new(move |part| from_ordinals(&self.ty, values[part].to_vec(), None))
             }
             Values::Decimals(m) => {
-                let array = Decimal128Array::from_iter_values(m.counts.keys().map(|(_, value)| *value));
-                Arc::new(array.with_data_type(self.ty.clone()))
+                let values: Vec<i128> = m.counts.keys().map(|(_, value)| *value).collect();
+                Box::new(move |part| {
+                    let array = Decimal128Array::from_iter_values(values[part].iter().copied());
+                    Ok(Arc::new(array.with_data_type(self.ty.clone())) as ArrayRef)
+                })
             }
-            Values::Bytes(m) => {
-                bytes_array(&self.ty, m.counts.keys().map(|(_, value)| Some(value.as_ref())))?
-            }
-            Values::Encoded(m, converter) => {
-                decode(converter, m.counts.keys().map(|(_, value)| value.as_ref()))?
+            Values::Bytes(m) | Values::Encoded(m, _) => {
+                let values: Vec<&[u8]> = m.counts.keys().map(|(_, value)| value.as_ref()).collect();
+                widths.iter_mut().zip(&values).for_each(|(width, value)| *width = value.len().max(*width));
+                Box::new(move |part| match &self.values {
+                    Values::Encoded(_, converter) => decode(converter, values[part].iter().copied()),
+                    _ => bytes_array(&self.ty, values[part].iter().map(|v| Some(*v))),
+                })
             }
         };
-        Ok(Some(Entries { slots, columns: vec![values, Arc::new(counts)] }))
+        let entries = |part: Range<usize>| {
+            let counts: ArrayRef = Arc::new(Int64Array::from(counts[part.clone()].to_vec()));
+            Ok(Entries { slots: slots[part.clone()].to_vec(), columns: vec![values(part)?, counts] })
+        };
+        cut(&widths, BATCH_BYTES, |_| false).into_iter().map(entries).collect()
     }
 
     /// Inverse of [`Multiset::write_entries`].
@@ -326,7 +342,10 @@ impl Multiset {
 }
 
 fn decode<'a>(converter: &RowConverter, values: impl Iterator<Item = &'a [u8]>) -> Result<ArrayRef> {
-    let parser = converter.parser();
-    let mut columns = converter.convert_rows(values.map(|bytes| parser.parse(bytes)))?;
+    let (parser, mut length) = (converter.parser(), 0);
+    // Encoded values are longer than the values.
+    let rows: Vec<_> = values.inspect(|bytes| length += bytes.len()).map(|b| parser.parse(b)).collect();
+    check_column(length)?;
+    let mut columns = converter.convert_rows(rows)?;
     columns.pop().ok_or_else(|| Error::internal("a value column got lost"))
 }

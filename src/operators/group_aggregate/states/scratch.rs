@@ -19,6 +19,7 @@ use datafusion::logical_expr::EmitTo;
 
 use super::{GroupedState, Rows};
 use crate::error::{Error, Result};
+use crate::functions::room::in_parts;
 use crate::operators::group_aggregate::AggregateCall;
 
 const NONE: (u32, u32) = (u32::MAX, 0);
@@ -94,16 +95,19 @@ impl ScratchState {
     fn compact(&mut self) -> Result<()> {
         let slots: Vec<u32> =
             (0..self.places.len() as u32).filter(|s| self.places[*s as usize].0 != NONE.0).collect();
-        let (columns, _) = self.stored(&slots)?;
+        let parts = if slots.is_empty() {
+            Vec::new()
+        } else {
+            in_parts(slots.len(), |part| Ok((part.clone(), self.stored(&slots[part])?.0)))?
+        };
         self.chunks.clear();
         self.rows = slots.len();
-        if slots.is_empty() {
-            return Ok(());
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        self.chunks.push(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?);
-        for (row, slot) in slots.iter().enumerate() {
-            self.places[*slot as usize] = (0, row as u32);
+        for (chunk, (part, columns)) in parts.into_iter().enumerate() {
+            let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
+            self.chunks.push(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?);
+            for (row, slot) in slots[part].iter().enumerate() {
+                self.places[*slot as usize] = (chunk as u32, row as u32);
+            }
         }
         Ok(())
     }

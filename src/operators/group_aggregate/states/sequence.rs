@@ -10,6 +10,7 @@
 //! settles that and is not shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -22,7 +23,8 @@ use arrow::datatypes::DataType;
 use super::{Entries, GroupedState, Rows, column};
 use crate::error::{Error, Result};
 use crate::functions::aggregate::json::{object, write_array};
-use crate::operators::group_aggregate::dictionary::Dictionary;
+use crate::functions::room::{append, check_value};
+use crate::operators::group_aggregate::dictionary::{Dictionary, parts};
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
 
 /// What is made of the values.
@@ -275,12 +277,13 @@ impl GroupedState for SequenceState {
                     }
                     text.clear();
                     for i in from..from + length {
+                        check_value(text.len() + separator.len() + texts.value(i).len())?;
                         if i > from {
                             text.push_str(separator);
                         }
                         text.push_str(texts.value(i));
                     }
-                    out.append_value(&text);
+                    append(&mut out, &text)?;
                     from += length;
                 }
                 Arc::new(out.finish())
@@ -294,8 +297,8 @@ impl GroupedState for SequenceState {
                     write_array(
                         (from..from + length).map(|i| texts.is_valid(i).then(|| texts.value(i))),
                         &mut text,
-                    );
-                    out.append_value(text);
+                    )?;
+                    append(&mut out, text)?;
                     from += length;
                 }
                 Arc::new(out.finish())
@@ -308,7 +311,7 @@ impl GroupedState for SequenceState {
                     let fields = (from..from + length)
                         .map(|i| (keys.value(i), values.is_valid(i).then(|| values.value(i))))
                         .collect();
-                    out.append_value(object(fields)?);
+                    append(&mut out, object(fields)?)?;
                     from += length;
                 }
                 Arc::new(out.finish())
@@ -347,7 +350,7 @@ impl GroupedState for SequenceState {
         Ok(())
     }
 
-    fn write_entries(&self) -> Result<Option<Entries>> {
+    fn write_entries(&self) -> Result<Vec<Entries>> {
         // What is owed has the negative count of how often.
         let arrived = self.order.iter().map(|((slot, at), value)| (*slot, *value, *at as i64, 1));
         let owed = self.owed.iter().map(|((slot, value), times)| (*slot, *value, 0, -times));
@@ -359,10 +362,13 @@ impl GroupedState for SequenceState {
             at.push(arrival);
             counts.push(count);
         }
-        let mut columns = self.columns(&numbers)?;
-        columns.push(Arc::new(Int64Array::from(at)));
-        columns.push(Arc::new(Int64Array::from(counts)));
-        Ok(Some(Entries { slots, columns }))
+        let entries = |part: Range<usize>| {
+            let mut columns = self.columns(&numbers[part.clone()])?;
+            columns.push(Arc::new(Int64Array::from(at[part.clone()].to_vec())));
+            columns.push(Arc::new(Int64Array::from(counts[part.clone()].to_vec())));
+            Ok(Entries { slots: slots[part].to_vec(), columns })
+        };
+        parts(self.dictionary.as_ref(), &numbers).into_iter().map(entries).collect()
     }
 
     fn read_entries(&mut self, entries: &Entries) -> Result<()> {

@@ -11,6 +11,7 @@ use arrow::row::{RowConverter, SortField};
 
 use super::{GroupedState, Rows};
 use crate::error::{Error, Result};
+use crate::functions::room::{append, check_column};
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_exact_ordinals};
 
 /// Which value stays.
@@ -48,7 +49,7 @@ pub(super) fn build(ty: &DataType, keep: Keep) -> Option<Box<dyn GroupedState>> 
         }
         _ => return None,
     };
-    Some(Box::new(ValueState { ty: ty.clone(), keep, values }))
+    Some(Box::new(ValueState { ty: ty.clone(), keep, values, heap: 0 }))
 }
 
 enum Values {
@@ -62,16 +63,20 @@ struct ValueState {
     ty: DataType,
     keep: Keep,
     values: Values,
+    /// Bytes of the values that have a buffer of their own.
+    heap: usize,
 }
 
 #[inline]
-fn keep_bytes(keep: Keep, place: &mut Option<Vec<u8>>, new: &[u8]) {
+fn keep_bytes(keep: Keep, place: &mut Option<Vec<u8>>, new: &[u8], heap: &mut usize) {
     match place {
-        None => *place = Some(new.to_vec()),
+        None => *heap += place.insert(new.to_vec()).capacity(),
         Some(old) => {
             if keep.replaces(new, old.as_slice()) {
+                *heap -= old.capacity();
                 old.clear();
                 old.extend_from_slice(new);
+                *heap += old.capacity();
             }
         }
     }
@@ -98,7 +103,7 @@ impl GroupedState for ValueState {
         if rows.signs.is_some_and(|s| s.iter().any(|s| *s < 0)) {
             return Err(Error::internal("a value over append-only input was taken back"));
         }
-        let keep = self.keep;
+        let (keep, heap) = (self.keep, &mut self.heap);
         match &mut self.values {
             Values::Ordinals { values, scratch } => {
                 to_exact_ordinals(arg, scratch)?;
@@ -112,19 +117,19 @@ impl GroupedState for ValueState {
                 if *arg.data_type() == DataType::Utf8 {
                     let new = arg.as_string::<i32>();
                     rows.each(arg.nulls(), |row, slot, _| {
-                        keep_bytes(keep, &mut values[slot], new.value(row).as_bytes());
+                        keep_bytes(keep, &mut values[slot], new.value(row).as_bytes(), heap);
                     });
                 } else {
                     let new = arg.as_binary::<i32>();
                     rows.each(arg.nulls(), |row, slot, _| {
-                        keep_bytes(keep, &mut values[slot], new.value(row));
+                        keep_bytes(keep, &mut values[slot], new.value(row), heap);
                     });
                 }
             }
             Values::Encoded { values, converter } => {
                 let new = converter.convert_columns(std::slice::from_ref(arg))?;
                 rows.each(arg.nulls(), |row, slot, _| {
-                    keep_bytes(keep, &mut values[slot], new.row(row).data());
+                    keep_bytes(keep, &mut values[slot], new.row(row).data(), heap);
                 });
             }
         }
@@ -146,6 +151,8 @@ impl GroupedState for ValueState {
                 bytes_array(&self.ty, slots.iter().map(|s| values[*s as usize].as_deref()))?
             }
             Values::Encoded { values, converter } => {
+                // Encoded values are longer than the values.
+                check_column(slots.iter().flat_map(|s| &values[*s as usize]).map(Vec::len).sum())?;
                 let parser = converter.parser();
                 let null = converter.convert_columns(&[new_null_array(&self.ty, 1)])?;
                 let rows = slots.iter().map(|s| match &values[*s as usize] {
@@ -163,7 +170,9 @@ impl GroupedState for ValueState {
             match &mut self.values {
                 Values::Ordinals { values, .. } => values[s] = None,
                 Values::Decimals(values) => values[s] = None,
-                Values::Bytes(values) | Values::Encoded { values, .. } => values[s] = None,
+                Values::Bytes(values) | Values::Encoded { values, .. } => {
+                    self.heap -= values[s].take().map_or(0, |v| v.capacity());
+                }
             }
         }
     }
@@ -190,13 +199,12 @@ impl GroupedState for ValueState {
     }
 
     fn size(&self) -> usize {
-        let bytes = |v: &Vec<Option<Vec<u8>>>| {
-            v.capacity() * size_of::<Option<Vec<u8>>>() + v.iter().flatten().map(Vec::capacity).sum::<usize>()
-        };
         match &self.values {
             Values::Ordinals { values, scratch } => values.capacity() * 16 + scratch.capacity() * 8,
             Values::Decimals(values) => values.capacity() * size_of::<Option<i128>>(),
-            Values::Bytes(values) | Values::Encoded { values, .. } => bytes(values),
+            Values::Bytes(values) | Values::Encoded { values, .. } => {
+                values.capacity() * size_of::<Option<Vec<u8>>>() + self.heap
+            }
         }
     }
 }
@@ -209,13 +217,20 @@ pub(super) fn bytes_array<'a>(
     Ok(if *ty == DataType::Utf8 {
         let mut b = StringBuilder::new();
         for v in values {
-            let text = v.map(std::str::from_utf8).transpose();
-            b.append_option(text.map_err(|e| Error::internal(e.to_string()))?);
+            match v.map(std::str::from_utf8).transpose().map_err(|e| Error::internal(e.to_string()))? {
+                Some(text) => append(&mut b, text)?,
+                None => b.append_null(),
+            }
         }
         Arc::new(b.finish())
     } else {
         let mut b = BinaryBuilder::new();
-        values.for_each(|v| b.append_option(v));
+        for v in values {
+            match v {
+                Some(bytes) => append(&mut b, bytes)?,
+                None => b.append_null(),
+            }
+        }
         Arc::new(b.finish())
     })
 }

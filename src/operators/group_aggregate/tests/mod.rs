@@ -12,6 +12,7 @@ mod flink;
 mod model;
 mod phases;
 mod values;
+mod wide;
 
 fn schema(types: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(types.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect::<Vec<_>>()))

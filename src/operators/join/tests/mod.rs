@@ -6,6 +6,7 @@
 
 mod model;
 mod rows;
+mod wide;
 
 use std::sync::Arc;
 

@@ -4,8 +4,13 @@
 //! *what* went wrong and, where there is one, the *way out*. The command line prints it as
 //! `error: FILE:LINE:COL: what, and what to do` with the source line underlined.
 
+pub(crate) mod guard;
+mod size;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use size::Overflow;
 
 /// Result with tidelake's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -236,13 +241,7 @@ impl From<datafusion::error::DataFusionError> for Error {
                     None => e,
                 }
             }
-            D::Shared(inner) => match &*inner {
-                D::External(e) if e.downcast_ref::<Error>().is_some() => match e.downcast_ref::<Error>() {
-                    Some(own) => own.duplicate(),
-                    None => Error::internal(inner.to_string()),
-                },
-                other => Error::new(kind_of(other), other.strip_backtrace()),
-            },
+            D::Shared(inner) => shared(&inner),
             D::SchemaError(e, _) => {
                 use datafusion::common::SchemaError as S;
                 let span = match &*e {
@@ -262,6 +261,24 @@ impl From<datafusion::error::DataFusionError> for Error {
                 Error::new(kind, message).caused_by(other)
             }
         }
+    }
+}
+
+/// An error that others have, too.
+fn shared(e: &datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError as D;
+    match e {
+        D::Shared(inner) => shared(inner),
+        D::Context(_, inner) => shared(inner),
+        D::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(own) => own.duplicate(),
+            None => Error::external(inner.to_string()),
+        },
+        D::ArrowError(inner, _) => match &**inner {
+            arrow::error::ArrowError::OffsetOverflowError(length) => Error::batch_overflow(Some(*length)),
+            _ => Error::new(kind_of(e), e.strip_backtrace()),
+        },
+        other => Error::new(kind_of(other), other.strip_backtrace()),
     }
 }
 
@@ -310,6 +327,7 @@ impl From<arrow::error::ArrowError> for Error {
             A::ComputeError(m) | A::CastError(m) | A::ParseError(m) | A::JsonError(m) | A::CsvError(m) => {
                 Error::data(m)
             }
+            A::OffsetOverflowError(length) => Error::batch_overflow(Some(length)),
             other => Error::data(other.to_string()).caused_by(other),
         }
     }
