@@ -5,12 +5,15 @@
 //!                                                                   │ watermark ≥ due
 //!                                                                   ▼
 //!                                               results of groups with rows; their slots are free again
+//!
+//!  HOP:  rows (± sign) ─► table of groups by (keys, slice end) ─► at a window end the groups of its slices are merged
 //! ```
 //!
-//! Slices cannot be shared here: what a retraction undoes is not in the partial states of the slice alone (the least
-//! value, a distinct value). So a row counts once per window, size/slide times for HOP.
+//! A row is taken back in the slice that it was added to, so when a window fires each of its slices is what its rows
+//! leave, and states that can be added up (and the least and the greatest value) merge into that of the window. What
+//! cannot be merged (DISTINCT, collections) counts once per window, size/slide times for HOP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -23,7 +26,7 @@ use crate::operators::keyed_rows::PART_ROWS;
 use crate::operators::window_aggregate::assign::Assignment;
 use crate::operators::window_aggregate::config::WindowAggregateConfig;
 use crate::operators::window_aggregate::slices::Fired;
-use crate::operators::window_aggregate::window::WindowSpec;
+use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
 use crate::stream::RowKinds;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -31,8 +34,9 @@ use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 pub(super) struct UpdatingWindows {
     window: WindowSpec,
     table: AggregateTable,
-    /// Window end → slots of its groups, and its start if it is attached.
+    /// Window end, of HOP slice end → slots of its groups, and its start if it is attached.
     ends: BTreeMap<i64, WindowGroups>,
+    sharing: Option<Sharing>,
     /// Whether a slot is in `ends`.
     noted: Vec<bool>,
     watermark: i64,
@@ -43,6 +47,14 @@ pub(super) struct UpdatingWindows {
 struct WindowGroups {
     slots: Vec<u32>,
     start: Option<i64>,
+}
+
+/// How windows share slices.
+struct Sharing {
+    /// Groups by keys of the window that fires; empty in between.
+    merged: AggregateTable,
+    /// Per slice or later: the next window end to fire.
+    pending: BTreeSet<i64>,
 }
 
 impl UpdatingWindows {
@@ -56,10 +68,19 @@ impl UpdatingWindows {
             &config.aggregates,
             config.input_retracts,
         )?;
+        let sharing = match config.window.kind {
+            WindowKind::Hop { .. } if table.merges() => {
+                let (schema, calls) = (&config.input_schema, &config.aggregates);
+                let merged = AggregateTable::new(schema, &config.keys, &[], calls, false)?;
+                Some(Sharing { merged, pending: BTreeSet::new() })
+            }
+            _ => None,
+        };
         Ok(UpdatingWindows {
             window: config.window,
             table,
             ends: BTreeMap::new(),
+            sharing,
             noted: Vec::new(),
             watermark: i64::MIN,
             slots: Vec::new(),
@@ -81,6 +102,10 @@ impl UpdatingWindows {
         // In the order of rows: a row has to come before it is taken back.
         let mut pairs: Vec<(u32, i64)> = Vec::new();
         for (slice_end, slice_rows) in &live.slices {
+            if self.sharing.is_some() {
+                pairs.extend(slice_rows.iter().map(|row| (*row, *slice_end)));
+                continue;
+            }
             let (last, width) = (self.window.last_window_end(*slice_end), self.window.slice_width());
             let mut end = *slice_end;
             loop {
@@ -132,10 +157,29 @@ impl UpdatingWindows {
         self.noted.resize(self.table.rows.len(), false);
         for (slot, (row, end)) in slots.iter().zip(pairs) {
             if !std::mem::replace(&mut self.noted[*slot as usize], true) {
-                let groups = self.ends.entry(*end).or_default();
-                groups.slots.push(*slot);
-                groups.start = starts.map(|s| s[*row as usize]);
+                self.note(*slot, *end, starts.map(|s| s[*row as usize]));
             }
+        }
+    }
+
+    fn note(&mut self, slot: u32, end: i64, start: Option<i64>) {
+        if !self.ends.contains_key(&end) {
+            self.expect_window(end);
+        }
+        let groups = self.ends.entry(end).or_default();
+        groups.slots.push(slot);
+        groups.start = start;
+    }
+
+    /// A slice came to be: its first window that has not fired will.
+    fn expect_window(&mut self, slice_end: i64) {
+        let (last, width) = (self.window.last_window_end(slice_end), self.window.slice_width());
+        let mut end = slice_end;
+        while end < last && self.is_fired(end) {
+            end += width;
+        }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.pending.insert(end);
         }
     }
 
@@ -147,8 +191,16 @@ impl UpdatingWindows {
         self.watermark = self.watermark.max(watermark);
     }
 
+    /// The end of the window that fires next.
+    fn next_end(&self) -> Option<i64> {
+        match &self.sharing {
+            Some(sharing) => sharing.pending.first().copied(),
+            None => self.ends.keys().next().copied(),
+        }
+    }
+
     pub(super) fn has_due(&self) -> bool {
-        self.ends.keys().next().is_some_and(|end| self.is_fired(*end))
+        self.next_end().is_some_and(|end| self.is_fired(end))
     }
 
     /// Fires the next due window, in order of window ends.
@@ -156,33 +208,73 @@ impl UpdatingWindows {
         if !self.has_due() {
             return Ok(None);
         }
+        if self.sharing.is_some() {
+            return self.fire_merged();
+        }
         let Some((end, groups)) = self.ends.pop_first() else { return Ok(None) };
-        // A group whose rows were all taken back is no result.
-        let alive: Vec<u32> =
-            groups.slots.iter().copied().filter(|s| self.table.rows[*s as usize] > 0).collect();
         let start = groups.start.unwrap_or_else(|| self.window.window_start(end));
-        let table = &self.table;
-        let mut fired = Vec::with_capacity(1);
-        for run in table.directory.cut(&alive, table.groups_of_a_part(usize::MAX)) {
-            let alive = &alive[run];
-            fired.extend(in_parts(alive.len(), |part| {
-                let slots = &alive[part];
-                let (keys, results) = (table.directory.keys(slots)?, table.evaluate(slots)?);
-                Ok(Fired { start, end, keys, results, rows: slots.len() })
-            })?);
-        }
-        self.table.clear(&groups.slots);
-        for slot in &groups.slots {
-            self.table.rows[*slot as usize] = 0;
-            self.noted[*slot as usize] = false;
-        }
-        self.table.directory.remove(&groups.slots);
+        let fired = results(&self.table, &self.with_rows(&groups.slots), (start, end))?;
+        self.forget(&groups.slots);
         Ok(Some(fired))
     }
 
+    /// Merges the slices of the next window, and drops those that no later one needs.
+    fn fire_merged(&mut self) -> Result<Option<Vec<Fired>>> {
+        let Some(mut sharing) = self.sharing.take() else { return Ok(None) };
+        let Some(end) = sharing.pending.pop_first() else { return Ok(None) };
+        let start = self.window.window_start(end);
+        let first = start.saturating_add(self.window.slice_width());
+        let Sharing { merged, pending } = &mut sharing;
+        for slice in self.ends.range(first..=end).map(|(_, groups)| &groups.slots) {
+            let groups = self.with_rows(slice);
+            for run in self.table.directory.cut(&groups, PART_ROWS) {
+                let groups = &groups[run];
+                let mut keys = self.table.directory.keys(groups)?;
+                // All but the slice end.
+                keys.pop();
+                merged.directory.intern(&keys, groups.len(), &mut self.slots)?;
+                merged.grow();
+                merged.merge_groups(&self.slots, &self.table, groups)?;
+            }
+        }
+        let alive = merged.directory.slots();
+        let fired = results(merged, &alive, (start, end))?;
+        merged.clear(&alive);
+        alive.iter().for_each(|slot| merged.rows[*slot as usize] = 0);
+        merged.directory.clear();
+        // The window after this one shares slices with it.
+        let next = end.saturating_add(self.window.slice_width());
+        let latest = self.ends.range(..=end).next_back().map(|(slice_end, _)| *slice_end);
+        if next > end && latest.is_some_and(|latest| self.window.last_window_end(latest) >= next) {
+            pending.insert(next);
+        }
+        self.sharing = Some(sharing);
+        while let Some(slice) = self.ends.first_entry()
+            && self.window.last_window_end(*slice.key()) <= end
+        {
+            let over = slice.remove();
+            self.forget(&over.slots);
+        }
+        Ok(Some(fired))
+    }
+
+    /// Those groups whose rows were not all taken back; the others are no result.
+    fn with_rows(&self, slots: &[u32]) -> Vec<u32> {
+        slots.iter().copied().filter(|s| self.table.rows[*s as usize] > 0).collect()
+    }
+
+    fn forget(&mut self, slots: &[u32]) {
+        self.table.clear(slots);
+        for slot in slots {
+            self.table.rows[*slot as usize] = 0;
+            self.noted[*slot as usize] = false;
+        }
+        self.table.directory.remove(slots);
+    }
+
     pub(super) fn fired_up_to(&self) -> i64 {
-        match self.ends.keys().next() {
-            Some(end) if self.is_fired(*end) => self.window.due(*end).saturating_sub(1),
+        match self.next_end() {
+            Some(end) if self.is_fired(end) => self.window.due(end).saturating_sub(1),
             _ => self.watermark,
         }
     }
@@ -207,9 +299,7 @@ impl UpdatingWindows {
             let starts = if self.window.is_attached() { Some(column(at + 1)?) } else { None };
             for (i, slot) in slots.iter().enumerate() {
                 self.noted[*slot as usize] = true;
-                let groups = self.ends.entry(ends.value(i)).or_default();
-                groups.slots.push(*slot);
-                groups.start = starts.map(|s| s.value(i));
+                self.note(*slot, ends.value(i), starts.map(|s| s.value(i)));
             }
         }
         Ok(())
@@ -222,4 +312,18 @@ impl UpdatingWindows {
     pub(super) fn size(&self) -> usize {
         self.table.size()
     }
+}
+
+/// The results of groups of `table` for the window `(start, end)`.
+fn results(table: &AggregateTable, groups: &[u32], (start, end): (i64, i64)) -> Result<Vec<Fired>> {
+    let mut fired = Vec::with_capacity(1);
+    for run in table.directory.cut(groups, table.groups_of_a_part(usize::MAX)) {
+        let groups = &groups[run];
+        fired.extend(in_parts(groups.len(), |part| {
+            let slots = &groups[part];
+            let (keys, results) = (table.directory.keys(slots)?, table.evaluate(slots)?);
+            Ok(Fired { start, end, keys, results, rows: slots.len() })
+        })?);
+    }
+    Ok(fired)
 }

@@ -132,6 +132,10 @@ impl GroupedState for MultisetState {
         self.values.read_entries(entries)
     }
 
+    fn is_extreme(&self) -> bool {
+        matches!(self.finish, Finish::End(_))
+    }
+
     fn size(&self) -> usize {
         self.values.size()
     }

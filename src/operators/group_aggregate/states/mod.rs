@@ -124,6 +124,10 @@ pub(crate) trait GroupedState: Send {
     fn merge(&mut self, _slots: &[u32], _columns: &[ArrayRef]) -> Result<()> {
         Err(Error::internal("an aggregate without partial results"))
     }
+    /// Whether it is MIN or MAX: results of groups are values of the group they are merged into.
+    fn is_extreme(&self) -> bool {
+        false
+    }
     /// Bytes held.
     fn size(&self) -> usize;
 }

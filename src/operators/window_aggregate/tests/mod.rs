@@ -356,6 +356,23 @@ fn updating_input() {
 }
 
 #[test]
+fn hop_over_updates_keeps_slices() {
+    // A row is in 60 windows, and its group in one slice.
+    let mut c = config(WindowKind::Hop { size: 60 * MINUTE, slide: MINUTE });
+    c.input_retracts = true;
+    let mut h = harness(c.clone());
+    h.run("+I 00:00:10 a 1\n+I 00:00:20 a 5\n+I 00:00:30 b 2\n+I 00:05:00 a 3\n-D 00:00:20 a 5");
+    assert_eq!(h.metrics().state_entries, 3);
+    let output = h.run("~ 00:01:00\n| 1 x2\n-D 00:00:30 b 2\n~ 00:06:00");
+    assert!(output.contains("+I 1969-12-31T23:01:00 00:01:00 a 1 1 1\n"), "{output}");
+    assert!(output.contains("+I 1969-12-31T23:01:00 00:01:00 b 1 2 2\n"), "{output}");
+    assert!(!output.contains("00:02:00 b"), "{output}");
+    assert!(output.contains("+I 1969-12-31T23:06:00 00:06:00 a 2 4 3\n"), "{output}");
+    assert_eq!(h.run(".").lines().filter(|l| l.contains(" a 1 3 3")).count(), 5);
+    assert_eq!(h.metrics().state_entries, 0);
+}
+
+#[test]
 fn planner_mistakes_are_told() {
     let fails =
         |c: WindowAggregateConfig| WindowAggregateOperator::new(c, KeyGroupRange::ALL).unwrap_err().message();
