@@ -16,6 +16,7 @@
 //! | [`examples`] | the pages show what the examples print |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
 //! | [`startup`] | time to run two lines |
+//! | [`crash`] | a job killed again and again on real services: nothing lost, nothing twice |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
 //! | [`layers`] | imports between the folders of `src` go one way |
 //! | [`tpch`] | TPC-H over changing tables, streaming against batch |
@@ -41,6 +42,7 @@ mod e2e {
     pub(crate) mod support;
 }
 
+mod crash;
 mod differential;
 mod layers;
 mod tpch;

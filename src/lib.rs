@@ -22,6 +22,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`failpoint`] | places at which tests kill the process |
 //! | [`error`] | the one error type |
 //! | [`types`] | Flink's types and their Arrow representation |
 //! | [`text`] | values as text |
@@ -30,6 +31,7 @@
 //! | [`sql`] | Flink's dialect: statements, types, hints, with positions; its own syntax tree |
 //! | [`functions`] | Flink's functions |
 //! | [`edges`] | the contracts of sources and sinks |
+//! | [`checkpoint`] | state of a job in files: manifests, segments, recovery |
 //! | [`catalog`] | tables, views, catalogs |
 //! | [`state`] | keyed state |
 //! | [`runtime`] | operator contract, tasks, channels, barriers, spilling, sink driver; batch jobs |
@@ -44,6 +46,7 @@
 //! `examples/embed.rs` is one.
 
 pub mod catalog;
+pub mod checkpoint;
 #[allow(clippy::disallowed_methods, reason = "shows how long things take")]
 pub mod cli;
 #[allow(
@@ -53,6 +56,7 @@ pub mod cli;
 pub mod connectors;
 pub mod edges;
 pub mod error;
+pub mod failpoint;
 pub mod formats;
 #[allow(clippy::indexing_slicing, reason = "positions within arrays and groups, checked once per batch")]
 pub mod functions;

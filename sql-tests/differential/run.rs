@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use tidelake::runtime::coordinator::{JobOptions, JobSnapshot};
+use tidelake::checkpoint::JobSnapshot;
+use tidelake::runtime::coordinator::JobOptions;
 use tidelake::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use tidelake::stream::ChangeBatch;
 use tidelake::text::{Column, Style};

@@ -104,6 +104,18 @@ impl Running {
         }
     }
 
+    /// Whether it ends by itself within some time.
+    pub(crate) fn dies_within(&mut self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+
     /// Sends `INT`, `TERM`, ….
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();

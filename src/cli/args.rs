@@ -22,6 +22,9 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Run sqllogictest files in batch and in streaming.
     Test(TestArgs),
+    /// Look at the checkpoints of jobs.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Run the embedded Kafka broker alone.
     Broker(super::broker::BrokerArgs),
 }
@@ -40,6 +43,25 @@ pub(super) struct Input {
     pub(super) set: Vec<(String, String)>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// List the checkpoints in a folder that execution.checkpointing.dir names, of all jobs.
+    List(CheckpointListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckpointListArgs {
+    /// The folder: a path or s3://…
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+    /// Sets an option of the store, such as s3.endpoint. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
@@ -47,6 +69,9 @@ pub(super) struct RunArgs {
     /// Memory of the process, e.g. 2GB, beyond which state rests on disk [default: 70 % of the machine's].
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
+    /// Begin jobs anew, whatever checkpoints there are of them (see execution.checkpointing.dir).
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// How queries are printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) format: Format,

@@ -23,7 +23,7 @@ pub(super) async fn main(args: ExplainArgs) -> ExitCode {
 async fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
     let details = if args.changelog_mode { vec![ExplainDetail::ChangelogMode] } else { Vec::new() };
     let scripts = scripts(&args.input)?;
-    let mut shell = Shell::new(args.input.set, Interrupts::listen())?;
+    let mut shell = Shell::new(args.input.set, false, Interrupts::listen())?;
     shell.run(&scripts, |statement| explained(statement, &details)).await
 }
 

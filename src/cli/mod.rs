@@ -4,6 +4,7 @@
 //!  arguments ─► run      scripts ─► session ─► render (table, csv, json) ─► stdout      progress, notices ─► stderr
 //!             ├ explain  the same, but queries and inserts are only planned
 //!             ├ test     .slt files, each in batch and in streaming
+//!             ├ checkpoint  what is kept of jobs
 //!             └ broker   the embedded Kafka broker, alone
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod args;
 pub mod broker;
+mod checkpoint;
 mod display;
 mod explain;
 mod interrupt;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::main(args).await,
             Command::Explain(args) => explain::main(args).await,
             Command::Test(args) => test::main(args).await,
+            Command::Checkpoint(command) => checkpoint::main(command).await,
             Command::Broker(args) => match broker::run(args).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {

@@ -218,7 +218,12 @@ mod tests {
 
     #[test]
     fn what_can_be_seen_by_others_is_told() {
-        let every = JobNature { endless: true, holds_back: true, interval: Some(Duration::from_secs(10)) };
+        let every = JobNature {
+            endless: true,
+            holds_back: true,
+            interval: Some(Duration::from_secs(10)),
+            is_kept: false,
+        };
         let nothing = JobProgress::default();
         assert_eq!(commits(every, &nothing).unwrap(), "no commit yet");
         assert_eq!(

@@ -39,7 +39,7 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
     let scripts = scripts(&args.input)?;
     let mut set = args.input.set;
     set.extend(args.memory.map(|size| (PROCESS_MEMORY.to_owned(), size)));
-    let mut shell = Shell::new(set, interrupts)?;
+    let mut shell = Shell::new(set, args.fresh, interrupts)?;
     shell.format = args.format;
     shell.result_mode = args.result_mode;
     shell.run(&scripts, |statement| statement).await
@@ -68,9 +68,9 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(config: Vec<(String, String)>, interrupts: Interrupts) -> Result<Self> {
+    pub(super) fn new(config: Vec<(String, String)>, fresh: bool, interrupts: Interrupts) -> Result<Self> {
         let display = DisplayOptions::new(&config);
-        let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
+        let session = Session::new(SessionOptions { config, fresh, ..SessionOptions::default() })?;
         Ok(Shell { session, display, interrupts, format: Format::Table, result_mode: ResultMode::Changelog })
     }
 
@@ -282,6 +282,9 @@ fn interrupted_insert(statement: &Statement, job: JobNature, commits: u64) -> St
         (true, n) => format!("what its first {} commits hold stays, the rest is not committed", count(n)),
         (false, _) => "rows that it had written may stay".to_owned(),
     };
+    if job.is_kept {
+        text += "; run again it goes on from its last checkpoint";
+    }
     if matches!(statement, Statement::CreateTable(_)) {
         text += "; the table that it created stays";
     }
@@ -314,7 +317,7 @@ mod tests {
 
     async fn run_text(text: &str, interrupts: &Interrupts) -> Result<String, Failure> {
         let script = Script { name: "t.sql".into(), text: text.into() };
-        let code = Shell::new(Vec::new(), interrupts.clone())?.run(&[script], |s| s).await?;
+        let code = Shell::new(Vec::new(), false, interrupts.clone())?.run(&[script], |s| s).await?;
         Ok(format!("{code:?}"))
     }
 

@@ -9,7 +9,7 @@ use crate::catalog::ResolvedTable;
 use crate::connectors::synthetic::refuse_metadata;
 use crate::connectors::{ConnectorFactory, not_a};
 use crate::edges::{
-    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, Source, WriteMode,
+    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkContext, SinkWriter, Source,
 };
 use crate::error::Result;
 use crate::options::Options;
@@ -59,8 +59,9 @@ impl Sink for BlackholeSink {
         false
     }
 
-    async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
-        let writers = (0..parallelism).map(|_| Box::new(BlackholeWriter) as Box<dyn SinkWriter>).collect();
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let writers =
+            (0..context.parallelism).map(|_| Box::new(BlackholeWriter) as Box<dyn SinkWriter>).collect();
         Ok(OpenedSink { writers, committer: Box::new(NoCommit) })
     }
 }

@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::edges::{Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
+use crate::edges::{Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkContext, SinkWriter};
 use crate::error::{Error, Result};
 use crate::stream::{ChangeBatch, Epoch};
 
@@ -36,8 +36,8 @@ impl Sink for CollectSink {
         false
     }
 
-    async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
-        let writers = (0..parallelism)
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let writers = (0..context.parallelism)
             .map(|_| Box::new(CollectWriter { rows: self.rows.clone() }) as Box<dyn SinkWriter>)
             .collect();
         Ok(OpenedSink { writers, committer: Box::new(NoCommit) })

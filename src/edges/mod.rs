@@ -10,6 +10,7 @@
 
 pub mod not_null;
 mod notices;
+pub mod s3;
 pub mod scan_exec;
 pub mod sink;
 pub mod source;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 
 pub use notices::Notices;
 pub use sink::{
-    Committable, NoCommit, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, WriteMode,
+    Committable, NoCommit, OpenedSink, Shared, Sink, SinkChangelog, SinkCommitter, SinkContext, SinkIdentity,
+    SinkWriter, WriteMode,
 };
 pub use source::{
     ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,

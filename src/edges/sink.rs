@@ -1,12 +1,16 @@
 //! Sinks: tables that are written, visible once per epoch.
 
+use std::any::Any;
+use std::collections::HashMap;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// How an INSERT writes.
@@ -16,6 +20,76 @@ pub enum WriteMode {
     Append,
     /// `INSERT OVERWRITE` (batch only).
     Overwrite,
+}
+
+/// What a sink is opened for.
+#[derive(Debug, Clone)]
+pub struct SinkContext {
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// Number of writers.
+    pub parallelism: usize,
+    /// How it is known over all runs of its job; `None` if nothing of the job outlives its process.
+    pub identity: Option<SinkIdentity>,
+    /// The epoch that the job goes on from; the first one it prepares is the next.
+    pub epoch: Epoch,
+    /// What the sinks of the job have in common.
+    pub shared: Shared,
+}
+
+impl SinkContext {
+    /// For a job of which nothing is kept.
+    pub fn new(mode: WriteMode, parallelism: usize) -> Self {
+        SinkContext { mode, parallelism, identity: None, epoch: Epoch(0), shared: Shared::default() }
+    }
+}
+
+/// A sink of a job that goes on after its process has died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkIdentity {
+    /// Name of the job.
+    pub job: String,
+    /// The job from its first start to its end, however often it is restarted.
+    pub lineage: Uuid,
+    /// Number of the process that runs it.
+    pub generation: u64,
+    /// Uid of the sink in the plan.
+    pub uid: String,
+}
+
+impl SinkIdentity {
+    /// A name for what the sink writes that no other sink and no other job has.
+    pub fn pipeline(&self) -> Uuid {
+        let name = xxhash_rust::xxh3::xxh3_128(format!("{}/{}", self.lineage, self.uid).as_bytes());
+        uuid::Builder::from_custom_bytes(name.to_be_bytes()).into_uuid()
+    }
+}
+
+/// Things that several sinks of one job use together, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>>);
+
+impl Shared {
+    /// The thing `name`, made by the first who asks for it.
+    ///
+    /// # Errors
+    /// Of `make`; Internal if the name stands for something else.
+    pub fn get<T: Send + Sync + 'static>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<Arc<T>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(name) {
+            return known
+                .clone()
+                .downcast()
+                .map_err(|_| Error::internal(format!("'{name}' is another thing")));
+        }
+        let made = Arc::new(make()?);
+        all.insert(name.to_owned(), made.clone());
+        Ok(made)
+    }
 }
 
 /// What kinds of changes a sink takes.
@@ -58,12 +132,26 @@ pub trait Sink: Send + Sync + Debug {
         true
     }
 
+    /// What decides, with the commit of this sink, whether a checkpoint counts: a transaction, which cannot be committed
+    /// again by another process. Sinks with the same decision commit in the same transaction.
+    fn decision(&self, _identity: &SinkIdentity) -> Option<String> {
+        None
+    }
+
+    /// Whether the transaction of `epoch` has been committed. A process that may still hold it open is fenced.
+    ///
+    /// # Errors
+    /// External.
+    async fn is_committed(&self, _identity: &SinkIdentity, _epoch: Epoch) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Opens one writer per subtask and the one committer of the job. Checks what can be checked: the target
     /// exists, is writable, has the right columns.
     ///
     /// # Errors
     /// External or Validation.
-    async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink>;
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink>;
 }
 
 /// Writers and committer of one INSERT.
@@ -132,6 +220,15 @@ pub trait SinkCommitter: Send {
     /// External.
     async fn commit(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()>;
 
+    /// Called once, before the first row, by a job that goes on from the checkpoint `epoch`: commits what it holds for this
+    /// sink, which may have been committed already, and removes what dead runs have left behind it.
+    ///
+    /// # Errors
+    /// External.
+    async fn recover(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        if committables.is_empty() { Ok(()) } else { self.commit(epoch, committables).await }
+    }
+
     /// The job failed after `prepare`: remove what was prepared and not committed. `tried` is the epoch in whose commit
     /// they were when it failed; what that has made visible in spite of its failure stays.
     async fn abort(&mut self, _tried: Option<Epoch>, _committables: Vec<Committable>) {}
@@ -145,5 +242,35 @@ pub struct NoCommit;
 impl SinkCommitter for NoCommit {
     async fn commit(&mut self, _epoch: Epoch, _committables: Vec<Committable>) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_is_known_by_its_job_and_its_place() {
+        let identity = |lineage: u128, uid: &str, generation| SinkIdentity {
+            job: "j".to_owned(),
+            lineage: Uuid::from_u128(lineage),
+            generation,
+            uid: uid.to_owned(),
+        };
+        let pipeline = identity(1, "a", 1).pipeline();
+        assert_eq!(pipeline, identity(1, "a", 2).pipeline());
+        assert_ne!(pipeline, identity(1, "b", 1).pipeline());
+        assert_ne!(pipeline, identity(2, "a", 1).pipeline());
+    }
+
+    #[test]
+    fn the_first_makes_what_is_shared() {
+        let shared = Shared::default();
+        let a = shared.get("n", || Ok(1_i32)).unwrap();
+        let b = shared.clone().get("n", || Ok(2_i32)).unwrap();
+        assert_eq!((*a, *b), (1, 1));
+        assert!(shared.get("n", || Ok("text")).is_err());
+        assert!(shared.get::<i32>("m", || Err(Error::external("down"))).is_err());
+        assert_eq!(*shared.get("m", || Ok(3_i32)).unwrap(), 3);
     }
 }

@@ -136,7 +136,7 @@ pub enum SourceEvent {
 }
 
 /// Position of one split, for snapshots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SplitState {
     /// Stable name: `topic-3`, a file path.
     pub split: String,

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::edges::not_null::{NotNullEnforcer, enforce};
-use crate::edges::{Committable, Sink, WriteMode};
+use crate::edges::{Committable, Sink, SinkContext, WriteMode};
 use crate::error::{Error, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
@@ -90,7 +90,7 @@ pub async fn run_insert(
 ) -> Result<()> {
     let named = |e: Error| e.context(format!("INSERT INTO {}", target.table));
     let partitions = plan.output_partitioning().partition_count();
-    let opened = target.sink.open(target.mode, partitions).await.map_err(named)?;
+    let opened = target.sink.open(&SinkContext::new(target.mode, partitions)).await.map_err(named)?;
     let mut committer = opened.committer;
     let mut tasks = JoinSet::new();
     for (partition, writer) in opened.writers.into_iter().enumerate() {

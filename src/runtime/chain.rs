@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::edges::Committable;
 use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::job::JobMetrics;
@@ -193,7 +194,7 @@ impl Chain {
         self.control(&Message::Activity(activity)).await
     }
 
-    /// A barrier has been aligned: flushes, snapshots every operator, forwards the barrier or prepares the sink.
+    /// A barrier has been aligned: flushes, forwards the barrier, snapshots every operator, prepares the sink.
     ///
     /// # Errors
     /// Of the operators and the tail.
@@ -203,9 +204,14 @@ impl Chain {
     ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
         let drains = barrier.keep || barrier.kind == BarrierKind::Final;
         self.run(if drains { Work::Drain(0) } else { Work::Flush(0) }).await?;
-        let snapshots = if barrier.keep { self.snapshot()? } else { Vec::new() };
+        // The barrier moves on at once: those behind need not wait for this state to be written down.
         self.control(&Message::Barrier(barrier)).await?;
+        failpoint("barrier-passed");
+        let snapshots = if barrier.keep { self.snapshot()? } else { Vec::new() };
         let committable = self.prepare(barrier.epoch).await?;
+        if committable.is_some() {
+            failpoint("sink-prepared");
+        }
         Ok((snapshots, committable))
     }
 

@@ -88,6 +88,7 @@ pub enum UpdateBefore {
 
 /// What a node does.
 #[expect(clippy::large_enum_variant, reason = "a handful of nodes per job, never moved in a loop")]
+#[derive(Clone)]
 pub enum NodeKind {
     /// Reads.
     Source {
@@ -123,6 +124,7 @@ pub struct Edge {
 }
 
 /// A node of the graph.
+#[derive(Clone)]
 pub struct Node {
     /// Stable name of its state, derived from the structure of the plan.
     pub uid: String,
@@ -153,7 +155,7 @@ impl Node {
 }
 
 /// Nodes in topological order: inputs stand before their consumers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct StreamGraph {
     /// The nodes.
     pub nodes: Vec<Node>,

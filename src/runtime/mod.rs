@@ -23,9 +23,11 @@ pub mod graph;
 pub mod job;
 pub mod message;
 pub mod operator;
+pub mod restart;
 pub mod sink;
 pub mod source;
 pub mod spilling;
+pub mod supervisor;
 pub mod task;
 
 pub use operator::{Operator, Output, Progress};

@@ -173,6 +173,12 @@ pub trait Operator: Send {
         false
     }
 
+    /// Whether its end is one that a snapshot has to know of. Not of what only gathers rows between two flushes: it may be
+    /// missing at another parallelism.
+    fn remembers(&self) -> bool {
+        true
+    }
+
     /// Writes its state as typed columns. Cheap: no IO happens here.
     ///
     /// # Errors

@@ -45,7 +45,57 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "execution.checkpointing.interval",
         "",
-        "time between checkpoints; sinks commit with each; 0: at the end only; empty: 10 s for INSERTs whose tables have no end or are throttled",
+        "time between checkpoints; sinks commit with each; 0: at the end only; empty: 10 s for INSERTs whose tables have no end or are throttled, or whose checkpoints are kept",
+    ),
+    (
+        "execution.checkpointing.dir",
+        "",
+        "folder (a path or s3://…) in which checkpoints are kept, so that a job goes on after its process has died; empty: none are kept",
+    ),
+    ("execution.checkpointing.mode", "EXACTLY_ONCE", "EXACTLY_ONCE; AT_LEAST_ONCE means the same here"),
+    ("execution.checkpointing.timeout", "10 min", "how long a checkpoint may take before the job fails"),
+    (
+        "execution.checkpointing.min-pause",
+        "0 ms",
+        "time between the end of a checkpoint and the begin of the next",
+    ),
+    (
+        "execution.checkpointing.tolerable-failed-checkpoints",
+        "0",
+        "checkpoints in a row that may fail to be written before the job fails",
+    ),
+    ("execution.checkpointing.num-retained", "1", "complete checkpoints that are kept"),
+    (
+        "execution.checkpointing.externalized-checkpoint-retention",
+        "RETAIN_ON_CANCELLATION",
+        "whether a job that was stopped leaves its last checkpoint to go on from: RETAIN_ON_CANCELLATION or DELETE_ON_CANCELLATION",
+    ),
+    (
+        "restart-strategy.type",
+        "exponential-delay",
+        "how a job whose checkpoints are kept starts again when something outside fails: exponential-delay, fixed-delay, failure-rate or none",
+    ),
+    ("restart-strategy.fixed-delay.attempts", "1", "restarts in all"),
+    ("restart-strategy.fixed-delay.delay", "1 s", "time before each restart"),
+    (
+        "restart-strategy.failure-rate.max-failures-per-interval",
+        "1",
+        "failures within the interval that are allowed",
+    ),
+    ("restart-strategy.failure-rate.failure-rate-interval", "1 min", "the time that failures are counted in"),
+    ("restart-strategy.failure-rate.delay", "1 s", "time before each restart"),
+    ("restart-strategy.exponential-delay.initial-backoff", "1 s", "time before the first restart"),
+    ("restart-strategy.exponential-delay.max-backoff", "1 min", "the longest time before a restart"),
+    ("restart-strategy.exponential-delay.backoff-multiplier", "1.5", "how much longer each time is"),
+    (
+        "restart-strategy.exponential-delay.reset-backoff-threshold",
+        "1 h",
+        "after so long without a failure the times are short again",
+    ),
+    (
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+        "",
+        "restarts until then; empty: any number",
     ),
     (
         "table.exec.source.idle-timeout",
@@ -93,7 +143,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("table.local-time-zone", "", "session zone for TIMESTAMP_LTZ; empty: the system's"),
     ("table.dynamic-table-options.enabled", "true", "whether /*+ OPTIONS */ hints are allowed"),
     ("table.display.max-column-width", "30", "columns wider than this are cut in tables on a terminal"),
-    ("pipeline.name", "", "name of the job in messages"),
+    (
+        "pipeline.name",
+        "",
+        "name of the job, by which it finds its checkpoints; empty: from the tables it writes to",
+    ),
     (
         PROCESS_MEMORY,
         "",
@@ -184,15 +238,21 @@ impl SessionConfig {
         &self.values
     }
 
-    fn get(&self, key: &str) -> &str {
+    /// A value, or its default.
+    pub(super) fn text(&self, key: &str) -> &str {
         match self.values.get(key) {
             Some(v) => v.trim(),
             None => KEYS.iter().find(|(k, ..)| *k == key).map_or("", |(_, default, _)| default),
         }
     }
 
-    fn parsed<T>(&self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
-        let value = self.get(key);
+    pub(super) fn parsed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let value = self.text(key);
         parse(value).ok_or_else(|| {
             Error::validation(format!("invalid value '{value}' for '{key}'"))
                 .hint(format!("expected {expected}"))
@@ -217,7 +277,7 @@ impl SessionConfig {
         self.hints_allowed()?;
         self.max_column_width()?;
         self.process_memory()?;
-        Ok(())
+        self.validate_checkpointing()
     }
 
     /// `execution.runtime-mode`.
@@ -322,7 +382,7 @@ impl SessionConfig {
 
     /// `io.tmp.dirs`, the first of them.
     pub fn temporary_folder(&self) -> PathBuf {
-        match self.get("io.tmp.dirs").split([',', '|']).next().map(str::trim) {
+        match self.text("io.tmp.dirs").split([',', '|']).next().map(str::trim) {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir),
             _ => std::env::temp_dir(),
         }

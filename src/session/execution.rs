@@ -32,7 +32,9 @@ use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::supervisor::run_job;
 use crate::session::RunningQuery;
+use crate::session::checkpointing::JobKeeper;
 use crate::session::config::{LIVE_INTERVAL, SessionConfig};
 use crate::sql::ast::ConflictStrategy;
 use crate::sql::with_room;
@@ -51,6 +53,8 @@ pub struct Execution {
     /// Time between the commits of INSERTs whose rows are worth seeing before the end.
     live_interval: Option<Duration>,
     enforcer: NotNullEnforcer,
+    /// Where the checkpoints of INSERTs are kept.
+    keeper: Option<JobKeeper>,
 }
 
 /// An INSERT that is planned, down to the columns of its sink.
@@ -162,7 +166,15 @@ impl Execution {
             },
             live_interval: config.checkpoint_interval(Some(LIVE_INTERVAL))?,
             enforcer: config.not_null_enforcer()?,
+            keeper: None,
         })
+    }
+
+    /// Keeps the checkpoints of streaming INSERTs.
+    #[must_use]
+    pub fn with_keeper(mut self, keeper: Option<JobKeeper>) -> Self {
+        self.keeper = keeper;
+        self
     }
 
     /// Takes the STATE_TTL hints of the queries that are planned.
@@ -274,13 +286,14 @@ impl Execution {
         let stop = StopHandle::new();
         let metrics = self.metrics.clone();
         let tables = tables_read(inserts.iter().map(|i| &i.plan))?;
-        if tables.live() {
+        if tables.live() || self.keeper.is_some() {
             self.job.checkpoint_interval = self.live_interval;
         }
         let nature = JobNature {
             endless: tables.endless,
             holds_back: inserts.iter().all(|i| i.sink.holds_back()),
             interval: self.job.checkpoint_interval.filter(|_| !self.batch),
+            is_kept: self.keeper.is_some() && !self.batch,
         };
         let task = if self.batch {
             let mut planned = Vec::new();
@@ -313,6 +326,11 @@ impl Execution {
                 Ok(())
             })
         } else {
+            let written: Vec<&str> = inserts.iter().map(|i| i.table.as_str()).collect();
+            let keeping = match &self.keeper {
+                Some(keeper) => Some(keeper.take(&written, &metrics.notices).await?),
+                None => None,
+            };
             let mut queries = Vec::new();
             for insert in inserts {
                 if insert.mode == WriteMode::Overwrite {
@@ -329,7 +347,7 @@ impl Execution {
                 });
             }
             let graph = self.graph(&queries)?;
-            tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
+            tokio::spawn(run_job(graph, self.job, keeping, metrics.clone(), stop.clone()))
         };
         Ok(RunningJob::new(metrics, nature, stop, join(task)))
     }

@@ -8,6 +8,7 @@
 //! A program that embeds tidelake makes a [`Session`], adds tables of its own ([`Session::register_table`]) and reads
 //! the rows of [`Session::query`] as Arrow batches; `examples/embed.rs` shows it.
 
+pub mod checkpointing;
 pub mod config;
 mod ddl;
 pub mod execution;
@@ -43,6 +44,7 @@ use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::explain;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
+use crate::session::checkpointing::JobKeeper;
 use crate::session::config::{RuntimeMode, SessionConfig};
 use crate::session::execution::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, tables_read};
 use crate::session::names::{SessionNames, sink_of};
@@ -57,6 +59,8 @@ pub struct SessionOptions {
     pub config: Vec<(String, String)>,
     /// What relative paths are relative to; the working directory if empty.
     pub base_dir: PathBuf,
+    /// Jobs begin anew, whatever checkpoints there are of them (`--fresh`).
+    pub fresh: bool,
 }
 
 /// What a statement gave.
@@ -110,6 +114,7 @@ pub struct Session {
     base_dir: PathBuf,
     catalogs: Arc<CatalogManager>,
     job_options: JobOptions,
+    fresh: bool,
 }
 
 /// A statement's queries, planned in the mode they run in.
@@ -135,6 +140,7 @@ impl Session {
             base_dir,
             catalogs: Arc::new(CatalogManager::new()?),
             job_options: JobOptions::default(),
+            fresh: options.fresh,
         })
     }
 
@@ -257,7 +263,8 @@ impl Session {
         };
         let execution = Execution::try_new(&self.config, &functions, metrics)?
             .with_state_ttls(env.state_ttls.clone())
-            .with_job_options(self.job_options.clone());
+            .with_job_options(self.job_options.clone())
+            .with_keeper(JobKeeper::new(&self.config, &self.base_dir, self.fresh)?);
         Ok(Prepared { execution, env })
     }
 

@@ -1,13 +1,16 @@
-//! A streaming statement in legs: a job until its sources pause, a snapshot, a fresh job at another parallelism.
+//! A streaming statement in legs: a job until its sources pause, a snapshot in the files of a checkpoint, a fresh job at
+//! another parallelism.
 //!
 //! ```text
 //!  SQL ─► job at 1 ─► k batches ─► snapshot ─► SQL ─► job at 2 ─► k batches ─► snapshot ─► … ─► end of the sources
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::checkpoint::{JobSnapshot, segment};
 use crate::error::{Error, Result};
-use crate::runtime::coordinator::{JobOptions, JobSnapshot};
+use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::JobSummary;
 use crate::session::Session;
 
@@ -30,7 +33,19 @@ pub(super) struct Course<'a> {
     legs: &'a Legs,
     /// Number of the leg under way.
     leg: usize,
-    taken: Arc<Mutex<Option<Arc<JobSnapshot>>>>,
+    taken: Arc<Mutex<Option<Result<Arc<JobSnapshot>>>>>,
+}
+
+/// The snapshot as it comes back from the files of a checkpoint.
+fn through_files(snapshot: &JobSnapshot) -> Result<JobSnapshot> {
+    let mut read = JobSnapshot { operators: BTreeMap::new(), ..snapshot.clone() };
+    for (uid, tables) in &snapshot.operators {
+        let state = read.operators.entry(uid.clone()).or_default();
+        for file in segment::encode(uid, tables)? {
+            segment::decode(uid, &file.bytes, state)?;
+        }
+    }
+    Ok(read)
 }
 
 impl<'a> Course<'a> {
@@ -38,7 +53,7 @@ impl<'a> Course<'a> {
         Course { legs, leg: 0, taken: Arc::default() }
     }
 
-    fn snapshot(&self) -> std::sync::MutexGuard<'_, Option<Arc<JobSnapshot>>> {
+    fn snapshot(&self) -> std::sync::MutexGuard<'_, Option<Result<Arc<JobSnapshot>>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,11 +64,12 @@ impl<'a> Course<'a> {
         }
         let growth = self.leg.saturating_sub(SMALL).min(12);
         let taken = self.taken.clone();
-        let restore = self.snapshot().take();
+        let restore = self.snapshot().take().transpose()?;
         session.set_job_options(JobOptions {
             restore,
             on_snapshot: Some(Arc::new(move |_, snapshot| {
-                *taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot.clone()));
+                let kept = through_files(snapshot).map(Arc::new);
+                *taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
             })),
             pause_after: Some(self.legs.batches),
             batch_rows: Some(self.legs.rows << growth),

@@ -13,6 +13,7 @@ use super::sink::FilesystemSink;
 use super::trigger::{PendingPartitions, WriterTime, now_millis};
 use crate::edges::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
 use crate::stream::Epoch;
 
 /// A file that is complete and not visible.
@@ -55,11 +56,12 @@ impl StagedFile {
         }
     }
 
-    async fn commit(&self, store: &Store) -> Result<()> {
+    /// `again`: it may have been done before, and whoever wanted the file may have taken it away since.
+    async fn commit(&self, store: &Store, again: bool) -> Result<()> {
         match (self, store) {
             (StagedFile::Local { staged, path }, Store::Local) => {
                 let (staged, path) = (staged.clone(), path.clone());
-                tokio::task::spawn_blocking(move || rename(&staged, &path)).await?
+                tokio::task::spawn_blocking(move || rename(&staged, &path, again)).await?
             }
             (StagedFile::Upload { path, id, parts }, Store::Bucket { uploads, store, .. }) => {
                 let path = key(path);
@@ -89,10 +91,10 @@ impl StagedFile {
     }
 }
 
-fn rename(staged: &str, path: &str) -> Result<()> {
+fn rename(staged: &str, path: &str, again: bool) -> Result<()> {
     let target = std::path::Path::new(path);
     if !std::path::Path::new(staged).exists() {
-        return if target.exists() {
+        return if again || target.exists() {
             Ok(())
         } else {
             Err(Error::external(format!("the file {staged} to commit is gone")))
@@ -110,6 +112,8 @@ fn rename(staged: &str, path: &str) -> Result<()> {
 pub(super) struct FileCommitter {
     pub(super) sink: FilesystemSink,
     pub(super) run: String,
+    /// Begins the names of all runs of the job.
+    pub(super) lineage: Option<String>,
     /// The folder of the table did not exist before.
     pub(super) created_root: bool,
     /// Partitions with committed files that are not marked as complete.
@@ -155,15 +159,12 @@ impl FileCommitter {
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl SinkCommitter for FileCommitter {
-    async fn commit(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+    async fn commit_files(&mut self, committables: &[Committable], again: bool) -> Result<()> {
         let context = || format!("table {}", self.sink.table);
         let (mut files, mut times) = (Vec::new(), Vec::new());
         let (mut overwrite, mut runs) = (false, Vec::new());
-        for bytes in &committables {
+        for bytes in committables {
             let committed = Committed::decode(bytes).context(context)?;
             overwrite |= committed.overwrite;
             files.extend(committed.files);
@@ -171,10 +172,11 @@ impl SinkCommitter for FileCommitter {
             times.extend(committed.time);
         }
         for file in &files {
-            file.commit(self.sink.store())
+            file.commit(self.sink.store(), again)
                 .await
                 .context(|| format!("file {}", self.sink.store().display(file.path())))
                 .context(context)?;
+            failpoint("file-committed");
         }
         runs.sort();
         runs.dedup();
@@ -188,6 +190,22 @@ impl SinkCommitter for FileCommitter {
             self.pending.advance(time);
         }
         self.mark(&files).await.context(|| format!("table {}", self.sink.table))
+    }
+}
+
+#[async_trait]
+impl SinkCommitter for FileCommitter {
+    async fn commit(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        self.commit_files(&committables, false).await
+    }
+
+    async fn recover(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        self.commit_files(&committables, true).await?;
+        if let Some(lineage) = &self.lineage {
+            let own = self.sink.staging(&self.run);
+            self.sink.store().remove_dead(&self.sink.staging(lineage), &own).await;
+        }
+        Ok(())
     }
 
     async fn abort(&mut self, _tried: Option<Epoch>, committables: Vec<Committable>) {

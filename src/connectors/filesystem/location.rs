@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::pipe::{Pipe, is_pipe};
-use crate::edges::ConnectorEnv;
+use crate::edges::{ConnectorEnv, s3};
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;
 
@@ -79,13 +78,14 @@ impl Location {
             return Err(options.invalid("path", given, "a file, folder or pattern"));
         }
         let scheme = text.split_once("://").map(|(s, _)| s.to_ascii_lowercase());
-        if let Some("s3" | "s3a" | "s3n") = scheme.as_deref() {
+        if s3::is_s3(text) {
             let rest = text.split_once("://").map_or("", |(_, r)| r);
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
                 return Err(options.invalid("path", given, "s3://bucket/key"));
             }
-            let store = s3(bucket, options, env)?;
+            let setting = |key: &str| options.take(key).or_else(|| env.config.get(key).cloned());
+            let store = s3::bucket(bucket, &setting)?;
             return Ok(Location {
                 given: given.to_owned(),
                 path: key.trim_matches('/').to_owned(),
@@ -112,46 +112,6 @@ impl Location {
     pub(super) fn join(&self, relative: &str) -> String {
         if self.path.is_empty() { relative.to_owned() } else { format!("{}/{relative}", self.path) }
     }
-}
-
-/// Settings in Flink's spelling, with the spellings of Flink's two S3 file systems.
-const S3_KEYS: &[(&str, AmazonS3ConfigKey)] = &[
-    ("s3.endpoint", AmazonS3ConfigKey::Endpoint),
-    ("s3.access-key", AmazonS3ConfigKey::AccessKeyId),
-    ("s3.access.key", AmazonS3ConfigKey::AccessKeyId),
-    ("s3.secret-key", AmazonS3ConfigKey::SecretAccessKey),
-    ("s3.secret.key", AmazonS3ConfigKey::SecretAccessKey),
-    ("s3.session-token", AmazonS3ConfigKey::Token),
-    ("s3.region", AmazonS3ConfigKey::Region),
-    ("s3.endpoint.region", AmazonS3ConfigKey::Region),
-];
-
-fn s3(bucket: &str, options: &Options, env: &ConnectorEnv) -> Result<Arc<AmazonS3>> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    let setting = |key: &str| options.take(key).or_else(|| env.config.get(key).cloned());
-    for (key, config) in S3_KEYS {
-        if let Some(value) = setting(key) {
-            builder = builder.with_config(*config, value);
-        }
-    }
-    for key in ["s3.path.style.access", "s3.path-style-access"] {
-        if let Some(value) = setting(key) {
-            let path_style = match value.to_ascii_lowercase().as_str() {
-                "true" => true,
-                "false" => false,
-                _ => return Err(options.invalid(key, &value, "true or false")),
-            };
-            builder = builder.with_virtual_hosted_style_request(!path_style);
-        }
-    }
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    if endpoint.as_deref().is_some_and(|e| e.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
-    }
-    if builder.get_config_value(&AmazonS3ConfigKey::Region).is_none() {
-        builder = builder.with_region("us-east-1");
-    }
-    Ok(Arc::new(builder.build().context(|| format!("bucket '{bucket}'"))?))
 }
 
 impl Store {
@@ -317,6 +277,23 @@ impl Store {
             let path = PathBuf::from(path);
             tokio::task::spawn_blocking(move || remove_empty(&path)).await.ok();
         }
+    }
+
+    /// Removes the folders whose paths begin with `prefix`, all but `own`, with what is in them.
+    pub(super) async fn remove_dead(&self, prefix: &str, own: &str) {
+        let Store::Local = self else { return };
+        let (prefix, own) = (prefix.to_owned(), own.to_owned());
+        let remove = move || {
+            let Some((folder, _)) = prefix.rsplit_once('/') else { return };
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let is_dead = path.to_str().is_some_and(|p| p.starts_with(&prefix) && p != own);
+                if is_dead && path.is_dir() {
+                    std::fs::remove_dir_all(&path).ok();
+                }
+            }
+        };
+        tokio::task::spawn_blocking(remove).await.ok();
     }
 
     /// Removes a folder if it is empty.

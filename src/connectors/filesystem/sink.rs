@@ -15,6 +15,9 @@
 //! | finished part files | handed over at the next barrier | at the barrier |
 //! | watermark, idleness | partitions that are complete by event time | never |
 //!
+//! The files of a job that goes on after its process has died are told apart by its lineage: what a dead run has staged
+//! is committed if the checkpoint holds it, and removed if not.
+//!
 //! INSERT OVERWRITE replaces the files of the table, or of the partitions that were written to: the new ones become
 //! visible first, then the old ones go.
 
@@ -35,7 +38,8 @@ use super::part::PartFile;
 use super::partition::Partitioning;
 use super::trigger::{PendingPartitions, Trigger, WriterTime};
 use crate::edges::{
-    Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkWriter, SourceChangelog, WriteMode,
+    Committable, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkContext, SinkWriter, SourceChangelog,
+    WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;
@@ -138,25 +142,31 @@ impl Sink for FilesystemSink {
         (self.options.shuffle && !self.partition_columns.is_empty()).then(|| self.partition_columns.clone())
     }
 
-    async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
-        let context = || format!("table {}", self.table);
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let (mode, parallelism) = (context.mode, context.parallelism);
+        let named = || format!("table {}", self.table);
         if self.location.path.contains(['*', '?']) {
             return Err(Error::validation(format!("cannot write to the pattern '{}'", self.location.given))
                 .hint("write to a folder")
-                .context(context()));
+                .context(named()));
         }
         let store = &self.location.store;
-        if let Some(there) = store.stat(&self.location.path).await.context(context)? {
+        if let Some(there) = store.stat(&self.location.path).await.context(named)? {
             return Err(Error::validation(format!(
                 "cannot write to '{}': it is a {}",
                 self.location.given,
                 if there.pipe { "pipe or a device" } else { "file" }
             ))
             .hint("a filesystem sink writes part files into a folder")
-            .context(context()));
+            .context(named()));
         }
-        let created = store.create_folder(&self.location.path).await.context(context)?;
+        let created = store.create_folder(&self.location.path).await.context(named)?;
+        let lineage = context.identity.as_ref().map(|i| i.pipeline().simple().to_string());
         let run = Uuid::new_v4().simple().to_string();
+        let run = match &lineage {
+            Some(lineage) => format!("{lineage}-{}", run.get(..8).unwrap_or(&run)),
+            None => run,
+        };
         let writers = (0..parallelism.max(1))
             .map(|subtask| {
                 Ok(Box::new(FileSinkWriter {
@@ -177,7 +187,7 @@ impl Sink for FilesystemSink {
             .collect::<Result<_>>()?;
         let pending = PendingPartitions::new(self.options.trigger.clone(), parallelism.max(1));
         let committer: Box<dyn SinkCommitter> =
-            Box::new(FileCommitter { sink: self.clone(), run, created_root: created, pending });
+            Box::new(FileCommitter { sink: self.clone(), run, lineage, created_root: created, pending });
         Ok(OpenedSink { writers, committer })
     }
 }

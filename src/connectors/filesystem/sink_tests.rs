@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 
 use super::tests::{env, int, read_all, table};
 use super::*;
+use crate::edges::SinkContext;
 use crate::edges::{Committable, OpenedSink, ScanRequest, WriteMode};
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 use crate::types::{LogicalType, TypeRoot};
@@ -59,7 +60,7 @@ fn rows(schema: &arrow::datatypes::SchemaRef, day: i32, ids: std::ops::Range<i32
 }
 
 async fn write(sink: &dyn Sink, mode: WriteMode, batches: Vec<ChangeBatch>) -> Result<()> {
-    let OpenedSink { mut writers, mut committer } = sink.open(mode, 2).await?;
+    let OpenedSink { mut writers, mut committer } = sink.open(&SinkContext::new(mode, 2)).await?;
     let mut failed = None;
     for (i, batch) in batches.into_iter().enumerate() {
         if let Err(e) = writers[i % 2].write(batch).await {
@@ -141,7 +142,8 @@ async fn nothing_is_visible_before_the_commit_and_a_commit_can_be_repeated() {
     let t = people("json", &[], &[]);
     let s = sink(&t, &env(dir.path())).unwrap();
     let root = dir.path().join("out");
-    let OpenedSink { mut writers, mut committer } = s.open(WriteMode::Append, 1).await.unwrap();
+    let OpenedSink { mut writers, mut committer } =
+        s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let mut last: Vec<Committable> = Vec::new();
     for epoch in 1..4 {
         writers[0].write(rows(&s.schema(), 1, epoch * 10..epoch * 10 + 3)).await.unwrap();
@@ -154,7 +156,7 @@ async fn nothing_is_visible_before_the_commit_and_a_commit_can_be_repeated() {
     }
     // After a crash a new committer does it again.
     drop((writers, committer));
-    let OpenedSink { mut committer, .. } = s.open(WriteMode::Append, 1).await.unwrap();
+    let OpenedSink { mut committer, .. } = s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     committer.commit(Epoch(3), last).await.unwrap();
     assert_eq!(visible(&root).len(), 3);
     assert_eq!(ids(&read(&t, dir.path()).await), [10, 11, 12, 20, 21, 22, 30, 31, 32, 100, 100]);
@@ -166,7 +168,8 @@ async fn an_abort_leaves_nothing() {
     for format in ["csv", "parquet"] {
         let t = people(format, &["day"], &[("sink.rolling-policy.file-size", "1 b")]);
         let s = sink(&t, &env(dir.path())).unwrap();
-        let OpenedSink { mut writers, mut committer } = s.open(WriteMode::Append, 2).await.unwrap();
+        let OpenedSink { mut writers, mut committer } =
+            s.open(&SinkContext::new(WriteMode::Append, 2)).await.unwrap();
         writers[0].write(rows(&s.schema(), 1, 0..5)).await.unwrap();
         writers[1].write(rows(&s.schema(), 2, 0..5)).await.unwrap();
         let prepared = writers[0].prepare(Epoch(1)).await.unwrap();
@@ -221,7 +224,13 @@ async fn targets_that_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("out"), "").unwrap();
     let t = people("json", &[], &[]);
-    let e = sink(&t, &env(dir.path())).unwrap().open(WriteMode::Append, 1).await.err().unwrap().to_string();
+    let e = sink(&t, &env(dir.path()))
+        .unwrap()
+        .open(&SinkContext::new(WriteMode::Append, 1))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(e.contains("it is a file"), "{e}");
     // A full disk.
     if Path::new("/dev/full").exists() {
@@ -293,7 +302,7 @@ async fn partitions_are_marked_when_the_watermark_passes_their_time() {
         ("partition.time-extractor.timestamp-pattern", "$dt $hm:00"),
     ]);
     let s = sink(&t, &env(dir.path())).unwrap();
-    let mut opened = s.open(WriteMode::Append, 2).await.unwrap();
+    let mut opened = s.open(&SinkContext::new(WriteMode::Append, 2)).await.unwrap();
     let (first, second) = ("dt=2020-01-01/hm=00%3A00", "dt=2020-01-01/hm=00%3A01");
     opened.writers[0].write(minute(&s.schema(), "2020-01-01", "00:00")).await.unwrap();
     opened.writers[1].write(minute(&s.schema(), "2020-01-01", "00:01")).await.unwrap();
@@ -348,7 +357,7 @@ async fn the_time_of_a_partition() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let s = sink(&by_minute(&options), &env(dir.path())).unwrap();
-        let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         opened.writers[0].write(minute(&s.schema(), dt, hm)).await.unwrap();
         opened.writers[0].on_watermark(due);
         checkpoint(&mut opened, 1).await.unwrap();
@@ -365,7 +374,7 @@ async fn the_time_of_a_partition() {
     // A partition that stands for no time, here that of NULL.
     let dir = tempfile::tempdir().unwrap();
     let s = sink(&by_minute(&[(pattern, "$dt $hm:00")]), &env(dir.path())).unwrap();
-    let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+    let mut opened = s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     opened.writers[0].write(minute(&s.schema(), "", "10:00")).await.unwrap();
     opened.writers[0].on_watermark(at(0));
     let e = checkpoint(&mut opened, 1).await.unwrap_err().to_string();
@@ -385,7 +394,7 @@ async fn partitions_are_marked_some_time_after_they_were_begun() {
             ("sink.partition-commit.delay", delay),
         ]);
         let s = sink(&t, &env(dir.path())).unwrap();
-        let mut opened = s.open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         opened.writers[0].write(minute(&s.schema(), "a", "b")).await.unwrap();
         checkpoint(&mut opened, 1).await.unwrap();
         assert_eq!(marked(dir.path()).len(), names);
@@ -401,7 +410,8 @@ async fn a_write_that_is_cancelled_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let t = people(format, &[], &[("path", "out"), ("sink.rolling-policy.file-size", "1b")]);
         let s = sink(&t, &env(dir.path())).unwrap();
-        let OpenedSink { mut writers, mut committer } = s.open(WriteMode::Append, 1).await.unwrap();
+        let OpenedSink { mut writers, mut committer } =
+            s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         // More than is collected before the disk is written to, which is where it waits.
         let many = rows(&s.schema(), 1, 0..200_000);
         assert!(futures::poll!(writers[0].write(many)).is_pending());
@@ -436,7 +446,8 @@ async fn s3_round_trip() {
             .await
             .unwrap();
         assert_eq!(ids(&read(&t, dir.path()).await), (0..9).collect::<Vec<_>>());
-        let OpenedSink { mut writers, mut committer } = s.open(WriteMode::Append, 1).await.unwrap();
+        let OpenedSink { mut writers, mut committer } =
+            s.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         writers[0].write(rows(&s.schema(), 3, 20..21)).await.unwrap();
         let prepared: Vec<Committable> = writers[0].prepare(Epoch(1)).await.unwrap().into_iter().collect();
         assert_eq!(read(&t, dir.path()).await.len(), 9);

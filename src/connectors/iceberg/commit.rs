@@ -29,6 +29,7 @@ use uuid::Uuid;
 use super::lake::Lake;
 use crate::edges::{Committable, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
 use crate::stream::Epoch;
 
 const PIPELINE: &str = "tidelake.pipeline";
@@ -263,18 +264,30 @@ impl iceberg::Catalog for FencedCatalog {
 pub(super) struct IcebergCommitter {
     lake: Arc<Lake>,
     ident: TableIdent,
-    /// Of this run. Files of another pipeline were prepared before a restart.
-    pipeline: Uuid,
 }
 
 impl IcebergCommitter {
     /// For the table `ident`.
-    pub fn new(lake: Arc<Lake>, ident: TableIdent, pipeline: Uuid) -> Self {
-        IcebergCommitter { lake, ident, pipeline }
+    pub fn new(lake: Arc<Lake>, ident: TableIdent) -> Self {
+        IcebergCommitter { lake, ident }
     }
 
-    async fn commit_all(&self, prepared: &[Prepared], mark: Mark) -> Result<()> {
-        let recovered = mark.pipeline != self.pipeline;
+    async fn commit_epoch(&self, epoch: Epoch, committables: &[Committable], recovered: bool) -> Result<()> {
+        let prepared = Self::parse(committables).context(|| self.lake.shown(&self.ident))?;
+        let Some(first) = prepared.first() else { return Ok(()) };
+        let mark = Mark { pipeline: first.pipeline, epoch: epoch.0, table: first.table };
+        // Epochs of preparation may differ: writers whose input ended earlier wait for the next commit.
+        if prepared.iter().any(|p| p.pipeline != mark.pipeline || p.table != mark.table) {
+            return Err(Error::internal(format!(
+                "{}: files of different jobs in the commit of epoch {epoch}",
+                self.lake.shown(&self.ident)
+            )));
+        }
+        self.commit_all(&prepared, mark, recovered).await
+    }
+
+    /// `recovered`: by a job that goes on after its process has died, so that it may have been done before.
+    async fn commit_all(&self, prepared: &[Prepared], mark: Mark, recovered: bool) -> Result<()> {
         let (mut conflicts, mut failures) = (0, 0);
         loop {
             let outcome = self.attempt(prepared, mark, recovered).await?;
@@ -339,10 +352,12 @@ impl IcebergCommitter {
             // may have expired meanwhile.
             .with_check_duplicate(recovered)
             .set_snapshot_properties(mark.properties());
+        failpoint("iceberg-committing");
         let committed = match action.apply(transaction) {
             Ok(t) => t.commit(&fenced).await,
             Err(e) => Err(e),
         };
+        failpoint("iceberg-committed");
         match (committed, fenced.verdict()) {
             (Err(_), Verdict::Committed) => Ok(Attempt::Committed),
             (Err(_), Verdict::Replaced) => Err(self.replaced()),
@@ -397,17 +412,11 @@ fn backoff(attempt: u32) -> Duration {
 #[async_trait]
 impl SinkCommitter for IcebergCommitter {
     async fn commit(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
-        let prepared = Self::parse(&committables).context(|| self.lake.shown(&self.ident))?;
-        let Some(first) = prepared.first() else { return Ok(()) };
-        let mark = Mark { pipeline: first.pipeline, epoch: epoch.0, table: first.table };
-        // Epochs of preparation may differ: writers whose input ended earlier wait for the next commit.
-        if prepared.iter().any(|p| p.pipeline != mark.pipeline || p.table != mark.table) {
-            return Err(Error::internal(format!(
-                "{}: files of different jobs in the commit of epoch {epoch}",
-                self.lake.shown(&self.ident)
-            )));
-        }
-        self.commit_all(&prepared, mark).await
+        self.commit_epoch(epoch, &committables, false).await
+    }
+
+    async fn recover(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        self.commit_epoch(epoch, &committables, true).await
     }
 
     async fn abort(&mut self, tried: Option<Epoch>, committables: Vec<Committable>) {

@@ -21,7 +21,7 @@ use super::connection::Connection;
 use super::types::check_digits;
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
-use crate::edges::{OpenedSink, Sink, SinkChangelog, SinkWriter, WriteMode};
+use crate::edges::{OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode};
 use crate::error::{Error, Result, ResultExt};
 use crate::options::{Options, parse_bytes};
 
@@ -140,7 +140,8 @@ impl Sink for IcebergSink {
         self.distribute_by.clone()
     }
 
-    async fn open(&self, mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let (mode, parallelism) = (context.mode, context.parallelism);
         let lake = self.connection.open().await?;
         let shown = lake.shown(&self.ident);
         if mode == WriteMode::Overwrite {
@@ -161,11 +162,13 @@ impl Sink for IcebergSink {
         let (properties, target_file_size) =
             writer_properties(&self.options, metadata.properties()).context(|| shown.clone())?;
         let mapping = map_columns(metadata, &self.schema).context(|| shown.clone())?;
-        let pipeline = Uuid::now_v7();
+        let run = Uuid::now_v7();
+        let pipeline = context.identity.as_ref().map_or(run, SinkIdentity::pipeline);
         let setup = Arc::new(WriteSetup {
             lake: Arc::clone(&lake),
             table,
             pipeline,
+            run,
             properties,
             target_file_size,
             mapping,
@@ -173,7 +176,7 @@ impl Sink for IcebergSink {
         let writers = (0..parallelism.max(1))
             .map(|i| Ok(Box::new(IcebergWriter::new(Arc::clone(&setup), i)?) as Box<dyn SinkWriter>))
             .collect::<Result<Vec<_>>>()?;
-        let committer = IcebergCommitter::new(lake, self.ident.clone(), pipeline);
+        let committer = IcebergCommitter::new(lake, self.ident.clone());
         Ok(OpenedSink { writers, committer: Box::new(committer) })
     }
 }

@@ -43,8 +43,10 @@ const MAX_OPEN_FILES: usize = 200;
 pub(super) struct WriteSetup {
     pub lake: Arc<Lake>,
     pub table: Table,
-    /// One per job: part of file names and of the commit marker.
+    /// One per job and table: part of the commit marker.
     pub pipeline: Uuid,
+    /// One per run: part of file names.
+    pub run: Uuid,
     pub properties: WriterProperties,
     pub target_file_size: usize,
     /// For each column of the table the column of the incoming rows, `None` where rows have none (null is written).
@@ -89,7 +91,7 @@ impl IcebergWriter {
         let paths = TrackedLocations::new(metadata);
         let names = DefaultFileNameGenerator::new(
             format!("{subtask:05}"),
-            Some(setup.pipeline.to_string()),
+            Some(setup.run.to_string()),
             DataFileFormat::Parquet,
         );
         let parquet = ParquetWriterBuilder::new(setup.properties.clone(), Arc::clone(iceberg_schema));

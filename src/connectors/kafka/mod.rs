@@ -38,6 +38,7 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod worker;
 mod writer;
 

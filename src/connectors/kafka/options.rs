@@ -119,6 +119,10 @@ pub(super) struct TableOptions {
     pub(super) partitioner: Partitioner,
     pub(super) key: Option<Part>,
     pub(super) value: Part,
+    /// `sink.delivery-guarantee` = `exactly-once`.
+    pub(super) exactly_once: bool,
+    /// `sink.transactional-id-prefix`.
+    pub(super) transactional_id_prefix: Option<String>,
     /// `embedded.partitions`.
     pub(super) embedded_partitions: Option<u32>,
     /// librdkafka's own log lines to stderr (`properties.debug`).
@@ -157,15 +161,23 @@ impl TableOptions {
         let guarantee =
             options.one_of("sink.delivery-guarantee", &["at-least-once", "none", "exactly-once"])?;
         let prefix = options.take("sink.transactional-id-prefix");
-        if guarantee == Some("exactly-once") {
-            return Err(Error::unsupported(format!(
-                "table {name}: 'sink.delivery-guarantee' = 'exactly-once' is not supported"
-            ))
-            .hint("use 'at-least-once': retries neither duplicate nor reorder records, a job started again after a failure may repeat some"));
-        }
-        if prefix.is_some() {
+        let exactly_once = guarantee == Some("exactly-once");
+        if exactly_once {
+            if embedded::name_of(&properties.servers).is_some() {
+                return Err(Error::unsupported(format!(
+                    "table {name}: the embedded broker has no transactions for 'sink.delivery-guarantee' = 'exactly-once'"
+                ))
+                .hint("use 'at-least-once' with it, or a real Kafka"));
+            }
+            if matches!(topics, Topics::Pattern(_)) {
+                return Err(Error::unsupported(format!(
+                    "table {name}: 'sink.delivery-guarantee' = 'exactly-once' needs named topics, not a pattern"
+                ))
+                .hint("list the topics in 'topic'"));
+            }
+        } else if prefix.is_some() {
             return Err(fail(
-                "'sink.transactional-id-prefix' is for 'sink.delivery-guarantee' = 'exactly-once', which is not supported".to_owned(),
+                "'sink.transactional-id-prefix' is for 'sink.delivery-guarantee' = 'exactly-once'".to_owned(),
             ));
         }
         let embedded_partitions = options.parse::<u32>("embedded.partitions", "a number above 0")?;
@@ -208,6 +220,8 @@ impl TableOptions {
             partitioner,
             key,
             value,
+            exactly_once,
+            transactional_id_prefix: prefix,
             embedded_partitions,
             debug,
             notices: notices.clone(),

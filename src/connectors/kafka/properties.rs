@@ -305,6 +305,24 @@ impl Properties {
         config.set("delivery.report.only.error", "true");
         config
     }
+
+    /// The configuration of a producer whose records are committed together.
+    ///
+    /// # Errors
+    /// Validation if the properties do not allow that.
+    pub(super) fn transactional(&self, servers: &str, id: &str) -> Result<ClientConfig> {
+        let mut config = self.producer(servers);
+        if config.get("enable.idempotence") == Some("false") {
+            return Err(Error::validation(
+                "'sink.delivery-guarantee' = 'exactly-once' needs 'properties.acks' = 'all' and an idempotent producer",
+            )
+            .hint("leave 'properties.acks' and 'properties.enable.idempotence' out"));
+        }
+        config.set("transactional.id", id);
+        // The most that a broker allows unless it is told otherwise: a checkpoint has to be complete by then.
+        self.default(&mut config, "transaction.timeout.ms", "900000");
+        Ok(config)
+    }
 }
 
 /// Replaces every secret in a text.

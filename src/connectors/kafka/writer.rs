@@ -22,6 +22,7 @@ use super::options::{Connector, TableOptions, Topics};
 use super::partitioner::{Chooser, Partitioner};
 use super::parts::Part;
 use super::source::connect;
+use super::transactions::Transactions;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::RecordEncoder;
@@ -30,6 +31,9 @@ use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, RowKinds};
 
 /// Bytes that are collected at most, whatever number of rows the table asks for.
 const MAX_COLLECTED: usize = 4 * BATCH_BYTES;
+
+/// Under which the end of the input is prepared: no epoch follows.
+const LAST: Epoch = Epoch(u64::MAX);
 
 /// How often a producer's events are looked at when nothing is written.
 const SERVE_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +54,8 @@ pub(super) fn open(
     layout: &Layout,
     time_zone: Tz,
     parallelism: usize,
+    transactions: Option<&Arc<Transactions>>,
+    epoch: u64,
 ) -> Result<Vec<Box<dyn SinkWriter>>> {
     let servers = connect(options)?;
     let broker = name_of(&options.properties.servers).map(embedded).transpose()?;
@@ -69,14 +75,22 @@ pub(super) fn open(
     }
     let mut writers: Vec<Box<dyn SinkWriter>> = Vec::new();
     for subtask in 0..parallelism.max(1) {
-        let mut config = options.properties.producer(&servers);
-        config.set("statistics.interval.ms", STATISTICS_MS);
-        let context = Context::new(&servers, options);
-        let producer: BaseProducer<Context> =
-            config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
+        let producer = match transactions {
+            Some(transactions) => transactions.producer(epoch),
+            None => {
+                let mut config = options.properties.producer(&servers);
+                config.set("statistics.interval.ms", STATISTICS_MS);
+                let context = Context::new(&servers, options);
+                let producer = config.create_with_context(context);
+                Arc::new(producer.map_err(|e| options.properties.refused(&options.table, e))?)
+            }
+        };
+        let transaction =
+            transactions.map(|t| Transaction { transactions: Arc::clone(t), epoch, begun: false });
         let encoder = |part: &Part| part.format.encoder();
         writers.push(Box::new(KafkaWriter {
             producer,
+            transaction,
             options: Arc::clone(options),
             layout: layout.clone(),
             time_zone,
@@ -105,9 +119,20 @@ struct Buffers {
     key_ends: Vec<usize>,
 }
 
+/// The part of a writer in the transactions of its job.
+struct Transaction {
+    transactions: Arc<Transactions>,
+    /// The epoch that it writes rows of.
+    epoch: u64,
+    /// Whether it has written one.
+    begun: bool,
+}
+
 /// The writer of one subtask.
 struct KafkaWriter {
-    producer: BaseProducer<Context>,
+    /// That of the epoch, which all writers share, or its own.
+    producer: Arc<BaseProducer<Context>>,
+    transaction: Option<Transaction>,
     options: Arc<TableOptions>,
     layout: Layout,
     time_zone: Tz,
@@ -401,6 +426,10 @@ impl KafkaWriter {
         let topics = topic_column.as_ref().and_then(|c| c.as_any().downcast_ref::<StringArray>());
         let targets = self.targets(topics, one, rows, &keys)?;
         self.reserve(&targets, &keys, &values)?;
+        if let Some(transaction) = self.transaction.as_mut().filter(|t| !t.begun) {
+            transaction.transactions.begin(transaction.epoch)?;
+            transaction.begun = true;
+        }
         for ((target, key), value) in targets.into_iter().zip(&keys).zip(&values) {
             self.send(target, *key, *value).await?;
         }
@@ -427,7 +456,8 @@ impl SinkWriter for KafkaWriter {
             self.write_collected().await.context(|| format!("table {table}"))?;
         }
         self.served = Instant::now();
-        self.drain().await
+        // Of a transaction nobody sees anything yet.
+        if self.transaction.is_some() { self.check() } else { self.drain().await }
     }
 
     /// Also without rows events come: statistics, which tell whether brokers are there, and refusals.
@@ -436,11 +466,25 @@ impl SinkWriter for KafkaWriter {
         Some(self.due().map_or(serve, |due| due.min(serve)))
     }
 
-    async fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Committable>> {
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
         let table = self.options.table.clone();
         self.write_collected().await.context(|| format!("table {table}"))?;
         self.drain().await?;
-        Ok(None)
+        let Some(transaction) = &mut self.transaction else { return Ok(None) };
+        let written =
+            std::mem::take(&mut transaction.begun).then(|| transaction.epoch.to_string().into_bytes());
+        if epoch != LAST {
+            transaction.epoch = epoch.0 + 1;
+            self.producer = transaction.transactions.producer(transaction.epoch);
+        }
+        Ok(written)
+    }
+
+    async fn abort(&mut self) {
+        if let Some(transaction) = &self.transaction {
+            let transactions = Arc::clone(&transaction.transactions);
+            tokio::task::spawn_blocking(move || transactions.abort()).await.ok();
+        }
     }
 
     fn bytes_written(&self) -> u64 {

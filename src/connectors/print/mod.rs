@@ -17,7 +17,7 @@ use crate::catalog::ResolvedTable;
 use crate::connectors::synthetic::refuse_metadata;
 use crate::connectors::{ConnectorFactory, not_a};
 use crate::edges::{
-    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkWriter, Source, WriteMode,
+    Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkContext, SinkWriter, Source,
 };
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -78,11 +78,11 @@ impl Sink for PrintSink {
         self.primary_key.clone()
     }
 
-    async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
-        let writers = (0..parallelism)
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let writers = (0..context.parallelism)
             .map(|task| {
                 Box::new(PrintWriter {
-                    prefix: prefix(&self.identifier, task, parallelism),
+                    prefix: prefix(&self.identifier, task, context.parallelism),
                     standard_error: self.standard_error,
                     text: String::new(),
                     written: 0,

@@ -129,6 +129,10 @@ impl Operator for LocalGroupAggregateOperator {
         "LocalGroupAggregate"
     }
 
+    fn remembers(&self) -> bool {
+        false
+    }
+
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
         let evaluated = self.table.evaluate_exprs(&batch.rows)?;
         self.signs.clear();

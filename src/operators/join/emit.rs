@@ -10,7 +10,6 @@ use super::config::{JoinColumn, JoinConfig, JoinSide};
 use super::rows::{NO_ROW, RowStore};
 use crate::error::Result;
 use crate::runtime::operator::Output;
-use crate::stream::BATCH_ROWS;
 use crate::stream::{ChangeBatch, RowKinds};
 
 pub(super) const INSERT: u8 = 0;
@@ -41,10 +40,10 @@ impl Emitter {
         self.marks.push(mark);
     }
 
-    /// Whether a batch is complete.
+    /// Pairs so far.
     #[inline]
-    pub(super) fn is_full(&self) -> bool {
-        self.kinds.len() >= BATCH_ROWS
+    pub(super) fn len(&self) -> usize {
+        self.kinds.len()
     }
 
     /// Hands out what has gathered. `rows` came in at `side`, with `widest` the bytes of the widest; `store` and `stored`

@@ -44,7 +44,7 @@ use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, Timestamp};
 use emit::Emitter;
 use null_aware::{RightRows, Walk};
-use probe::Work;
+use probe::{Work, most_pairs};
 use rows::NO_ROW;
 use side::{Action, Applied, Layout, SideState};
 
@@ -149,9 +149,11 @@ impl JoinOperator {
             let codes = batch.kinds.as_ref().map(|k| k.codes());
             self.sides[own].apply(&stored, &slots, codes, &mut applied)?;
         }
+        let widest = widest_row(batch.rows.columns(), n);
         self.work = Some(Work {
             side,
-            widest: widest_row(batch.rows.columns(), n),
+            widest,
+            most: most_pairs(widest.saturating_add(self.sides[side.other() as usize].store.widest())),
             rows: batch.rows,
             kinds: batch.kinds,
             slots,

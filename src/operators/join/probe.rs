@@ -17,11 +17,19 @@ use super::side::{Action, Applied, SideState};
 use super::{JoinOperator, Shape};
 use crate::error::Result;
 use crate::runtime::operator::{Output, Progress};
-use crate::stream::BATCH_ROWS;
 use crate::stream::RowKinds;
+use crate::stream::{BATCH_BYTES, BATCH_ROWS};
 
 /// Rows given out in one call before the driver gets its turn.
 pub(super) const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
+
+/// Pairs that are handed out at once however wide their rows may be: one wide row must not make all batches tiny.
+const LEAST_PAIRS: usize = 16;
+
+/// Pairs to hand out at once where rows have at most so many bytes.
+pub(super) fn most_pairs(widest: usize) -> usize {
+    (BATCH_BYTES / widest.max(1)).clamp(LEAST_PAIRS, BATCH_ROWS)
+}
 
 /// A batch under way.
 pub(super) struct Work {
@@ -29,6 +37,8 @@ pub(super) struct Work {
     pub(super) rows: RecordBatch,
     /// Bytes of the widest of them.
     pub(super) widest: usize,
+    /// Pairs that are handed out at once.
+    pub(super) most: usize,
     pub(super) kinds: Option<RowKinds>,
     pub(super) slots: Vec<u32>,
     pub(super) applied: Applied,
@@ -146,7 +156,7 @@ impl JoinOperator {
 
     /// Hands out a full batch; true when the driver should get its turn.
     pub(super) fn hand_out(&self, work: &Work, emitter: &mut Emitter, out: &mut Output) -> Result<bool> {
-        if !emitter.is_full() {
+        if emitter.len() < work.most {
             return Ok(false);
         }
         self.flush_rows(work, emitter, out)?;

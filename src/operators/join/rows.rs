@@ -359,6 +359,11 @@ impl RowStore {
         cut(&widths, BATCH_BYTES, joined)
     }
 
+    /// Bytes that no row has more of, or hardly.
+    pub(super) fn widest(&self) -> usize {
+        self.widest
+    }
+
     /// About the bytes of a row.
     fn row_bytes(&self, id: u32) -> usize {
         if id == NO_ROW || self.types.is_empty() {

@@ -43,12 +43,12 @@ impl JoinOperator {
             rows.clear();
             ids.clear();
             let other = &self.sides[work.side.other() as usize];
-            while work.row < work.slots.len() && ids.len() < BATCH_ROWS && spans.len() < BATCH_ROWS {
+            while work.row < work.slots.len() && ids.len() < work.most && spans.len() < BATCH_ROWS {
                 work.enter(other);
                 let row = work.row;
                 let pair = work.is_pair(row);
                 let from = ids.len();
-                while work.next != NO_ROW && ids.len() < BATCH_ROWS {
+                while work.next != NO_ROW && ids.len() < work.most {
                     for row in row..=row + usize::from(pair) {
                         rows.push(row as u32);
                         ids.push(work.next);

@@ -275,6 +275,10 @@ impl Operator for WindowAggregateOperator {
         }
     }
 
+    fn remembers(&self) -> bool {
+        self.config.phase != WindowPhase::Local
+    }
+
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
         if batch.kinds.is_some() && !self.config.input_retracts {
             return Err(Error::internal(format!("{}: updates in append-only input", self.name())));

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Coordinator, JobSnapshot, TaskInfo};
+use super::{Coordinator, SinkTask, TaskInfo};
+use crate::checkpoint::JobSnapshot;
+use crate::edges::SinkContext;
 use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
 use crate::runtime::chain::{Chain, Tail};
 use crate::runtime::channel::{Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
@@ -21,6 +24,7 @@ use crate::runtime::source::SourceHead;
 use crate::runtime::spilling::memory::StateMemory;
 use crate::runtime::spilling::{SpillingConfig, SpillingOperator};
 use crate::runtime::task::{TaskContext, run_channels, run_source};
+use crate::stream::Epoch;
 use crate::stream::key_group::KeyGroupRange;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader};
 
@@ -182,10 +186,33 @@ impl Coordinator {
                     }
                 }
                 NodeKind::Sink { sink, mode } => {
-                    let opened = sink.open(*mode, parallelism).await.context(|| node.detail.clone())?;
-                    sink_index = Some(self.committers.len());
-                    self.committers.push(opened.committer);
-                    self.prepared.push(Vec::new());
+                    let checkpoints = self.options.checkpoints.as_ref();
+                    let identity = checkpoints.map(|c| c.identity(&node.uid));
+                    let decision = identity.as_ref().and_then(|i| sink.decision(i));
+                    let context = SinkContext {
+                        mode: *mode,
+                        parallelism,
+                        identity,
+                        epoch: Epoch(self.epoch),
+                        shared: self.shared.clone(),
+                    };
+                    let mut opened = sink.open(&context).await.context(|| node.detail.clone())?;
+                    if let (Some(snapshot), Some(checkpoints)) = (restore, checkpoints) {
+                        let committables = snapshot.committables.get(&node.uid).cloned();
+                        let committables = committables.filter(|_| checkpoints.commit_again);
+                        failpoint("sink-opened");
+                        let recovered =
+                            opened.committer.recover(Epoch(snapshot.epoch), committables.unwrap_or_default());
+                        recovered.await.context(|| node.detail.clone())?;
+                        failpoint("sink-recovered");
+                    }
+                    sink_index = Some(self.sinks.len());
+                    self.sinks.push(SinkTask {
+                        uid: node.uid.clone(),
+                        committer: opened.committer,
+                        decision,
+                        prepared: Vec::new(),
+                    });
                     writers = Some(opened.writers);
                 }
             }
@@ -218,6 +245,11 @@ impl Coordinator {
         let has_ended =
             |(uid, _): &(String, Box<dyn Operator>)| restore.as_ref().is_some_and(|r| r.ended.contains(uid));
         let ended = operators.first().and_then(|o| o.iter().rposition(has_ended)).map_or(0, |last| last + 1);
+        let forgets = |uid: &String| {
+            operators.iter().flatten().any(|(of, operator)| of == uid && !operator.remembers())
+        };
+        let nodes = nodes.iter().map(|id| graph.nodes[*id].uid.clone());
+        let nodes = nodes.filter(|uid| !forgets(uid)).collect();
         let mut heads = heads.into_iter();
         let tasks = operators
             .into_iter()
@@ -229,7 +261,6 @@ impl Coordinator {
                 (chain, heads.next())
             })
             .collect();
-        let nodes = nodes.iter().map(|id| graph.nodes[*id].uid.clone()).collect();
         Ok(ChainSpec { nodes, source: source_uid, sink: sink_index, tasks })
     }
 }
@@ -239,7 +270,7 @@ type SourceParts = (Box<dyn crate::edges::SourceReader>, SourceHead);
 
 /// A chain ready to start: per subtask its operators and, for a source, its head.
 struct ChainSpec {
-    /// Uids of its nodes.
+    /// Uids of its nodes whose end is remembered.
     nodes: Vec<String>,
     source: Option<String>,
     sink: Option<usize>,

@@ -6,55 +6,36 @@
 //!  first failure ─► every task is cancelled, writers abort, prepared committables are aborted
 //! ```
 //!
-//! At most one barrier is under way. A task that has finished counts as having passed every later barrier; what it
-//! handed over is committed with the next epoch that completes.
+//! With a folder for checkpoints (`saving`) the state and what the sinks have prepared is durable before any of them
+//! commits, and a job that goes on from there commits again.
+//!
+//! At most one barrier is under way. A task that has finished counts as having passed every later barrier; what it hands
+//! over at its end belongs to the epoch that it ended in, which may be the one after the barrier under way.
 
 mod deploy;
+mod saving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::edges::{Committable, SinkCommitter, SplitState};
+use crate::checkpoint::JobSnapshot;
+use crate::edges::{Committable, Shared, SinkCommitter, SplitState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::spilling::memory::StateMemory;
-use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent};
+use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, sleep_until};
 use crate::stream::snapshot::OperatorSnapshot;
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
-
-/// State of a whole job at one epoch, by operator uid.
-#[derive(Debug, Clone, Default)]
-pub struct JobSnapshot {
-    /// State of operators.
-    pub operators: BTreeMap<String, OperatorSnapshot>,
-    /// Positions of sources.
-    pub sources: BTreeMap<String, Vec<SplitState>>,
-    /// Watermarks that sources had reached.
-    pub watermarks: BTreeMap<String, Timestamp>,
-    /// Nodes of chains all of whose tasks have ended: they have said what they say at the end.
-    pub ended: BTreeSet<String>,
-    /// Number of its checkpoint; a job that goes on from it counts on.
-    pub epoch: u64,
-}
-
-impl JobSnapshot {
-    fn add_operators(&mut self, operators: Vec<(String, OperatorSnapshot)>) {
-        for (uid, tables) in operators {
-            let all = self.operators.entry(uid).or_default();
-            for (table, parts) in tables {
-                all.entry(table).or_default().extend(parts);
-            }
-        }
-    }
-}
+pub use saving::{CheckpointOptions, Checkpoints};
+use saving::{Saving, saved};
 
 /// Receives the snapshot of each completed epoch.
 pub type SnapshotHook = Arc<dyn Fn(Epoch, &JobSnapshot) + Send + Sync>;
@@ -75,6 +56,8 @@ pub struct JobOptions {
     pub pause_after: Option<usize>,
     /// Rows per batch that sources aim for; `None` for what suits throughput.
     pub batch_rows: Option<usize>,
+    /// Where its checkpoints are kept; `None` if nothing of it outlives its process.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 struct TaskInfo {
@@ -94,9 +77,29 @@ struct TaskInfo {
 /// State of operators and positions of a task that has ended.
 type EndState = (Vec<(String, OperatorSnapshot)>, Vec<SplitState>);
 
+/// The end of the job at one sink.
+struct SinkTask {
+    uid: String,
+    committer: Box<dyn SinkCommitter>,
+    /// See [`crate::edges::Sink::decision`].
+    decision: Option<String>,
+    /// Handed over and not committed yet, with the epoch that it belongs to.
+    prepared: Vec<(u64, Committable)>,
+}
+
+impl SinkTask {
+    /// Takes what belongs to `epoch` and those before it.
+    fn take(&mut self, epoch: u64) -> Vec<Committable> {
+        let (due, later) = std::mem::take(&mut self.prepared).into_iter().partition(|(of, _)| *of <= epoch);
+        self.prepared = later;
+        Vec::into_iter(due).map(|(_, committable)| committable).collect()
+    }
+}
+
 struct Pending {
     epoch: Epoch,
     kind: BarrierKind,
+    begun: Instant,
     waiting: BTreeSet<usize>,
     /// Tasks whose snapshot is in `snapshot`.
     taken: BTreeSet<usize>,
@@ -109,10 +112,16 @@ struct Coordinator {
     tasks: Vec<TaskInfo>,
     /// Uids of the nodes of each chain.
     chains: Vec<Vec<String>>,
-    committers: Vec<Box<dyn SinkCommitter>>,
-    /// Handed over and not committed yet, per sink.
-    prepared: Vec<Vec<Committable>>,
+    sinks: Vec<SinkTask>,
+    /// What the sinks have in common.
+    shared: Shared,
     pending: Option<Pending>,
+    /// A checkpoint that every task has passed and that is being written.
+    saving: Option<Saving>,
+    /// Checkpoints in a row that could not be written.
+    failures: u32,
+    /// When the last one was complete.
+    completed: Option<Instant>,
     barriers: watch::Sender<Option<Barrier>>,
     committed: watch::Sender<u64>,
     epoch: u64,
@@ -137,12 +146,18 @@ pub async fn run_graph(
     let mut coordinator = Coordinator {
         tasks: Vec::new(),
         chains: Vec::new(),
-        committers: Vec::new(),
-        prepared: Vec::new(),
+        sinks: Vec::new(),
+        shared: Shared::default(),
         pending: None,
+        saving: None,
+        failures: 0,
+        completed: None,
         barriers,
         committed,
-        epoch: options.restore.as_ref().map_or(0, |r| r.epoch),
+        epoch: match (&options.checkpoints, &options.restore) {
+            (Some(checkpoints), _) => checkpoints.next.saturating_sub(1),
+            (None, restore) => restore.as_ref().map_or(0, |r| r.epoch),
+        },
         options,
         metrics: metrics.clone(),
     };
@@ -153,7 +168,7 @@ pub async fn run_graph(
         committed: committed_receiver,
         cancellation: cancellation.clone(),
         metrics,
-        keep: coordinator.options.on_snapshot.is_some(),
+        keep: coordinator.keeps(),
         pause_after: coordinator.options.pause_after,
     };
     let mut set = JoinSet::new();
@@ -175,8 +190,9 @@ pub async fn run_graph(
         while let Ok(event) = events.try_recv() {
             coordinator.keep_committable(event);
         }
-        for (committer, prepared) in coordinator.committers.iter_mut().zip(coordinator.prepared) {
-            committer.abort(None, prepared).await;
+        for sink in &mut coordinator.sinks {
+            let prepared = sink.take(u64::MAX);
+            sink.committer.abort(None, prepared).await;
         }
     }
     outcome
@@ -196,6 +212,11 @@ fn prefer(a: Result<()>, b: Result<()>) -> Result<()> {
 }
 
 impl Coordinator {
+    /// Whether snapshots are kept.
+    fn keeps(&self) -> bool {
+        self.options.on_snapshot.is_some() || self.options.checkpoints.is_some()
+    }
+
     async fn run(
         &mut self,
         set: &mut JoinSet<Result<()>>,
@@ -209,15 +230,17 @@ impl Coordinator {
         });
         let (mut stopping, mut over) = (false, false);
         loop {
+            let is_quiet = self.pending.is_none() && self.saving.is_none();
             // Sources wait for the last commit, to tell their readers.
-            if !over
-                && !self.tasks.is_empty()
-                && self.pending.is_none()
-                && self.tasks.iter().all(|t| t.finished)
-            {
+            if !over && is_quiet && !self.tasks.is_empty() && self.tasks.iter().all(|t| t.finished) {
                 over = true;
-                self.commit(FINAL_EPOCH).await?;
-                self.committed.send_replace(FINAL_EPOCH.0);
+                // After a stop the last barrier was the last checkpoint.
+                if self.options.checkpoints.is_some() && !stopping {
+                    self.save_end();
+                } else {
+                    self.commit_end().await?;
+                }
+                continue;
             }
             let tick = async {
                 match &mut ticks {
@@ -227,6 +250,7 @@ impl Coordinator {
                     None => std::future::pending().await,
                 }
             };
+            let expires = self.expires();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::cancelled()),
@@ -236,22 +260,32 @@ impl Coordinator {
                         stop.stop();
                     }
                 }
-                ended = set.join_next() => match ended {
+                saved = saved(&mut self.saving) => self.on_saved(saved).await?,
+                ended = set.join_next(), if !self.is_ending() => match ended {
                     Some(ended) => flatten(ended)?,
                     None => {
                         while let Ok(event) = events.try_recv() {
                             self.on_event(event).await?;
                         }
-                        return if over { Ok(()) } else { self.commit(FINAL_EPOCH).await };
+                        return if over { Ok(()) } else { self.commit_end().await };
                     }
                 },
-                () = stop.stopped(), if !stopping && self.pending.is_none() => {
+                () = stop.stopped(), if !stopping && is_quiet => {
                     stopping = true;
                     self.trigger(BarrierKind::Final);
                 }
-                () = tick, if !stopping && self.pending.is_none() => self.trigger(BarrierKind::Checkpoint),
+                () = tick, if !stopping && is_quiet => match (self.earliest(), &mut ticks) {
+                    (Some(at), Some(ticks)) => ticks.reset_at(at.into()),
+                    _ => self.trigger(BarrierKind::Checkpoint),
+                },
+                () = sleep_until(expires) => return Err(self.expired()),
             }
         }
+    }
+
+    /// Whether the last checkpoint of all is being written: what ends then must not end the job before that is done.
+    fn is_ending(&self) -> bool {
+        self.saving.as_ref().is_some_and(|s| s.is_end)
     }
 
     /// Whether every source has stopped or ended, and one at least has not ended.
@@ -271,8 +305,9 @@ impl Coordinator {
         self.epoch += 1;
         let epoch = Epoch(self.epoch);
         let (taken, times, snapshot) = (BTreeSet::new(), BTreeMap::new(), JobSnapshot::default());
-        self.pending = Some(Pending { epoch, kind, waiting, taken, times, snapshot });
-        let keep = self.options.on_snapshot.is_some();
+        let begun = Instant::now();
+        self.pending = Some(Pending { epoch, kind, begun, waiting, taken, times, snapshot });
+        let keep = self.keeps();
         self.barriers.send_replace(Some(Barrier { epoch, kind, keep }));
     }
 
@@ -283,7 +318,15 @@ impl Coordinator {
             return;
         };
         if let (Some(committable), Some(sink)) = (committable, self.tasks.get(task).and_then(|t| t.sink)) {
-            self.prepared[sink].push(committable);
+            self.sinks[sink].prepared.push((self.epoch, committable));
+        }
+    }
+
+    /// The epoch that a task which has ended ended in: the one under way, unless it had passed its barrier before.
+    fn epoch_of_end(&self, task: usize) -> u64 {
+        match &self.pending {
+            Some(pending) if !pending.taken.contains(&task) => pending.epoch.0,
+            _ => self.epoch + 1,
         }
     }
 
@@ -295,8 +338,9 @@ impl Coordinator {
             TaskEvent::Finished { task, operators, splits, committable } => {
                 self.tasks[task].finished = true;
                 self.tasks[task].ended = Some((operators, splits));
+                let epoch = self.epoch_of_end(task);
                 if let (Some(committable), Some(sink)) = (committable, self.tasks[task].sink) {
-                    self.prepared[sink].push(committable);
+                    self.sinks[sink].prepared.push((epoch, committable));
                 }
                 if let Some(pending) = &mut self.pending {
                     pending.waiting.remove(&task);
@@ -316,25 +360,54 @@ impl Coordinator {
                     self.tasks[task].finished = true;
                 }
                 if let (Some(committable), Some(sink)) = (committable, self.tasks[task].sink) {
-                    self.prepared[sink].push(committable);
+                    self.sinks[sink].prepared.push((epoch.0, committable));
                 }
             }
         }
         if self.pending.as_ref().is_some_and(|p| p.waiting.is_empty())
-            && let Some(mut pending) = self.pending.take()
+            && let Some(pending) = self.pending.take()
         {
-            if let Some(hook) = &self.options.on_snapshot {
-                pending.snapshot.epoch = pending.epoch.0;
-                let reached = pending.times.iter();
-                let reached = reached.map(|(uid, tasks)| (uid.clone(), WatermarkTracker::combined(tasks)));
-                pending.snapshot.watermarks = reached.collect();
-                self.add_ended(&pending.taken, &mut pending.snapshot);
-                hook(pending.epoch, &pending.snapshot);
-            }
-            self.commit(pending.epoch).await?;
-            self.metrics.committed();
-            self.committed.send_replace(pending.epoch.0);
+            self.passed(pending).await?;
         }
+        Ok(())
+    }
+
+    /// Every task has passed the barrier.
+    async fn passed(&mut self, mut pending: Pending) -> Result<()> {
+        if self.keeps() {
+            pending.snapshot.epoch = pending.epoch.0;
+            let reached = pending.times.iter();
+            let reached = reached.map(|(uid, tasks)| (uid.clone(), WatermarkTracker::combined(tasks)));
+            pending.snapshot.watermarks = reached.collect();
+            self.add_ended(&pending.taken, &mut pending.snapshot);
+        }
+        if let Some(hook) = &self.options.on_snapshot {
+            hook(pending.epoch, &pending.snapshot);
+        }
+        if self.options.checkpoints.is_some() {
+            self.save(pending.snapshot, pending.begun, false);
+            return Ok(());
+        }
+        self.commit(pending.epoch).await?;
+        self.complete(pending.epoch);
+        Ok(())
+    }
+
+    /// An epoch is complete everywhere.
+    fn complete(&mut self, epoch: Epoch) {
+        self.completed = Some(Instant::now());
+        self.metrics.committed();
+        self.committed.send_replace(epoch.0);
+    }
+
+    /// What is left to commit at the end of a job whose checkpoints are not kept, or which was stopped.
+    async fn commit_end(&mut self) -> Result<()> {
+        let prepared = self.sinks.iter().any(|s| !s.prepared.is_empty());
+        // Without any earlier epoch the committers are called even for nothing: an OVERWRITE by no rows is one.
+        if prepared || self.epoch == 0 {
+            self.commit(Epoch(self.epoch + 1)).await?;
+        }
+        self.committed.send_replace(FINAL_EPOCH.0);
         Ok(())
     }
 
@@ -355,18 +428,13 @@ impl Coordinator {
         snapshot.ended.extend(ended.flat_map(|(_, nodes)| nodes.iter().cloned()));
     }
 
+    /// Commits what the sinks have prepared.
     async fn commit(&mut self, epoch: Epoch) -> Result<()> {
-        let last = epoch == FINAL_EPOCH;
-        let epoch = if last { Epoch(self.epoch + 1) } else { epoch };
-        for (sink, committer) in self.committers.iter_mut().enumerate() {
-            let prepared = std::mem::take(&mut self.prepared[sink]);
-            // Without any earlier epoch the committer is called even for nothing: an OVERWRITE by no rows is one.
-            if last && prepared.is_empty() && self.epoch > 0 {
-                continue;
-            }
-            if let Err(e) = committer.commit(epoch, prepared.clone()).await {
+        for sink in &mut self.sinks {
+            let prepared = sink.take(epoch.0);
+            if let Err(e) = sink.committer.commit(epoch, prepared.clone()).await {
                 // The other sinks still have theirs, to be aborted.
-                committer.abort(Some(epoch), prepared).await;
+                sink.committer.abort(Some(epoch), prepared).await;
                 return Err(e);
             }
         }

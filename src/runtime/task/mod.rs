@@ -112,7 +112,7 @@ pub async fn unpanicked<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(Error::panicked(&*panic)))
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -121,7 +121,7 @@ fn until(timer: Option<Timestamp>) -> Option<Instant> {
     timer.map(|t| Instant::now() + Duration::from_millis(t.0.saturating_sub(now().0).max(0) as u64))
 }
 
-async fn sleep_until(instant: Option<Instant>) {
+pub(super) async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(i) => tokio::time::sleep_until(i.into()).await,
         None => std::future::pending().await,

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Counter, Recorded, Recorder, edge, keyed_graph, node, total};
+use crate::checkpoint::JobSnapshot;
 use crate::edges::{SplitState, WriteMode};
-use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
+use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::NodeKind;
 use crate::runtime::job::{JobMetrics, StopHandle};

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::{Counter, Recorded, Recorder, edge, keyed_graph, node, schema, total};
+use crate::checkpoint::JobSnapshot;
 use crate::edges::{ScanRequest, WriteMode};
 use crate::error::Result;
-use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
+use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{NodeKind, OperatorFactory, StreamGraph};
 use crate::runtime::job::{JobMetrics, StopHandle};

@@ -1,5 +1,6 @@
 //! Whole graphs on the runtime: exchanges, barriers, restore, stop, failure. Here the sources, operators and sinks.
 
+mod crashes;
 mod graphs;
 mod legs;
 mod positions;
@@ -14,12 +15,13 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, UInt8Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 
+use crate::checkpoint::JobSnapshot;
+use crate::edges::SinkContext;
 use crate::edges::{
     Committable, OpenedSink, ScanRequest, Sink, SinkChangelog, SinkCommitter, SinkWriter, Source,
     SourceEvent, SourceReader, SplitState, WriteMode,
 };
 use crate::error::{Error, Result};
-use crate::runtime::coordinator::JobSnapshot;
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
@@ -187,8 +189,8 @@ impl Sink for Recorder {
         SinkChangelog::All
     }
 
-    async fn open(&self, _mode: WriteMode, parallelism: usize) -> Result<OpenedSink> {
-        let writers = (0..parallelism)
+    async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
+        let writers = (0..context.parallelism)
             .map(|_| {
                 Box::new(RecorderWriter { rows: Vec::new(), shared: self.0.clone() }) as Box<dyn SinkWriter>
             })

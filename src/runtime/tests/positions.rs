@@ -8,9 +8,10 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use super::{Counter, Recorded, Recorder, edge, node, schema};
+use crate::checkpoint::JobSnapshot;
 use crate::edges::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, WriteMode};
 use crate::error::Result;
-use crate::runtime::coordinator::{JobOptions, JobSnapshot, run_graph};
+use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{NodeKind, StreamGraph};
 use crate::runtime::job::{JobMetrics, StopHandle};

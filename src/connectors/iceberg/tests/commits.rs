@@ -4,6 +4,7 @@ use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 
 use super::*;
+use crate::edges::SinkContext;
 
 fn ids(schema: &SchemaRef, range: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(range))]).unwrap()
@@ -30,7 +31,7 @@ async fn an_epoch_is_one_snapshot_and_is_committed_once() {
     for lake in lakes().await {
         let schema = prepared_table(&lake).await;
         let sink = lake.sink("t", &[]).await.unwrap();
-        let mut opened = sink.open(WriteMode::Append, 3).await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 3)).await.unwrap();
         let first =
             write(&mut opened, &[ids(&schema, 0..10), ids(&schema, 10..20), ids(&schema, 20..30)], Epoch(1))
                 .await;
@@ -46,7 +47,8 @@ async fn an_epoch_is_one_snapshot_and_is_committed_once() {
         let third = write(&mut opened, &[ids(&schema, 30..31)], Epoch(3)).await;
         opened.committer.commit(Epoch(3), third.clone()).await.unwrap();
         // After a restart the committer is another one and the committables come from the checkpoint.
-        let mut restarted = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut restarted =
+            lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         restarted.committer.commit(Epoch(3), third).await.unwrap();
         restarted.committer.commit(Epoch(1), first).await.unwrap();
         assert_eq!(count_and_sum(&lake).await, (31, 465));
@@ -76,7 +78,7 @@ async fn concurrent_committers_lose_nothing() {
             let sink = resolved.def.external.clone().unwrap().sink(&resolved, &env(&lake)).unwrap();
             let schema = schema.clone();
             tasks.push(tokio::spawn(async move {
-                let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+                let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
                 for e in 0..4i64 {
                     let start = w * 1000 + e * 10;
                     let c = write(&mut opened, &[ids(&schema, start..start + 10)], Epoch(e as u64 + 1)).await;
@@ -98,14 +100,14 @@ async fn abort_leaves_no_files() {
     let lake = sqlite().await;
     let schema = prepared_table(&lake).await;
     let sink = lake.sink("t", &[]).await.unwrap();
-    let mut opened = sink.open(WriteMode::Append, 2).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 2)).await.unwrap();
     // Still open.
     opened.writers[0].write(ChangeBatch::insert_only(ids(&schema, 0..10))).await.unwrap();
     assert!(opened.writers[0].bytes_written() > 0);
     opened.writers[0].abort().await;
     assert!(lake.data_files().is_empty());
     // Prepared.
-    let mut opened = sink.open(WriteMode::Append, 2).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 2)).await.unwrap();
     let prepared = write(&mut opened, &[ids(&schema, 0..10), ids(&schema, 10..20)], Epoch(1)).await;
     assert_eq!(lake.data_files().len(), 2);
     opened.writers[0].abort().await;
@@ -113,7 +115,7 @@ async fn abort_leaves_no_files() {
     opened.committer.abort(None, prepared).await;
     assert!(lake.data_files().is_empty());
     // Committed: an abort that comes too late takes nothing away.
-    let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let prepared = write(&mut opened, &[ids(&schema, 0..10)], Epoch(1)).await;
     opened.committer.commit(Epoch(1), prepared.clone()).await.unwrap();
     opened.committer.abort(None, prepared).await;
@@ -124,7 +126,8 @@ async fn abort_leaves_no_files() {
 async fn a_table_made_anew_is_not_written() {
     let lake = sqlite().await;
     let schema = prepared_table(&lake).await;
-    let mut opened = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+    let mut opened =
+        lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let prepared = write(&mut opened, &[ids(&schema, 0..10)], Epoch(1)).await;
     lake.catalog.drop_table(&lake.database, "t", false).await.unwrap();
     prepared_table(&lake).await;
@@ -138,7 +141,7 @@ async fn what_cannot_be_written_is_refused() {
     let lake = sqlite().await;
     prepared_table(&lake).await;
     let sink = lake.sink("t", &[]).await.unwrap();
-    let e = sink.open(WriteMode::Overwrite, 1).await.err().unwrap().to_string();
+    let e = sink.open(&SinkContext::new(WriteMode::Overwrite, 1)).await.err().unwrap().to_string();
     assert!(e.contains("OVERWRITE") && e.contains("AS SELECT"), "{e}");
     for (key, value, text) in [
         ("upsert-enabled", "true", "upsert"),
@@ -151,7 +154,7 @@ async fn what_cannot_be_written_is_refused() {
         assert!(e.contains(text), "{e}");
     }
     let sink = lake.sink("t", &[("compression-codec", "lzma")]).await.unwrap();
-    let e = sink.open(WriteMode::Append, 1).await.err().unwrap().to_string();
+    let e = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.err().unwrap().to_string();
     assert!(e.contains("lzma") && e.contains("zstd"), "{e}");
 }
 
@@ -161,7 +164,7 @@ async fn files_roll_and_many_partitions_stay_bounded() {
     lake.create("r", vec![column("id", nullable(TypeRoot::BigInt))], &[]).await;
     let schema = lake.resolved("r", &[]).await.physical;
     let sink = lake.sink("r", &[("target-file-size-bytes", "4kb")]).await.unwrap();
-    let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let batches: Vec<RecordBatch> = (0..8).map(|i| ids(&schema, i * 4000..(i + 1) * 4000)).collect();
     let c = write(&mut opened, &batches, Epoch(1)).await;
     opened.committer.commit(Epoch(1), c).await.unwrap();
@@ -173,7 +176,7 @@ async fn files_roll_and_many_partitions_stay_bounded() {
     let c = {
         let sink = lake.sink("m", &[]).await.unwrap();
         assert_eq!(sink.distribute_by(), Some(vec![0]));
-        let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let c = write(&mut opened, &[ids(&schema, 0..250), ids(&schema, 0..250)], Epoch(1)).await;
         opened.committer.commit(Epoch(1), c.clone()).await.unwrap();
         c

@@ -13,6 +13,7 @@ use super::super::lake;
 use super::reads::raw;
 use super::*;
 use crate::edges::SinkCommitter;
+use crate::edges::SinkContext;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -134,15 +135,19 @@ async fn every_fault_ends_in_exactly_one_commit() {
             updates: Mutex::new(0),
         });
         let over = lake::Lake::over(opened.config.clone(), faulty.clone());
-        let mut sink = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut sink =
+            lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..10))]).unwrap();
         let committables = write(&mut sink, &[rows], Epoch(7)).await;
         // Once by the run that wrote the files, once by a run after a restart, where the crate also checks duplicates.
-        for pipeline in [Uuid::now_v7(), Uuid::now_v7()] {
-            let mut committer =
-                IcebergCommitter::new(Arc::clone(&over), table.identifier().clone(), pipeline);
-            committer.commit(Epoch(7), committables.clone()).await.unwrap();
-        }
+        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone())
+            .commit(Epoch(7), committables.clone())
+            .await
+            .unwrap();
+        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone())
+            .recover(Epoch(7), committables)
+            .await
+            .unwrap();
         assert!(faulty.faults.lock().unwrap().is_empty(), "{faults:?}");
         let got = lake.query("t", "SELECT count(*) AS c FROM t").await;
         assert_eq!(got.column(0).as_primitive::<Int64Type>().value(0), 10, "{faults:?}");
@@ -163,10 +168,11 @@ async fn a_catalog_that_stays_broken_gives_an_error() {
         updates: Mutex::new(0),
     });
     let over = lake::Lake::over(opened.config.clone(), faulty);
-    let mut sink = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+    let mut sink =
+        lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
     let committables = write(&mut sink, &[rows], Epoch(1)).await;
-    let mut committer = IcebergCommitter::new(over, table.identifier().clone(), Uuid::now_v7());
+    let mut committer = IcebergCommitter::new(over, table.identifier().clone());
     let e = committer.commit(Epoch(1), committables).await.unwrap_err().to_string();
     assert!(e.contains("commit of epoch 1") && e.contains("state is unknown"), "{e}");
 }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::create_catalog;
 use crate::catalog::{Catalog, CatalogObject, ObjectPath, ResolvedTable, TableDef};
+use crate::edges::SinkContext;
 use crate::edges::{
     Committable, ConnectorEnv, OpenedSink, ScanRequest, Sink, Source, SourceEvent, SourceReader, WriteMode,
 };
@@ -156,7 +157,7 @@ impl Lake {
     /// Appends batches as one epoch.
     pub async fn append(&self, table: &str, batches: &[RecordBatch]) {
         let sink = self.sink(table, &[]).await.unwrap();
-        let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let committables = write(&mut opened, batches, Epoch(1)).await;
         opened.committer.commit(Epoch(1), committables).await.unwrap();
     }

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{col, lit};
 
 use super::super::provider::IcebergScan;
 use super::*;
+use crate::edges::SinkContext;
 use crate::edges::scan_exec::ScanExec;
 
 const DAY: i64 = 86_400_000_000;
@@ -158,7 +159,8 @@ async fn values_that_cannot_be_partitions_are_refused() {
         let zone: Option<Arc<str>> = (table == "a").then(|| "UTC".into());
         let values = Arc::new(TimestampMicrosecondArray::from(vec![value]).with_timezone_opt(zone));
         let batch = RecordBatch::try_new(schema, vec![values]).unwrap();
-        let mut opened = lake.sink(table, &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut opened =
+            lake.sink(table, &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let e = opened.writers[0].write(ChangeBatch::insert_only(batch)).await.unwrap_err().to_string();
         assert!(e.contains(text) && e.contains("partition field `v"), "{e}");
     }

@@ -10,6 +10,7 @@ use super::super::config::CatalogConfig;
 use super::super::{IcebergFactory, lake};
 use super::*;
 use crate::connectors::ConnectorFactory;
+use crate::edges::SinkContext;
 use crate::edges::SplitState;
 use crate::options::Options;
 
@@ -124,8 +125,12 @@ async fn tables_declared_elsewhere_reach_the_catalog() {
         def.path = ObjectPath { catalog: "default_catalog".into(), database: "d".into(), object: "o".into() };
         let resolved = ResolvedTable::new(Arc::new(def.clone()), &BTreeMap::new()).unwrap();
         let source = IcebergFactory.source(&resolved, &env(&lake)).unwrap();
-        let mut opened =
-            IcebergFactory.sink(&resolved, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = IcebergFactory
+            .sink(&resolved, &env(&lake))
+            .unwrap()
+            .open(&SinkContext::new(WriteMode::Append, 1))
+            .await
+            .unwrap();
         let c = write(&mut opened, &[ids(&resolved.physical, 10..12)], Epoch(1)).await;
         opened.committer.commit(Epoch(1), c).await.unwrap();
         let got = query(source, "SELECT count(*) AS c FROM t").await;
@@ -151,8 +156,12 @@ async fn tables_declared_elsewhere_reach_the_catalog() {
         };
         let missing = IcebergFactory.source(&r, &env(&lake)).unwrap().batch_provider().await.unwrap_err();
         assert!(missing.to_string().contains("does not exist"), "{missing}");
-        let mut opened =
-            IcebergFactory.sink(&r, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = IcebergFactory
+            .sink(&r, &env(&lake))
+            .unwrap()
+            .open(&SinkContext::new(WriteMode::Append, 1))
+            .await
+            .unwrap();
         let c = write(&mut opened, &[ids(&r.physical, 0..3)], Epoch(1)).await;
         opened.committer.commit(Epoch(1), c).await.unwrap();
         let source = IcebergFactory.source(&r, &env(&lake)).unwrap();
@@ -183,7 +192,8 @@ async fn a_column_added_by_others_appears() {
     for lake in lakes().await {
         let old = numbers(&lake, std::slice::from_ref(&(0..3))).await;
         let source_before = lake.source("t", &[]).await.unwrap();
-        let mut before = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+        let mut before =
+            lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let (opened, table) = raw(&lake, "t").await;
         let tx = Transaction::new(&table);
         let tx = tx

@@ -9,6 +9,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 
 use super::*;
+use crate::edges::SinkContext;
 use crate::sql::ast::WatermarkDef;
 use crate::types::{MAX_LENGTH, RowField};
 
@@ -234,7 +235,13 @@ async fn digits_beyond_microseconds_are_refused() {
     let resolved = ResolvedTable::new(Arc::new(def), &BTreeMap::new()).unwrap();
     let factory = crate::connectors::iceberg::IcebergFactory;
     use crate::connectors::ConnectorFactory;
-    let e = factory.sink(&resolved, &env(&lake)).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    let e = factory
+        .sink(&resolved, &env(&lake))
+        .unwrap()
+        .open(&SinkContext::new(WriteMode::Append, 1))
+        .await
+        .err()
+        .unwrap();
     assert!(e.message().contains("`v[].at`") && e.message().contains("TIMESTAMP(9)"), "{e}");
     query(factory.source(&resolved, &env(&lake)).unwrap(), "SELECT v FROM t").await;
 }
@@ -314,7 +321,8 @@ async fn databases_and_tables_are_listed_and_dropped() {
 async fn null_in_a_required_column_names_it() {
     let lake = sqlite().await;
     lake.create("t", vec![column("qty", LogicalType::not_null(TypeRoot::BigInt))], &[]).await;
-    let mut opened = lake.sink("t", &[]).await.unwrap().open(WriteMode::Append, 1).await.unwrap();
+    let mut opened =
+        lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("qty", DataType::Int64, true)]));
     let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![Some(1), None]))]).unwrap();
     let e = opened.writers[0].write(ChangeBatch::insert_only(batch)).await.unwrap_err().to_string();

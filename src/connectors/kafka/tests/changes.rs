@@ -6,6 +6,7 @@ use arrow::array::{Int64Array, StringArray};
 
 use super::*;
 use crate::connectors::kafka::UpsertKafkaFactory;
+use crate::edges::SinkContext;
 use crate::edges::{Sink, SinkChangelog, Source, SourceChangelog};
 use crate::sql::ast::PrimaryKey;
 use crate::stream::{RowKind, RowKinds};
@@ -75,7 +76,7 @@ fn batch(table: &ResolvedTable, rows: &[(RowKind, i64, Option<&str>)]) -> Change
 }
 
 async fn write_all(sink: &dyn Sink, batches: &[ChangeBatch]) {
-    let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     for batch in batches {
         opened.writers[0].write(batch.clone()).await.unwrap();
     }
@@ -193,7 +194,7 @@ async fn buffered_changes_of_a_key_are_written_once() {
     let options = [("sink.buffer-flush.max-rows", "5"), ("sink.buffer-flush.interval", "300 ms")];
     let t = upsert(&topic, id_name(), &["id"], &options);
     let sink = UpsertKafkaFactory.sink(&t, &env()).unwrap();
-    let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let writer = &mut opened.writers[0];
     let one = |kind, id, name| batch(&t, &[(kind, id, name)]);
     for name in ["a", "b", "c"] {

@@ -3,6 +3,7 @@
 use arrow::array::StringArray;
 
 use super::*;
+use crate::edges::SinkContext;
 
 fn raw(name: &str, topic: &str, more: &[(&str, &str)]) -> ResolvedTable {
     let servers = format!("embedded:{name}");
@@ -29,7 +30,7 @@ async fn a_full_partition_is_an_error_and_nothing_is_lost() {
         let topic = unique("full");
         let table = raw("full", &topic, &[]);
         let sink = KafkaFactory.sink(&table, &env()).unwrap();
-        let mut opened = sink.open(WriteMode::Append, 1).await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let batch = strings(&table, rows, len);
         let mut written = 0;
         let e = loop {

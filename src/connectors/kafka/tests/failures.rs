@@ -5,6 +5,7 @@ use std::time::Instant;
 use arrow::array::{Int64Array, StringArray};
 
 use super::*;
+use crate::edges::SinkContext;
 
 fn id() -> Vec<ColumnDef> {
     vec![col("id", bigint())]
@@ -26,7 +27,13 @@ async fn a_broker_that_is_down() {
     );
     let start = Instant::now();
     let source = readers(&table, 1, None).await.err().unwrap().to_string();
-    let sink = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    let sink = KafkaFactory
+        .sink(&table, &env())
+        .unwrap()
+        .open(&SinkContext::new(WriteMode::Append, 1))
+        .await
+        .err()
+        .unwrap();
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     for e in [source, sink.to_string()] {
         assert!(e.contains(&down) && e.contains("cannot reach Kafka") && e.contains("c.d.t"), "{e}");
@@ -57,7 +64,13 @@ async fn a_topic_that_does_not_exist() {
     let topic = unique("missing");
     let table = json(&topic, id(), &[]);
     let source = readers(&table, 1, None).await.err().unwrap().to_string();
-    let sink = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Append, 1).await.err().unwrap();
+    let sink = KafkaFactory
+        .sink(&table, &env())
+        .unwrap()
+        .open(&SinkContext::new(WriteMode::Append, 1))
+        .await
+        .err()
+        .unwrap();
     for e in [source, sink.to_string()] {
         assert!(e.contains(&topic) && e.contains("does not exist") && e.contains("--create"), "{e}");
     }
@@ -146,7 +159,13 @@ async fn a_snapshot_of_another_topic_is_refused() {
 #[tokio::test]
 async fn overwriting_is_refused() {
     let table = json("t", id(), &[]);
-    let e = KafkaFactory.sink(&table, &env()).unwrap().open(WriteMode::Overwrite, 1).await.err().unwrap();
+    let e = KafkaFactory
+        .sink(&table, &env())
+        .unwrap()
+        .open(&SinkContext::new(WriteMode::Overwrite, 1))
+        .await
+        .err()
+        .unwrap();
     assert!(e.to_string().contains("INSERT INTO"), "{e}");
 }
 
@@ -169,7 +188,7 @@ async fn a_cluster_that_goes_away_in_mid_run() {
     let mut reader = readers(&table, 1, None).await.unwrap().remove(0);
     assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::SplitsStarted(_)));
     let sink = KafkaFactory.sink(&table, &env()).unwrap();
-    let mut writer = sink.open(WriteMode::Append, 1).await.unwrap().writers.remove(0);
+    let mut writer = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap().writers.remove(0);
     let rows = RecordBatch::try_new(table.sink_schema(), vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
     writer.write(ChangeBatch::insert_only(rows.clone())).await.unwrap();
     writer.flush().await.unwrap();

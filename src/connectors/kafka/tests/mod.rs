@@ -24,6 +24,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use super::{KafkaFactory, embedded};
 use crate::catalog::{ObjectPath, ResolvedTable, TableDef};
 use crate::connectors::ConnectorFactory;
+use crate::edges::SinkContext;
 use crate::edges::{ConnectorEnv, ScanRequest, SourceEvent, SourceReader, SplitState, WriteMode};
 use crate::error::{Location, Result};
 use crate::sql::ast::{ColumnDef, ColumnKind};
@@ -252,7 +253,7 @@ fn longs(batches: &[RecordBatch], column: usize) -> Vec<i64> {
 /// Writes batches through the sink and waits for the acknowledgement.
 async fn write(table: &ResolvedTable, batches: &[RecordBatch]) -> Result<()> {
     let sink = KafkaFactory.sink(table, &env())?;
-    let mut opened = sink.open(WriteMode::Append, 1).await?;
+    let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await?;
     for batch in batches {
         opened.writers[0].write(ChangeBatch::insert_only(batch.clone())).await?;
     }

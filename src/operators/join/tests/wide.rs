@@ -30,7 +30,8 @@ fn push(join: &mut JoinOperator, port: usize, batch: ChangeBatch) -> usize {
     let mut rows = 0;
     loop {
         let batches = out.take();
-        assert!(batches.iter().map(|b| batch_bytes(&b.rows)).sum::<usize>() < 5 * BATCH_BYTES);
+        let bytes: Vec<usize> = batches.iter().map(|b| batch_bytes(&b.rows)).collect();
+        assert!(bytes.iter().sum::<usize>() < 6 * BATCH_BYTES, "port {port}: {bytes:?}");
         for batch in batches {
             assert!(batch_bytes(&batch.rows) <= BATCH_BYTES);
             rows += batch.num_rows();

@@ -1,0 +1,423 @@
+//! The folder of one job: taken over by a process, written to at every checkpoint, read to go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::JobSnapshot;
+use super::manifest::{Manifest, SegmentRef};
+use super::segment;
+use super::storage::{FolderLock, Storage};
+use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
+use crate::stream::Timestamp;
+use crate::stream::snapshot::OperatorSnapshot;
+
+/// State files that are written or read at once.
+const PARALLEL: usize = 8;
+
+/// A process that runs a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Number of the process.
+    pub pid: u32,
+    /// Its machine.
+    pub host: String,
+    /// When it took the job, in milliseconds.
+    pub since: i64,
+    /// Checkpoints up to this number are left behind: the job was begun anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_after: Option<u64>,
+}
+
+impl Holder {
+    /// This process, at `now` (milliseconds).
+    pub fn this(now: i64) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+        Holder { pid: std::process::id(), host: host.trim().to_owned(), since: now, fresh_after: None }
+    }
+
+    /// `process 4711 on host, since 2026-11-29 12:00:00 UTC`.
+    pub fn shown(&self) -> String {
+        format!("process {} on {}, since {}", self.pid, self.host, shown_time(self.since))
+    }
+}
+
+/// A time as people read it.
+pub fn shown_time(millis: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(millis)
+        .map_or_else(|| millis.to_string(), |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// A checkpoint that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number.
+    pub sequence: u64,
+    /// Whether its sinks have committed.
+    pub committed: bool,
+}
+
+/// The folder of a job, taken by this process.
+#[derive(Debug)]
+pub struct JobStore {
+    storage: Storage,
+    job: String,
+    generation: u64,
+    /// Checkpoints up to this number do not count.
+    floor: u64,
+    _lock: Option<FolderLock>,
+}
+
+/// Name of a job's folder: its own name where that can be one.
+pub fn folder_of(job: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let plain: String = job.chars().map(|c| if is_plain(c) { c } else { '_' }).take(80).collect();
+    if plain == job && !plain.starts_with('.') && !plain.is_empty() {
+        return plain;
+    }
+    let hash = format!("{:016x}", xxh3_64(job.as_bytes()));
+    format!("{}-{}", plain.trim_start_matches('.'), hash.get(..8).unwrap_or_default())
+}
+
+fn manifest_path(sequence: u64) -> String {
+    format!("chk/{sequence:010}/manifest.json")
+}
+
+fn committed_path(sequence: u64) -> String {
+    format!("chk/{sequence:010}/committed")
+}
+
+fn generation_path(generation: u64) -> String {
+    format!("generation/{generation:010}.json")
+}
+
+/// The checkpoints in a job's folder, oldest first.
+///
+/// # Errors
+/// External.
+pub async fn list(storage: &Storage) -> Result<Vec<Listed>> {
+    let mut found: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
+    for path in storage.list("chk").await? {
+        let mut parts = path.split('/').skip(1);
+        let (Some(sequence), Some(file)) = (parts.next().and_then(|n| n.parse().ok()), parts.next()) else {
+            continue;
+        };
+        let entry = found.entry(sequence).or_default();
+        match file {
+            "manifest.json" => entry.0 = true,
+            "committed" => entry.1 = true,
+            _ => {}
+        }
+    }
+    let listed = found.into_iter().filter(|(_, (manifest, _))| *manifest);
+    Ok(listed.map(|(sequence, (_, committed))| Listed { sequence, committed }).collect())
+}
+
+/// Reads a manifest.
+///
+/// # Errors
+/// External; Data if it is damaged or gone.
+pub async fn manifest(storage: &Storage, sequence: u64) -> Result<Manifest> {
+    let path = manifest_path(sequence);
+    let bytes = storage.read(&path).await?;
+    let bytes = bytes.ok_or_else(|| Error::data("the manifest is gone").context(storage.shown(&path)))?;
+    let manifest = Manifest::from_bytes(&bytes).context(|| storage.shown(&path))?;
+    if manifest.sequence != sequence {
+        return Err(Error::data(format!("it is the manifest of checkpoint {}", manifest.sequence))
+            .context(storage.shown(&path)));
+    }
+    Ok(manifest)
+}
+
+/// Numbers of the processes that have taken the job, oldest first.
+async fn generations(storage: &Storage) -> Result<Vec<u64>> {
+    let paths = storage.list("generation").await?;
+    let number = |p: &String| p.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
+    Ok(paths.iter().filter_map(number).collect())
+}
+
+async fn holder(storage: &Storage, generation: u64) -> Result<Option<Holder>> {
+    let bytes = storage.read(&generation_path(generation)).await?;
+    Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
+}
+
+impl JobStore {
+    /// Takes over the job `job` in the folder of all jobs. With `fresh`, what it had done so far does not count.
+    ///
+    /// # Errors
+    /// External; Validation if a live process of this machine has it.
+    pub async fn open(jobs: &Storage, job: &str, mut me: Holder, fresh: bool) -> Result<Self> {
+        let storage = jobs.folder(&folder_of(job));
+        let text = serde_json::to_string(&me).map_err(|e| Error::internal(e.to_string()))?;
+        let lock = match storage.lock("lock", &text)? {
+            Ok(lock) => lock,
+            Err(other) => {
+                let other = serde_json::from_str::<Holder>(&other).ok();
+                let other = other.map_or_else(|| "another process".to_owned(), |h| h.shown());
+                return Err(Error::validation(format!("the job '{job}' is running already: {other}"))
+                    .context(storage.to_string())
+                    .hint("stop that process, or give this job another 'pipeline.name'"));
+            }
+        };
+        loop {
+            let taken = generations(&storage).await?;
+            let mut floor = 0;
+            for generation in &taken {
+                let holder = holder(&storage, *generation).await?;
+                floor = holder.and_then(|h| h.fresh_after).unwrap_or(0).max(floor);
+            }
+            if fresh {
+                floor = list(&storage).await?.last().map_or(floor, |newest| newest.sequence.max(floor));
+            }
+            me.fresh_after = (floor > 0).then_some(floor);
+            let generation = taken.last().map_or(1, |newest| newest + 1);
+            let text = serde_json::to_vec_pretty(&me).map_err(|e| Error::internal(e.to_string()))?;
+            if storage.create(&generation_path(generation), text.into()).await? {
+                failpoint("job-taken");
+                for old in taken {
+                    storage.remove(&generation_path(old)).await?;
+                }
+                return Ok(JobStore { storage, job: job.to_owned(), generation, floor, _lock: lock });
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Name of the job.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Number of this process among those that have run the job.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The checkpoints that count, oldest first.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let mut listed = list(&self.storage).await?;
+        listed.retain(|l| l.sequence > self.floor);
+        Ok(listed)
+    }
+
+    /// The newest checkpoint that does not count any more, as the job was begun anew.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn left_behind(&self) -> Result<Option<Manifest>> {
+        match list(&self.storage).await?.last() {
+            Some(newest) if newest.sequence <= self.floor => self.manifest(newest.sequence).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The number that the next checkpoint gets.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn next_sequence(&self) -> Result<u64> {
+        Ok(list(&self.storage).await?.last().map_or(self.floor, |l| l.sequence.max(self.floor)) + 1)
+    }
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// External; Data if it is damaged or gone.
+    pub async fn manifest(&self, sequence: u64) -> Result<Manifest> {
+        manifest(&self.storage, sequence).await
+    }
+
+    /// Reads the state of a checkpoint.
+    ///
+    /// # Errors
+    /// External; Data, naming the file, if one is damaged or gone.
+    pub async fn load(&self, manifest: &Manifest) -> Result<JobSnapshot> {
+        load(&self.storage, manifest).await
+    }
+
+    /// Writes the state of operators; `part` distinguishes what one process writes in one epoch.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn write_state(
+        &self,
+        epoch: u64,
+        part: &str,
+        operators: &BTreeMap<String, OperatorSnapshot>,
+    ) -> Result<BTreeMap<String, Vec<SegmentRef>>> {
+        let room = Arc::new(Semaphore::new(PARALLEL));
+        let written = operators.iter().map(|(uid, tables)| {
+            let (room, uid, tables) = (room.clone(), uid.clone(), tables.clone());
+            async move {
+                let _room = room.acquire().await.map_err(|e| Error::internal(e.to_string()))?;
+                let name = uid.clone();
+                let segments = tokio::task::spawn_blocking(move || segment::encode(&name, &tables)).await??;
+                let mut refs = Vec::with_capacity(segments.len());
+                for (i, segment) in segments.into_iter().enumerate() {
+                    let path = format!("state/{uid}/{}-{epoch}{part}-{i}.segment", self.generation);
+                    refs.push(SegmentRef {
+                        path: path.clone(),
+                        bytes: segment.bytes.len() as u64,
+                        rows: segment.rows,
+                    });
+                    if !self.storage.create(&path, segment.bytes).await? {
+                        return Err(Error::internal("a state file is there already")
+                            .context(self.storage.shown(&path)));
+                    }
+                }
+                Ok::<_, Error>((uid, refs))
+            }
+        });
+        let written = try_join_all(written).await?;
+        Ok(written.into_iter().filter(|(_, refs)| !refs.is_empty()).collect())
+    }
+
+    /// Writes a manifest: from now on the checkpoint counts.
+    ///
+    /// # Errors
+    /// External, also if the number is taken; Validation if another process has taken the job over.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.check_owner().await?;
+        let created = self.storage.create(&manifest_path(manifest.sequence), manifest.to_bytes()?).await?;
+        // Whoever took the job over after this sees the manifest; whoever did before is seen here.
+        self.check_owner().await?;
+        if created {
+            return Ok(());
+        }
+        Err(Error::external(format!(
+            "a dead process of the job has written checkpoint {}",
+            manifest.sequence
+        )))
+    }
+
+    async fn check_owner(&self) -> Result<()> {
+        match generations(&self.storage).await?.last() {
+            Some(newest) if *newest > self.generation => {
+                let holder = holder(&self.storage, *newest).await?;
+                Err(self.taken(&holder.map_or_else(|| "another process".to_owned(), |h| h.shown())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn taken(&self, by: &str) -> Error {
+        Error::validation(format!("the job '{}' was taken over by {by}", self.job))
+            .context(self.storage.to_string())
+            .hint("it goes on there; nothing of this process is committed any more")
+    }
+
+    /// The sinks of a checkpoint have committed.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn mark_committed(&self, sequence: u64) -> Result<()> {
+        self.storage.create(&committed_path(sequence), Bytes::new()).await.map(|_| ())
+    }
+
+    /// Removes all but the newest `retained` committed checkpoints, their parents as far as they may be gone back to,
+    /// and the state that none of those stands on.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn collect(&self, retained: usize) -> Result<()> {
+        let listed = list(&self.storage).await?;
+        let counting = listed.iter().rev().filter(|l| l.sequence > self.floor);
+        let mut left = retained.max(1);
+        let mut kept = BTreeSet::new();
+        for checkpoint in counting {
+            if left == 0 {
+                break;
+            }
+            kept.insert(checkpoint.sequence);
+            left -= usize::from(checkpoint.committed);
+        }
+        for old in listed.iter().filter(|l| !kept.contains(&l.sequence)) {
+            self.remove(old.sequence).await?;
+        }
+        let mut needed = BTreeSet::new();
+        for sequence in &kept {
+            let manifest = self.manifest(*sequence).await?;
+            needed.extend(manifest.operators.into_values().flatten().map(|s| s.path));
+        }
+        for path in self.storage.list("state").await?.iter().filter(|p| !needed.contains(*p)) {
+            self.storage.remove(path).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, sequence: u64) -> Result<()> {
+        // A manifest without its mark would look like one that has to be committed.
+        self.storage.remove(&manifest_path(sequence)).await?;
+        failpoint("manifest-removed");
+        self.storage.remove(&committed_path(sequence)).await
+    }
+
+    /// The job has ended: nothing is left to go on from.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn finish(&self) -> Result<()> {
+        for path in self.storage.list("state").await? {
+            self.storage.remove(&path).await?;
+        }
+        // Oldest first: as long as one is left, it is the last, which says that the job has ended.
+        for checkpoint in list(&self.storage).await? {
+            self.remove(checkpoint.sequence).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the state of a checkpoint.
+///
+/// # Errors
+/// External; Data, naming the file, if one is damaged or gone.
+pub async fn load(storage: &Storage, manifest: &Manifest) -> Result<JobSnapshot> {
+    let room = Arc::new(Semaphore::new(PARALLEL));
+    let read = manifest.operators.iter().map(|(uid, segments)| {
+        let room = room.clone();
+        async move {
+            let mut tables = OperatorSnapshot::new();
+            for segment in segments {
+                let _room = room.acquire().await.map_err(|e| Error::internal(e.to_string()))?;
+                let shown = || storage.shown(&segment.path);
+                let bytes = storage.read(&segment.path).await?;
+                let bytes = bytes.ok_or_else(|| Error::data("the state file is gone")).context(shown)?;
+                let name = uid.clone();
+                let decode = move || segment::decode(&name, &bytes, &mut tables).map(|()| tables);
+                tables = tokio::task::spawn_blocking(decode).await?.context(shown)?;
+            }
+            Ok::<_, Error>((uid.clone(), tables))
+        }
+    });
+    let operators = try_join_all(read).await?.into_iter().collect();
+    let sources = manifest.sources.iter();
+    let watermark =
+        |(uid, s): (&String, &super::manifest::SourceState)| s.watermark.map(|w| (uid.clone(), Timestamp(w)));
+    Ok(JobSnapshot {
+        operators,
+        sources: sources.clone().map(|(uid, s)| (uid.clone(), s.positions.clone())).collect(),
+        watermarks: sources.filter_map(watermark).collect(),
+        ended: manifest.ended.clone(),
+        committables: manifest
+            .sinks
+            .iter()
+            .map(|(uid, all)| (uid.clone(), all.iter().map(|p| p.0.clone()).collect()))
+            .collect(),
+        epoch: manifest.epoch,
+    })
+}

@@ -1,0 +1,196 @@
+//! Exactly once: all records of an epoch, of all tables of a job, in one transaction of the cluster.
+//!
+//! ```text
+//!  rows of epoch N   ─► producer N mod 2     ─► barrier N: acknowledged ─► checkpoint N durable ─► marker N, commit
+//!  rows of epoch N+1 ─► producer (N+1) mod 2     meanwhile
+//! ```
+//!
+//! Rows of the next epoch may not enter the transaction of one that is still being decided on, so two producers take
+//! turns. The commit decides whether a checkpoint counts, as no other process can commit it again: whoever takes the job
+//! over fences both producers, which ends their transactions one way or the other, and reads the marker. The marker is the
+//! number of the epoch as offset of a consumer group, written in the same transaction.
+//!
+//! Everything here blocks and is called on blocking threads.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::Context;
+use super::health::STATISTICS_MS;
+use super::options::TableOptions;
+use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
+
+/// How long to try what a broker may refuse for a while.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// One attempt.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// The producers of a job on one cluster.
+pub(super) struct Transactions {
+    turns: [Turn; 2],
+    /// Whose offsets are the marker; without it nobody will ask.
+    marker: Option<BaseConsumer<Context>>,
+    /// Topics that the marker is written for: those of all tables.
+    topics: Mutex<BTreeSet<String>>,
+}
+
+struct Turn {
+    producer: Arc<BaseProducer<Context>>,
+    /// Whether its transaction has begun.
+    open: Mutex<bool>,
+}
+
+/// Calls until it works, cannot work, or [`PATIENCE`] is over.
+fn patiently(place: &str, context: &Context, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let Err(e) = call() else { return Ok(()) };
+        let (again, fenced) = match &e {
+            KafkaError::Transaction(e) => (
+                e.is_retriable(),
+                matches!(e.code(), Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch),
+            ),
+            _ => (false, false),
+        };
+        if fenced {
+            return Err(Error::validation(format!(
+                "{place}: another process has taken over the transactions"
+            ))
+            .hint("it writes on; nothing of this process is committed any more"));
+        }
+        if !again || Instant::now() >= end {
+            return Err(match &e {
+                KafkaError::Transaction(cause) => {
+                    Error::external(format!("Kafka at {}: {place}: {cause}", context.servers()))
+                }
+                other => context.error(place, other),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Transactions {
+    /// Takes the transactional ids `prefix-0` and `prefix-1`: whatever is open under them is over. With `marked` the
+    /// commits can be asked for later.
+    pub(super) fn open(options: &TableOptions, servers: &str, prefix: &str, marked: bool) -> Result<Self> {
+        let turn = |n: usize| {
+            let mut config = options.properties.transactional(servers, &format!("{prefix}-{n}"))?;
+            config.set("statistics.interval.ms", STATISTICS_MS);
+            let context = Context::new(servers, options);
+            let producer: BaseProducer<Context> = config
+                .create_with_context(context)
+                .map_err(|e| options.properties.refused(&options.table, e))?;
+            patiently("beginning transactions", producer.context(), || producer.init_transactions(ATTEMPT))?;
+            failpoint("transactions-fenced");
+            Ok::<_, Error>(Turn { producer: Arc::new(producer), open: Mutex::new(false) })
+        };
+        let turns = [turn(0)?, turn(1)?];
+        let marker = if marked { Some(group(options, servers, prefix)?) } else { None };
+        Ok(Transactions { turns, marker, topics: Mutex::default() })
+    }
+
+    /// The newest epoch whose transaction was committed under `prefix`, by whatever process. Fences all others.
+    pub(super) fn committed(options: &TableOptions, servers: &str, prefix: &str) -> Result<Option<u64>> {
+        let own = Self::open(options, servers, prefix, true)?;
+        let (Some(consumer), Some(topic)) = (&own.marker, marker_topic(options)) else { return Ok(None) };
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, 0);
+        let mut found = None;
+        patiently("reading the marker of the last transaction", consumer.context(), || {
+            let offsets = consumer.committed_offsets(asked.clone(), ATTEMPT)?;
+            found = offsets.elements().first().and_then(|e| e.offset().to_raw());
+            Ok(())
+        })?;
+        Ok(found.and_then(|offset| u64::try_from(offset).ok()))
+    }
+
+    /// The tables of the job register their topics.
+    pub(super) fn add_topic(&self, topic: &str) {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned());
+    }
+
+    fn turn(&self, epoch: u64) -> &Turn {
+        let [even, odd] = &self.turns;
+        if epoch.is_multiple_of(2) { even } else { odd }
+    }
+
+    /// The producer of an epoch.
+    pub(super) fn producer(&self, epoch: u64) -> Arc<BaseProducer<Context>> {
+        self.turn(epoch).producer.clone()
+    }
+
+    /// The first record of an epoch is about to be written, by one of its writers.
+    pub(super) fn begin(&self, epoch: u64) -> Result<()> {
+        let turn = self.turn(epoch);
+        let mut open = turn.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*open {
+            patiently("beginning a transaction", turn.producer.context(), || {
+                turn.producer.begin_transaction()
+            })?;
+            *open = true;
+        }
+        Ok(())
+    }
+
+    /// Commits the transaction of an epoch, with its marker; nothing if no record was written.
+    pub(super) fn commit(&self, epoch: u64) -> Result<()> {
+        let turn = self.turn(epoch);
+        let mut open = turn.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*open {
+            return Ok(());
+        }
+        let context = turn.producer.context();
+        failpoint("transaction-acknowledged");
+        if let Some(group) = self.marker.as_ref().and_then(|consumer| consumer.group_metadata()) {
+            let mut marker = TopicPartitionList::new();
+            let offset = i64::try_from(epoch).unwrap_or(i64::MAX);
+            for topic in self.topics.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                marker
+                    .add_partition_offset(topic, 0, Offset::Offset(offset))
+                    .map_err(|e| context.error(topic, &e))?;
+            }
+            patiently("writing the marker of a transaction", context, || {
+                turn.producer.send_offsets_to_transaction(&marker, &group, ATTEMPT)
+            })?;
+            failpoint("transaction-marked");
+        }
+        patiently("committing a transaction", context, || turn.producer.commit_transaction(ATTEMPT))?;
+        failpoint("transaction-committed");
+        *open = false;
+        Ok(())
+    }
+
+    /// Ends what is open, so that readers need not wait for its timeout.
+    pub(super) fn abort(&self) {
+        for turn in &self.turns {
+            let mut open = turn.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::take(&mut *open) {
+                let _ = turn.producer.abort_transaction(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// The topic whose first partition the marker of a table names.
+pub(super) fn marker_topic(options: &TableOptions) -> Option<&str> {
+    match &options.topics {
+        super::options::Topics::List(list) => list.first().map(String::as_str),
+        super::options::Topics::Pattern(_) => None,
+    }
+}
+
+fn group(options: &TableOptions, servers: &str, prefix: &str) -> Result<BaseConsumer<Context>> {
+    let mut config = options.properties.consumer(servers, prefix);
+    config.set("group.id", prefix);
+    config.set("isolation.level", "read_committed");
+    let context = Context::new(servers, options);
+    config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))
+}

@@ -1,0 +1,259 @@
+//! Checkpoints that outlive the process.
+//!
+//! ```text
+//!  every task has passed barrier N ─► state files ─► manifest N, with what the sinks have prepared: N counts
+//!      ─► sinks commit, a transaction that cannot be repeated first ─► N is marked as committed ─► old ones are collected
+//! ```
+//!
+//! State and manifest are written while rows of the next epoch flow; only the next barrier waits. Once a manifest may
+//! be there, what it holds is never aborted: the job, started again, commits it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::{Coordinator, FINAL_EPOCH};
+use crate::checkpoint::manifest::{Packed, PlanNode, SourceState, Timeline};
+use crate::checkpoint::{JobSnapshot, JobStore, Manifest};
+use crate::edges::{Committable, SinkIdentity};
+use crate::error::{Error, Result, ResultExt};
+use crate::failpoint::failpoint;
+use crate::runtime::task::now;
+use crate::stream::Epoch;
+
+/// How checkpoints are taken.
+#[derive(Debug, Clone)]
+pub struct CheckpointOptions {
+    /// Complete checkpoints that are kept.
+    pub retained: usize,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// Time between the end of one and the begin of the next.
+    pub min_pause: Duration,
+    /// How many in a row may fail to be written before the job fails.
+    pub tolerable_failures: u32,
+}
+
+/// Where the checkpoints of a job are kept, and what it goes on from.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    /// The folder of the job.
+    pub store: Arc<JobStore>,
+    /// How they are taken.
+    pub options: CheckpointOptions,
+    /// The job from its first start to its end.
+    pub lineage: Uuid,
+    /// The checkpoint that it goes on from, or the last complete one.
+    pub parent: Option<u64>,
+    /// Number of the next one.
+    pub next: u64,
+    /// Whether the sinks may not have committed what the restored checkpoint holds.
+    pub commit_again: bool,
+    /// The plan, for manifests.
+    pub plan: Arc<Vec<PlanNode>>,
+}
+
+impl Checkpoints {
+    /// How sinks know the sink `uid` of the job.
+    pub fn identity(&self, uid: &str) -> SinkIdentity {
+        SinkIdentity {
+            job: self.store.job().to_owned(),
+            lineage: self.lineage,
+            generation: self.store.generation(),
+            uid: uid.to_owned(),
+        }
+    }
+}
+
+/// A checkpoint that is being written.
+pub(super) struct Saving {
+    epoch: u64,
+    pub(super) is_end: bool,
+    /// By sink: what it has prepared.
+    prepared: Vec<Vec<Committable>>,
+    task: JoinHandle<Result<Manifest, NotSaved>>,
+}
+
+/// Why a checkpoint has not been written.
+pub(super) enum NotSaved {
+    /// Its state could not be: it does not count, and the next one takes its place.
+    State(Error),
+    /// Its manifest may be there or not: only a job that goes on from what is there knows.
+    Manifest(Error),
+}
+
+/// Waits for what is being written, if anything is.
+pub(super) async fn saved(saving: &mut Option<Saving>) -> Result<Manifest, NotSaved> {
+    match saving {
+        Some(saving) => (&mut saving.task).await.map_err(|e| NotSaved::Manifest(e.into()))?,
+        None => std::future::pending().await,
+    }
+}
+
+impl Coordinator {
+    /// Begins to write a snapshot that every task has handed over; `begun` is when its barrier started.
+    pub(super) fn save(&mut self, snapshot: JobSnapshot, begun: Instant, is_end: bool) {
+        let Some(checkpoints) = self.options.checkpoints.clone() else { return };
+        let prepared: Vec<Vec<Committable>> = self.sinks.iter_mut().map(|s| s.take(snapshot.epoch)).collect();
+        let decided = self.sinks.iter().zip(&prepared).filter(|(_, prepared)| !prepared.is_empty());
+        let decision = decided.filter_map(|(sink, _)| sink.decision.clone()).next();
+        let sinks = self.sinks.iter().zip(&prepared).filter(|(_, prepared)| !prepared.is_empty());
+        let packed = |prepared: &Vec<Committable>| prepared.iter().cloned().map(Packed).collect();
+        let sinks = sinks.map(|(sink, prepared)| (sink.uid.clone(), packed(prepared))).collect();
+        let manifest = Manifest {
+            version: 1,
+            job: checkpoints.store.job().to_owned(),
+            lineage: checkpoints.lineage,
+            sequence: snapshot.epoch,
+            parent: checkpoints.parent,
+            epoch: snapshot.epoch,
+            generation: checkpoints.store.generation(),
+            taken: now().0,
+            is_end,
+            decision,
+            plan: checkpoints.plan.to_vec(),
+            operators: BTreeMap::new(),
+            sources: sources(&snapshot),
+            sinks,
+            ended: snapshot.ended.clone(),
+            timeline: Timeline { align_ms: millis(begun.elapsed()), ..Timeline::default() },
+        };
+        let epoch = snapshot.epoch;
+        let task = tokio::spawn(write(checkpoints.store, snapshot, manifest));
+        self.saving = Some(Saving { epoch, is_end, prepared, task });
+    }
+
+    /// The job has ended by itself: its last checkpoint has no state any more, only what is to be committed.
+    pub(super) fn save_end(&mut self) {
+        self.epoch += 1;
+        let snapshot = JobSnapshot { epoch: self.epoch, ..JobSnapshot::default() };
+        self.save(snapshot, Instant::now(), true);
+    }
+
+    /// A checkpoint has been written, or not.
+    pub(super) async fn on_saved(&mut self, saved: Result<Manifest, NotSaved>) -> Result<()> {
+        let (Some(saving), Some(checkpoints)) = (self.saving.take(), self.options.checkpoints.clone()) else {
+            return Ok(());
+        };
+        let manifest = match saved {
+            Ok(manifest) => manifest,
+            Err(NotSaved::State(e)) => return self.not_saved(saving, e, &checkpoints),
+            Err(NotSaved::Manifest(e)) => return Err(e.context(format!("checkpoint {}", saving.epoch))),
+        };
+        self.failures = 0;
+        let epoch = Epoch(saving.epoch);
+        let mut order: Vec<usize> = (0..self.sinks.len()).collect();
+        order.sort_by_key(|i| self.sinks[*i].decision.is_none());
+        for i in order {
+            let prepared = saving.prepared.get(i).cloned().unwrap_or_default();
+            self.sinks[i].committer.commit(epoch, prepared).await?;
+            failpoint("sink-committed");
+        }
+        let store = &checkpoints.store;
+        store.mark_committed(saving.epoch).await?;
+        failpoint("checkpoint-complete");
+        if let Some(kept) = &mut self.options.checkpoints {
+            kept.parent = Some(saving.epoch);
+        }
+        self.metrics.checkpointed(manifest.timeline);
+        if saving.is_end {
+            store
+                .finish()
+                .await
+                .context(|| "the job has ended and is committed, but its checkpoints are not removed")?;
+        } else if let Err(e) = store.collect(checkpoints.options.retained).await {
+            let key = "old checkpoints";
+            self.metrics.notices.once(key, || format!("old checkpoints could not be removed: {e}"));
+        }
+        failpoint("collected");
+        self.complete(if saving.is_end { FINAL_EPOCH } else { epoch });
+        Ok(())
+    }
+
+    fn not_saved(&mut self, saving: Saving, e: Error, checkpoints: &Checkpoints) -> Result<()> {
+        let epoch = saving.epoch;
+        let e = e.context(format!("checkpoint {epoch}"));
+        // A transaction holds the rows of one epoch; the manifest of another cannot take it over.
+        let is_decided = self.sinks.iter().any(|s| s.decision.is_some());
+        if !e.is_retryable() || saving.is_end || is_decided {
+            return Err(e);
+        }
+        self.failures += 1;
+        let most = checkpoints.options.tolerable_failures;
+        if self.failures > most {
+            return Err(e);
+        }
+        let text = format!("{e}; {} of {most} failures in a row that are tolerated", self.failures);
+        self.metrics.notices.once(&format!("checkpoint {epoch}"), || text);
+        // The next checkpoint holds it, too.
+        for (sink, prepared) in self.sinks.iter_mut().zip(saving.prepared) {
+            let before = prepared.into_iter().map(|committable| (epoch, committable));
+            sink.prepared.splice(0..0, before);
+        }
+        Ok(())
+    }
+
+    /// When the barrier under way has taken too long.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        let timeout = self.options.checkpoints.as_ref()?.options.timeout;
+        self.pending.as_ref().map(|p| p.begun + timeout)
+    }
+
+    pub(super) fn expired(&self) -> Error {
+        let epoch = self.pending.as_ref().map_or(self.epoch, |p| p.epoch.0);
+        let waiting = self.pending.as_ref().map_or(0, |p| p.waiting.len());
+        Error::external(format!(
+            "checkpoint {epoch} expired before it was complete: {waiting} of {} tasks had not passed its barrier",
+            self.tasks.len()
+        ))
+        .hint("'execution.checkpointing.timeout' sets how long one may take")
+    }
+
+    /// When the next checkpoint may begin, if that is later than now.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        let pause = self.options.checkpoints.as_ref()?.options.min_pause;
+        self.completed.map(|at| at + pause).filter(|at| *at > Instant::now())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn sources(snapshot: &JobSnapshot) -> BTreeMap<String, SourceState> {
+    let mut sources: BTreeMap<String, SourceState> = BTreeMap::new();
+    for (uid, positions) in &snapshot.sources {
+        sources.entry(uid.clone()).or_default().positions.clone_from(positions);
+    }
+    for (uid, watermark) in &snapshot.watermarks {
+        sources.entry(uid.clone()).or_default().watermark = Some(watermark.0);
+    }
+    sources
+}
+
+/// Writes the state and then the manifest.
+async fn write(
+    store: Arc<JobStore>,
+    snapshot: JobSnapshot,
+    mut manifest: Manifest,
+) -> Result<Manifest, NotSaved> {
+    /// One process may write a number several times, when it restarts the job.
+    static ATTEMPT: AtomicU64 = AtomicU64::new(0);
+    let started = Instant::now();
+    let attempt = format!("-{}", ATTEMPT.fetch_add(1, Ordering::Relaxed));
+    manifest.operators =
+        store.write_state(snapshot.epoch, &attempt, &snapshot.operators).await.map_err(NotSaved::State)?;
+    failpoint("state-written");
+    drop(snapshot);
+    let written = manifest.operators.values().flatten();
+    manifest.timeline.bytes = written.clone().map(|s| s.bytes).sum();
+    manifest.timeline.rows = written.map(|s| s.rows).sum();
+    manifest.timeline.write_ms = millis(started.elapsed());
+    store.write_manifest(&manifest).await.map_err(NotSaved::Manifest)?;
+    failpoint("manifest-written");
+    Ok(manifest)
+}
