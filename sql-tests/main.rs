@@ -7,6 +7,7 @@
 //! | [`bad_input`] | what is wrong gives one clear error, exit code 1, no panic and no half-visible file |
 //! | [`catalogs`] | processes that create the same thing at once, the job of the README |
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
+//! | [`checkpoints`] | jobs that are killed, stopped, started twice and changed |
 //! | [`commits`] | what is seen before the end of a job |
 //! | [`event_time`] | event time that stands still or has run away |
 //! | [`large_text`] | texts of 1 MB, more of them than fit memory or a column |
@@ -28,6 +29,7 @@ mod e2e {
     pub(crate) mod bad_input;
     pub(crate) mod catalogs;
     pub(crate) mod changelog_modes;
+    pub(crate) mod checkpoints;
     pub(crate) mod commits;
     pub(crate) mod event_time;
     pub(crate) mod examples;
