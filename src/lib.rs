@@ -31,9 +31,9 @@
 //! | [`sql`] | Flink's dialect: statements, types, hints, with positions; its own syntax tree |
 //! | [`functions`] | Flink's functions |
 //! | [`edges`] | the contracts of sources and sinks |
-//! | [`checkpoint`] | state of a job in files: manifests, segments, recovery |
 //! | [`catalog`] | tables, views, catalogs |
 //! | [`state`] | keyed state |
+//! | [`checkpoint`] | state of a job in files: manifests, segments, recovery |
 //! | [`runtime`] | operator contract, tasks, channels, barriers, spilling, sink driver; batch jobs |
 //! | [`operators`] | one streaming operator, one file |
 //! | [`formats`] | json, csv, raw, parquet, change messages |

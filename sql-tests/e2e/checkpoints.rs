@@ -9,7 +9,11 @@ use crate::e2e::support::{Place, Running, finish, root, service, tidelake, uniqu
 const ROWS: usize = 6_000;
 
 /// A job of some seconds from a generator into files.
-fn script(place: &Place, dir: &str, query: &str) -> String {
+fn script(place: &Place, dir: &str) -> String {
+    script_of(place, dir, "INSERT INTO f SELECT id FROM g;")
+}
+
+fn script_of(place: &Place, dir: &str, statement: &str) -> String {
     format!(
         "SET 'execution.runtime-mode' = 'streaming';
          SET 'execution.checkpointing.dir' = '{dir}';
@@ -18,7 +22,8 @@ fn script(place: &Place, dir: &str, query: &str) -> String {
          CREATE TABLE g (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '2000',
            'number-of-rows' = '{ROWS}', 'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '{ROWS}');
          CREATE TABLE f (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
-         INSERT INTO f {query};",
+         CREATE TABLE b (id BIGINT, n BIGINT) WITH ('connector' = 'blackhole');
+         {statement}",
         place.path("out")
     )
 }
@@ -47,7 +52,7 @@ fn end(job: Running) -> crate::e2e::support::Ran {
 /// Kills the job twice and lets it end: each row is there once.
 fn killed_twice(dir: &str, options: &[&str]) {
     let place = Place::new();
-    let sql = script(&place, dir, "SELECT id FROM g");
+    let sql = script(&place, dir);
     for life in 0..2 {
         let job = place.start(&sql, options);
         until_committed(&place, &job);
@@ -85,7 +90,7 @@ fn a_killed_job_goes_on_from_a_bucket() {
 fn a_job_has_one_process() {
     let place = Place::new();
     let dir = place.path("checkpoints");
-    let sql = script(&place, &dir, "SELECT id FROM g");
+    let sql = script(&place, &dir);
     let job = place.start(&sql, &[]);
     until_committed(&place, &job);
     place.run(&sql, &[]).fails_with(&["the job 'rows' is running already: process", "stop that process"]);
@@ -93,7 +98,10 @@ fn a_job_has_one_process() {
     list.args(["checkpoint", "list", &dir, "--format", "json"]);
     let listed = finish(list, Duration::from_secs(20)).ok();
     let rows = listed.rows();
-    assert!(!rows.is_empty() && rows[0]["job"] == "rows" && rows[0]["checkpoint"].as_i64() > Some(0), "{rows:?}");
+    assert!(
+        !rows.is_empty() && rows[0]["job"] == "rows" && rows[0]["checkpoint"].as_i64() > Some(0),
+        "{rows:?}"
+    );
     end(job).ok();
     assert_eq!(numbers(&place).len(), ROWS);
 }
@@ -102,12 +110,18 @@ fn a_job_has_one_process() {
 fn a_changed_query_is_refused_until_it_begins_anew() {
     let place = Place::new();
     let dir = place.path("checkpoints");
-    let distinct = script(&place, &dir, "SELECT DISTINCT id FROM g");
-    let job = place.start(&distinct, &[]);
+    let both = |key: &str| {
+        let statement = format!(
+            "EXECUTE STATEMENT SET BEGIN INSERT INTO f SELECT id FROM g;
+             INSERT INTO b SELECT {key}, COUNT(*) FROM g GROUP BY {key}; END;"
+        );
+        script_of(&place, &dir, &statement)
+    };
+    let job = place.start(&both("id"), &[]);
     until_committed(&place, &job);
     job.signal("KILL");
     end(job);
-    let changed = script(&place, &dir, "SELECT DISTINCT id + 0 FROM g WHERE id > 7");
+    let changed = both("id + 0");
     place.run(&changed, &[]).fails_with(&[
         "of job 'rows' is of another plan, which has groupaggregate",
         "the plan of the checkpoint:",
@@ -121,16 +135,32 @@ fn a_changed_query_is_refused_until_it_begins_anew() {
 #[test]
 fn a_stopped_job_goes_on() {
     let place = Place::new();
-    let sql = script(&place, &place.path("checkpoints"), "SELECT id FROM g").replace(&format!("'number-of-rows' = '{ROWS}',"), "");
-    let sql = sql.replace(", 'fields.id.end' = '6000'", ", 'fields.id.end' = '1000000'");
-    for _ in 0..2 {
-        let before = numbers(&place).len();
+    let sql = format!(
+        "SET 'execution.checkpointing.dir' = '{}';
+         SET 'execution.checkpointing.interval' = '100 ms';
+         CREATE TABLE g (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json',
+           'source.monitor-interval' = '50 ms');
+         CREATE TABLE f (id BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
+         INSERT INTO f SELECT id FROM g;",
+        place.path("checkpoints"),
+        place.path("in"),
+        place.path("out")
+    );
+    for life in 0..3 {
+        let lines: String = (life * 100..life * 100 + 100).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+        place.write(&format!("in/{life}.json"), lines);
         let job = place.start(&sql, &[]);
-        job.until("more rows", |_, _| numbers(&place).len() > before);
+        let expected = life as usize * 100 + 100;
+        job.until("rows of the new file", |_, _| numbers(&place).len() >= expected);
         job.signal("TERM");
-        end(job).ok();
-        let found = numbers(&place);
-        assert_eq!(found, (1..=found.len() as i64).collect::<Vec<_>>());
+        let ran = end(job).ok();
+        assert_eq!(
+            ran.stderr.contains("job 'insert-into_f' goes on from checkpoint"),
+            life > 0,
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(numbers(&place), (0..expected as i64).collect::<Vec<_>>());
     }
 }
 
@@ -138,7 +168,11 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
-        if entry.is_dir() { copy(&entry, &to) } else { drop(fs::copy(&entry, &to).unwrap()) }
+        if entry.is_dir() {
+            copy(&entry, &to);
+        } else {
+            fs::copy(&entry, &to).unwrap();
+        }
     }
 }
 

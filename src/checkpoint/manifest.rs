@@ -77,6 +77,11 @@ pub struct SegmentRef {
     pub bytes: u64,
     /// Rows in it.
     pub rows: u64,
+    /// The checkpoint that wrote it.
+    pub epoch: u64,
+    /// Whether later checkpoints need it, too.
+    #[serde(default)]
+    pub lasts: bool,
 }
 
 /// Where a source is.
@@ -117,6 +122,9 @@ pub struct Timeline {
     pub bytes: u64,
     /// Rows of state written.
     pub rows: u64,
+    /// Whether that was only what had changed.
+    #[serde(default)]
+    pub is_changes: bool,
 }
 
 impl Manifest {

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`storage`] | a folder on disk or in a bucket, whose files are created once |
 //! | [`segment`] | the format of state files |
+//! | [`increments`] | what is left of tables that several checkpoints have written |
 //! | [`manifest`] | the format of manifests |
 //! | [`store`] | the folder of one job: take it over, write, list, read, collect |
 //! | [`recovery`] | which checkpoint a job goes on from |
@@ -21,6 +22,7 @@
 //! Manifests are numbered without gaps, each names its parent, and the one that creates a number owns it: a process that
 //! was taken for dead finds its number taken and stops before its sinks commit anything.
 
+pub mod increments;
 pub mod manifest;
 pub mod recovery;
 pub mod segment;

@@ -5,7 +5,7 @@
 //!
 //!  block  = one Arrow IPC stream of one batch (LZ4): rows of one state table in the order of their key groups,
 //!           the key group of each row as the last column unless every subtask reads them
-//!  footer = operator, and per block: table, place, rows, first and last key group, checksum
+//!  footer = operator, and per block: table, place, rows, what they are to earlier files, key groups, checksum
 //! ```
 //!
 //! Numbers are little-endian, checksums are xxh3. A reader at another parallelism takes the blocks that meet its key
@@ -29,7 +29,7 @@ use crate::error::guard::guarded;
 use crate::error::{Error, Result, ResultExt};
 use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::slices;
-use crate::stream::snapshot::{OperatorSnapshot, TablePart};
+use crate::stream::snapshot::{OperatorSnapshot, PartKind, TablePart};
 
 const MAGIC: &[u8; 8] = b"TLSEG001";
 /// Length and checksum of the footer, and the magic.
@@ -46,6 +46,8 @@ pub struct Segment {
     pub bytes: Bytes,
     /// Rows in it.
     pub rows: u64,
+    /// Whether later checkpoints need it, too: it has rows of tables that are written in increments.
+    pub lasts: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,10 +63,42 @@ struct Block {
     offset: u64,
     length: u64,
     rows: u64,
+    /// What it is to earlier files; whole if it is not said.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    kind: Kind,
+    /// Columns of the key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key: Vec<usize>,
     /// First and last key group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_groups: Option<(u8, u8)>,
     checksum: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    #[default]
+    Whole,
+    Increment,
+    Append,
+    Void,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_whole(kind: &Kind) -> bool {
+    *kind == Kind::Whole
+}
+
+impl Block {
+    fn part_kind(&self) -> PartKind {
+        match self.kind {
+            Kind::Whole => PartKind::Whole,
+            Kind::Increment => PartKind::Increment(self.key.clone()),
+            Kind::Append => PartKind::Append,
+            Kind::Void => PartKind::Void(self.key.clone()),
+        }
+    }
 }
 
 /// The state of an operator as files.
@@ -80,7 +114,7 @@ pub fn encode(operator: &str, tables: &OperatorSnapshot) -> Result<Vec<Segment>>
                 if file.bytes.len() >= FILE_BYTES {
                     made.push(std::mem::replace(&mut file, Writer::new(operator)).finish()?);
                 }
-                file.add(table, &block, part.key_groups.is_some())?;
+                file.add(table, &block, part)?;
             }
         }
     }
@@ -117,7 +151,14 @@ impl Writer {
         Writer { bytes: MAGIC.to_vec(), footer }
     }
 
-    fn add(&mut self, table: &str, rows: &RecordBatch, keyed: bool) -> Result<()> {
+    fn add(&mut self, table: &str, rows: &RecordBatch, part: &TablePart) -> Result<()> {
+        let keyed = part.key_groups.is_some();
+        let (kind, key) = match &part.kind {
+            PartKind::Whole => (Kind::Whole, Vec::new()),
+            PartKind::Increment(key) => (Kind::Increment, key.clone()),
+            PartKind::Append => (Kind::Append, Vec::new()),
+            PartKind::Void(key) => (Kind::Void, key.clone()),
+        };
         let offset = self.bytes.len();
         let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
         let mut writer = StreamWriter::try_new_with_options(&mut self.bytes, &rows.schema(), options)?;
@@ -132,6 +173,8 @@ impl Writer {
             offset: offset as u64,
             length: block.len() as u64,
             rows: rows.num_rows() as u64,
+            kind,
+            key,
             key_groups,
             checksum: checksum(block),
         });
@@ -146,7 +189,8 @@ impl Writer {
         self.bytes.extend_from_slice(&xxh3_64(&footer).to_le_bytes());
         self.bytes.extend_from_slice(MAGIC);
         let rows = self.footer.blocks.iter().map(|b| b.rows).sum();
-        Ok(Segment { bytes: self.bytes.into(), rows })
+        let lasts = self.footer.blocks.iter().any(|b| b.kind != Kind::Whole);
+        Ok(Segment { bytes: self.bytes.into(), rows, lasts })
     }
 }
 
@@ -217,13 +261,13 @@ fn read_block(bytes: &[u8], block: &Block) -> Result<TablePart> {
         let mut reader = StreamReader::try_new(Cursor::new(content), None)?;
         let rows = reader.next().transpose()?.ok_or_else(|| damaged("a block without rows"))?;
         if block.key_groups.is_none() {
-            return Ok(TablePart { rows, key_groups: None });
+            return Ok(TablePart { rows, key_groups: None, kind: block.part_kind() });
         }
         let at = rows.num_columns().checked_sub(1).ok_or_else(|| damaged("a block without key groups"))?;
         let columns: Vec<usize> = (0..at).collect();
         let groups: Option<UInt8Array> = rows.column(at).as_primitive_opt::<UInt8Type>().cloned();
         let groups = groups.filter(|g| g.null_count() == 0);
         let groups = groups.ok_or_else(|| damaged("a block without key groups"))?;
-        Ok(TablePart { rows: rows.project(&columns)?, key_groups: Some(groups) })
+        Ok(TablePart { rows: rows.project(&columns)?, key_groups: Some(groups), kind: block.part_kind() })
     })
 }

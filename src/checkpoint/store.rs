@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::JobSnapshot;
 use super::manifest::{Manifest, SegmentRef};
-use super::segment;
 use super::storage::{FolderLock, Storage};
+use super::{increments, segment};
 use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
 use crate::stream::Timestamp;
@@ -273,6 +273,8 @@ impl JobStore {
                         path: path.clone(),
                         bytes: segment.bytes.len() as u64,
                         rows: segment.rows,
+                        epoch,
+                        lasts: segment.lasts,
                     });
                     if !self.storage.create(&path, segment.bytes).await? {
                         return Err(Error::internal("a state file is there already")
@@ -391,17 +393,21 @@ pub async fn load(storage: &Storage, manifest: &Manifest) -> Result<JobSnapshot>
     let read = manifest.operators.iter().map(|(uid, segments)| {
         let room = room.clone();
         async move {
-            let mut tables = OperatorSnapshot::new();
+            // One layer per checkpoint, oldest first; the last is the one to go on from, also if it wrote nothing.
+            let mut layers: BTreeMap<u64, OperatorSnapshot> = BTreeMap::new();
+            layers.insert(manifest.epoch, OperatorSnapshot::new());
             for segment in segments {
                 let _room = room.acquire().await.map_err(|e| Error::internal(e.to_string()))?;
                 let shown = || storage.shown(&segment.path);
                 let bytes = storage.read(&segment.path).await?;
                 let bytes = bytes.ok_or_else(|| Error::data("the state file is gone")).context(shown)?;
-                let name = uid.clone();
+                let (name, mut tables) = (uid.clone(), layers.remove(&segment.epoch).unwrap_or_default());
                 let decode = move || segment::decode(&name, &bytes, &mut tables).map(|()| tables);
-                tables = tokio::task::spawn_blocking(decode).await?.context(shown)?;
+                layers.insert(segment.epoch, tokio::task::spawn_blocking(decode).await?.context(shown)?);
             }
-            Ok::<_, Error>((uid.clone(), tables))
+            let merge = move || increments::merge(layers.into_values().collect());
+            let tables = tokio::task::spawn_blocking(merge).await?;
+            Ok::<_, Error>((uid.clone(), tables.context(|| format!("state of operator {uid}"))?))
         }
     });
     let operators = try_join_all(read).await?.into_iter().collect();

@@ -12,7 +12,7 @@ use super::store::{Holder, Listed, folder_of};
 use super::*;
 use crate::edges::SplitState;
 use crate::error::{ErrorKind, Result};
-use crate::stream::snapshot::TablePart;
+use crate::stream::snapshot::{PartKind, TablePart};
 
 /// Rows `from..to` with texts, in key groups that are in no order.
 fn part(from: i64, to: i64, keyed: bool) -> TablePart {
@@ -21,7 +21,7 @@ fn part(from: i64, to: i64, keyed: bool) -> TablePart {
     let texts: ArrayRef = Arc::new(StringArray::from_iter((from..to).map(text)));
     let rows = RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("s", texts, true)]).unwrap();
     let groups = UInt8Array::from_iter_values((from..to).map(|n| (n * 37 % 128) as u8));
-    TablePart { rows, key_groups: keyed.then_some(groups) }
+    TablePart { rows, key_groups: keyed.then_some(groups), kind: PartKind::Whole }
 }
 
 /// Rows as text with their key groups, sorted.

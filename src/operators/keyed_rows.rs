@@ -202,6 +202,11 @@ impl KeyedRows {
         self.forget(&empty);
     }
 
+    /// Notes that the operator's own state of some keys changes; what is put or taken away is noted anyway.
+    pub(crate) fn touch(&mut self, slots: &[u32]) {
+        self.directory.touch(slots);
+    }
+
     /// Slots with a row.
     fn live(&self) -> Vec<u32> {
         let mut slots = self.directory.slots();
@@ -223,13 +228,16 @@ impl KeyedRows {
         self.ttl.as_ref().map(TimeToLive::next_timer)
     }
 
-    /// Writes all rows, with the operator's own columns for some slots.
+    /// Writes all rows, or those that have changed, with the operator's own columns for some slots.
     pub(crate) fn snapshot(
-        &self,
+        &mut self,
         writer: &mut SnapshotWriter,
         more: impl Fn(&[u32]) -> Vec<ArrayRef>,
     ) -> Result<()> {
-        let live = self.live();
+        let written = self.directory.to_write(writer.mode())?;
+        let key = if self.is_whole { self.keys.clone() } else { (0..self.keys.len()).collect() };
+        self.directory.void(writer, ROWS, (&key, key.len()), &written, |slot| self.has(slot))?;
+        let live: Vec<u32> = written.slots.iter().copied().filter(|slot| self.has(*slot)).collect();
         for run in self.rows.cut(&live, PART_ROWS) {
             let slots = &live[run];
             let mut columns = if self.is_whole { Vec::new() } else { self.directory.keys(slots)? };
@@ -238,7 +246,8 @@ impl KeyedRows {
             if let Some(ttl) = &self.ttl {
                 columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
             }
-            self.write(writer, ROWS, columns, slots)?;
+            let rows = anonymous(columns, slots.len())?;
+            writer.increment(ROWS, rows, self.directory.key_groups(slots), &key)?;
         }
         Ok(())
     }

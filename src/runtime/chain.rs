@@ -20,7 +20,7 @@ use crate::runtime::job::JobMetrics;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::runtime::sink::SinkDriver;
-use crate::stream::snapshot::{OperatorSnapshot, SnapshotWriter};
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, SnapshotWriter};
 use crate::stream::watermark::Change;
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
@@ -93,15 +93,15 @@ impl Chain {
         Chain { ended, ..self }
     }
 
-    /// The state of every operator.
+    /// The state of every operator, or what has changed of it.
     ///
     /// # Errors
     /// Of the operators.
-    pub fn snapshot(&mut self) -> Result<Vec<(String, OperatorSnapshot)>> {
+    pub fn snapshot(&mut self, mode: SnapshotMode) -> Result<Vec<(String, OperatorSnapshot)>> {
         self.operators
             .iter_mut()
             .map(|(uid, operator)| {
-                let mut writer = SnapshotWriter::new();
+                let mut writer = SnapshotWriter::of(mode);
                 operator.snapshot(&mut writer).context(|| format!("snapshot of {}", operator.name()))?;
                 Ok((uid.clone(), writer.finish()))
             })
@@ -202,12 +202,12 @@ impl Chain {
         &mut self,
         barrier: Barrier,
     ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
-        let drains = barrier.keep || barrier.kind == BarrierKind::Final;
+        let drains = barrier.keep.is_some() || barrier.kind == BarrierKind::Final;
         self.run(if drains { Work::Drain(0) } else { Work::Flush(0) }).await?;
         // The barrier moves on at once: those behind need not wait for this state to be written down.
         self.control(&Message::Barrier(barrier)).await?;
         failpoint("barrier-passed");
-        let snapshots = if barrier.keep { self.snapshot()? } else { Vec::new() };
+        let snapshots = barrier.keep.map_or_else(|| Ok(Vec::new()), |mode| self.snapshot(mode))?;
         let committable = self.prepare(barrier.epoch).await?;
         if committable.is_some() {
             failpoint("sink-prepared");

@@ -1,5 +1,6 @@
 //! What travels through a channel, in band: rows, watermarks, idleness, barriers, the end.
 
+use crate::stream::snapshot::SnapshotMode;
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// Why a barrier was sent.
@@ -18,8 +19,8 @@ pub struct Barrier {
     pub epoch: Epoch,
     /// Its cause.
     pub kind: BarrierKind,
-    /// Whether somebody keeps the snapshot; operators are not asked for their state otherwise.
-    pub keep: bool,
+    /// What is to be kept of the state; operators are not asked for it if nothing is.
+    pub keep: Option<SnapshotMode>,
 }
 
 /// One in-band message of a channel.

@@ -112,6 +112,8 @@ async fn attempt(
         next: store.next_sequence().await?,
         commit_again,
         plan: Arc::new(plan),
+        // Nobody has noted what has changed yet.
+        base: None,
     });
     run_graph(graph.clone(), options, metrics.clone(), stop.clone()).await
 }

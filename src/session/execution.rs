@@ -28,7 +28,7 @@ use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::runtime::batch::{self, InsertTarget};
-use crate::runtime::coordinator::{JobOptions, run_graph};
+use crate::runtime::coordinator::JobOptions;
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
@@ -191,6 +191,9 @@ impl Execution {
         self.job.on_snapshot = options.on_snapshot;
         self.job.pause_after = options.pause_after;
         self.job.batch_rows = options.batch_rows;
+        if options.keeping.is_some() {
+            (self.job.keeping, self.job.checkpoint_interval) = (options.keeping, options.checkpoint_interval);
+        }
         self
     }
 
@@ -271,7 +274,8 @@ impl Execution {
                 enforced: false,
             }])?;
             append_only = graph.sinks_append_only();
-            tokio::spawn(run_graph(graph, self.job, metrics.clone(), stop.clone()))
+            let keeping = self.job.keeping.clone();
+            tokio::spawn(run_job(graph, self.job, keeping, metrics.clone(), stop.clone()))
         };
         let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
         let job = RunningJob::new(metrics, nature, stop, join(task));
@@ -329,7 +333,7 @@ impl Execution {
             let written: Vec<&str> = inserts.iter().map(|i| i.table.as_str()).collect();
             let keeping = match &self.keeper {
                 Some(keeper) => Some(keeper.take(&written, &metrics.notices).await?),
-                None => None,
+                None => self.job.keeping.clone(),
             };
             let mut queries = Vec::new();
             for insert in inserts {

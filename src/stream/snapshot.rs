@@ -4,17 +4,42 @@
 //! operator uid → table name → [ part ]      part = RecordBatch + the key group of each row (or none: broadcast)
 //! ```
 //!
+//! A snapshot is whole, or says what has changed since the one before: tables by key are written in increments, of which
+//! a later one makes void what an earlier one has of a key ([`PartKind`]). All other tables are whole each time.
+//!
 //! Only typed columns are written, never hash layouts or row encodings, so that a snapshot outlives the code that
 //! wrote it and can be read at another parallelism: each subtask keeps the rows of its own key groups.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{BooleanArray, RecordBatch, UInt8Array};
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt8Array};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
 
 use crate::error::{Error, Result};
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
+
+/// What the rows of a part are to what earlier snapshots hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PartKind {
+    /// Of a table that is written whole each time.
+    #[default]
+    Whole,
+    /// Of a table that is written in increments, by the key in these of its columns: rows of a key stand for all that
+    /// earlier snapshots hold of it.
+    Increment(Vec<usize>),
+    /// Rows beside those of earlier snapshots. The operator knows which of them do not count any more.
+    Append,
+    /// Keys, of which earlier snapshots hold nothing that counts any more in these columns of the table. In the table
+    /// [`ALL_TABLES`]: nothing of these key groups counts in any table.
+    Void(Vec<usize>),
+}
+
+/// Stands for all tables of an operator.
+pub const ALL_TABLES: &str = "";
 
 /// Rows of one state table.
 #[derive(Debug, Clone)]
@@ -23,6 +48,20 @@ pub struct TablePart {
     pub rows: RecordBatch,
     /// Key group of each row; `None` for rows that every subtask reads.
     pub key_groups: Option<UInt8Array>,
+    /// What they are to earlier ones.
+    pub kind: PartKind,
+}
+
+/// What a snapshot is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SnapshotMode {
+    /// Everything; nothing follows.
+    #[default]
+    Whole,
+    /// Everything, and the changes from now on follow.
+    First,
+    /// What has changed since the last one.
+    Changes,
 }
 
 /// State of one operator (all subtasks), by table name.
@@ -32,6 +71,7 @@ pub type OperatorSnapshot = BTreeMap<String, Vec<TablePart>>;
 #[derive(Debug, Default)]
 pub struct SnapshotWriter {
     tables: OperatorSnapshot,
+    mode: SnapshotMode,
 }
 
 impl SnapshotWriter {
@@ -40,21 +80,93 @@ impl SnapshotWriter {
         Self::default()
     }
 
+    /// An empty writer for a snapshot of this kind.
+    pub fn of(mode: SnapshotMode) -> Self {
+        SnapshotWriter { mode, ..Self::default() }
+    }
+
+    /// What is to be written.
+    pub fn mode(&self) -> SnapshotMode {
+        self.mode
+    }
+
+    /// Adds rows of a table that is written in increments, by the key in its columns `key`.
+    ///
+    /// # Errors
+    /// Internal if the lengths differ.
+    pub fn increment(
+        &mut self,
+        table: &str,
+        rows: RecordBatch,
+        key_groups: UInt8Array,
+        key: &[usize],
+    ) -> Result<()> {
+        self.with_groups(table, rows, key_groups, PartKind::Increment(key.to_vec()))
+    }
+
+    /// Adds rows beside those of earlier snapshots.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::increment`].
+    pub fn append(&mut self, table: &str, rows: RecordBatch, key_groups: UInt8Array) -> Result<()> {
+        self.with_groups(table, rows, key_groups, PartKind::Append)
+    }
+
+    /// Lets something write all that it has, whatever is asked for; it owns these key groups.
+    ///
+    /// # Errors
+    /// Of `write`.
+    pub fn whole(
+        &mut self,
+        groups: KeyGroupRange,
+        write: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let mode = std::mem::take(&mut self.mode);
+        let written = write(self);
+        self.mode = mode;
+        void_groups(&mut self.tables, groups);
+        written
+    }
+
+    /// Says that nothing counts which earlier snapshots hold of these keys, in the columns `key` of a table.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::increment`].
+    pub fn void(
+        &mut self,
+        table: &str,
+        keys: RecordBatch,
+        key_groups: UInt8Array,
+        key: &[usize],
+    ) -> Result<()> {
+        self.with_groups(table, keys, key_groups, PartKind::Void(key.to_vec()))
+    }
+
+    fn with_groups(
+        &mut self,
+        table: &str,
+        rows: RecordBatch,
+        key_groups: UInt8Array,
+        kind: PartKind,
+    ) -> Result<()> {
+        if rows.num_rows() != key_groups.len() {
+            return Err(Error::internal(format!("state table {table}: a key group per row is needed")));
+        }
+        self.push(table, TablePart { rows, key_groups: Some(key_groups), kind });
+        Ok(())
+    }
+
     /// Adds rows of keyed state with the key group of each row.
     ///
     /// # Errors
     /// Internal if the lengths differ.
     pub fn keyed(&mut self, table: &str, rows: RecordBatch, key_groups: UInt8Array) -> Result<()> {
-        if rows.num_rows() != key_groups.len() {
-            return Err(Error::internal(format!("state table {table}: a key group per row is needed")));
-        }
-        self.push(table, TablePart { rows, key_groups: Some(key_groups) });
-        Ok(())
+        self.with_groups(table, rows, key_groups, PartKind::Whole)
     }
 
     /// Adds rows that every subtask reads at restore (watermarks, counters).
     pub fn broadcast(&mut self, table: &str, rows: RecordBatch) {
-        self.push(table, TablePart { rows, key_groups: None });
+        self.push(table, TablePart { rows, key_groups: None, kind: PartKind::Whole });
     }
 
     fn push(&mut self, table: &str, part: TablePart) {
@@ -64,6 +176,17 @@ impl SnapshotWriter {
     /// What was written.
     pub fn finish(self) -> OperatorSnapshot {
         self.tables
+    }
+}
+
+/// Makes void what earlier snapshots hold of some key groups, in all tables of an operator: this one is whole.
+pub fn void_groups(tables: &mut OperatorSnapshot, groups: KeyGroupRange) {
+    let groups = UInt8Array::from_iter_values((groups.start..groups.end).map(|g| g as u8));
+    let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
+    let nothing = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+    if let Ok(rows) = nothing {
+        let part = TablePart { rows, key_groups: Some(groups), kind: PartKind::Void(Vec::new()) };
+        tables.entry(ALL_TABLES.to_owned()).or_default().push(part);
     }
 }
 
@@ -89,7 +212,8 @@ impl SnapshotReader {
     pub fn finish(self) -> Result<()> {
         let asked = self.asked.into_inner();
         let holds_rows = |parts: &[TablePart]| parts.iter().any(|p| p.rows.num_rows() > 0);
-        match self.tables.iter().find(|(name, parts)| !asked.contains(*name) && holds_rows(parts)) {
+        let is_lost = |name: &str| name != ALL_TABLES && !asked.contains(name);
+        match self.tables.iter().find(|(name, parts)| is_lost(name) && holds_rows(parts)) {
             None => Ok(()),
             Some((name, _)) => Err(Error::validation(format!(
                 "the snapshot holds state '{name}', which the operator does not know"
@@ -110,7 +234,8 @@ impl SnapshotReader {
     pub fn table(&self, table: &str) -> Result<Vec<RecordBatch>> {
         self.asked.borrow_mut().insert(table.to_owned());
         let mut found = Vec::new();
-        for part in self.tables.get(table).into_iter().flatten() {
+        let parts = self.tables.get(table).into_iter().flatten();
+        for part in parts.filter(|part| !matches!(part.kind, PartKind::Void(_))) {
             let Some(groups) = &part.key_groups else {
                 found.push(part.rows.clone());
                 continue;
@@ -130,7 +255,6 @@ impl SnapshotReader {
 mod tests {
     use super::*;
     use arrow::array::ArrayRef;
-    use std::sync::Arc;
 
     #[test]
     fn state_that_nobody_asks_for_is_an_error() {

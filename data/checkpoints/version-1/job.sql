@@ -1,7 +1,7 @@
 -- The job whose checkpoint is kept beside it. It was killed on its way; a test lets it go on to its end.
 SET 'execution.runtime-mode' = 'streaming';
 SET 'execution.checkpointing.dir' = '$DIR';
-SET 'execution.checkpointing.interval' = '200 ms';
+SET 'execution.checkpointing.interval' = '600 ms';
 SET 'pipeline.name' = 'golden';
 CREATE TABLE g (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'number-of-rows' = '4000',
   'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '4000');

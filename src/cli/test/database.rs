@@ -135,7 +135,7 @@ impl Database {
         legs: &Legs,
     ) -> Result<DBOutput<DefaultColumnType>> {
         let mut given = Given::default();
-        let mut course = Course::new(legs);
+        let mut course = Course::new(legs).await?;
         loop {
             course.prepare(&mut self.session)?;
             let summary = match self.session.execute(statement).await? {
@@ -143,7 +143,7 @@ impl Database {
                 StatementResult::Query(query) => self.query(query, &mut given).await?,
                 _ => return Err(Error::internal("neither a query nor an INSERT")),
             };
-            if !course.goes_on(summary)? {
+            if !course.goes_on(summary).await? {
                 return self.output(given);
             }
             self.shared.restores.fetch_add(1, Ordering::Relaxed);

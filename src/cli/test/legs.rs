@@ -1,18 +1,25 @@
-//! A streaming statement in legs: a job until its sources pause, a snapshot in the files of a checkpoint, a fresh job at
-//! another parallelism.
+//! A streaming statement in legs: a job until its sources pause, its last checkpoint, a fresh job at another parallelism.
 //!
 //! ```text
-//!  SQL ─► job at 1 ─► k batches ─► snapshot ─► SQL ─► job at 2 ─► k batches ─► snapshot ─► … ─► end of the sources
+//!  SQL ─► job at 1 ─► k batches ─► checkpoint ─► SQL ─► job at 2 ─► k batches ─► checkpoint ─► … ─► end of the sources
 //! ```
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::checkpoint::{JobSnapshot, segment};
+use object_store::memory::InMemory;
+
+use crate::checkpoint::store::Holder;
+use crate::checkpoint::{JobStore, Storage};
 use crate::error::{Error, Result};
-use crate::runtime::coordinator::JobOptions;
+use crate::runtime::coordinator::{CheckpointOptions, JobOptions};
 use crate::runtime::job::JobSummary;
+use crate::runtime::restart::RestartStrategy;
+use crate::runtime::supervisor::Keeping;
 use crate::session::Session;
+
+/// Time between the checkpoints of a leg: the first writes everything, the others what has changed.
+const INTERVAL: Duration = Duration::from_millis(3);
 
 /// Legs with batches as small as asked for; each later one has batches of twice the size, so that long inputs end.
 const SMALL: usize = 8;
@@ -33,28 +40,15 @@ pub(super) struct Course<'a> {
     legs: &'a Legs,
     /// Number of the leg under way.
     leg: usize,
-    taken: Arc<Mutex<Option<Result<Arc<JobSnapshot>>>>>,
-}
-
-/// The snapshot as it comes back from the files of a checkpoint.
-fn through_files(snapshot: &JobSnapshot) -> Result<JobSnapshot> {
-    let mut read = JobSnapshot { operators: BTreeMap::new(), ..snapshot.clone() };
-    for (uid, tables) in &snapshot.operators {
-        let state = read.operators.entry(uid.clone()).or_default();
-        for file in segment::encode(uid, tables)? {
-            segment::decode(uid, &file.bytes, state)?;
-        }
-    }
-    Ok(read)
+    /// Where the checkpoints are, which are taken all the time.
+    store: Arc<JobStore>,
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(legs: &'a Legs) -> Self {
-        Course { legs, leg: 0, taken: Arc::default() }
-    }
-
-    fn snapshot(&self) -> std::sync::MutexGuard<'_, Option<Result<Arc<JobSnapshot>>>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) async fn new(legs: &'a Legs) -> Result<Self> {
+        let jobs = Storage::in_bucket("memory://jobs", "", Arc::new(InMemory::new()));
+        let store = JobStore::open(&jobs, "legs", Holder::this(0), false).await?;
+        Ok(Course { legs, leg: 0, store: Arc::new(store) })
     }
 
     /// Sees to it that the next job of `session` is the next leg.
@@ -63,14 +57,19 @@ impl<'a> Course<'a> {
             session.set("parallelism.default", &parallelism.to_string())?;
         }
         let growth = self.leg.saturating_sub(SMALL).min(12);
-        let taken = self.taken.clone();
-        let restore = self.snapshot().take().transpose()?;
         session.set_job_options(JobOptions {
-            restore,
-            on_snapshot: Some(Arc::new(move |_, snapshot| {
-                let kept = through_files(snapshot).map(Arc::new);
-                *taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-            })),
+            keeping: Some(Keeping {
+                store: self.store.clone(),
+                options: CheckpointOptions {
+                    retained: 1,
+                    timeout: Duration::from_secs(60),
+                    min_pause: Duration::ZERO,
+                    tolerable_failures: 0,
+                },
+                restarts: RestartStrategy::None,
+                retains_stopped: true,
+            }),
+            checkpoint_interval: Some(INTERVAL),
             pause_after: Some(self.legs.batches),
             batch_rows: Some(self.legs.rows << growth),
             ..JobOptions::default()
@@ -79,9 +78,9 @@ impl<'a> Course<'a> {
     }
 
     /// Whether another leg has to follow one that ended so.
-    pub(super) fn goes_on(&mut self, summary: JobSummary) -> Result<bool> {
-        if summary.stopped && self.snapshot().is_none() {
-            return Err(Error::internal("a job paused without a snapshot"));
+    pub(super) async fn goes_on(&mut self, summary: JobSummary) -> Result<bool> {
+        if summary.stopped && self.store.list().await?.is_empty() {
+            return Err(Error::internal("a job paused without a checkpoint"));
         }
         self.leg += 1;
         Ok(summary.stopped)

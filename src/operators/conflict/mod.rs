@@ -158,6 +158,8 @@ impl ConflictOperator {
             .filter_map(|rows| rows.first().map(slot_of))
             .filter(|slot| self.rows.has(*slot))
             .collect();
+        // They came in an epoch that may be over.
+        self.rows.touch(&by_key().filter_map(|rows| rows.first().map(slot_of)).collect::<Vec<_>>());
         let old = self.rows.gather(&kept)?;
         let (old_ids, ids) = self.identities(&old, batch)?;
         let source = self.rows.source(batch.columns())?;

@@ -338,6 +338,7 @@ impl Operator for DeduplicateOperator {
             let rows = self.output(due.len(), |column| Ok(Arc::clone(&rows[self.rows.place_of(column)?])))?;
             out.emit(ChangeBatch::insert_only(rows));
             due.iter().for_each(|slot| self.released[*slot as usize] = true);
+            self.rows.touch(&due);
             self.rows.free_columns(&due);
             if out.is_full(4 * BATCH_ROWS) && !self.due.is_empty() {
                 return Ok(Progress::More);

@@ -16,8 +16,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt8Array, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt8Array, UInt32Array};
+use arrow::compute::{filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -29,6 +29,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::functions::room::in_parts;
 use crate::operators::keyed_rows::PART_ROWS;
 use crate::state::GroupDirectory;
+use crate::state::directory::Written;
 use crate::state::key::key_groups;
 use crate::stream::BATCH_BYTES;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -240,34 +241,68 @@ impl AggregateTable {
         self.distincts.iter_mut().for_each(|d| d.set.clear(slots));
     }
 
-    /// Writes all groups.
-    pub(crate) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<()> {
-        let all = self.directory.slots();
-        for run in self.directory.cut(&all, self.groups_of_a_part(PART_ROWS)) {
-            let slots = &all[run];
-            for rows in in_parts(slots.len(), |part| self.groups(&slots[part]))? {
-                writer.keyed(GROUPS, rows.0, rows.1)?;
+    /// Writes all groups, or those that have changed.
+    pub(crate) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        let written = self.directory.to_write(writer.mode())?;
+        let key: Vec<usize> = (0..self.directory.types().len()).collect();
+        let key = (key.as_slice(), self.keys.len());
+        self.directory.void(writer, GROUPS, key, &written, |_| true)?;
+        for run in self.directory.cut(&written.slots, self.groups_of_a_part(PART_ROWS)) {
+            let slots = &written.slots[run];
+            for (rows, groups) in in_parts(slots.len(), |part| self.groups(&slots[part]))? {
+                writer.increment(GROUPS, rows, groups, key.0)?;
             }
         }
-        let mut write = |table: String, entries: Vec<Entries>| {
-            for Entries { slots, columns } in &entries {
-                // The key of a group comes as often as it has entries.
-                for part in self.directory.cut(slots, PART_ROWS) {
-                    let slots = &slots[part.clone()];
-                    let mut all = self.directory.keys(slots)?;
-                    all.extend(columns.iter().map(|c| c.slice(part.start, part.len())));
-                    writer.keyed(&table, named(all, None)?, self.key_groups(slots)?)?;
-                }
-            }
-            Ok::<_, Error>(())
-        };
         for (i, entry) in self.states.iter().enumerate() {
-            write(format!("state_{i}"), entry.state.write_entries()?)?;
+            // What has a row per group stands there.
+            if entry.state.write(&[])?.is_empty() {
+                self.write_entries(
+                    writer,
+                    &format!("state_{i}"),
+                    key,
+                    entry.state.write_entries()?,
+                    &written,
+                )?;
+            }
         }
         for (i, entry) in self.distincts.iter().enumerate() {
-            write(format!("distinct_{i}"), entry.set.write_entries()?)?;
+            self.write_entries(writer, &format!("distinct_{i}"), key, entry.set.write_entries()?, &written)?;
         }
         Ok(())
+    }
+
+    /// Writes entries of the groups to be written.
+    fn write_entries(
+        &self,
+        writer: &mut SnapshotWriter,
+        table: &str,
+        key: (&[usize], usize),
+        entries: Vec<Entries>,
+        written: &Written,
+    ) -> Result<()> {
+        let mut wanted = vec![!written.is_changes; self.rows.len()];
+        if written.is_changes {
+            written.slots.iter().for_each(|slot| wanted[*slot as usize] = true);
+        }
+        let mut has_rows = vec![false; self.rows.len()];
+        for Entries { slots, columns } in entries {
+            let mask: BooleanArray = slots.iter().map(|slot| Some(wanted[*slot as usize])).collect();
+            let (slots, columns) = if mask.true_count() == slots.len() {
+                (slots, columns)
+            } else {
+                let columns = columns.iter().map(|c| filter(c, &mask)).collect::<Result<Vec<_>, _>>()?;
+                (slots.into_iter().filter(|slot| wanted[*slot as usize]).collect(), columns)
+            };
+            slots.iter().for_each(|slot| has_rows[*slot as usize] = true);
+            // The key of a group comes as often as it has entries.
+            for part in self.directory.cut(&slots, PART_ROWS) {
+                let slots = &slots[part.clone()];
+                let mut all = self.directory.keys(slots)?;
+                all.extend(columns.iter().map(|c| c.slice(part.start, part.len())));
+                writer.increment(table, named(all, None)?, self.key_groups(slots)?, key.0)?;
+            }
+        }
+        self.directory.void(writer, table, key, written, |slot| has_rows[slot as usize])
     }
 
     /// Rows of groups in snapshots, with their key groups.

@@ -18,7 +18,7 @@ use super::Shape;
 use super::side::{Layout, SideState};
 use crate::error::{Error, Result};
 use crate::stream::BATCH_ROWS;
-use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
+use crate::stream::snapshot::{SnapshotMode, SnapshotReader, SnapshotWriter};
 
 const TABLES: [&str; 2] = ["left", "right"];
 
@@ -38,8 +38,15 @@ impl JoinOperator {
         if self.work.is_some() {
             return Err(Error::internal("a barrier reached a join within a batch"));
         }
-        let live = self.directory.slots();
+        // What expires does so without its key.
+        let expires = self.sides.iter().any(|side| side.expiry.is_some());
+        let mode = if expires { SnapshotMode::Whole } else { writer.mode() };
+        let written = self.directory.to_write(mode)?;
+        let live = &written.slots;
+        let key: Vec<usize> = (0..self.directory.types().len()).collect();
         for (table, side) in TABLES.iter().zip(&self.sides) {
+            let has_rows = |slot: u32| side.rows[slot as usize] > 0;
+            self.directory.void(writer, table, (&key, key.len()), &written, has_rows)?;
             let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
             for slot in live.iter().filter(|s| side.rows[**s as usize] > 0) {
                 if side.layout == Layout::Count {
@@ -120,7 +127,12 @@ impl JoinOperator {
             .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-        writer.keyed(table, rows, self.directory.key_groups(slots))
+        let groups = self.directory.key_groups(slots);
+        if self.sides.iter().any(|side| side.expiry.is_some()) {
+            return writer.keyed(table, rows, groups);
+        }
+        let key: Vec<usize> = (0..self.directory.types().len()).collect();
+        writer.increment(table, rows, groups, &key)
     }
 
     pub(super) fn read(&mut self, reader: &SnapshotReader) -> Result<()> {

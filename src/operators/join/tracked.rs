@@ -43,12 +43,15 @@ impl JoinOperator {
             rows.clear();
             ids.clear();
             let other = &self.sides[work.side.other() as usize];
-            while work.row < work.slots.len() && ids.len() < work.most && spans.len() < BATCH_ROWS {
+            // Equal rows are stored once and come as often as they are there.
+            let mut pairs = 0;
+            while work.row < work.slots.len() && pairs < work.most && spans.len() < BATCH_ROWS {
                 work.enter(other);
                 let row = work.row;
                 let pair = work.is_pair(row);
                 let from = ids.len();
-                while work.next != NO_ROW && ids.len() < work.most {
+                while work.next != NO_ROW && pairs < work.most {
+                    pairs += other.count(work.next) as usize;
                     for row in row..=row + usize::from(pair) {
                         rows.push(row as u32);
                         ids.push(work.next);

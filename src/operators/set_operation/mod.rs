@@ -241,15 +241,18 @@ impl Operator for SetOperationOperator {
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        let all = self.directory.slots();
-        for run in self.directory.cut(&all, PART_ROWS) {
-            let slots = &all[run];
+        let written = self.directory.to_write(writer.mode())?;
+        let key: Vec<usize> = (0..self.directory.types().len()).collect();
+        self.directory.void(writer, ROWS, (&key, key.len()), &written, |_| true)?;
+        for run in self.directory.cut(&written.slots, PART_ROWS) {
+            let slots = &written.slots[run];
             let mut columns = self.directory.keys(slots)?;
             for side in 0..2 {
                 let counts: Int64Array = slots.iter().map(|s| self.counts[*s as usize][side]).collect();
                 columns.push(Arc::new(counts));
             }
-            writer.keyed(ROWS, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+            let groups = self.directory.key_groups(slots);
+            writer.increment(ROWS, anonymous(columns, slots.len())?, groups, &key)?;
         }
         Ok(())
     }

@@ -237,10 +237,14 @@ impl RankState {
         self.directory.remove(slots);
     }
 
-    pub(super) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<()> {
-        let mut ids = Vec::with_capacity(self.live());
-        for slot in self.directory.slots() {
-            let root = self.roots[slot as usize];
+    pub(super) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
+        let written = self.directory.to_write(writer.mode())?;
+        let key: Vec<usize> = (0..self.directory.types().len()).collect();
+        let has_rows = |slot: u32| self.roots[slot as usize] != NIL;
+        self.directory.void(writer, ROWS, (&key, key.len()), &written, has_rows)?;
+        let mut ids = Vec::new();
+        for slot in &written.slots {
+            let root = self.roots[*slot as usize];
             self.forest.collect(root, 0, self.forest.len(root), &mut ids);
         }
         for run in self.rows.cut(&ids, PART_ROWS) {
@@ -253,7 +257,8 @@ impl RankState {
             if let Some(ttl) = &self.ttl {
                 columns.push(Arc::new(slots.iter().map(|s| ttl.written(*s)).collect::<Int64Array>()));
             }
-            writer.keyed(ROWS, anonymous(columns, ids.len())?, self.directory.key_groups(&slots))?;
+            let groups = self.directory.key_groups(&slots);
+            writer.increment(ROWS, anonymous(columns, ids.len())?, groups, &key)?;
         }
         Ok(())
     }

@@ -329,7 +329,7 @@ impl Operator for WindowAggregateOperator {
         }
         let keys = self.shape.key_count();
         let frozen = match &mut self.core {
-            Core::Slices(slices) => slices.freeze()?,
+            Core::Slices(slices) => slices.freeze(writer.mode())?,
             Core::Windows(windows) => {
                 windows.snapshot(writer)?;
                 Vec::new()
@@ -338,7 +338,12 @@ impl Operator for WindowAggregateOperator {
         for (end, start, batch) in frozen {
             let groups = key_groups(&batch.columns()[..keys], batch.num_rows())?;
             let rows = self.with_slice_end(&batch, end)?;
-            writer.keyed(SLICES, with_start(rows, start)?, groups)?;
+            let rows = with_start(rows, start)?;
+            // Slices whose windows have fired are told by the watermark.
+            match &self.core {
+                Core::Slices(slices) if slices.appends() => writer.append(SLICES, rows, groups)?,
+                _ => writer.keyed(SLICES, rows, groups)?,
+            }
         }
         let schema = Arc::new(Schema::new(vec![Field::new("watermark", DataType::Int64, false)]));
         let value: ArrayRef = Arc::new(Int64Array::from(vec![core!(&self.core, c => c.fired_up_to())]));
@@ -379,7 +384,9 @@ impl Operator for WindowAggregateOperator {
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let partial =
                 RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-            if let Core::Slices(slices) = &mut self.core {
+            if let Core::Slices(slices) = &mut self.core
+                && !slices.is_late(*end)
+            {
                 slices.thaw(*end, start.and_then(|s| s.values().first().copied()), partial);
             }
         }

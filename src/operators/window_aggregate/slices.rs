@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::operators::window_aggregate::partial::{Columns, PartialSet, Shape};
 use crate::operators::window_aggregate::sliding::Sliding;
 use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
+use crate::stream::snapshot::SnapshotMode;
 
 /// Frozen batches of a slice that are merged into one at the next snapshot.
 const MOST_PARTIALS: usize = 4;
@@ -37,6 +38,8 @@ pub(super) struct Fired {
 struct Slice {
     live: Option<PartialSet>,
     frozen: Vec<RecordBatch>,
+    /// How many of them snapshots have.
+    written: usize,
     /// Start of an attached window.
     start: Option<i64>,
 }
@@ -225,17 +228,24 @@ impl Slices {
             }
             let folded = table.drain()?;
             table.merge(folded.columns(), folded.num_rows())?;
-            self.slices.insert(end, Slice { live: None, frozen: vec![folded], start: None });
+            self.slices.insert(end, Slice { frozen: vec![folded], ..Slice::default() });
         }
         Ok(table)
     }
 
-    /// Freezes everything and shows every frozen batch with its slice end and attached start.
-    pub(super) fn freeze(&mut self) -> Result<Vec<(i64, Option<i64>, RecordBatch)>> {
+    /// Whether frozen batches stay as they are until their last window has fired.
+    pub(super) fn appends(&self) -> bool {
+        !matches!(self.window.kind, WindowKind::Cumulate { .. })
+    }
+
+    /// Freezes everything and shows every frozen batch with its slice end and attached start, or those that no snapshot
+    /// has.
+    pub(super) fn freeze(&mut self, mode: SnapshotMode) -> Result<Vec<(i64, Option<i64>, RecordBatch)>> {
+        let is_changes = mode == SnapshotMode::Changes && self.appends();
         let mut all = Vec::new();
         for (end, slice) in &mut self.slices {
             freeze(slice, &mut self.spare)?;
-            if slice.frozen.len() > MOST_PARTIALS {
+            if slice.frozen.len() > MOST_PARTIALS && !is_changes {
                 let mut table = match self.spare.pop() {
                     Some(table) => table,
                     None => PartialSet::new(&self.shape)?,
@@ -246,7 +256,9 @@ impl Slices {
                 slice.frozen = vec![table.drain()?];
                 self.spare.push(table);
             }
-            all.extend(slice.frozen.iter().map(|batch| (*end, slice.start, batch.clone())));
+            let from = if is_changes { slice.written } else { 0 };
+            slice.written = slice.frozen.len();
+            all.extend(slice.frozen.iter().skip(from).map(|batch| (*end, slice.start, batch.clone())));
         }
         Ok(all)
     }

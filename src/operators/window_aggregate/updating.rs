@@ -279,7 +279,7 @@ impl UpdatingWindows {
         }
     }
 
-    pub(super) fn snapshot(&self, writer: &mut SnapshotWriter) -> Result<()> {
+    pub(super) fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         self.table.snapshot(writer)
     }
 

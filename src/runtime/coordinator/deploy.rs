@@ -101,7 +101,8 @@ impl Coordinator {
             let ChainSpec { nodes, source, sink, tasks } = spec;
             self.chains.push(nodes);
             let mut mailboxes = mailboxes.into_iter();
-            for (chain, head) in tasks {
+            let parallelism = tasks.len();
+            for (subtask, (chain, head)) in tasks.into_iter().enumerate() {
                 let mut context = context.clone();
                 context.task = self.tasks.len();
                 self.tasks.push(TaskInfo {
@@ -110,6 +111,7 @@ impl Coordinator {
                     finished: false,
                     paused: false,
                     chain: self.chains.len() - 1,
+                    key_groups: KeyGroupRange::of_subtask(subtask, parallelism),
                     ended: None,
                 });
                 match head {

@@ -30,11 +30,13 @@ use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::supervisor::Keeping;
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, sleep_until};
-use crate::stream::snapshot::OperatorSnapshot;
+use crate::stream::key_group::KeyGroupRange;
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, void_groups};
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
-pub use saving::{CheckpointOptions, Checkpoints};
+pub use saving::{Base, CheckpointOptions, Checkpoints};
 use saving::{Saving, saved};
 
 /// Receives the snapshot of each completed epoch.
@@ -58,6 +60,8 @@ pub struct JobOptions {
     pub batch_rows: Option<usize>,
     /// Where its checkpoints are kept; `None` if nothing of it outlives its process.
     pub checkpoints: Option<Checkpoints>,
+    /// What is kept of a job that is not told by the session's options.
+    pub keeping: Option<Keeping>,
 }
 
 struct TaskInfo {
@@ -70,6 +74,8 @@ struct TaskInfo {
     paused: bool,
     /// Number of its chain.
     chain: usize,
+    /// Its part of keyed state.
+    key_groups: KeyGroupRange,
     /// Its state at the end of its input, for the snapshots that follow.
     ended: Option<EndState>,
 }
@@ -212,6 +218,14 @@ fn prefer(a: Result<()>, b: Result<()>) -> Result<()> {
 }
 
 impl Coordinator {
+    /// What the next snapshot is to hold.
+    fn mode(&self) -> Option<SnapshotMode> {
+        match &self.options.checkpoints {
+            Some(checkpoints) => Some(checkpoints.mode()),
+            None => self.options.on_snapshot.is_some().then_some(SnapshotMode::Whole),
+        }
+    }
+
     /// Whether snapshots are kept.
     fn keeps(&self) -> bool {
         self.options.on_snapshot.is_some() || self.options.checkpoints.is_some()
@@ -307,7 +321,7 @@ impl Coordinator {
         let (taken, times, snapshot) = (BTreeSet::new(), BTreeMap::new(), JobSnapshot::default());
         let begun = Instant::now();
         self.pending = Some(Pending { epoch, kind, begun, waiting, taken, times, snapshot });
-        let keep = self.keeps();
+        let keep = self.mode();
         self.barriers.send_replace(Some(Barrier { epoch, kind, keep }));
     }
 
@@ -419,7 +433,14 @@ impl Coordinator {
                 running.insert(task.chain);
                 continue;
             };
-            snapshot.add_operators(operators.clone());
+            let mut operators = operators.clone();
+            // All that they have, and not what has changed.
+            for (uid, tables) in &mut operators {
+                if self.options.checkpoints.as_ref().is_some_and(|c| c.stands_on(uid)) {
+                    void_groups(tables, task.key_groups);
+                }
+            }
+            snapshot.add_operators(operators);
             if let Some(uid) = &task.source {
                 snapshot.sources.entry(uid.clone()).or_default().extend(splits.iter().cloned());
             }

@@ -5,7 +5,8 @@
 //!      ─► sinks commit, a transaction that cannot be repeated first ─► N is marked as committed ─► old ones are collected
 //! ```
 //!
-//! State and manifest are written while rows of the next epoch flow; only the next barrier waits. Once a manifest may
+//! The first checkpoint of a process writes the whole state, those after it what has changed since, until that is as
+//! much as the whole again. State and manifest are written while rows of the next epoch flow; only the next barrier waits. Once a manifest may
 //! be there, what it holds is never aborted: the job, started again, commits it.
 
 use std::collections::BTreeMap;
@@ -17,13 +18,14 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{Coordinator, FINAL_EPOCH};
-use crate::checkpoint::manifest::{Packed, PlanNode, SourceState, Timeline};
+use crate::checkpoint::manifest::{Packed, PlanNode, SegmentRef, SourceState, Timeline};
 use crate::checkpoint::{JobSnapshot, JobStore, Manifest};
 use crate::edges::{Committable, SinkIdentity};
 use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
 use crate::runtime::task::now;
 use crate::stream::Epoch;
+use crate::stream::snapshot::SnapshotMode;
 
 /// How checkpoints are taken.
 #[derive(Debug, Clone)]
@@ -55,9 +57,54 @@ pub struct Checkpoints {
     pub commit_again: bool,
     /// The plan, for manifests.
     pub plan: Arc<Vec<PlanNode>>,
+    /// The state files that the next checkpoint can stand on; `None` if it has to write everything.
+    pub base: Option<Base>,
 }
 
+/// State files of the last checkpoint, to which the next one adds what has changed.
+#[derive(Debug, Clone)]
+pub struct Base {
+    files: BTreeMap<String, Vec<SegmentRef>>,
+    /// Bytes of the checkpoint that wrote everything, and of those since.
+    bytes: (u64, u64),
+    /// Checkpoints since.
+    count: u32,
+}
+
+/// Bytes of changes up to which nobody minds them beside a smaller base.
+const LEAST_BASE: u64 = 4 << 20;
+/// Most checkpoints in a row that write changes: each has files of its own to be read again.
+const MOST_CHANGES: u32 = 100;
+
 impl Checkpoints {
+    /// What the next checkpoint is to hold. What has changed since the first one may be as much as that; then everything
+    /// is written anew, so that a checkpoint costs at most twice what has changed, and recovery reads at most twice the
+    /// state.
+    pub(super) fn mode(&self) -> SnapshotMode {
+        match &self.base {
+            Some(base) if base.bytes.1 <= base.bytes.0.max(LEAST_BASE) && base.count < MOST_CHANGES => {
+                SnapshotMode::Changes
+            }
+            _ => SnapshotMode::First,
+        }
+    }
+
+    /// Whether the next checkpoint adds to files of an operator.
+    pub(super) fn stands_on(&self, uid: &str) -> bool {
+        self.mode() == SnapshotMode::Changes
+            && self.base.as_ref().is_some_and(|base| base.files.contains_key(uid))
+    }
+
+    /// The checkpoint `manifest` is complete, and the next one can stand on it.
+    fn stand_on(&mut self, manifest: &Manifest) {
+        let files = manifest.operators.clone();
+        let Timeline { bytes, is_changes, .. } = manifest.timeline;
+        self.base = Some(match self.base.take().filter(|_| is_changes) {
+            Some(base) => Base { files, bytes: (base.bytes.0, base.bytes.1 + bytes), count: base.count + 1 },
+            None => Base { files, bytes: (bytes, 0), count: 0 },
+        });
+    }
+
     /// How sinks know the sink `uid` of the job.
     pub fn identity(&self, uid: &str) -> SinkIdentity {
         SinkIdentity {
@@ -97,6 +144,7 @@ pub(super) async fn saved(saving: &mut Option<Saving>) -> Result<Manifest, NotSa
 impl Coordinator {
     /// Begins to write a snapshot that every task has handed over; `begun` is when its barrier started.
     pub(super) fn save(&mut self, snapshot: JobSnapshot, begun: Instant, is_end: bool) {
+        let mode = self.mode().filter(|_| !is_end).unwrap_or_default();
         let Some(checkpoints) = self.options.checkpoints.clone() else { return };
         let prepared: Vec<Vec<Committable>> = self.sinks.iter_mut().map(|s| s.take(snapshot.epoch)).collect();
         let decided = self.sinks.iter().zip(&prepared).filter(|(_, prepared)| !prepared.is_empty());
@@ -120,10 +168,15 @@ impl Coordinator {
             sources: sources(&snapshot),
             sinks,
             ended: snapshot.ended.clone(),
-            timeline: Timeline { align_ms: millis(begun.elapsed()), ..Timeline::default() },
+            timeline: Timeline {
+                align_ms: millis(begun.elapsed()),
+                is_changes: mode == SnapshotMode::Changes,
+                ..Timeline::default()
+            },
         };
         let epoch = snapshot.epoch;
-        let task = tokio::spawn(write(checkpoints.store, snapshot, manifest));
+        let base = checkpoints.base.filter(|_| mode == SnapshotMode::Changes).map(|base| base.files);
+        let task = tokio::spawn(write(checkpoints.store, snapshot, manifest, base.unwrap_or_default()));
         self.saving = Some(Saving { epoch, is_end, prepared, task });
     }
 
@@ -158,6 +211,7 @@ impl Coordinator {
         failpoint("checkpoint-complete");
         if let Some(kept) = &mut self.options.checkpoints {
             kept.parent = Some(saving.epoch);
+            kept.stand_on(&manifest);
         }
         self.metrics.checkpointed(manifest.timeline);
         if saving.is_end {
@@ -189,6 +243,10 @@ impl Coordinator {
         }
         let text = format!("{e}; {} of {most} failures in a row that are tolerated", self.failures);
         self.metrics.notices.once(&format!("checkpoint {epoch}"), || text);
+        // Operators have forgotten what had changed by then.
+        if let Some(kept) = &mut self.options.checkpoints {
+            kept.base = None;
+        }
         // The next checkpoint holds it, too.
         for (sink, prepared) in self.sinks.iter_mut().zip(saving.prepared) {
             let before = prepared.into_iter().map(|committable| (epoch, committable));
@@ -240,6 +298,7 @@ async fn write(
     store: Arc<JobStore>,
     snapshot: JobSnapshot,
     mut manifest: Manifest,
+    base: BTreeMap<String, Vec<SegmentRef>>,
 ) -> Result<Manifest, NotSaved> {
     /// One process may write a number several times, when it restarts the job.
     static ATTEMPT: AtomicU64 = AtomicU64::new(0);
@@ -253,6 +312,12 @@ async fn write(
     manifest.timeline.bytes = written.clone().map(|s| s.bytes).sum();
     manifest.timeline.rows = written.map(|s| s.rows).sum();
     manifest.timeline.write_ms = millis(started.elapsed());
+    for (uid, files) in base {
+        let lasting: Vec<SegmentRef> = files.into_iter().filter(|file| file.lasts).collect();
+        if !lasting.is_empty() {
+            manifest.operators.entry(uid).or_default().splice(0..0, lasting);
+        }
+    }
     store.write_manifest(&manifest).await.map_err(NotSaved::Manifest)?;
     failpoint("manifest-written");
     Ok(manifest)

@@ -16,7 +16,7 @@ use arrow::ipc::writer::StreamWriter;
 
 use crate::error::{Error, Result};
 use crate::runtime::spilling::WAY_OUT;
-use crate::stream::snapshot::{OperatorSnapshot, TablePart};
+use crate::stream::snapshot::{OperatorSnapshot, PartKind, TablePart};
 use crate::stream::{ChangeBatch, RowKinds};
 
 const TABLE: &str = "tidelake.table";
@@ -97,7 +97,8 @@ impl SpillFile {
     pub fn read_state(&self) -> Result<OperatorSnapshot> {
         let mut state = OperatorSnapshot::new();
         self.read(|name, rows, bytes| {
-            state.entry(name.to_owned()).or_default().push(TablePart { rows, key_groups: bytes });
+            let part = TablePart { rows, key_groups: bytes, kind: PartKind::Whole };
+            state.entry(name.to_owned()).or_default().push(part);
         })?;
         Ok(state)
     }

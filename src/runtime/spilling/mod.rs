@@ -241,7 +241,8 @@ impl Operator for SpillingOperator {
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         match &mut self.body {
             Body::Whole(operator) => operator.snapshot(writer),
-            Body::Split(partitions) => partitions.snapshot(writer),
+            // What is on disk does not know what has changed.
+            Body::Split(partitions) => writer.whole(self.config.range, |writer| partitions.snapshot(writer)),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::runtime::spilling::memory::StateShare;
 use crate::state::hash_columns;
 use crate::stream::BATCH_ROWS;
 use crate::stream::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
-use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader, SnapshotWriter, TablePart};
+use crate::stream::snapshot::{OperatorSnapshot, PartKind, SnapshotReader, SnapshotWriter, TablePart};
 use crate::stream::{ChangeBatch, Epoch, Timestamp};
 
 /// Partitions per instance, if it has so many key groups.
@@ -126,7 +126,7 @@ impl Partitions {
                     let groups = rows.values().iter().map(|r| groups.value(*r as usize));
                     let key_groups = Some(UInt8Array::from_iter_values(groups));
                     let rows = take_record_batch(&part.rows, &rows)?;
-                    self.write_state(i, &name, TablePart { rows, key_groups }, share)?;
+                    self.write_state(i, &name, TablePart { rows, key_groups, kind: PartKind::Whole }, share)?;
                 }
             }
         }

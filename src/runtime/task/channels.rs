@@ -8,6 +8,7 @@ use crate::runtime::chain::Chain;
 use crate::runtime::channel::Receiver;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::stream::bytes::batch_bytes;
+use crate::stream::snapshot::SnapshotMode;
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKinds};
 
@@ -89,7 +90,11 @@ impl ChannelTask {
                         let committable = self.chain.end(FINAL_EPOCH).await?;
                         self.context.report(TaskEvent::Finished {
                             task: self.context.task,
-                            operators: if self.context.keep { self.chain.snapshot()? } else { Vec::new() },
+                            operators: if self.context.keep {
+                                self.chain.snapshot(SnapshotMode::Whole)?
+                            } else {
+                                Vec::new()
+                            },
                             splits: Vec::new(),
                             committable,
                         });

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::source::SourceHead;
+use crate::stream::snapshot::SnapshotMode;
 use crate::stream::watermark::Change;
 use crate::stream::{Activity, Epoch, Timestamp};
 
@@ -119,7 +120,11 @@ impl SourceTask {
                         self.snapshots.push_back((FINAL_EPOCH, splits.clone()));
                         self.context.report(TaskEvent::Finished {
                             task: self.context.task,
-                            operators: if keep { self.chain.snapshot()? } else { Vec::new() },
+                            operators: if keep {
+                                self.chain.snapshot(SnapshotMode::Whole)?
+                            } else {
+                                Vec::new()
+                            },
                             splits: if keep { splits } else { Vec::new() },
                             committable,
                         });

@@ -15,6 +15,7 @@
 //! memory: state files get typed columns from [`GroupDirectory::keys`].
 
 mod arena;
+mod changes;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
 use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::cut;
 use arena::Arena;
+use changes::Changes;
+pub use changes::Written;
 
 /// What [`GroupDirectory::lookup`] gives for an unknown key.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -48,6 +51,8 @@ pub struct GroupDirectory {
     keys: Keys,
     /// Hashes of the rows at hand, kept for their allocation.
     scratch: Vec<u64>,
+    /// Noted for the next snapshot, once there was one that others follow.
+    changes: Option<Changes>,
 }
 
 enum Keys {
@@ -105,6 +110,7 @@ impl GroupDirectory {
             free: Vec::new(),
             keys,
             scratch: Vec::new(),
+            changes: None,
         })
     }
 
@@ -139,7 +145,9 @@ impl GroupDirectory {
     /// # Errors
     /// From hashing; internal if the columns are not of the declared number.
     pub fn intern(&mut self, columns: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
-        self.find(columns, rows, slots, Mode::Insert)
+        self.find(columns, rows, slots, Mode::Insert)?;
+        self.touch(slots);
+        Ok(())
     }
 
     /// Writes the slot of each row to `slots` (cleared first), [`NO_SLOT`] for unknown keys.
@@ -301,6 +309,9 @@ impl GroupDirectory {
 
     /// Forgets the keys of live slots; the slots will be given out again.
     pub fn remove(&mut self, slots: &[u32]) {
+        if self.changes.is_some() && !slots.is_empty() {
+            self.keep_gone(slots);
+        }
         for slot in slots {
             match &mut self.keys {
                 Keys::Global { live } => *live = false,
@@ -348,7 +359,8 @@ impl GroupDirectory {
             Keys::Bytes { arena, .. } => arena.size(),
             Keys::Rows { arena, rows, .. } => arena.size() + rows.size(),
         };
-        self.table.capacity() * 5 + self.hashes.capacity() * 8 + self.free.capacity() * 4 + keys
+        let changes = self.changes.as_ref().map_or(0, Changes::size);
+        self.table.capacity() * 5 + self.hashes.capacity() * 8 + self.free.capacity() * 4 + keys + changes
     }
 }
 

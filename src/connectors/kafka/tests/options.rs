@@ -38,7 +38,12 @@ fn bad_options_are_named() {
         (&[("scan.topic-partition-discovery.interval", "often")], "duration"),
         (&[("scan.parallelism", "0")], "scan.parallelism"),
         (&[("sink.partitioner", "com.acme.Mine")], "round-robin"),
-        (&[("sink.delivery-guarantee", "exactly-once")], "at-least-once"),
+        (&[("sink.delivery-guarantee", "twice")], "at-least-once"),
+        (&[("sink.transactional-id-prefix", "x")], "'exactly-once'"),
+        (
+            &[("sink.delivery-guarantee", "exactly-once"), ("properties.bootstrap.servers", "embedded")],
+            "embedded broker has no transactions",
+        ),
         (&[("key.fields", "id")], "key.format"),
         (&[("key.format", "json")], "key.fields"),
         (&[("key.format", "json"), ("key.fields", "nope")], "Could not find the field 'nope'"),
