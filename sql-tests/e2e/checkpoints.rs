@@ -65,6 +65,9 @@ fn killed_twice(dir: &str, options: &[&str]) {
     let ran = place.run(&sql, options).ok();
     assert!(ran.stderr.contains("job 'rows' goes on from checkpoint"), "{}", ran.stderr);
     assert_eq!(numbers(&place), (1..=ROWS as i64).collect::<Vec<_>>());
+    let left =
+        fs::read_dir(place.path("out")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with('.')).count(), 0, "staged files of dead runs are left");
     // It has ended: what comes next is a new job, whose rows are others.
     let ran = place.run(&sql, options).ok();
     assert!(!ran.stderr.contains("goes on"), "{}", ran.stderr);

@@ -114,6 +114,8 @@ pub(super) struct FileCommitter {
     pub(super) run: String,
     /// Begins the names of all runs of the job.
     pub(super) lineage: Option<String>,
+    /// Dead runs of the job may have staged files that no checkpoint holds.
+    pub(super) has_dead: bool,
     /// The folder of the table did not exist before.
     pub(super) created_root: bool,
     /// Partitions with committed files that are not marked as complete.
@@ -196,16 +198,20 @@ impl FileCommitter {
 #[async_trait]
 impl SinkCommitter for FileCommitter {
     async fn commit(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
-        self.commit_files(&committables, false).await
-    }
-
-    async fn recover(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
-        self.commit_files(&committables, true).await?;
-        if let Some(lineage) = &self.lineage {
+        self.commit_files(&committables, false).await?;
+        // Now that there is a checkpoint of this run, none of a dead one can come to count any more.
+        if std::mem::take(&mut self.has_dead)
+            && let Some(lineage) = &self.lineage
+        {
             let own = self.sink.staging(&self.run);
             self.sink.store().remove_dead(&self.sink.staging(lineage), &own).await;
         }
         Ok(())
+    }
+
+    async fn recover(&mut self, _epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
+        self.has_dead = true;
+        self.commit_files(&committables, true).await
     }
 
     async fn abort(&mut self, _tried: Option<Epoch>, committables: Vec<Committable>) {

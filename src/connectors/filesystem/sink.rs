@@ -186,8 +186,14 @@ impl Sink for FilesystemSink {
             })
             .collect::<Result<_>>()?;
         let pending = PendingPartitions::new(self.options.trigger.clone(), parallelism.max(1));
-        let committer: Box<dyn SinkCommitter> =
-            Box::new(FileCommitter { sink: self.clone(), run, lineage, created_root: created, pending });
+        let committer: Box<dyn SinkCommitter> = Box::new(FileCommitter {
+            sink: self.clone(),
+            run,
+            lineage,
+            has_dead: false,
+            created_root: created,
+            pending,
+        });
         Ok(OpenedSink { writers, committer })
     }
 }
