@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::manifest::Timeline;
 use crate::edges::source::{NO_LAG, UNKNOWN_LAG};
 use crate::edges::{Notices, SourceMetrics};
 use crate::error::Result;
@@ -36,8 +35,6 @@ pub struct JobMetrics {
     pub checkpoints: AtomicU64,
     /// When the last of them was.
     committed: std::sync::Mutex<Option<Instant>>,
-    /// How long the last of those that are kept took.
-    timeline: std::sync::Mutex<Option<Timeline>>,
     /// What the job has to tell.
     pub notices: Notices,
     /// What there is to tell if late rows turn out to be dropped, by key.
@@ -89,18 +86,6 @@ impl JobMetrics {
         if let Ok(mut at) = self.committed.lock() {
             *at = Some(Instant::now());
         }
-    }
-
-    /// A checkpoint has been written so.
-    pub fn checkpointed(&self, timeline: Timeline) {
-        if let Ok(mut last) = self.timeline.lock() {
-            *last = Some(timeline);
-        }
-    }
-
-    /// How long the last checkpoint that is kept took.
-    pub fn last_timeline(&self) -> Option<Timeline> {
-        self.timeline.lock().ok().and_then(|last| *last)
     }
 
     /// A consistent enough copy.

@@ -213,7 +213,6 @@ impl Coordinator {
             kept.parent = Some(saving.epoch);
             kept.stand_on(&manifest);
         }
-        self.metrics.checkpointed(manifest.timeline);
         if saving.is_end {
             store
                 .finish()
