@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -103,6 +104,12 @@ fn generation_path(generation: u64) -> String {
 /// # Errors
 /// External.
 pub async fn list(storage: &Storage) -> Result<Vec<Listed>> {
+    let listed = numbers(storage).await?.into_iter().filter(|(_, (manifest, _))| *manifest);
+    Ok(listed.map(|(sequence, (_, committed))| Listed { sequence, committed }).collect())
+}
+
+/// By number, whether there is a manifest and whether there is a mark: of one that was being removed a mark may be left.
+async fn numbers(storage: &Storage) -> Result<BTreeMap<u64, (bool, bool)>> {
     let mut found: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
     for path in storage.list("chk").await? {
         let mut parts = path.split('/').skip(1);
@@ -116,8 +123,7 @@ pub async fn list(storage: &Storage) -> Result<Vec<Listed>> {
             _ => {}
         }
     }
-    let listed = found.into_iter().filter(|(_, (manifest, _))| *manifest);
-    Ok(listed.map(|(sequence, (_, committed))| Listed { sequence, committed }).collect())
+    Ok(found)
 }
 
 /// Reads a manifest.
@@ -174,7 +180,8 @@ impl JobStore {
                 floor = holder.and_then(|h| h.fresh_after).unwrap_or(0).max(floor);
             }
             if fresh {
-                floor = list(&storage).await?.last().map_or(floor, |newest| newest.sequence.max(floor));
+                let newest = numbers(&storage).await?.into_keys().next_back();
+                floor = newest.map_or(floor, |newest| newest.max(floor));
             }
             me.fresh_after = (floor > 0).then_some(floor);
             let generation = taken.last().map_or(1, |newest| newest + 1);
@@ -230,7 +237,8 @@ impl JobStore {
     /// # Errors
     /// External.
     pub async fn next_sequence(&self) -> Result<u64> {
-        Ok(list(&self.storage).await?.last().map_or(self.floor, |l| l.sequence.max(self.floor)) + 1)
+        let newest = numbers(&self.storage).await?.into_keys().next_back();
+        Ok(newest.map_or(self.floor, |newest| newest.max(self.floor)) + 1)
     }
 
     /// Reads a manifest.
@@ -368,17 +376,29 @@ impl JobStore {
         self.storage.remove(&committed_path(sequence)).await
     }
 
-    /// The job has ended: nothing is left to go on from.
+    /// The job has ended: nothing is left to go on from. Tries several times, as whoever calls this must not do more
+    /// about a failure than to tell it: of a job that began again everything would come twice.
     ///
     /// # Errors
     /// External.
     pub async fn finish(&self) -> Result<()> {
+        const ATTEMPTS: u32 = 5;
+        for attempt in 1..ATTEMPTS {
+            if self.remove_all().await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
+        }
+        self.remove_all().await
+    }
+
+    async fn remove_all(&self) -> Result<()> {
         for path in self.storage.list("state").await? {
             self.storage.remove(&path).await?;
         }
         // Oldest first: as long as one is left, it is the last, which says that the job has ended.
-        for checkpoint in list(&self.storage).await? {
-            self.remove(checkpoint.sequence).await?;
+        for sequence in numbers(&self.storage).await?.into_keys() {
+            self.remove(sequence).await?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::checkpoint::store::shown_time;
 use crate::checkpoint::{JobStore, Manifest};
 use crate::edges::{SinkContext, SinkIdentity};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::coordinator::{CheckpointOptions, Checkpoints, JobOptions, run_graph};
+use crate::runtime::coordinator::{CheckpointOptions, Checkpoints, JobOptions, finish, run_graph};
 use crate::runtime::graph::{NodeKind, StreamGraph};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::restart::{RestartStrategy, Restarts};
@@ -99,7 +99,8 @@ async fn attempt(
             if again {
                 commit_end(graph, store, &manifest).await?;
             }
-            return store.finish().await;
+            finish(store, metrics).await;
+            return Ok(());
         }
         options.restore = Some(Arc::new(store.load(&manifest).await?));
         (lineage, parent, commit_again) = (manifest.lineage, Some(manifest.sequence), again);

@@ -36,6 +36,7 @@ use crate::stream::key_group::KeyGroupRange;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, void_groups};
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
+pub(crate) use saving::finish;
 pub use saving::{Base, CheckpointOptions, Checkpoints};
 use saving::{Saving, saved};
 

@@ -21,8 +21,9 @@ use super::{Coordinator, FINAL_EPOCH};
 use crate::checkpoint::manifest::{Packed, PlanNode, SegmentRef, SourceState, Timeline};
 use crate::checkpoint::{JobSnapshot, JobStore, Manifest};
 use crate::edges::{Committable, SinkIdentity};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::runtime::job::JobMetrics;
 use crate::runtime::task::now;
 use crate::stream::Epoch;
 use crate::stream::snapshot::SnapshotMode;
@@ -214,10 +215,7 @@ impl Coordinator {
             kept.stand_on(&manifest);
         }
         if saving.is_end {
-            store
-                .finish()
-                .await
-                .context(|| "the job has ended and is committed, but its checkpoints are not removed")?;
+            finish(store, &self.metrics).await;
         } else if let Err(e) = store.collect(checkpoints.options.retained).await {
             let key = "old checkpoints";
             self.metrics.notices.once(key, || format!("old checkpoints could not be removed: {e}"));
@@ -290,6 +288,15 @@ fn sources(snapshot: &JobSnapshot) -> BTreeMap<String, SourceState> {
         sources.entry(uid.clone()).or_default().watermark = Some(watermark.0);
     }
     sources
+}
+
+/// Removes what is kept of a job that has ended and whose sinks have committed.
+pub(crate) async fn finish(store: &JobStore, metrics: &JobMetrics) {
+    if let Err(e) = store.finish().await {
+        metrics.notices.once("checkpoints of the end", || {
+            format!("the job has ended, but its checkpoints could not be removed: {e}; run again, it only removes them")
+        });
+    }
 }
 
 /// Writes the state and then the manifest.
