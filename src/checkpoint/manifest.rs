@@ -43,6 +43,12 @@ pub struct Manifest {
     /// What decides whether it counts, if that is not the manifest itself: a transaction that cannot be repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
+    /// The savepoint that the job has begun with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// What makes it a savepoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<SavepointMark>,
     /// The plan, node by node.
     pub plan: Vec<PlanNode>,
     /// State files by operator uid.
@@ -55,6 +61,24 @@ pub struct Manifest {
     pub ended: BTreeSet<String>,
     /// How long it took.
     pub timeline: Timeline,
+}
+
+/// What a job has begun with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The savepoint or checkpoint.
+    pub id: Uuid,
+    /// Where it was.
+    pub path: String,
+}
+
+/// Tells savepoints from checkpoints: they stand by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointMark {
+    /// By which checkpoints name it as their origin.
+    pub id: Uuid,
+    /// Whether the sources of its job were ended for it: its windows are closed, and time is at its end.
+    pub drained: bool,
 }
 
 /// A node of the plan, as EXPLAIN shows it.

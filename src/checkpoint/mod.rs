@@ -7,6 +7,7 @@
 //!    chk/0000000042/manifest.json    the checkpoint: epoch, positions, committables, which segments
 //!    chk/0000000042/committed        its sinks have committed
 //!    state/<uid>/3-42-0.segment      rows of an operator's state tables
+//!    savepoint/<id>.request.json     somebody wants a savepoint of the job
 //! ```
 //!
 //! | module | what |
@@ -17,6 +18,8 @@
 //! | [`manifest`] | the format of manifests |
 //! | [`store`] | the folder of one job: take it over, write, list, read, collect |
 //! | [`recovery`] | which checkpoint a job goes on from |
+//! | [`savepoint`] | a checkpoint by itself, in a folder that can be copied |
+//! | [`requests`] | asking a job for a savepoint |
 //!
 //! Every file is created once and never changed, so that the same protocol holds on local disks and object stores.
 //! Manifests are numbered without gaps, each names its parent, and the one that creates a number owns it: a process that
@@ -25,6 +28,8 @@
 pub mod increments;
 pub mod manifest;
 pub mod recovery;
+pub mod requests;
+pub mod savepoint;
 pub mod segment;
 pub mod storage;
 pub mod store;

@@ -3,12 +3,13 @@
 //! ```text
 //!  "TLSEG001"  block  block  …  footer (JSON)  its length (u32)  its checksum (u64)  "TLSEG001"
 //!
-//!  block  = one Arrow IPC stream of one batch (LZ4): rows of one state table in the order of their key groups,
+//!  block  = one Arrow IPC stream of one batch: rows of one state table in the order of their key groups,
 //!           the key group of each row as the last column unless every subtask reads them
 //!  footer = operator, and per block: table, place, rows, what they are to earlier files, key groups, checksum
 //! ```
 //!
-//! Numbers are little-endian, checksums are xxh3. A reader at another parallelism takes the blocks that meet its key
+//! Numbers are little-endian, checksums are xxh3. Blocks that travel to an object store are compressed (LZ4); on a local
+//! disk compressing costs more than it saves. A reader at another parallelism takes the blocks that meet its key
 //! groups. Only typed columns, no hash layout and no row encoding: a file outlives the code that wrote it.
 
 use std::io::Cursor;
@@ -105,14 +106,16 @@ impl Block {
 ///
 /// # Errors
 /// From Arrow.
-pub fn encode(operator: &str, tables: &OperatorSnapshot) -> Result<Vec<Segment>> {
+pub fn encode(operator: &str, tables: &OperatorSnapshot, compress: bool) -> Result<Vec<Segment>> {
+    let compression = compress.then_some(CompressionType::LZ4_FRAME);
+    let options = IpcWriteOptions::default().try_with_compression(compression)?;
     let mut made = Vec::new();
-    let mut file = Writer::new(operator);
+    let mut file = Writer::new(operator, &options);
     for (table, parts) in tables {
         for part in parts.iter().filter(|p| p.rows.num_rows() > 0) {
             for block in slices(in_order(part)?, BATCH_BYTES) {
                 if file.bytes.len() >= FILE_BYTES {
-                    made.push(std::mem::replace(&mut file, Writer::new(operator)).finish()?);
+                    made.push(std::mem::replace(&mut file, Writer::new(operator, &options)).finish()?);
                 }
                 file.add(table, &block, part)?;
             }
@@ -130,9 +133,7 @@ fn in_order(part: &TablePart) -> Result<RecordBatch> {
     let mut columns = part.rows.columns().to_vec();
     columns.push(Arc::new(groups.clone()));
     if !groups.values().is_sorted() {
-        let mut order: Vec<u32> = (0..groups.len() as u32).collect();
-        order.sort_by_key(|row| groups.values().get(*row as usize).copied());
-        columns = take_arrays(&columns, &UInt32Array::from(order), None)?;
+        columns = take_arrays(&columns, &order_of(groups.values()), None)?;
     }
     let mut fields: Vec<_> = part.rows.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(KEY_GROUP, DataType::UInt8, false)));
@@ -140,15 +141,36 @@ fn in_order(part: &TablePart) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
+/// Rows in the order of their key groups (counted, in two passes), those of one group as they were.
+#[expect(clippy::indexing_slicing, reason = "256 places for a byte, as many as rows for a row")]
+fn order_of(groups: &[u8]) -> UInt32Array {
+    let mut next = [0_u32; 256];
+    for group in groups {
+        next[usize::from(*group)] += 1;
+    }
+    let mut before = 0;
+    for count in &mut next {
+        before += std::mem::replace(count, before);
+    }
+    let mut order = vec![0_u32; groups.len()];
+    for (row, group) in groups.iter().enumerate() {
+        let place = &mut next[usize::from(*group)];
+        order[*place as usize] = row as u32;
+        *place += 1;
+    }
+    order.into()
+}
+
 struct Writer {
     bytes: Vec<u8>,
     footer: Footer,
+    options: IpcWriteOptions,
 }
 
 impl Writer {
-    fn new(operator: &str) -> Self {
+    fn new(operator: &str, options: &IpcWriteOptions) -> Self {
         let footer = Footer { version: 1, operator: operator.to_owned(), blocks: Vec::new() };
-        Writer { bytes: MAGIC.to_vec(), footer }
+        Writer { bytes: MAGIC.to_vec(), footer, options: options.clone() }
     }
 
     fn add(&mut self, table: &str, rows: &RecordBatch, part: &TablePart) -> Result<()> {
@@ -160,7 +182,7 @@ impl Writer {
             PartKind::Void(key) => (Kind::Void, key.clone()),
         };
         let offset = self.bytes.len();
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let options = self.options.clone();
         let mut writer = StreamWriter::try_new_with_options(&mut self.bytes, &rows.schema(), options)?;
         writer.write(rows)?;
         writer.finish()?;

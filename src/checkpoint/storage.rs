@@ -97,6 +97,64 @@ impl Storage {
         Storage { url: format!("{}/{name}", self.url), kind }
     }
 
+    /// The same, known by a name that means the same to every process of this machine.
+    #[must_use]
+    pub fn absolute(mut self) -> Self {
+        if let Kind::Local(path) = &self.kind {
+            self.url = path.to_string_lossy().into_owned();
+        }
+        self
+    }
+
+    /// Whether it is the same folder as another.
+    pub fn same_place(&self, other: &Storage) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Local(path), Kind::Local(other)) => path == other,
+            (Kind::Bucket { .. }, Kind::Bucket { .. }) => self.url == other.url,
+            _ => false,
+        }
+    }
+
+    /// The folder that it lies in; `None` for the root of a bucket or a disk.
+    pub fn parent(&self) -> Option<Self> {
+        let (url, _) = self.url.rsplit_once('/').unwrap_or((".", ""));
+        let kind = match &self.kind {
+            Kind::Local(path) => Kind::Local(path.parent()?.to_owned()),
+            Kind::Bucket { prefix, store } if !prefix.is_empty() => {
+                let above = prefix.rsplit_once('/').map_or("", |(above, _)| above);
+                Kind::Bucket { prefix: above.to_owned(), store: store.clone() }
+            }
+            Kind::Bucket { .. } => return None,
+        };
+        Some(Storage { url: url.to_owned(), kind })
+    }
+
+    /// Copies a file into a new folder under the same path, where it may be already from an attempt before. Between folders
+    /// of one disk it becomes a second name of the same file, as files are never changed.
+    ///
+    /// # Errors
+    /// External, also if the file is gone.
+    pub async fn copy(&self, path: &str, to: &Storage) -> Result<()> {
+        let is_made = match (&self.kind, &to.kind) {
+            (Kind::Local(from), Kind::Local(to)) => {
+                let (from, to) = (from.join(path), to.join(path));
+                tokio::task::spawn_blocking(move || link_local(&from, &to)).await?
+            }
+            _ => false,
+        };
+        if is_made {
+            return Ok(());
+        }
+        let bytes = self.read(path).await?;
+        let bytes = bytes.ok_or_else(|| Error::external("the file is gone").context(self.shown(path)))?;
+        to.create(path, bytes).await.map(|_| ())
+    }
+
+    /// Whether its files travel over a network.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.kind, Kind::Bucket { .. })
+    }
+
     /// A file as people know it.
     pub fn shown(&self, path: &str) -> String {
         format!("{}/{path}", self.url)
@@ -287,6 +345,13 @@ fn create_local(target: &Path, bytes: &[u8]) -> io::Result<bool> {
     // If the process dies before this, the next one that collects finds it.
     let _ = fs::remove_file(&unfinished);
     written
+}
+
+/// Gives a file a second name; `false` if that cannot be done here.
+fn link_local(from: &Path, to: &Path) -> bool {
+    let folder = to.parent().unwrap_or(to);
+    let linked = fs::create_dir_all(folder).and_then(|()| fs::hard_link(from, to));
+    linked.and_then(|()| File::open(folder)?.sync_all()).is_ok()
 }
 
 fn list_local(root: &Path, folder: &str, found: &mut Vec<String>) -> io::Result<()> {

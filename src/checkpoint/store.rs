@@ -154,8 +154,53 @@ async fn holder(storage: &Storage, generation: u64) -> Result<Option<Holder>> {
     Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
 }
 
+/// Checkpoints up to this number do not count, as those who have taken the job say.
+async fn floor(storage: &Storage, taken: &[u64]) -> Result<u64> {
+    let mut floor = 0;
+    for generation in taken {
+        let holder = holder(storage, *generation).await?;
+        floor = holder.and_then(|h| h.fresh_after).unwrap_or(0).max(floor);
+    }
+    Ok(floor)
+}
+
+/// The number of the process that has the job; `None` if nobody has run it.
+///
+/// # Errors
+/// External.
+pub async fn generation(storage: &Storage) -> Result<Option<u64>> {
+    Ok(generations(storage).await?.last().copied())
+}
+
+/// The newest checkpoint of a job that does not run, for whoever wants its state; `None` if it has none.
+///
+/// # Errors
+/// External; Validation if nobody knows yet whether it counts, or if the job has ended.
+pub async fn newest(storage: &Storage) -> Result<Option<Manifest>> {
+    let floor = floor(storage, &generations(storage).await?).await?;
+    let Some(newest) = list(storage).await?.into_iter().rfind(|l| l.sequence > floor) else {
+        return Ok(None);
+    };
+    let shown = || storage.to_string();
+    if !newest.committed {
+        let text = format!("nobody knows whether checkpoint {} counts: it is under way", newest.sequence);
+        return Err(Error::validation(format!(
+            "{text}, or its process has died before its sinks had committed"
+        ))
+        .context(shown())
+        .hint(
+            "run the job once, so that it commits or takes back what is left; or name an older checkpoint",
+        ));
+    }
+    let manifest = manifest(storage, newest.sequence).await?;
+    if manifest.is_end {
+        return Err(Error::validation("the job has ended: there is nothing to go on from").context(shown()));
+    }
+    Ok(Some(manifest))
+}
+
 impl JobStore {
-    /// Takes over the job `job` in the folder of all jobs. With `fresh`, what it had done so far does not count.
+    /// Takes over the job `job` in the folder of all jobs. With `fresh` the checkpoints so far do not count any more.
     ///
     /// # Errors
     /// External; Validation if a live process of this machine has it.
@@ -174,11 +219,7 @@ impl JobStore {
         };
         loop {
             let taken = generations(&storage).await?;
-            let mut floor = 0;
-            for generation in &taken {
-                let holder = holder(&storage, *generation).await?;
-                floor = holder.and_then(|h| h.fresh_after).unwrap_or(0).max(floor);
-            }
+            let mut floor = floor(&storage, &taken).await?;
             if fresh {
                 let newest = numbers(&storage).await?.into_keys().next_back();
                 floor = newest.map_or(floor, |newest| newest.max(floor));
@@ -219,6 +260,17 @@ impl JobStore {
         let mut listed = list(&self.storage).await?;
         listed.retain(|l| l.sequence > self.floor);
         Ok(listed)
+    }
+
+    /// The newest checkpoint that counts, whether its sinks have committed or not.
+    ///
+    /// # Errors
+    /// External; Data if its manifest is damaged.
+    pub async fn newest(&self) -> Result<Option<Manifest>> {
+        match self.list().await?.last() {
+            Some(newest) => self.manifest(newest.sequence).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The newest checkpoint that does not count any more, as the job was begun anew.
@@ -272,8 +324,9 @@ impl JobStore {
             let (room, uid, tables) = (room.clone(), uid.clone(), tables.clone());
             async move {
                 let _room = room.acquire().await.map_err(|e| Error::internal(e.to_string()))?;
-                let name = uid.clone();
-                let segments = tokio::task::spawn_blocking(move || segment::encode(&name, &tables)).await??;
+                let (name, compress) = (uid.clone(), self.storage.is_remote());
+                let encode = move || segment::encode(&name, &tables, compress);
+                let segments = tokio::task::spawn_blocking(encode).await??;
                 let mut refs = Vec::with_capacity(segments.len());
                 for (i, segment) in segments.into_iter().enumerate() {
                     let path = format!("state/{uid}/{}-{epoch}{part}-{i}.segment", self.generation);

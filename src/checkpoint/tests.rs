@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::manifest::{Packed, PlanNode, SegmentRef, SourceState, Timeline};
 use super::recovery::{Recovery, Verdict, judge, recover};
-use super::store::{Holder, Listed, folder_of};
+use super::requests::{Answer, Request, answer, answered, ask, forget, is_wanted, pending};
+use super::savepoint::Savepoint;
+use super::store::{Holder, Listed, folder_of, newest};
 use super::*;
 use crate::edges::SplitState;
 use crate::error::{ErrorKind, Result};
@@ -50,7 +52,7 @@ fn tables() -> OperatorSnapshot {
 #[test]
 fn state_files_hold_the_tables() {
     let tables = tables();
-    let files = segment::encode("op", &tables).unwrap();
+    let files = segment::encode("op", &tables, true).unwrap();
     assert_eq!((files.len(), files[0].rows), (1, 1002));
     let mut read = OperatorSnapshot::new();
     segment::decode("op", &files[0].bytes, &mut read).unwrap();
@@ -63,7 +65,7 @@ fn state_files_hold_the_tables() {
     let other = segment::decode("another", &files[0].bytes, &mut read).unwrap_err();
     assert!(other.to_string().contains("of operator op, not of another"), "{other}");
     assert!(
-        segment::encode("op", &BTreeMap::from([("t".to_owned(), vec![part(0, 0, true)])]))
+        segment::encode("op", &BTreeMap::from([("t".to_owned(), vec![part(0, 0, true)])]), true)
             .unwrap()
             .is_empty()
     );
@@ -71,7 +73,7 @@ fn state_files_hold_the_tables() {
 
 #[test]
 fn damage_is_found() {
-    let file = segment::encode("op", &tables()).unwrap().remove(0).bytes;
+    let file = segment::encode("op", &tables(), false).unwrap().remove(0).bytes;
     let read = |bytes: &[u8]| {
         let mut into = OperatorSnapshot::new();
         segment::decode("op", &Bytes::copy_from_slice(bytes), &mut into).map(|()| into)
@@ -106,6 +108,8 @@ fn manifest(sequence: u64, parent: Option<u64>) -> Manifest {
         taken: 1_700_000_000_000,
         is_end: false,
         decision: None,
+        origin: None,
+        savepoint: None,
         plan: vec![PlanNode { uid: "u".to_owned(), name: "Calc".to_owned(), detail: "a = 'b'".to_owned() }],
         operators: BTreeMap::new(),
         sources: BTreeMap::from([(
@@ -313,4 +317,79 @@ async fn files_are_created_once() {
     assert!(e.to_string().contains("supported: local paths"), "{e}");
     let nothing: Result<Storage> = Storage::open("s3://", dir.path(), &|_| None);
     assert!(nothing.unwrap_err().to_string().contains("no bucket"));
+}
+
+#[tokio::test]
+async fn a_savepoint_is_made_of_what_is_settled() {
+    let jobs = memory();
+    let (store, to) = (open(&jobs, false).await, jobs.folder("savepoints"));
+    let job = store.storage();
+    assert_eq!(newest(job).await.unwrap(), None);
+    let operators = store.write_state(1, "", &BTreeMap::from([("op".to_owned(), tables())])).await.unwrap();
+    let first = Manifest { operators, ..manifest(1, None) };
+    store.write_manifest(&first).await.unwrap();
+    let e = newest(job).await.unwrap_err().to_string();
+    assert!(e.contains("nobody knows whether checkpoint 1 counts"), "{e}");
+    store.mark_committed(1).await.unwrap();
+    assert_eq!(newest(job).await.unwrap().unwrap(), first);
+    let made = Savepoint::create(job, &first, &to, false).await.unwrap();
+    let name = made.url().rsplit('/').next().unwrap().to_owned();
+    let opened = Savepoint::open(to.parent().unwrap().folder("savepoints").folder(&name)).await.unwrap();
+    assert!(opened.id() == made.id() && opened.job_folder().is_none());
+    assert!(opened.manifest.sinks.is_empty() && opened.manifest.parent.is_none());
+    let checkpoint = Savepoint::open(job.folder("chk").folder("0000000001")).await.unwrap();
+    assert!(checkpoint.job_folder().is_some_and(|folder| folder.same_place(job)));
+    assert!(checkpoint.clone().remove().await.unwrap_err().to_string().contains("which its job removes"));
+    assert_eq!(Savepoint::list(&to).await.unwrap().len(), 1);
+    // A second one with the same state: nothing of the first is touched when it goes.
+    let again = Savepoint::create(job, &first, &to, false).await.unwrap();
+    again.remove().await.unwrap();
+    let end = Manifest { is_end: true, ..manifest(2, Some(1)) };
+    store.write_manifest(&end).await.unwrap();
+    store.mark_committed(2).await.unwrap();
+    for e in [
+        newest(job).await.unwrap_err(),
+        Savepoint::open(job.folder("chk").folder("0000000002")).await.unwrap_err(),
+        Savepoint::create(job, &end, &to, false).await.unwrap_err(),
+    ] {
+        assert!(e.to_string().contains("ended"), "{e}");
+    }
+    store.finish().await.unwrap();
+    assert_eq!(opened.load_operator("op").await.unwrap().keys().collect::<Vec<_>>(), ["groups", "watermark"]);
+    opened.remove().await.unwrap();
+    assert!(to.list("").await.unwrap().is_empty());
+    // What --fresh has left behind is nobody's state.
+    store.write_manifest(&manifest(3, None)).await.unwrap();
+    store.mark_committed(3).await.unwrap();
+    let fresh = open(&jobs, true).await;
+    assert_eq!(newest(fresh.storage()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn requests_are_for_whoever_was_asked() {
+    let job = memory();
+    let request = |n: u128, generation, expires| Request {
+        id: Uuid::from_u128(n),
+        dir: None,
+        stop: false,
+        drain: false,
+        generation,
+        expires,
+    };
+    let (any, second, old) = (request(1, None, 100), request(2, Some(2), 100), request(3, None, 9));
+    for r in [&any, &second, &old] {
+        ask(&job, r).await.unwrap();
+    }
+    assert_eq!(pending(&job, 10, 1).await.unwrap(), Some(any.clone()));
+    answer(&job, any.id, &Answer::Failed("no".to_owned())).await.unwrap();
+    assert_eq!(pending(&job, 10, 1).await.unwrap(), None);
+    assert_eq!(pending(&job, 10, 2).await.unwrap(), Some(second.clone()));
+    assert_eq!(answered(&job, any.id).await.unwrap(), Some(Answer::Failed("no".to_owned())));
+    assert_eq!((is_wanted(&job, second.id).await, is_wanted(&job, old.id).await), (true, false), "expired");
+    forget(&job, any.id).await.unwrap();
+    forget(&job, second.id).await.unwrap();
+    // Nobody waits any more: what is answered then is removed.
+    answer(&job, second.id, &Answer::Made("there".to_owned())).await.unwrap();
+    assert_eq!(pending(&job, 10, 2).await.unwrap(), None);
+    assert!(job.list("savepoint").await.unwrap().is_empty());
 }

@@ -25,6 +25,9 @@ pub(super) enum Command {
     /// Look at the checkpoints of jobs.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Take, look at and remove savepoints of jobs.
+    #[command(subcommand)]
+    Savepoint(SavepointCommand),
     /// Run the embedded Kafka broker alone.
     Broker(super::broker::BrokerArgs),
 }
@@ -60,6 +63,76 @@ pub(super) struct CheckpointListArgs {
     /// Sets an option of the store, such as s3.endpoint. May be repeated.
     #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub(super) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SavepointCommand {
+    /// Take a savepoint of a job whose checkpoints are kept, and print where it is.
+    ///
+    /// A job that runs takes a checkpoint for it. Of one that does not, the newest complete checkpoint is copied.
+    Create(SavepointCreateArgs),
+    /// List the savepoints in a folder.
+    List(SavepointListArgs),
+    /// Show what a savepoint holds: its plan, the positions of its sources, the tables of its operators.
+    Inspect(SavepointPathArgs),
+    /// Remove a savepoint.
+    Drop(SavepointPathArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SavepointCreateArgs {
+    /// The folder that execution.checkpointing.dir names: a path or s3://…
+    #[arg(value_name = "CHECKPOINT_DIR")]
+    pub(super) dir: String,
+    /// Folder to put it in [default: the job's execution.checkpointing.savepoint-dir].
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: Option<String>,
+    /// Name of the job; not needed if there is only one.
+    #[arg(long, value_name = "NAME")]
+    pub(super) job: Option<String>,
+    /// Stop the job with it.
+    #[arg(long)]
+    pub(super) stop: bool,
+    /// End the job for good: its sources end before the savepoint, so that every window is closed. Nothing can start
+    /// from it.
+    #[arg(long)]
+    pub(super) drain: bool,
+    /// How long to wait for the job.
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+    /// The job does not run: copy its newest complete checkpoint without asking it. On local disks this is found out.
+    #[arg(long, conflicts_with_all = ["stop", "drain"])]
+    pub(super) offline: bool,
+    /// Sets an option of the store, such as s3.endpoint. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SavepointListArgs {
+    /// The folder: a path or s3://…
+    #[arg(value_name = "DIR")]
+    pub(super) dir: String,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+    /// Sets an option of the store, such as s3.endpoint. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SavepointPathArgs {
+    /// The savepoint: a path or s3://…
+    #[arg(value_name = "SAVEPOINT")]
+    pub(super) path: String,
+    /// Sets an option of the store, such as s3.endpoint. May be repeated.
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::options::parse_duration(text).ok_or_else(|| "expected a duration such as 30s".to_owned())
 }
 
 #[derive(Debug, Args)]

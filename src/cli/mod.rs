@@ -4,7 +4,7 @@
 //!  arguments ─► run      scripts ─► session ─► render (table, csv, json) ─► stdout      progress, notices ─► stderr
 //!             ├ explain  the same, but queries and inserts are only planned
 //!             ├ test     .slt files, each in batch and in streaming
-//!             ├ checkpoint  what is kept of jobs
+//!             ├ checkpoint, savepoint  what is kept of jobs
 //!             └ broker   the embedded Kafka broker, alone
 //! ```
 //!
@@ -21,6 +21,7 @@ mod materialize;
 mod progress;
 pub mod render;
 mod run;
+mod savepoint;
 mod script;
 mod stderr;
 pub mod test;
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
             Command::Explain(args) => explain::main(args).await,
             Command::Test(args) => test::main(args).await,
             Command::Checkpoint(command) => checkpoint::main(command).await,
+            Command::Savepoint(command) => savepoint::main(command).await,
             Command::Broker(args) => match broker::run(args).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {

@@ -238,7 +238,9 @@ impl Shell {
                 if let Some(text) = progress::summary(Some(what), &summary.progress, started.elapsed()) {
                     say(&text);
                 }
-                Ok(self.flow_after(nature))
+                // Somebody may have stopped it with a savepoint.
+                let is_over = nature.endless && summary.stopped;
+                Ok(if is_over { Flow::Ended } else { self.flow_after(nature) })
             }
             Err(e) if self.interrupts.ended(&e) => {
                 let commits = metrics.checkpoints.load(std::sync::atomic::Ordering::Relaxed);

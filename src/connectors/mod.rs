@@ -15,6 +15,7 @@ pub mod kafka;
 pub mod nexmark;
 pub mod print;
 pub mod registry;
+pub mod savepoint;
 pub mod synthetic;
 pub mod values;
 

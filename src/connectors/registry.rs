@@ -12,6 +12,7 @@ use crate::connectors::iceberg::IcebergFactory;
 use crate::connectors::kafka::{KafkaFactory, UpsertKafkaFactory};
 use crate::connectors::nexmark::NexmarkFactory;
 use crate::connectors::print::PrintFactory;
+use crate::connectors::savepoint::SavepointFactory;
 use crate::error::{Error, Result};
 
 fn all() -> Vec<Arc<dyn ConnectorFactory>> {
@@ -23,6 +24,7 @@ fn all() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(KafkaFactory),
         Arc::new(NexmarkFactory),
         Arc::new(PrintFactory),
+        Arc::new(SavepointFactory),
         Arc::new(UpsertKafkaFactory),
     ]
 }
@@ -64,7 +66,7 @@ mod tests {
     fn unknown_connectors_are_answered_with_the_list() {
         let Err(e) = factory("mysql") else { panic!("mysql is no connector") };
         assert!(e.to_string().starts_with("Could not find any factory for identifier 'mysql'"), "{e}");
-        assert!(e.to_string().contains("nexmark, print"), "{e}");
+        assert!(e.to_string().contains("nexmark, print, savepoint"), "{e}");
         let Err(e) = factory_of("c.d.t", &BTreeMap::new()) else { panic!("no connector given") };
         assert!(e.to_string().contains("'connector' is missing"), "{e}");
         assert_eq!(factory("print").unwrap().identifier(), "print");

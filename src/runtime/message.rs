@@ -10,6 +10,8 @@ pub enum BarrierKind {
     Checkpoint,
     /// The job ends after it (Ctrl-C, or end of bounded input).
     Final,
+    /// To sources only: they end instead of sending it on.
+    Drain,
 }
 
 /// Cuts the stream into before and after epoch `epoch`.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::SessionConfig;
+use crate::checkpoint::savepoint::Opener;
 use crate::checkpoint::store::{Holder, shown_time};
 use crate::checkpoint::{JobStore, Storage};
 use crate::edges::Notices;
 use crate::error::Result;
 use crate::options::parse_duration;
-use crate::runtime::coordinator::CheckpointOptions;
+use crate::runtime::coordinator::{CheckpointOptions, SavepointPlace};
 use crate::runtime::restart::RestartStrategy;
-use crate::runtime::supervisor::Keeping;
+use crate::runtime::supervisor::{Keeping, StartFrom};
 
 /// Folder for checkpoints.
 pub const CHECKPOINT_DIR: &str = "execution.checkpointing.dir";
@@ -26,6 +27,21 @@ pub struct JobKeeper {
     options: CheckpointOptions,
     restarts: RestartStrategy,
     retains_stopped: bool,
+    savepoints: SavepointPlace,
+}
+
+/// The savepoint that the jobs of a session start from; `None` if the options name none.
+///
+/// # Errors
+/// Validation.
+pub fn start_from(config: &SessionConfig, base_dir: &Path) -> Result<Option<StartFrom>> {
+    let path = config.text("execution.state-recovery.path");
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let place = Opener::new(config.values().clone(), base_dir.to_owned()).open(path)?.absolute();
+    let ignores_unclaimed = config.bool("execution.state-recovery.ignore-unclaimed-state")?;
+    Ok(Some(StartFrom { place, ignores_unclaimed }))
 }
 
 impl JobKeeper {
@@ -38,14 +54,18 @@ impl JobKeeper {
         if dir.is_empty() {
             return Ok(None);
         }
-        let setting = |key: &str| config.values().get(key).cloned();
+        let opener = Opener::new(config.values().clone(), base_dir.to_owned());
         Ok(Some(JobKeeper {
-            jobs: Storage::open(dir, base_dir, &setting)?,
+            jobs: opener.open(dir)?,
             name: config.text("pipeline.name").to_owned(),
             fresh,
             options: config.checkpoint_options()?,
             restarts: config.restart_strategy()?,
             retains_stopped: config.retains_stopped()?,
+            savepoints: SavepointPlace {
+                opener,
+                dir: config.text("execution.checkpointing.savepoint-dir").to_owned(),
+            },
         }))
     }
 
@@ -73,6 +93,7 @@ impl JobKeeper {
             options: self.options.clone(),
             restarts: self.restarts.clone(),
             retains_stopped: self.retains_stopped,
+            savepoints: self.savepoints.clone(),
         })
     }
 }
@@ -83,6 +104,10 @@ impl SessionConfig {
         self.checkpoint_options()?;
         self.restart_strategy()?;
         self.retains_stopped()?;
+        self.bool("execution.state-recovery.ignore-unclaimed-state")?;
+        self.parsed("execution.state-recovery.claim-mode", "NO_CLAIM: a savepoint stays its owner's", |v| {
+            v.eq_ignore_ascii_case("NO_CLAIM").then_some(())
+        })?;
         // Barriers are always aligned, which is exactly once and at least as good as the other.
         self.parsed("execution.checkpointing.mode", "EXACTLY_ONCE or AT_LEAST_ONCE", |v| {
             ["EXACTLY_ONCE", "AT_LEAST_ONCE"].iter().find(|m| m.eq_ignore_ascii_case(v)).map(|_| ())

@@ -52,6 +52,26 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "",
         "folder (a path or s3://…) in which checkpoints are kept, so that a job goes on after its process has died; empty: none are kept",
     ),
+    (
+        "execution.checkpointing.savepoint-dir",
+        "",
+        "folder for savepoints whose request names none (tidelake savepoint create)",
+    ),
+    (
+        "execution.state-recovery.path",
+        "",
+        "savepoint, or checkpoint, that INSERTs start from; a job that goes on from a checkpoint since then goes on from that",
+    ),
+    (
+        "execution.state-recovery.ignore-unclaimed-state",
+        "false",
+        "whether state of a savepoint that nothing in the plan takes up is left behind; otherwise it is an error",
+    ),
+    (
+        "execution.state-recovery.claim-mode",
+        "NO_CLAIM",
+        "NO_CLAIM: a job never removes the savepoint it started from",
+    ),
     ("execution.checkpointing.mode", "EXACTLY_ONCE", "EXACTLY_ONCE; AT_LEAST_ONCE means the same here"),
     ("execution.checkpointing.timeout", "10 min", "how long a checkpoint may take before the job fails"),
     (
@@ -413,7 +433,7 @@ impl SessionConfig {
         })
     }
 
-    fn bool(&self, key: &str) -> Result<bool> {
+    pub(super) fn bool(&self, key: &str) -> Result<bool> {
         self.parsed(key, "true or false", |v| v.to_ascii_lowercase().parse().ok())
     }
 

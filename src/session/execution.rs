@@ -32,7 +32,7 @@ use crate::runtime::coordinator::JobOptions;
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
-use crate::runtime::supervisor::run_job;
+use crate::runtime::supervisor::{StartFrom, run_job};
 use crate::session::RunningQuery;
 use crate::session::checkpointing::JobKeeper;
 use crate::session::config::{LIVE_INTERVAL, SessionConfig};
@@ -55,6 +55,8 @@ pub struct Execution {
     enforcer: NotNullEnforcer,
     /// Where the checkpoints of INSERTs are kept.
     keeper: Option<JobKeeper>,
+    /// What they start from.
+    start: Option<StartFrom>,
 }
 
 /// An INSERT that is planned, down to the columns of its sink.
@@ -167,6 +169,7 @@ impl Execution {
             live_interval: config.checkpoint_interval(Some(LIVE_INTERVAL))?,
             enforcer: config.not_null_enforcer()?,
             keeper: None,
+            start: None,
         })
     }
 
@@ -174,6 +177,13 @@ impl Execution {
     #[must_use]
     pub fn with_keeper(mut self, keeper: Option<JobKeeper>) -> Self {
         self.keeper = keeper;
+        self
+    }
+
+    /// Starts streaming INSERTs from a savepoint.
+    #[must_use]
+    pub fn starting_from(mut self, start: Option<StartFrom>) -> Self {
+        self.start = start;
         self
     }
 
@@ -331,6 +341,7 @@ impl Execution {
             })
         } else {
             let written: Vec<&str> = inserts.iter().map(|i| i.table.as_str()).collect();
+            self.job.start = self.start.take();
             let keeping = match &self.keeper {
                 Some(keeper) => Some(keeper.take(&written, &metrics.notices).await?),
                 None => self.job.keeping.clone(),

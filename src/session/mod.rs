@@ -44,7 +44,7 @@ use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::explain;
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
-use crate::session::checkpointing::JobKeeper;
+use crate::session::checkpointing::{JobKeeper, start_from};
 use crate::session::config::{RuntimeMode, SessionConfig};
 use crate::session::execution::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, tables_read};
 use crate::session::names::{SessionNames, sink_of};
@@ -264,7 +264,8 @@ impl Session {
         let execution = Execution::try_new(&self.config, &functions, metrics)?
             .with_state_ttls(env.state_ttls.clone())
             .with_job_options(self.job_options.clone())
-            .with_keeper(JobKeeper::new(&self.config, &self.base_dir, self.fresh)?);
+            .with_keeper(JobKeeper::new(&self.config, &self.base_dir, self.fresh)?)
+            .starting_from(start_from(&self.config, &self.base_dir)?);
         Ok(Prepared { execution, env })
     }
 

@@ -12,7 +12,7 @@ use object_store::memory::InMemory;
 use crate::checkpoint::store::Holder;
 use crate::checkpoint::{JobStore, Storage};
 use crate::error::{Error, Result};
-use crate::runtime::coordinator::{CheckpointOptions, JobOptions};
+use crate::runtime::coordinator::{CheckpointOptions, JobOptions, SavepointPlace};
 use crate::runtime::job::JobSummary;
 use crate::runtime::restart::RestartStrategy;
 use crate::runtime::supervisor::Keeping;
@@ -68,6 +68,7 @@ impl<'a> Course<'a> {
                 },
                 restarts: RestartStrategy::None,
                 retains_stopped: true,
+                savepoints: SavepointPlace::default(),
             }),
             checkpoint_interval: Some(INTERVAL),
             pause_after: Some(self.legs.batches),

@@ -25,6 +25,8 @@ use super::options::{Connector, TableOptions};
 use super::source::connect;
 use super::transactions::{Transactions, marker_topic};
 use super::writer::{Layout, open};
+use uuid::Uuid;
+
 use crate::catalog::ResolvedTable;
 use crate::edges::{
     Committable, ConnectorEnv, NoCommit, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkContext,
@@ -85,13 +87,13 @@ impl KafkaSink {
         given.unwrap_or_else(|| format!("tidelake-{}", identity.job))
     }
 
-    /// Names the transactions of this run, and tells whether somebody may ask for them later.
-    fn transactional_id(&self, context: &SinkContext) -> Result<Option<(String, bool)>> {
+    /// Names the transactions of this run, and the job that may ask for them later.
+    fn transactional_id(&self, context: &SinkContext) -> Result<Option<(String, Option<Uuid>)>> {
         match &context.identity {
             _ if !self.options.exactly_once => Ok(None),
-            Some(identity) => Ok(Some((self.prefix(identity), true))),
+            Some(identity) => Ok(Some((self.prefix(identity), Some(identity.lineage)))),
             // All of a batch is one transaction, and nothing goes on from it.
-            None if self.batch => Ok(Some((format!("tidelake-{}", uuid::Uuid::new_v4()), false))),
+            None if self.batch => Ok(Some((format!("tidelake-{}", Uuid::new_v4()), None))),
             None => Err(Error::validation(format!(
                 "table {}: 'sink.delivery-guarantee' = 'exactly-once' needs checkpoints that outlive the job",
                 self.options.table
@@ -135,8 +137,8 @@ impl Sink for KafkaSink {
     }
 
     async fn is_committed(&self, identity: &SinkIdentity, epoch: Epoch) -> Result<bool> {
-        let (options, prefix) = (Arc::clone(&self.options), self.prefix(identity));
-        let ask = move || Transactions::committed(&options, &connect(&options)?, &prefix);
+        let (options, prefix, lineage) = (Arc::clone(&self.options), self.prefix(identity), identity.lineage);
+        let ask = move || Transactions::committed(&options, &connect(&options)?, &prefix, lineage);
         Ok(tokio::task::spawn_blocking(ask).await??.is_some_and(|newest| newest >= epoch.0))
     }
 
@@ -153,11 +155,11 @@ impl Sink for KafkaSink {
         let opening = move || {
             let transactions = match id {
                 None => None,
-                Some((prefix, marked)) => {
+                Some((prefix, lineage)) => {
                     let servers = connect(&options)?;
                     let name = format!("transactions {prefix} {servers}");
                     let transactions =
-                        shared.get(&name, || Transactions::open(&options, &servers, &prefix, marked))?;
+                        shared.get(&name, || Transactions::open(&options, &servers, &prefix, lineage))?;
                     marker_topic(&options).into_iter().for_each(|topic| transactions.add_topic(topic));
                     Some(transactions)
                 }

@@ -8,7 +8,8 @@
 //! Rows of the next epoch may not enter the transaction of one that is still being decided on, so two producers take
 //! turns. The commit decides whether a checkpoint counts, as no other process can commit it again: whoever takes the job
 //! over fences both producers, which ends their transactions one way or the other, and reads the marker. The marker is the
-//! number of the epoch as offset of a consumer group, written in the same transaction.
+//! number of the epoch as offset of a consumer group, written in the same transaction; its metadata is the lineage of the
+//! job, as the numbers of another job under the same ids say nothing of this one.
 //!
 //! Everything here blocks and is called on blocking threads.
 
@@ -20,6 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
 
 use super::client::Context;
 use super::health::STATISTICS_MS;
@@ -36,9 +38,15 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 pub(super) struct Transactions {
     turns: [Turn; 2],
     /// Whose offsets are the marker; without it nobody will ask.
-    marker: Option<BaseConsumer<Context>>,
+    marker: Option<Marker>,
     /// Topics that the marker is written for: those of all tables.
     topics: Mutex<BTreeSet<String>>,
+}
+
+/// Who marks commits, and for which job.
+struct Marker {
+    consumer: BaseConsumer<Context>,
+    lineage: String,
 }
 
 struct Turn {
@@ -78,9 +86,14 @@ fn patiently(place: &str, context: &Context, mut call: impl FnMut() -> Result<()
 }
 
 impl Transactions {
-    /// Takes the transactional ids `prefix-0` and `prefix-1`: whatever is open under them is over. With `marked` the
-    /// commits can be asked for later.
-    pub(super) fn open(options: &TableOptions, servers: &str, prefix: &str, marked: bool) -> Result<Self> {
+    /// Takes the transactional ids `prefix-0` and `prefix-1`: whatever is open under them is over. The commits of the job
+    /// `lineage` can be asked for later.
+    pub(super) fn open(
+        options: &TableOptions,
+        servers: &str,
+        prefix: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Self> {
         let turn = |n: usize| {
             let mut config = options.properties.transactional(servers, &format!("{prefix}-{n}"))?;
             config.set("statistics.interval.ms", STATISTICS_MS);
@@ -93,20 +106,37 @@ impl Transactions {
             Ok::<_, Error>(Turn { producer: Arc::new(producer), open: Mutex::new(false) })
         };
         let turns = [turn(0)?, turn(1)?];
-        let marker = if marked { Some(group(options, servers, prefix)?) } else { None };
+        let marker = match lineage {
+            Some(lineage) => {
+                Some(Marker { consumer: group(options, servers, prefix)?, lineage: lineage.to_string() })
+            }
+            None => None,
+        };
         Ok(Transactions { turns, marker, topics: Mutex::default() })
     }
 
-    /// The newest epoch whose transaction was committed under `prefix`, by whatever process. Fences all others.
-    pub(super) fn committed(options: &TableOptions, servers: &str, prefix: &str) -> Result<Option<u64>> {
-        let own = Self::open(options, servers, prefix, true)?;
-        let (Some(consumer), Some(topic)) = (&own.marker, marker_topic(options)) else { return Ok(None) };
+    /// The newest epoch of the job `lineage` whose transaction was committed under `prefix`, by whatever process. Fences all
+    /// others.
+    pub(super) fn committed(
+        options: &TableOptions,
+        servers: &str,
+        prefix: &str,
+        lineage: Uuid,
+    ) -> Result<Option<u64>> {
+        let own = Self::open(options, servers, prefix, Some(lineage))?;
+        let (Some(Marker { consumer, lineage }), Some(topic)) = (&own.marker, marker_topic(options)) else {
+            return Ok(None);
+        };
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, 0);
         let mut found = None;
         patiently("reading the marker of the last transaction", consumer.context(), || {
             let offsets = consumer.committed_offsets(asked.clone(), ATTEMPT)?;
-            found = offsets.elements().first().and_then(|e| e.offset().to_raw());
+            let elements = offsets.elements();
+            // Markers of the first version named no job.
+            let is_own = |metadata: &str| metadata.is_empty() || metadata == lineage.as_str();
+            let own = elements.first().filter(|e| is_own(e.metadata()));
+            found = own.and_then(|e| e.offset().to_raw());
             Ok(())
         })?;
         Ok(found.and_then(|offset| u64::try_from(offset).ok()))
@@ -149,13 +179,15 @@ impl Transactions {
         }
         let context = turn.producer.context();
         failpoint("transaction-acknowledged");
-        if let Some(group) = self.marker.as_ref().and_then(|consumer| consumer.group_metadata()) {
+        if let Some(Marker { consumer, lineage }) = &self.marker
+            && let Some(group) = consumer.group_metadata()
+        {
             let mut marker = TopicPartitionList::new();
             let offset = i64::try_from(epoch).unwrap_or(i64::MAX);
             for topic in self.topics.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                marker
-                    .add_partition_offset(topic, 0, Offset::Offset(offset))
-                    .map_err(|e| context.error(topic, &e))?;
+                let mut entry = marker.add_partition(topic, 0);
+                entry.set_offset(Offset::Offset(offset)).map_err(|e| context.error(topic, &e))?;
+                entry.set_metadata(lineage);
             }
             patiently("writing the marker of a transaction", context, || {
                 turn.producer.send_offsets_to_transaction(&marker, &group, ATTEMPT)

@@ -13,6 +13,7 @@
 //! over at its end belongs to the epoch that it ended in, which may be the one after the barrier under way.
 
 mod deploy;
+mod savepoints;
 mod saving;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,15 +31,17 @@ use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::spilling::memory::StateMemory;
-use crate::runtime::supervisor::Keeping;
+use crate::runtime::supervisor::{Keeping, StartFrom};
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, sleep_until};
 use crate::stream::key_group::KeyGroupRange;
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, void_groups};
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
+pub use savepoints::SavepointPlace;
+use savepoints::{Savepoints, answered};
 pub(crate) use saving::finish;
 pub use saving::{Base, CheckpointOptions, Checkpoints};
-use saving::{Saving, saved};
+use saving::{Last, Saving, saved};
 
 /// Receives the snapshot of each completed epoch.
 pub type SnapshotHook = Arc<dyn Fn(Epoch, &JobSnapshot) + Send + Sync>;
@@ -63,6 +66,8 @@ pub struct JobOptions {
     pub checkpoints: Option<Checkpoints>,
     /// What is kept of a job that is not told by the session's options.
     pub keeping: Option<Keeping>,
+    /// What it starts from if there is no checkpoint of its own that stems from it.
+    pub start: Option<StartFrom>,
 }
 
 struct TaskInfo {
@@ -125,6 +130,7 @@ struct Coordinator {
     pending: Option<Pending>,
     /// A checkpoint that every task has passed and that is being written.
     saving: Option<Saving>,
+    savepoints: Savepoints,
     /// Checkpoints in a row that could not be written.
     failures: u32,
     /// When the last one was complete.
@@ -157,6 +163,7 @@ pub async fn run_graph(
         shared: Shared::default(),
         pending: None,
         saving: None,
+        savepoints: Savepoints::default(),
         failures: 0,
         completed: None,
         barriers,
@@ -188,6 +195,7 @@ pub async fn run_graph(
         let spilled = memory.spilled_bytes();
         coordinator.metrics.spilled_bytes.store(spilled, std::sync::atomic::Ordering::Relaxed);
     }
+    coordinator.refuse_savepoints(&outcome).await;
     if outcome.is_err() {
         cancellation.cancel();
         // Tasks see the cancellation at their next await and abort their writers.
@@ -265,7 +273,12 @@ impl Coordinator {
                     None => std::future::pending().await,
                 }
             };
-            let expires = self.expires();
+            if is_quiet && !stopping && !over && self.is_asked() {
+                self.begin_savepoint(stop).await;
+                continue;
+            }
+            let (expires, look) = (self.expires(), self.next_look());
+            let may_begin = is_quiet && !stopping && !self.savepoints.is_draining;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::cancelled()),
@@ -282,18 +295,24 @@ impl Coordinator {
                         while let Ok(event) = events.try_recv() {
                             self.on_event(event).await?;
                         }
-                        return if over { Ok(()) } else { self.commit_end().await };
+                        if !over {
+                            self.commit_end().await?;
+                        }
+                        return self.finish_copy().await;
                     }
                 },
-                () = stop.stopped(), if !stopping && is_quiet => {
+                () = stop.stopped(), if may_begin => {
                     stopping = true;
                     self.trigger(BarrierKind::Final);
                 }
-                () = tick, if !stopping && is_quiet => match (self.earliest(), &mut ticks) {
+                () = tick, if may_begin => match (self.earliest(), &mut ticks) {
                     (Some(at), Some(ticks)) => ticks.reset_at(at.into()),
                     _ => self.trigger(BarrierKind::Checkpoint),
                 },
                 () = sleep_until(expires) => return Err(self.expired()),
+                () = sleep_until(look), if !stopping && !over => self.look_for_requests(),
+                request = answered(&mut self.savepoints.looking) => self.on_request(request),
+                made = answered(&mut self.savepoints.copying) => self.on_copied(made)?,
             }
         }
     }
@@ -400,7 +419,8 @@ impl Coordinator {
             hook(pending.epoch, &pending.snapshot);
         }
         if self.options.checkpoints.is_some() {
-            self.save(pending.snapshot, pending.begun, false);
+            let last = (pending.kind == BarrierKind::Final).then_some(Last::Stop);
+            self.save(pending.snapshot, pending.begun, last);
             return Ok(());
         }
         self.commit(pending.epoch).await?;

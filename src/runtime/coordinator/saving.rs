@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The first checkpoint of a process writes the whole state, those after it what has changed since, until that is as
-//! much as the whole again. State and manifest are written while rows of the next epoch flow; only the next barrier waits. Once a manifest may
-//! be there, what it holds is never aborted: the job, started again, commits it.
+//! much as the whole again. State and manifest are written while rows of the next epoch flow; only the next barrier
+//! waits. Once a manifest may be there, what it holds is never aborted: the job, started again, commits it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::savepoints::SavepointPlace;
 use super::{Coordinator, FINAL_EPOCH};
-use crate::checkpoint::manifest::{Packed, PlanNode, SegmentRef, SourceState, Timeline};
+use crate::checkpoint::manifest::{Origin, Packed, PlanNode, SegmentRef, SourceState, Timeline};
 use crate::checkpoint::{JobSnapshot, JobStore, Manifest};
 use crate::edges::{Committable, SinkIdentity};
 use crate::error::{Error, Result};
@@ -56,6 +57,10 @@ pub struct Checkpoints {
     pub next: u64,
     /// Whether the sinks may not have committed what the restored checkpoint holds.
     pub commit_again: bool,
+    /// The savepoint that the job has begun with.
+    pub origin: Option<Origin>,
+    /// Where savepoints go.
+    pub savepoints: SavepointPlace,
     /// The plan, for manifests.
     pub plan: Arc<Vec<PlanNode>>,
     /// The state files that the next checkpoint can stand on; `None` if it has to write everything.
@@ -117,10 +122,21 @@ impl Checkpoints {
     }
 }
 
+/// Why a checkpoint is the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// Every input has ended.
+    End,
+    /// The job was stopped, and goes on from it.
+    Stop,
+}
+
 /// A checkpoint that is being written.
 pub(super) struct Saving {
     epoch: u64,
     pub(super) is_end: bool,
+    /// Whether the tasks have ended with it, so that there is no next one.
+    is_last: bool,
     /// By sink: what it has prepared.
     prepared: Vec<Vec<Committable>>,
     task: JoinHandle<Result<Manifest, NotSaved>>,
@@ -143,8 +159,10 @@ pub(super) async fn saved(saving: &mut Option<Saving>) -> Result<Manifest, NotSa
 }
 
 impl Coordinator {
-    /// Begins to write a snapshot that every task has handed over; `begun` is when its barrier started.
-    pub(super) fn save(&mut self, snapshot: JobSnapshot, begun: Instant, is_end: bool) {
+    /// Begins to write a snapshot that every task has handed over; `begun` is when its barrier started. It is the last one
+    /// if the job has ended or was stopped with it.
+    pub(super) fn save(&mut self, snapshot: JobSnapshot, begun: Instant, last: Option<Last>) {
+        let (is_end, is_last) = (last == Some(Last::End), last.is_some());
         let mode = self.mode().filter(|_| !is_end).unwrap_or_default();
         let Some(checkpoints) = self.options.checkpoints.clone() else { return };
         let prepared: Vec<Vec<Committable>> = self.sinks.iter_mut().map(|s| s.take(snapshot.epoch)).collect();
@@ -164,6 +182,8 @@ impl Coordinator {
             taken: now().0,
             is_end,
             decision,
+            origin: checkpoints.origin.clone(),
+            savepoint: None,
             plan: checkpoints.plan.to_vec(),
             operators: BTreeMap::new(),
             sources: sources(&snapshot),
@@ -178,14 +198,18 @@ impl Coordinator {
         let epoch = snapshot.epoch;
         let base = checkpoints.base.filter(|_| mode == SnapshotMode::Changes).map(|base| base.files);
         let task = tokio::spawn(write(checkpoints.store, snapshot, manifest, base.unwrap_or_default()));
-        self.saving = Some(Saving { epoch, is_end, prepared, task });
+        self.saving = Some(Saving { epoch, is_end, is_last, prepared, task });
     }
 
-    /// The job has ended by itself: its last checkpoint has no state any more, only what is to be committed.
+    /// The job has ended by itself: its last checkpoint has no state any more, only what is to be committed. If it was
+    /// ended for a savepoint it has.
     pub(super) fn save_end(&mut self) {
         self.epoch += 1;
-        let snapshot = JobSnapshot { epoch: self.epoch, ..JobSnapshot::default() };
-        self.save(snapshot, Instant::now(), true);
+        let snapshot = match self.savepoints.is_draining {
+            true => self.drained(self.epoch),
+            false => JobSnapshot { epoch: self.epoch, ..JobSnapshot::default() },
+        };
+        self.save(snapshot, Instant::now(), Some(Last::End));
     }
 
     /// A checkpoint has been written, or not.
@@ -214,9 +238,13 @@ impl Coordinator {
             kept.parent = Some(saving.epoch);
             kept.stand_on(&manifest);
         }
+        self.make_savepoint(&manifest);
         if saving.is_end {
+            self.finish_copy().await?;
             finish(store, &self.metrics).await;
-        } else if let Err(e) = store.collect(checkpoints.options.retained).await {
+        } else if !self.is_copying()
+            && let Err(e) = store.collect(checkpoints.options.retained).await
+        {
             let key = "old checkpoints";
             self.metrics.notices.once(key, || format!("old checkpoints could not be removed: {e}"));
         }
@@ -230,9 +258,10 @@ impl Coordinator {
         let e = e.context(format!("checkpoint {epoch}"));
         // A transaction holds the rows of one epoch; the manifest of another cannot take it over.
         let is_decided = self.sinks.iter().any(|s| s.decision.is_some());
-        if !e.is_retryable() || saving.is_end || is_decided {
+        if !e.is_retryable() || saving.is_last || is_decided {
             return Err(e);
         }
+        self.savepoint_again();
         self.failures += 1;
         let most = checkpoints.options.tolerable_failures;
         if self.failures > most {

@@ -59,6 +59,9 @@ impl SourceTask {
         self.apply(Change { watermark, activity: None }).await?;
         loop {
             if let Some(barrier) = self.pending_barrier() {
+                if barrier.kind == BarrierKind::Drain {
+                    return self.end(reader).await;
+                }
                 self.barrier(barrier, reader).await?;
                 if barrier.kind == BarrierKind::Final {
                     return self.tell_last(reader).await;
@@ -112,27 +115,26 @@ impl SourceTask {
                         }
                         tokio::task::yield_now().await;
                     }
-                    SourceEvent::End => {
-                        self.head.tell(&self.context.metrics, Instant::now(), true);
-                        let committable = self.chain.end(FINAL_EPOCH).await?;
-                        let keep = self.context.keep;
-                        let splits = reader.snapshot()?;
-                        self.snapshots.push_back((FINAL_EPOCH, splits.clone()));
-                        self.context.report(TaskEvent::Finished {
-                            task: self.context.task,
-                            operators: if keep {
-                                self.chain.snapshot(SnapshotMode::Whole)?
-                            } else {
-                                Vec::new()
-                            },
-                            splits: if keep { splits } else { Vec::new() },
-                            committable,
-                        });
-                        return self.tell_last(reader).await;
-                    }
+                    SourceEvent::End => return self.end(reader).await,
                 },
             }
         }
+    }
+
+    /// No row follows.
+    async fn end(&mut self, reader: &mut dyn SourceReader) -> Result<()> {
+        self.head.tell(&self.context.metrics, Instant::now(), true);
+        let committable = self.chain.end(FINAL_EPOCH).await?;
+        let keep = self.context.keep;
+        let splits = reader.snapshot()?;
+        self.snapshots.push_back((FINAL_EPOCH, splits.clone()));
+        self.context.report(TaskEvent::Finished {
+            task: self.context.task,
+            operators: if keep { self.chain.snapshot(SnapshotMode::Whole)? } else { Vec::new() },
+            splits: if keep { splits } else { Vec::new() },
+            committable,
+        });
+        self.tell_last(reader).await
     }
 
     /// Waits for what comes next; flushes when the reader has nothing ready.

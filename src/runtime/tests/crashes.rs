@@ -20,7 +20,7 @@ use super::*;
 use crate::checkpoint::store::Holder;
 use crate::checkpoint::{JobStore, Storage};
 use crate::edges::SinkIdentity;
-use crate::runtime::coordinator::{CheckpointOptions, JobOptions};
+use crate::runtime::coordinator::{CheckpointOptions, JobOptions, SavepointPlace};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::restart::RestartStrategy;
 use crate::runtime::supervisor::{Keeping, run_job};
@@ -332,6 +332,7 @@ async fn live_and_die(seed: u64, decides: bool) -> u32 {
             },
             restarts: RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_millis(1) },
             retains_stopped: true,
+            savepoints: SavepointPlace::default(),
         };
         let options =
             JobOptions { checkpoint_interval: Some(Duration::from_millis(1)), ..JobOptions::default() };

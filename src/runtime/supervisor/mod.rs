@@ -1,31 +1,35 @@
-//! Runs a job of which checkpoints are kept: from the newest of them, and again when it fails.
+//! Runs a job of which checkpoints are kept: from the newest of them or a savepoint, and again when it fails.
 //!
 //! ```text
-//!  which checkpoint? (checkpoint::recovery) ─► load ─► run the graph ─► end
-//!        ▲                                                │ something outside failed
-//!        └──────────── wait (restart-strategy) ◄──────────┘
+//!  which checkpoint? (checkpoint::recovery) ─► claims ─► load ─► run the graph ─► end
+//!        ▲    none: a savepoint? (start)                              │ something outside failed
+//!        └──────────── wait (restart-strategy) ◄──────────────────────┘
 //! ```
 //!
 //! Data, statements and defects fail again in the same way, so they end the job at once.
 
+mod claims;
+mod start;
+
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::checkpoint::manifest::PlanNode;
 use crate::checkpoint::recovery::{Recovery, recover};
 use crate::checkpoint::store::shown_time;
 use crate::checkpoint::{JobStore, Manifest};
 use crate::edges::{SinkContext, SinkIdentity};
 use crate::error::{Error, Result, ResultExt};
-use crate::runtime::coordinator::{CheckpointOptions, Checkpoints, JobOptions, finish, run_graph};
+use crate::runtime::coordinator::{
+    CheckpointOptions, Checkpoints, JobOptions, SavepointPlace, finish, run_graph,
+};
 use crate::runtime::graph::{NodeKind, StreamGraph};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::restart::{RestartStrategy, Restarts};
 use crate::stream::Epoch;
+pub use start::StartFrom;
 
 /// What is kept of a job, and what becomes of it when it fails.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Keeping {
     pub restarts: RestartStrategy,
     /// Whether a job that was stopped leaves something to go on from.
     pub retains_stopped: bool,
+    /// Where savepoints go.
+    pub savepoints: SavepointPlace,
 }
 
 /// Runs a graph to its end, over the failures of what is around it.
@@ -51,7 +57,14 @@ pub async fn run_job(
     metrics: Arc<JobMetrics>,
     stop: StopHandle,
 ) -> Result<()> {
-    let Some(keeping) = keeping else { return run_graph(graph, options, metrics, stop).await };
+    let Some(keeping) = keeping else {
+        let mut options = options;
+        if let Some(start) = options.start.take() {
+            let (_, snapshot) = start.begin(None, &claims::plan_of(&graph), &metrics).await?;
+            options.restore = Some(Arc::new(snapshot));
+        }
+        return run_graph(graph, options, metrics, stop).await;
+    };
     let mut restarts = Restarts::new(keeping.restarts.clone());
     loop {
         let failure = match attempt(&graph, &options, &keeping, &metrics, &stop).await {
@@ -81,14 +94,19 @@ async fn attempt(
     stop: &StopHandle,
 ) -> Result<()> {
     let store = &keeping.store;
-    let plan: Vec<PlanNode> = graph.nodes.iter().map(plan_node).collect();
+    let plan = claims::plan_of(graph);
     check_decisions(graph, store)?;
-    let recovery =
-        recover(store, async |manifest: &Manifest| is_committed(graph, store, manifest).await).await?;
+    let start = options.start.as_ref();
+    let newest = store.newest().await?;
+    let recovery = match (&newest, start) {
+        (Some(newest), Some(start)) if !start.is_begun(newest).await? => None,
+        _ => recover(store, async |manifest: &Manifest| is_committed(graph, store, manifest).await).await?,
+    };
     let (mut options, mut lineage, mut parent, mut commit_again) =
         (options.clone(), Uuid::now_v7(), None, false);
+    let (start, mut origin) = (options.start.take(), None);
     if let Some(Recovery { manifest, commit_again: again }) = recovery {
-        check_plan(&manifest, &plan)?;
+        claims::check(&manifest, &plan)?;
         let size = manifest.state_bytes() as f64 / 1e6;
         let from = format!("checkpoint {} of {}", manifest.sequence, shown_time(manifest.taken));
         metrics.notices.once(&format!("resume {:?}", Instant::now()), || match manifest.is_end {
@@ -104,6 +122,20 @@ async fn attempt(
         }
         options.restore = Some(Arc::new(store.load(&manifest).await?));
         (lineage, parent, commit_again) = (manifest.lineage, Some(manifest.sequence), again);
+        origin = manifest.origin;
+    } else if let Some(start) = start {
+        let (from, snapshot) = start.begin(Some(store), &plan, metrics).await?;
+        if let Some(left) = newest.filter(|newest| newest.origin.as_ref() != Some(&from)) {
+            let (number, taken) = (left.sequence, shown_time(left.taken));
+            metrics.notices.once("left behind", || format!("checkpoint {number} of {taken} is left behind"));
+        }
+        (origin, options.restore) = (Some(from), Some(Arc::new(snapshot)));
+    } else if let Some(from) = newest.and_then(|newest| newest.origin) {
+        return Err(Error::validation(format!(
+            "the first checkpoint after the start from a savepoint does not count, and there is none before: {}",
+            store.storage()
+        ))
+        .hint(format!("SET 'execution.state-recovery.path' = '{}' starts from it again", from.path)));
     }
     options.checkpoints = Some(Checkpoints {
         store: store.clone(),
@@ -112,15 +144,13 @@ async fn attempt(
         parent,
         next: store.next_sequence().await?,
         commit_again,
+        origin,
+        savepoints: keeping.savepoints.clone(),
         plan: Arc::new(plan),
         // Nobody has noted what has changed yet.
         base: None,
     });
     run_graph(graph.clone(), options, metrics.clone(), stop.clone()).await
-}
-
-fn plan_node(node: &crate::runtime::graph::Node) -> PlanNode {
-    PlanNode { uid: node.uid.clone(), name: node.name.to_owned(), detail: node.detail.clone() }
 }
 
 fn identity(store: &JobStore, lineage: Uuid, uid: &str) -> SinkIdentity {
@@ -188,33 +218,4 @@ async fn commit_end(graph: &StreamGraph, store: &JobStore, manifest: &Manifest) 
         }
     }
     store.mark_committed(manifest.sequence).await
-}
-
-/// Whether the plan takes up all that the checkpoint holds.
-fn check_plan(manifest: &Manifest, plan: &[PlanNode]) -> Result<()> {
-    let known: BTreeSet<&str> = plan.iter().map(|node| node.uid.as_str()).collect();
-    let held = manifest.operators.keys().chain(manifest.sources.keys()).chain(manifest.sinks.keys());
-    let held: BTreeSet<&str> = held.map(String::as_str).filter(|uid| !known.contains(uid)).collect();
-    if held.is_empty() {
-        return Ok(());
-    }
-    let named = |uid: &&str| match manifest.plan.iter().find(|node| node.uid == **uid) {
-        Some(node) => format!("{} {uid}", node.name),
-        None => (*uid).to_owned(),
-    };
-    let mut text = format!(
-        "checkpoint {} of job '{}' is of another plan, which has {}",
-        manifest.sequence,
-        manifest.job,
-        held.iter().map(named).collect::<Vec<_>>().join(", ")
-    );
-    for (title, nodes) in [("the plan of the checkpoint", manifest.plan.as_slice()), ("the plan now", plan)] {
-        let _ = write!(text, "\n  {title}:");
-        for node in nodes {
-            let _ = write!(text, "\n    {} {}({})", node.uid, node.name, node.detail);
-        }
-    }
-    text.push('\n');
-    Err(Error::validation(text)
-        .hint("begin anew with --fresh, or give the changed job another 'pipeline.name'"))
 }
