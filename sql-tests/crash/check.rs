@@ -59,6 +59,7 @@ pub(crate) fn all(broker: &Broker, catalog: &str, tools: &str, run: &str, rows: 
             .iter()
             .all(|r| (field(r, "k"), field(r, "v")) == (row(field(r, "id")).0, row(field(r, "id")).1))
     );
+    once("again", topic("again").iter().map(|r| field(r, "id")), 0..rows);
     let clicked = (0..rows).filter(|id| row(*id).2);
     let joined = once("joined", topic("joined").iter().map(|r| field(r, "id")), clicked);
 

@@ -5,7 +5,7 @@
 //!      ─► one statement set ─┬─► topic `copy`    rows as they are, exactly once
 //!                            ├─► topic `joined`  in JOIN clicks, exactly once
 //!                            ├─► topic `sums`    updating aggregate, by key
-//!                            ├─► Iceberg `rows`  rows as they are
+//!                            ├─► Iceberg `copies`  rows as they are ─► topic `again`  as they are committed
 //!                            └─► Iceberg `windows`  windowed aggregate
 //!  kill -9 at random moments and at every failpoint, at another parallelism each time, now and then with little memory
 //!  ─► the producer ends, the job catches up and is stopped ─► readers that are not tidelake count
@@ -87,12 +87,15 @@ fn script(place: &Place, broker: &str, catalog: &str, run: &str) -> String {
          CREATE CATALOG lake WITH ('type' = 'iceberg', 'catalog-type' = 'rest', 'uri' = '{catalog}');
          CREATE DATABASE IF NOT EXISTS lake.{run};
          CREATE TABLE IF NOT EXISTS lake.{run}.copies (id BIGINT, k BIGINT, v BIGINT);
+         CREATE TABLE again (id BIGINT) WITH ({again});
          CREATE TABLE IF NOT EXISTS lake.{run}.windows (w TIMESTAMP(3), k BIGINT, n BIGINT, s BIGINT);
          EXECUTE STATEMENT SET BEGIN
            INSERT INTO copied SELECT id, k, v FROM input;
            INSERT INTO joined SELECT i.id, i.v FROM input AS i JOIN clicks AS c ON i.id = c.id;
            INSERT INTO sums SELECT k, COUNT(*), SUM(v) FROM input GROUP BY k;
            INSERT INTO lake.{run}.copies SELECT id, k, v FROM input;
+           INSERT INTO again SELECT id FROM lake.{run}.copies /*+ OPTIONS('streaming' = 'true',
+             'monitor-interval' = '50 ms', 'starting-strategy' = 'INCREMENTAL_FROM_EARLIEST_SNAPSHOT') */;
            INSERT INTO lake.{run}.windows SELECT window_start, k, COUNT(*), SUM(v)
              FROM TUMBLE(TABLE input, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, k;
          END;",
@@ -101,6 +104,7 @@ fn script(place: &Place, broker: &str, catalog: &str, run: &str) -> String {
         clicks = log("clicks", "'scan.startup.mode' = 'earliest-offset'"),
         copied = log("copy", "'sink.delivery-guarantee' = 'exactly-once'"),
         joined = log("joined", "'sink.delivery-guarantee' = 'exactly-once'"),
+        again = log("again", "'sink.delivery-guarantee' = 'exactly-once'"),
         sums = kafka("sums", "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'"),
     )
 }
@@ -137,7 +141,7 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
     let (place, run, mut dice) = (Place::new(), format!("crash_{}", unique()), Dice(seed));
     let script = place.write("job.sql", script(&place, &broker, &catalog, &run));
     let broker = Arc::new(Broker::new(&broker));
-    broker.create(&["in", "clicks", "copy", "joined", "sums"].map(|t| format!("{run}-{t}")), 4);
+    broker.create(&["in", "clicks", "copy", "joined", "again", "sums"].map(|t| format!("{run}-{t}")), 4);
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let producer = {
         let (broker, run, stop, written) = (broker.clone(), run.clone(), stop.clone(), written.clone());
@@ -174,7 +178,7 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
     // The last process catches up and is stopped.
     let job = start(&script, 2, false, None);
     let caught_up = Instant::now();
-    while broker.count(&format!("{run}-copy")) < rows {
+    while ["copy", "again"].iter().any(|t| broker.count(&format!("{run}-{t}")) < rows) {
         assert!(caught_up.elapsed() < Duration::from_secs(60), "it does not catch up\n{}", job.so_far().1);
         thread::sleep(Duration::from_millis(200));
     }

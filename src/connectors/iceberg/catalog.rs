@@ -17,7 +17,7 @@ use iceberg::{ErrorKind, TableCreation, TableIdent};
 use super::config::{CatalogKind, is_connection_key};
 use super::connection::Connection;
 use super::lake::{Created, Lake, namespace, table_ident};
-use super::scan::Version;
+use super::options::ReadOptions;
 use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
@@ -351,15 +351,16 @@ fn statement_options(table: &ResolvedTable) -> Options {
 }
 
 impl ExternalTable for IcebergTableHandle {
-    fn source(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
+    fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
         let options = statement_options(table);
-        let version = Version::parse(&options)?;
+        let read = ReadOptions::parse(&options)?;
         options.finish()?;
         Ok(Arc::new(IcebergSource::new(
             self.connection.clone(),
             self.ident.clone(),
-            version,
+            read,
             table.scan_schema(),
+            env.notices.clone(),
         )))
     }
 

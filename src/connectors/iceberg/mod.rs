@@ -7,10 +7,11 @@
 //!  IcebergCatalog (catalog, types, partition)                    IcebergFactory
 //!        └──────────────┬──────────────────────────────────────────────┘
 //!                       ├─ IcebergSource  scan, predicate, deletes ─► batches (source) or DataFusion (provider)
+//!                       │                 monitor ─► what is appended, without an end
 //!                       └─ IcebergSink    writer ─► data files ─► commit: one snapshot per epoch
 //! ```
 //!
-//! Not offered, and refused with the way out: streaming reads, upserts and deletes, INSERT OVERWRITE, branches as
+//! Not offered, and refused with the way out: upserts and deletes, INSERT OVERWRITE, branches as
 //! targets, deletion vectors, data files other than Parquet, views.
 
 mod catalog;
@@ -19,6 +20,8 @@ mod config;
 mod connection;
 mod deletes;
 mod lake;
+mod monitor;
+mod options;
 mod partition;
 mod paths;
 mod predicate;
@@ -44,6 +47,7 @@ use iceberg::TableIdent;
 use self::config::{CatalogConfig, CatalogKind};
 use self::connection::Connection;
 use self::lake::{Lake, table_ident};
+use self::options::{READ_OPTIONS, ReadOptions};
 use self::scan::Version;
 use self::sink::{IcebergSink, Known, WriteOptions};
 use self::source::IcebergSource;
@@ -121,22 +125,26 @@ impl ConnectorFactory for IcebergFactory {
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
-        let mut version = Version::Current;
+        let mut read = ReadOptions::At(Version::Current);
         let (connection, ident) = Self::table(table, env, |options| {
-            version = Version::parse(options)?;
+            read = ReadOptions::parse(options)?;
             // A table declared once may carry the options of its INSERTs as well.
             for key in ["target-file-size-bytes", "compression-codec", "distribution-mode", "write-format"] {
                 options.take(key);
             }
             Ok(())
         })?;
-        Ok(Arc::new(IcebergSource::new(connection, ident, version, table.scan_schema())))
+        Ok(Arc::new(IcebergSource::new(connection, ident, read, table.scan_schema(), env.notices.clone())))
     }
 
     fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
         let mut write = WriteOptions::default();
         let (connection, ident) = Self::table(table, env, |options| {
             write = WriteOptions::parse(options)?;
+            // A table declared once may carry the options of its reads as well.
+            for key in READ_OPTIONS {
+                options.take(key);
+            }
             Ok(())
         })?;
         let known = Known::Template(Box::new(template(table, &ident)));

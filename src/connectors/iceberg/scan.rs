@@ -1,8 +1,9 @@
 //! What a read of a table reads: a snapshot, its files, their rows in the declared types.
 //!
 //! ```text
-//!  table + ReadOptions ─► Scan ── plan(filters) ─► FileScanTask …      manifests, partitions and file statistics prune
-//!                           └── read(task): `read` ─► batches          field ids, deletes, declared types
+//!  table + Version ─► Scan ── plan(filters) ──► FileScanTask …     manifests, partitions and file statistics prune
+//!                       ├── added(snapshot) ─► FileScanTask …     what one commit has brought, for streaming reads
+//!                       └── read(task): `read` ─► batches         field ids, deletes, declared types
 //! ```
 //!
 //! Columns are found by name in the *current* schema and by field id in the files, so that a table whose schema has
@@ -15,14 +16,16 @@ use datafusion::logical_expr::Expr;
 use futures::TryStreamExt;
 use iceberg::TableIdent;
 use iceberg::scan::FileScanTask;
-use iceberg::spec::{DataFileFormat, PrimitiveType, Type};
+use iceberg::spec::{
+    DEFAULT_SCHEMA_NAME_MAPPING, DataFileFormat, ManifestContentType, ManifestEntryRef, ManifestStatus,
+    NameMapping, PrimitiveType, SnapshotRef, Type,
+};
 use iceberg::table::Table;
 
 use super::deletes::{self, DeleteFiles};
 use super::lake::Lake;
 use super::predicate::to_predicate;
 use crate::error::{Error, Result, ResultExt};
-use crate::options::Options;
 use crate::types::LogicalType;
 
 /// Which state of the table is read.
@@ -38,54 +41,7 @@ pub(super) enum Version {
     Reference(String),
 }
 
-/// Options of streaming reads: known, and refused as long as they would have no effect.
-const STREAMING_OPTIONS: &[&str] = &[
-    "monitor-interval",
-    "starting-strategy",
-    "start-snapshot-id",
-    "end-snapshot-id",
-    "start-snapshot-timestamp",
-    "start-tag",
-    "end-tag",
-    "watermark-column",
-    "watermark-column-time-unit",
-    "max-planning-snapshot-count",
-];
-
 impl Version {
-    /// Takes the read options.
-    ///
-    /// # Errors
-    /// Validation for contradictions, Unsupported for streaming reads.
-    pub fn parse(options: &Options) -> Result<Self> {
-        if options.bool("streaming", false)? {
-            return Err(streaming("streaming' = 'true"));
-        }
-        for key in STREAMING_OPTIONS {
-            if options.take(key).is_some() {
-                return Err(streaming(key));
-            }
-        }
-        let mut chosen = Vec::new();
-        if let Some(id) = options.parse("snapshot-id", "a snapshot id")? {
-            chosen.push(Version::Snapshot(id));
-        }
-        if let Some(ms) = options.parse("as-of-timestamp", "milliseconds since 1970-01-01 00:00:00 UTC")? {
-            chosen.push(Version::AsOf(ms));
-        }
-        for key in ["branch", "tag"] {
-            if let Some(name) = options.take(key) {
-                chosen.push(Version::Reference(name));
-            }
-        }
-        if chosen.len() > 1 {
-            return Err(Error::validation(
-                "only one of 'snapshot-id', 'as-of-timestamp', 'branch' and 'tag' can be given",
-            ));
-        }
-        Ok(chosen.pop().unwrap_or(Version::Current))
-    }
-
     fn resolve(&self, table: &Table) -> Result<Option<i64>> {
         let metadata = table.metadata();
         match self {
@@ -110,12 +66,8 @@ impl Version {
     }
 }
 
-fn streaming(key: &str) -> Error {
-    Error::unsupported(format!("the option '{key}' of Iceberg streaming reads is not supported"))
-        .hint("a read ends at the snapshot that was current when it began; leave the option out")
-}
-
-fn known_snapshots(table: &Table) -> String {
+/// The newest snapshots, for messages.
+pub(super) fn known_snapshots(table: &Table) -> String {
     let log = table.metadata().history();
     let shown: Vec<String> =
         log.iter().rev().take(5).map(|l| format!("{} (at {} ms)", l.snapshot_id, l.timestamp_ms())).collect();
@@ -158,6 +110,14 @@ impl Scan {
         let shown = lake.shown(ident);
         let table = lake.load(ident).await?;
         let snapshot = version.resolve(&table).context(|| shown.clone())?;
+        Scan::at(table, shown, snapshot, schema)
+    }
+
+    /// Resolves the declared columns of a table that is loaded.
+    ///
+    /// # Errors
+    /// Validation if the table lacks a column.
+    pub fn at(table: Table, shown: String, snapshot: Option<i64>, schema: SchemaRef) -> Result<Arc<Scan>> {
         let current = table.metadata().current_schema();
         let columns = schema
             .fields()
@@ -258,13 +218,7 @@ impl Scan {
         let stream = builder.build().map_err(wrap)?.plan_files().await.map_err(wrap)?;
         let mut tasks: Vec<FileScanTask> = stream.try_collect().await.map_err(wrap)?;
         for task in &mut tasks {
-            if task.data_file_format != DataFileFormat::Parquet {
-                return Err(Error::unsupported(format!(
-                    "{}: the data file {} is {}, and only Parquet can be read",
-                    self.shown, task.data_file_path, task.data_file_format
-                )));
-            }
-            deletes::check(task).context(|| self.shown.clone())?;
+            self.check(task)?;
             // Positions count the rows of the whole file, so nothing may filter before deletes are applied.
             if !task.deletes.is_empty() || !self.filter_rows {
                 task.predicate = None;
@@ -272,6 +226,62 @@ impl Scan {
         }
         tasks.sort_by(|a, b| (&a.data_file_path, a.start).cmp(&(&b.data_file_path, b.start)));
         Ok(tasks)
+    }
+
+    /// The files that a snapshot has added, sorted by path. What it has deleted is not looked at.
+    ///
+    /// # Errors
+    /// As [`Scan::plan`].
+    pub async fn added(&self, snapshot: &SnapshotRef) -> Result<Vec<FileScanTask>> {
+        let wrap = |e: iceberg::Error| Error::external(e.message().to_owned()).context(self.shown.clone());
+        let (metadata, id) = (self.table.metadata(), snapshot.snapshot_id());
+        let mapping = metadata.properties().get(DEFAULT_SCHEMA_NAME_MAPPING);
+        let mapping = mapping.map(|text| serde_json::from_str::<NameMapping>(text)).transpose();
+        let mapping = mapping.map_err(|e| {
+            Error::data(format!("the property {DEFAULT_SCHEMA_NAME_MAPPING} is damaged: {e}"))
+                .context(self.shown.clone())
+        })?;
+        let mapping = mapping.map(Arc::new);
+        let manifests = self.table.manifest_list_reader(snapshot).load().await.map_err(wrap)?;
+        let mut tasks = Vec::new();
+        for manifest in manifests.entries() {
+            if manifest.content != ManifestContentType::Data || manifest.added_snapshot_id != id {
+                continue;
+            }
+            let manifest = manifest.load_manifest(self.table.file_io()).await.map_err(wrap)?;
+            let added =
+                |e: &&ManifestEntryRef| e.status() == ManifestStatus::Added && e.snapshot_id() == Some(id);
+            for entry in manifest.entries().iter().filter(added) {
+                let task = FileScanTask::builder()
+                    .with_file_size_in_bytes(entry.file_size_in_bytes())
+                    .with_start(0)
+                    .with_length(entry.file_size_in_bytes())
+                    .with_record_count(Some(entry.record_count()))
+                    .with_data_file_path(entry.file_path().to_owned())
+                    .with_data_file_format(entry.file_format())
+                    .with_schema(Arc::clone(metadata.current_schema()))
+                    .with_project_field_ids(Vec::new())
+                    .with_partition(Some(entry.data_file().partition().clone()))
+                    .with_name_mapping(mapping.clone())
+                    .with_case_sensitive(true)
+                    .build();
+                self.check(&task)?;
+                tasks.push(task);
+            }
+        }
+        tasks.sort_by(|a, b| a.data_file_path.cmp(&b.data_file_path));
+        Ok(tasks)
+    }
+
+    /// Refuses what cannot be read.
+    fn check(&self, task: &FileScanTask) -> Result<()> {
+        if task.data_file_format != DataFileFormat::Parquet {
+            return Err(Error::unsupported(format!(
+                "{}: the data file {} is {}, and only Parquet can be read",
+                self.shown, task.data_file_path, task.data_file_format
+            )));
+        }
+        deletes::check(task).context(|| self.shown.clone())
     }
 }
 

@@ -61,7 +61,7 @@ async fn delete_file(
 }
 
 /// Adds a snapshot with delete files, which the crate's transactions cannot.
-async fn commit_deletes(lake: &Lake, files: Vec<DataFile>) {
+pub async fn commit_deletes(lake: &Lake, files: Vec<DataFile>) {
     let (opened, table) = raw(lake, "t").await;
     let metadata = table.metadata();
     let parent = metadata.current_snapshot().unwrap();
@@ -117,7 +117,7 @@ async fn commit_deletes(lake: &Lake, files: Vec<DataFile>) {
     assert_eq!(done.rows_affected(), 1);
 }
 
-async fn data_paths(lake: &Lake) -> Vec<String> {
+pub async fn data_paths(lake: &Lake) -> Vec<String> {
     let (_, table) = raw(lake, "t").await;
     let list = table.manifest_list_reader(table.metadata().current_snapshot().unwrap()).load().await.unwrap();
     let mut paths = Vec::new();
@@ -131,7 +131,7 @@ async fn data_paths(lake: &Lake) -> Vec<String> {
     paths
 }
 
-async fn positions(lake: &Lake, rows: &[(&str, i64)]) -> DataFile {
+pub async fn positions(lake: &Lake, rows: &[(&str, i64)]) -> DataFile {
     let (_, table) = raw(lake, "t").await;
     delete_file(
         &table,

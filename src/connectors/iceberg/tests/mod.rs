@@ -6,6 +6,7 @@ mod deletes;
 mod faults;
 mod partitions;
 mod reads;
+mod streaming;
 mod types;
 
 use std::collections::BTreeMap;

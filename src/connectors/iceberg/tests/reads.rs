@@ -76,8 +76,6 @@ async fn older_snapshots_are_read() {
         ("snapshot-id", "x", "a snapshot id"),
         ("as-of-timestamp", "7", "as old as 7"),
         ("tag", "v1", "no branch or tag 'v1'"),
-        ("streaming", "true", "leave the option out"),
-        ("monitor-interval", "1s", "leave the option out"),
         ("nonsense", "1", "supported options"),
     ] {
         let e = count(key, value.into()).await.unwrap_err().to_string();
