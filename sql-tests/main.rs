@@ -11,6 +11,7 @@
 //! | [`commits`] | what is seen before the end of a job |
 //! | [`event_time`] | event time that stands still or has run away |
 //! | [`large_text`] | texts of 1 MB, more of them than fit memory or a column |
+//! | [`recovery`] | jobs whose broker, catalog, store or disk fails for a while |
 //! | [`savepoints`] | savepoints taken, started from, copied and read |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`outages`] | a Kafka broker that goes away |
@@ -40,6 +41,7 @@ mod e2e {
     pub(crate) mod pipelines;
     pub(crate) mod pipes;
     pub(crate) mod quickstart;
+    pub(crate) mod recovery;
     pub(crate) mod savepoints;
     pub(crate) mod signals;
     pub(crate) mod startup;

@@ -15,7 +15,7 @@
 //! seed.
 
 mod check;
-mod services;
+pub(crate) mod services;
 
 use std::process::Stdio;
 use std::sync::Arc;

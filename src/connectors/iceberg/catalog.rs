@@ -364,7 +364,7 @@ impl ExternalTable for IcebergTableHandle {
         )))
     }
 
-    fn sink(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
+    fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
         let options = statement_options(table);
         let write = WriteOptions::parse(&options)?;
         options.finish()?;
@@ -374,6 +374,7 @@ impl ExternalTable for IcebergTableHandle {
             table.sink_schema(),
             write,
             Known::Metadata(&self.metadata),
+            env.notices.clone(),
         )))
     }
 }

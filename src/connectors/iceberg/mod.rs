@@ -148,7 +148,14 @@ impl ConnectorFactory for IcebergFactory {
             Ok(())
         })?;
         let known = Known::Template(Box::new(template(table, &ident)));
-        Ok(Arc::new(IcebergSink::new(connection, ident, table.sink_schema(), write, known)))
+        Ok(Arc::new(IcebergSink::new(
+            connection,
+            ident,
+            table.sink_schema(),
+            write,
+            known,
+            env.notices.clone(),
+        )))
     }
 }
 

@@ -21,7 +21,9 @@ use super::connection::Connection;
 use super::types::check_digits;
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
-use crate::edges::{OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode};
+use crate::edges::{
+    Notices, OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode,
+};
 use crate::error::{Error, Result, ResultExt};
 use crate::options::{Options, parse_bytes};
 
@@ -82,6 +84,7 @@ pub(super) struct IcebergSink {
     distribute_by: Option<Vec<usize>>,
     /// What to create if the table does not exist.
     template: Option<Box<TableDef>>,
+    notices: Notices,
 }
 
 /// What is known of the table before it is opened.
@@ -100,12 +103,13 @@ impl IcebergSink {
         schema: SchemaRef,
         options: WriteOptions,
         known: Known<'_>,
+        notices: Notices,
     ) -> Self {
         let (distribute_by, template) = match known {
             Known::Metadata(m) => (distribution(m, &schema, options.distribution), None),
             Known::Template(def) => (None, Some(def)),
         };
-        IcebergSink { connection, ident, schema, options, distribute_by, template }
+        IcebergSink { connection, ident, schema, options, distribute_by, template, notices }
     }
 }
 
@@ -176,7 +180,7 @@ impl Sink for IcebergSink {
         let writers = (0..parallelism.max(1))
             .map(|i| Ok(Box::new(IcebergWriter::new(Arc::clone(&setup), i)?) as Box<dyn SinkWriter>))
             .collect::<Result<Vec<_>>>()?;
-        let committer = IcebergCommitter::new(lake, self.ident.clone());
+        let committer = IcebergCommitter::new(lake, self.ident.clone(), self.notices.clone());
         Ok(OpenedSink { writers, committer: Box::new(committer) })
     }
 }

@@ -32,7 +32,7 @@ use crate::failpoint::failpoint;
 /// How long to try what a broker may refuse for a while.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// One attempt.
-const ATTEMPT: Duration = Duration::from_secs(10);
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The producers of a job on one cluster.
 pub(super) struct Transactions {
@@ -55,11 +55,21 @@ struct Turn {
     open: Mutex<bool>,
 }
 
-/// Calls until it works, cannot work, or [`PATIENCE`] is over.
-fn patiently(place: &str, context: &Context, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+/// Calls until it works, cannot work, or [`PATIENCE`] is over; tells of brokers that are away meanwhile.
+fn patiently(
+    place: &str,
+    producer: &BaseProducer<Context>,
+    mut call: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<()> {
+    let (end, context) = (Instant::now() + PATIENCE, producer.context());
     loop {
-        let Err(e) = call() else { return Ok(()) };
+        let Err(e) = call() else {
+            context.health().answer();
+            return Ok(());
+        };
+        // What has happened to its connections; a call without time hands over one event only.
+        producer.poll(Duration::from_millis(20));
+        context.health().no_answer();
         let (again, fenced) = match &e {
             KafkaError::Transaction(e) => (
                 e.is_retriable(),
@@ -101,7 +111,7 @@ impl Transactions {
             let producer: BaseProducer<Context> = config
                 .create_with_context(context)
                 .map_err(|e| options.properties.refused(&options.table, e))?;
-            patiently("beginning transactions", producer.context(), || producer.init_transactions(ATTEMPT))?;
+            patiently("beginning transactions", &producer, || producer.init_transactions(ATTEMPT))?;
             failpoint("transactions-fenced");
             Ok::<_, Error>(Turn { producer: Arc::new(producer), open: Mutex::new(false) })
         };
@@ -130,7 +140,7 @@ impl Transactions {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, 0);
         let mut found = None;
-        patiently("reading the marker of the last transaction", consumer.context(), || {
+        patiently("reading the marker of the last transaction", &own.turns[0].producer, || {
             let offsets = consumer.committed_offsets(asked.clone(), ATTEMPT)?;
             let elements = offsets.elements();
             // Markers of the first version named no job.
@@ -162,9 +172,7 @@ impl Transactions {
         let turn = self.turn(epoch);
         let mut open = turn.open.lock().unwrap_or_else(PoisonError::into_inner);
         if !*open {
-            patiently("beginning a transaction", turn.producer.context(), || {
-                turn.producer.begin_transaction()
-            })?;
+            patiently("beginning a transaction", &turn.producer, || turn.producer.begin_transaction())?;
             *open = true;
         }
         Ok(())
@@ -189,12 +197,12 @@ impl Transactions {
                 entry.set_offset(Offset::Offset(offset)).map_err(|e| context.error(topic, &e))?;
                 entry.set_metadata(lineage);
             }
-            patiently("writing the marker of a transaction", context, || {
+            patiently("writing the marker of a transaction", &turn.producer, || {
                 turn.producer.send_offsets_to_transaction(&marker, &group, ATTEMPT)
             })?;
             failpoint("transaction-marked");
         }
-        patiently("committing a transaction", context, || turn.producer.commit_transaction(ATTEMPT))?;
+        patiently("committing a transaction", &turn.producer, || turn.producer.commit_transaction(ATTEMPT))?;
         failpoint("transaction-committed");
         *open = false;
         Ok(())

@@ -12,6 +12,7 @@ use super::super::commit::IcebergCommitter;
 use super::super::lake;
 use super::reads::raw;
 use super::*;
+use crate::edges::Notices;
 use crate::edges::SinkCommitter;
 use crate::edges::SinkContext;
 
@@ -140,11 +141,11 @@ async fn every_fault_ends_in_exactly_one_commit() {
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..10))]).unwrap();
         let committables = write(&mut sink, &[rows], Epoch(7)).await;
         // Once by the run that wrote the files, once by a run after a restart, where the crate also checks duplicates.
-        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone())
+        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone(), Notices::default())
             .commit(Epoch(7), committables.clone())
             .await
             .unwrap();
-        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone())
+        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone(), Notices::default())
             .recover(Epoch(7), committables)
             .await
             .unwrap();
@@ -172,7 +173,7 @@ async fn a_catalog_that_stays_broken_gives_an_error() {
         lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
     let committables = write(&mut sink, &[rows], Epoch(1)).await;
-    let mut committer = IcebergCommitter::new(over, table.identifier().clone());
+    let mut committer = IcebergCommitter::new(over, table.identifier().clone(), Notices::default());
     let e = committer.commit(Epoch(1), committables).await.unwrap_err().to_string();
     assert!(e.contains("commit of epoch 1") && e.contains("state is unknown"), "{e}");
 }
