@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::guard::guarded;
 use crate::error::{Error, Result, ResultExt};
 use crate::stream::BATCH_BYTES;
-use crate::stream::bytes::slices;
+use crate::stream::bytes::{batch_bytes, slices};
 use crate::stream::snapshot::{OperatorSnapshot, PartKind, TablePart};
 
 const MAGIC: &[u8; 8] = b"TLSEG001";
@@ -70,7 +70,7 @@ struct Block {
     /// Columns of the key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key: Vec<usize>,
-    /// First and last key group.
+    /// Least and greatest key group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_groups: Option<(u8, u8)>,
     checksum: String,
@@ -109,13 +109,17 @@ impl Block {
 pub fn encode(operator: &str, tables: &OperatorSnapshot, compress: bool) -> Result<Vec<Segment>> {
     let compression = compress.then_some(CompressionType::LZ4_FRAME);
     let options = IpcWriteOptions::default().try_with_compression(compression)?;
+    let parts = tables.values().flatten();
+    let mut left: usize = parts.map(|part| batch_bytes(&part.rows) + part.rows.num_rows()).sum();
     let mut made = Vec::new();
-    let mut file = Writer::new(operator, &options);
+    let mut file = Writer::new(operator, &options, left);
     for (table, parts) in tables {
         for part in parts.iter().filter(|p| p.rows.num_rows() > 0) {
             for block in slices(in_order(part)?, BATCH_BYTES) {
                 if file.bytes.len() >= FILE_BYTES {
-                    made.push(std::mem::replace(&mut file, Writer::new(operator, &options)).finish()?);
+                    left = left.saturating_sub(file.bytes.len());
+                    let next = Writer::new(operator, &options, left);
+                    made.push(std::mem::replace(&mut file, next).finish()?);
                 }
                 file.add(table, &block, part)?;
             }
@@ -127,12 +131,13 @@ pub fn encode(operator: &str, tables: &OperatorSnapshot, compress: bool) -> Resu
     Ok(made)
 }
 
-/// The rows of a part in the order of their key groups, rows of one group as they were; key groups as the last column.
+/// The rows of a part in the order of their key groups, rows of one group as they were; key groups as the last column. Rows
+/// beside those of earlier files stay as they are: there are too many of them to be moved for those who read.
 fn in_order(part: &TablePart) -> Result<RecordBatch> {
     let Some(groups) = &part.key_groups else { return Ok(part.rows.clone()) };
     let mut columns = part.rows.columns().to_vec();
     columns.push(Arc::new(groups.clone()));
-    if !groups.values().is_sorted() {
+    if part.kind != PartKind::Append && !groups.values().is_sorted() {
         columns = take_arrays(&columns, &order_of(groups.values()), None)?;
     }
     let mut fields: Vec<_> = part.rows.schema().fields().iter().cloned().collect();
@@ -168,9 +173,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(operator: &str, options: &IpcWriteOptions) -> Self {
+    /// For a file of about `bytes`.
+    fn new(operator: &str, options: &IpcWriteOptions, bytes: usize) -> Self {
         let footer = Footer { version: 1, operator: operator.to_owned(), blocks: Vec::new() };
-        Writer { bytes: MAGIC.to_vec(), footer, options: options.clone() }
+        // A file that grows is moved again and again.
+        let mut content = Vec::with_capacity(bytes.saturating_add(bytes / 16).min(FILE_BYTES + BATCH_BYTES));
+        content.extend_from_slice(MAGIC);
+        Writer { bytes: content, footer, options: options.clone() }
     }
 
     fn add(&mut self, table: &str, rows: &RecordBatch, part: &TablePart) -> Result<()> {
@@ -188,7 +197,7 @@ impl Writer {
         writer.finish()?;
         drop(writer);
         let groups = rows.columns().last().filter(|_| keyed).map(|c| c.as_primitive::<UInt8Type>().values());
-        let key_groups = groups.and_then(|g| Some((*g.first()?, *g.last()?)));
+        let key_groups = groups.and_then(|g| Some((*g.iter().min()?, *g.iter().max()?)));
         let block = self.bytes.get(offset..).unwrap_or_default();
         self.footer.blocks.push(Block {
             table: table.to_owned(),

@@ -13,6 +13,6 @@ pub mod row_store;
 pub mod sort_key;
 pub mod ttl;
 
-pub use directory::{GroupDirectory, NO_SLOT};
+pub use directory::{GroupDirectory, NO_SLOT, anonymous};
 pub use key::{hash_columns, key_groups_of};
 pub use row_store::RowStore;

@@ -284,6 +284,16 @@ impl RowStore {
         Ok(())
     }
 
+    /// The rows from id `from` on, segment by segment: their ids and columns, which are shared. For stores of which no row is
+    /// ever removed, so that ids ascend within segments.
+    pub(super) fn since(&self, from: u32) -> impl Iterator<Item = (&[u32], Vec<ArrayRef>)> {
+        self.segments.iter().flatten().filter_map(move |segment| {
+            let known = segment.ids.partition_point(|id| *id < from);
+            let ids = segment.ids.get(known..).filter(|ids| !ids.is_empty())?;
+            Some((ids, segment.columns.iter().map(|c| c.slice(known, ids.len())).collect()))
+        })
+    }
+
     /// Columns `columns` of the rows `ids`; [`NO_ROW`] gives NULLs.
     pub(super) fn gather(&self, columns: &[usize], ids: &[u32]) -> Result<Vec<ArrayRef>> {
         if columns.is_empty() {

@@ -80,6 +80,17 @@ pub(super) struct SideState {
     pub(super) idle: Vec<u32>,
     /// Keys with rows; count layout.
     pub(super) keys: usize,
+    /// Rows since the last snapshot, where those before never change.
+    pub(super) news: Option<News>,
+}
+
+/// Rows that no snapshot holds yet.
+#[derive(Default)]
+pub(super) struct News {
+    /// Id of the first.
+    pub(super) from: u32,
+    /// Slot of each.
+    pub(super) slots: Vec<u32>,
 }
 
 impl SideState {
@@ -111,6 +122,7 @@ impl SideState {
             unique: unique.to_vec(),
             idle: Vec::new(),
             keys: 0,
+            news: None,
         }
     }
 
@@ -247,6 +259,10 @@ impl SideState {
         let head = std::mem::replace(&mut self.heads[slot as usize], id);
         self.next[at] = head;
         self.rows[slot as usize] += count;
+        if let Some(news) = &mut self.news {
+            // Where no row goes, ids come in order.
+            news.slots.push(slot);
+        }
         if self.removable {
             if self.prev.len() < capacity {
                 self.prev.resize(capacity, NO_ROW);
@@ -419,6 +435,17 @@ impl SideState {
         Ok(())
     }
 
+    /// Whether rows stay as they are once they are stored.
+    pub(super) fn only_grows(&self) -> bool {
+        self.layout == Layout::AppendOnly && !self.removable && self.degrees.is_none()
+    }
+
+    /// The rows since the last call, and notes those from now on.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        let from = self.store.capacity() as u32;
+        self.news.replace(News { from, slots: Vec::new() })
+    }
+
     /// Ids of the rows of a key, newest first.
     pub(super) fn chain(&self, slot: u32) -> impl Iterator<Item = u32> {
         let mut id = self.heads[slot as usize];
@@ -447,6 +474,7 @@ impl SideState {
             + (by_id + self.heads.capacity() + self.rows.capacity() + self.idle.capacity()) * 4
             + self.identity.as_ref().map_or(0, IdentityIndex::size)
             + self.expiry.as_ref().map_or(0, Expiry::size)
+            + self.news.as_ref().map_or(0, |news| news.slots.capacity() * 4)
     }
 }
 

@@ -7,16 +7,19 @@
 //! | stored columns | unless only counted |
 //! | degree | where degrees are kept |
 //! | last write, ms | with a TTL |
+//!
+//! Of a side whose rows stay as they are, checkpoints hold the new rows; of others, all rows of the keys that have changed.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Int64Type, Schema};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
 
 use super::JoinOperator;
 use super::Shape;
-use super::side::{Layout, SideState};
+use super::side::{Layout, News, SideState};
 use crate::error::{Error, Result};
+use crate::state::anonymous;
 use crate::stream::BATCH_ROWS;
 use crate::stream::snapshot::{SnapshotMode, SnapshotReader, SnapshotWriter};
 
@@ -44,7 +47,17 @@ impl JoinOperator {
         let written = self.directory.to_write(mode)?;
         let live = &written.slots;
         let key: Vec<usize> = (0..self.directory.types().len()).collect();
-        for (table, side) in TABLES.iter().zip(&self.sides) {
+        for (at, table) in TABLES.iter().enumerate() {
+            let side = &mut self.sides[at];
+            if side.only_grows() && mode != SnapshotMode::Whole {
+                let news = side.take_news();
+                if mode == SnapshotMode::Changes {
+                    let news = news.ok_or_else(|| Error::internal("new rows of a join were not noted"))?;
+                    self.write_news(table, &self.sides[at], &news, writer)?;
+                    continue;
+                }
+            }
+            let side = &self.sides[at];
             let has_rows = |slot: u32| side.rows[slot as usize] > 0;
             self.directory.void(writer, table, (&key, key.len()), &written, has_rows)?;
             let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -65,6 +78,33 @@ impl JoinOperator {
                 }
             }
             self.write_rows(table, side, &slots, &ids, writer)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that no snapshot holds, beside those that one does: they cost what they are, whatever else their keys have.
+    fn write_news(
+        &self,
+        table: &str,
+        side: &SideState,
+        news: &News,
+        writer: &mut SnapshotWriter,
+    ) -> Result<()> {
+        let mut write = |slots: &[u32], stored: &[ArrayRef]| -> Result<()> {
+            for part in self.directory.cut(slots, BATCH_ROWS) {
+                let slots = &slots[part.clone()];
+                let mut columns = self.directory.keys(slots)?;
+                columns.extend(stored.iter().map(|c| c.slice(part.start, part.len())));
+                writer.append(table, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+            }
+            Ok(())
+        };
+        if side.store.types().is_empty() {
+            return write(&news.slots, &[]);
+        }
+        for (ids, stored) in side.store.since(news.from) {
+            let slots: Vec<u32> = ids.iter().map(|id| news.slots[(id - news.from) as usize]).collect();
+            write(&slots, &stored)?;
         }
         Ok(())
     }
@@ -120,13 +160,7 @@ impl JoinOperator {
         if side.expiry.is_some() {
             columns.push(Arc::new(Int64Array::from(side.touched(ids))));
         }
-        let fields: Vec<Field> = columns
-            .iter()
-            .enumerate()
-            .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-            .collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        let rows = anonymous(columns, slots.len())?;
         let groups = self.directory.key_groups(slots);
         if self.sides.iter().any(|side| side.expiry.is_some()) {
             return writer.keyed(table, rows, groups);

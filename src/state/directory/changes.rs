@@ -145,7 +145,11 @@ impl GroupDirectory {
     }
 }
 
-fn anonymous(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+/// Columns of a state table, which are known by their place.
+///
+/// # Errors
+/// From Arrow, if their lengths differ.
+pub fn anonymous(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let field = |(i, c): (usize, &ArrayRef)| Field::new(format!("c{i}"), c.data_type().clone(), true);
     let fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));

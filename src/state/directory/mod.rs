@@ -36,7 +36,7 @@ use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::cut;
 use arena::Arena;
 use changes::Changes;
-pub use changes::Written;
+pub use changes::{Written, anonymous};
 
 /// What [`GroupDirectory::lookup`] gives for an unknown key.
 pub const NO_SLOT: u32 = u32::MAX;

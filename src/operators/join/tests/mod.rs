@@ -17,11 +17,12 @@ use datafusion::logical_expr::Operator as BinaryOperator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 
 use super::*;
+use crate::checkpoint::increments::merge;
 use crate::operators::harness::{dedent, format_batch, materialize, parse_batch, parse_time};
 use crate::state::hash_columns;
 use crate::stream::RowKinds;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange, subtask_of};
-use crate::stream::snapshot::OperatorSnapshot;
+use crate::stream::snapshot::{OperatorSnapshot, PartKind, SnapshotMode};
 
 /// `k, a` on the left, `k, b` on the right.
 fn schema(value: &str) -> SchemaRef {
@@ -89,22 +90,24 @@ fn without_keys(mut config: JoinConfig) -> JoinConfig {
 struct Joins {
     config: JoinConfig,
     subtasks: Vec<JoinOperator>,
-    snapshot: OperatorSnapshot,
+    /// What checkpoints have written: all of it and, since then, what has changed.
+    layers: Vec<OperatorSnapshot>,
 }
 
 impl Joins {
     fn new(config: JoinConfig) -> Self {
-        let mut joins = Joins { config, subtasks: Vec::new(), snapshot: OperatorSnapshot::new() };
+        let mut joins = Joins { config, subtasks: Vec::new(), layers: Vec::new() };
         joins.start(1);
         joins
     }
 
     fn start(&mut self, parallelism: usize) {
+        let snapshot = merge(std::mem::take(&mut self.layers)).unwrap();
         self.subtasks = (0..parallelism)
             .map(|i| {
                 let mut join = JoinOperator::new(self.config.clone()).unwrap();
                 let range = KeyGroupRange::of_subtask(i, parallelism);
-                let reader = SnapshotReader::new(self.snapshot.clone(), range);
+                let reader = SnapshotReader::new(snapshot.clone(), range);
                 join.restore(&reader).unwrap();
                 reader.finish().unwrap();
                 join
@@ -140,14 +143,16 @@ impl Joins {
                 }
                 ("|", _) => {
                     let mut all = OperatorSnapshot::new();
+                    let is_first = self.layers.is_empty();
+                    let mode = if is_first { SnapshotMode::First } else { SnapshotMode::Changes };
                     for join in &mut self.subtasks {
-                        let mut writer = SnapshotWriter::new();
+                        let mut writer = SnapshotWriter::of(mode);
                         join.snapshot(&mut writer).unwrap();
                         for (table, parts) in writer.finish() {
                             all.entry(table).or_default().extend(parts);
                         }
                     }
-                    self.snapshot = all;
+                    self.layers.push(all);
                     if let Some((_, parallelism)) = rest.split_once('x') {
                         self.start(parallelism.parse().unwrap());
                     }
@@ -498,4 +503,33 @@ fn an_exploding_batch_comes_in_parts() {
         assert!(calls > 5, "{calls}");
         assert_eq!(materialize(&text.join("\n")).len(), 300_000);
     }
+}
+
+#[test]
+fn a_checkpoint_of_a_side_that_only_grows_costs_its_new_rows() {
+    let mut config = config(JoinKind::Inner);
+    (config.left.retracts, config.right.retracts) = (false, false);
+    let mut joins = Joins::new(config);
+    let rows = |side: &str, from: i64| -> String {
+        (from..from + 20).map(|n| format!("{side} +I {} {n}\n", n % 2)).collect()
+    };
+    joins.run(&format!("{}{}|", rows("L", 0), rows("R", 0)));
+    joins.run(&format!("{}L +I null 7\n|", rows("L", 20)));
+    joins.run("|");
+    joins.run(&format!("{}L +I 1 1000\n|", rows("R", 40)));
+    let parts = |layer: usize, table: &str| {
+        let of_table = |layer: &OperatorSnapshot| layer.get(table).cloned().unwrap_or_default();
+        let parts = of_table(&joins.layers[layer]).into_iter();
+        parts.map(|p| (p.kind, p.rows.num_rows())).collect::<Vec<_>>()
+    };
+    assert!(parts(0, "left").iter().all(|(kind, _)| *kind == PartKind::Increment(vec![0])));
+    assert_eq!(parts(1, "left"), [(PartKind::Append, 20)]);
+    assert!(parts(1, "right").is_empty() && parts(2, "left").is_empty());
+    assert_eq!(
+        (parts(3, "left"), parts(3, "right")),
+        (vec![(PartKind::Append, 1)], vec![(PartKind::Append, 20)])
+    );
+    joins.run("| x3");
+    let output = joins.run("R +I 1 5");
+    assert_eq!(output.lines().count(), 21, "{output}");
 }
