@@ -41,14 +41,13 @@ fn opener(set: Vec<(String, String)>) -> Result<Opener> {
 
 /// The folder of the job: the one that is named, or the only one.
 async fn job_folder(jobs: &Storage, name: Option<&str>) -> Result<Storage> {
-    let mut folders = jobs.folders().await?;
-    let mut savepoints = Vec::new();
-    for folder in folders.iter().filter(|f| f.starts_with("savepoint-")) {
-        if jobs.folder(folder).read("manifest.json").await?.is_some() {
-            savepoints.push(folder.clone());
+    let mut folders = Vec::new();
+    for folder in jobs.folders().await? {
+        // There may be other folders, such as one for savepoints.
+        if generation(&jobs.folder(&folder)).await?.is_some() {
+            folders.push(folder);
         }
     }
-    folders.retain(|f| !savepoints.contains(f));
     let known = |hint: &str| match folders.is_empty() {
         true => "there is no job in it".to_owned(),
         false => format!("{hint}{}", folders.join(", ")),

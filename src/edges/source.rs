@@ -70,6 +70,12 @@ pub trait Source: Send + Sync + Debug {
         false
     }
 
+    /// Whether a reader reads the splits that it has announced one after the other, so that one without rows waits for its
+    /// turn and is not idle.
+    fn reads_in_turn(&self) -> bool {
+        false
+    }
+
     /// What kinds of changes it yields.
     fn changelog(&self) -> SourceChangelog {
         SourceChangelog::AppendOnly

@@ -49,8 +49,10 @@ pub struct SourceSpec {
     pub watermark: Option<WatermarkExpr>,
     /// Nobody needs the old rows of updates.
     pub drop_update_before: bool,
-    /// A split without rows for so long no longer holds the watermark back.
+    /// A split without rows for so long no longer holds the watermark back, nor does a reader without splits.
     pub idle_timeout: Option<Duration>,
+    /// Splits are read one after the other: one without rows waits for its turn.
+    pub in_turn: bool,
     /// Name of the table, for messages.
     pub table: String,
     /// What all subtasks of the source have seen of time.
@@ -74,6 +76,8 @@ pub struct SourceHead {
     splits: HashMap<SplitId, Split>,
     /// Holds the watermark between the end of one split and the start of the next.
     running: usize,
+    /// Since when there is no split, and whether that no longer holds the watermark back.
+    without: (Instant, bool),
     behind: Behind,
     /// When to look again whether something is wrong with time.
     tell_at: Option<Instant>,
@@ -89,6 +93,7 @@ impl SourceHead {
             tracker,
             splits: HashMap::new(),
             running,
+            without: (Instant::now(), false),
             behind: Behind::default(),
             tell_at: None,
         }
@@ -132,9 +137,10 @@ impl SourceHead {
     }
 
     /// A split has ended. While none is left the watermark stays where it is.
-    pub fn finish_split(&mut self, split: SplitId) -> Change {
+    pub fn finish_split(&mut self, split: SplitId, now: Instant) -> Change {
         let Some(split) = self.splits.remove(&split) else { return Change::default() };
         if self.splits.is_empty() {
+            self.without = (now, false);
             let reached = self.tracker.current();
             self.tracker.on_watermark(self.running, reached);
             self.tracker.on_activity(self.running, Activity::Active);
@@ -224,7 +230,11 @@ impl SourceHead {
     /// When the next split may become idle.
     fn next_idle_check(&self) -> Option<Instant> {
         let timeout = self.spec.idle_timeout?;
-        self.splits.values().filter(|s| !s.idle).map(|s| s.last_row + timeout).min()
+        if self.splits.is_empty() {
+            return Some(self.without.0 + timeout).filter(|_| !self.without.1);
+        }
+        let split = self.splits.values().filter(|s| !s.idle && !self.spec.in_turn);
+        split.map(|s| s.last_row + timeout).min()
     }
 
     /// When there is something to do though no row comes: [`SourceHead::check_idle`] or [`SourceHead::tell`].
@@ -240,7 +250,7 @@ impl SourceHead {
         self.tell_at = Some(now + LOOK_EVERY);
         let table = &self.spec.table;
         self.behind.tell(table, metrics, now, end);
-        if self.spec.idle_timeout.is_some() {
+        if self.spec.idle_timeout.is_some() || self.spec.in_turn {
             return;
         }
         for split in self.splits.values() {
@@ -249,10 +259,17 @@ impl SourceHead {
         }
     }
 
-    /// Marks splits idle that had no rows for the timeout.
+    /// Marks splits idle that had no rows for the timeout, or the reader if it has no splits.
     pub fn check_idle(&mut self, now: Instant) -> Change {
         let mut change = Change::default();
         let Some(timeout) = self.spec.idle_timeout else { return change };
+        if self.splits.is_empty() && !self.without.1 && now >= self.without.0 + timeout {
+            self.without.1 = true;
+            return self.tracker.on_activity(self.running, Activity::Idle);
+        }
+        if self.spec.in_turn {
+            return change;
+        }
         for split in self.splits.values_mut() {
             if !split.idle && now >= split.last_row + timeout {
                 split.idle = true;
@@ -313,6 +330,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_reader_without_splits_becomes_idle_and_one_that_reads_in_turn_does_not() {
+        let second = Duration::from_secs(1);
+        for in_turn in [false, true] {
+            let spec = SourceSpec {
+                watermark: Some(WatermarkExpr::Delay { column: 0, delay_ms: 0 }),
+                idle_timeout: Some(second),
+                in_turn,
+                ..SourceSpec::default()
+            };
+            let mut head = SourceHead::new(spec);
+            let start = Instant::now();
+            assert!(head.next_check().is_some());
+            assert_eq!(head.check_idle(start + 2 * second).activity, Some(Activity::Idle));
+            assert_eq!(head.next_check(), None);
+            assert_eq!(head.start_split(1, start).activity, Some(Activity::Active));
+            head.start_split(2, start);
+            head.dropped(1, Timestamp(7), start);
+            // The second one waits for the first, or is silent.
+            let change = head.check_idle(start + 2 * second);
+            assert_eq!(
+                (change.activity, head.watermark()),
+                match in_turn {
+                    true => (None, Timestamp::MIN),
+                    false => (Some(Activity::Idle), Timestamp(7)),
+                }
+            );
+            head.dropped(2, Timestamp(5), start);
+            head.finish_split(1, start);
+            head.finish_split(2, start + second);
+            assert_eq!(head.activity(), Activity::Active);
+            assert_eq!(head.check_idle(start + second + second / 2).activity, None);
+            assert_eq!(head.check_idle(start + 2 * second).activity, Some(Activity::Idle));
+        }
+    }
+
+    #[test]
     fn time_costs_by_the_open_splits_not_by_all_there_were() {
         let spec = SourceSpec {
             watermark: Some(WatermarkExpr::Delay { column: 0, delay_ms: 0 }),
@@ -328,7 +381,7 @@ mod tests {
             reached = reached.max(row_time);
             head.dropped(split, row_time, now);
             assert_eq!(head.watermark(), reached);
-            head.finish_split(split);
+            head.finish_split(split, now);
             assert_eq!((head.inputs(), head.watermark()), (1, reached));
         }
     }

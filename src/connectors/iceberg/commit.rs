@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::spec::{DataFile, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json};
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lake::Lake;
+use super::outage::Outage;
 use crate::edges::{Committable, Notices, SinkCommitter};
 use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
@@ -290,7 +291,8 @@ impl IcebergCommitter {
     /// `recovered`: by a job that goes on after its process has died, so that it may have been done before.
     async fn commit_all(&self, prepared: &[Prepared], mark: Mark, recovered: bool) -> Result<()> {
         let (mut conflicts, mut failures) = (0, 0);
-        let mut outage = Outage { shown: self.lake.shown(&self.ident), notices: &self.notices, since: None };
+        let what = format!("{}: cannot commit", self.lake.shown(&self.ident));
+        let mut outage = Outage::new(what, &self.notices);
         loop {
             let outcome = self.attempt(prepared, mark, recovered).await?;
             let error = match outcome {
@@ -399,44 +401,6 @@ impl IcebergCommitter {
 
     fn parse(committables: &[Committable]) -> Result<Vec<Prepared>> {
         committables.iter().map(|c| Prepared::from_bytes(c)).collect()
-    }
-}
-
-/// A catalog that fails while it is tried again.
-struct Outage<'a> {
-    shown: String,
-    notices: &'a Notices,
-    since: Option<Instant>,
-}
-
-impl Outage<'_> {
-    fn key(&self) -> String {
-        format!("commits of {}", self.shown)
-    }
-
-    fn lasts(&mut self, e: &Error) {
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
-            let text = || format!("{}: cannot commit: {}; trying again", self.shown, e.message());
-            self.notices.begins(&self.key(), text);
-        }
-    }
-
-    fn is_over(&mut self) {
-        if let Some(since) = self.since.take() {
-            let text =
-                format!("{}: committed again, after {} s", self.shown, since.elapsed().as_secs().max(1));
-            self.notices.ends(&self.key(), Some(text));
-        }
-    }
-}
-
-impl Drop for Outage<'_> {
-    /// Nobody will know.
-    fn drop(&mut self) {
-        if self.since.is_some() {
-            self.notices.ends(&self.key(), None);
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod deletes;
 mod lake;
 mod monitor;
 mod options;
+mod outage;
 mod partition;
 mod paths;
 mod predicate;

@@ -22,9 +22,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::connection::Connection;
 use super::options::{Start, StreamingRead};
+use super::outage::Outage;
 use super::scan::{Scan, Version, known_snapshots};
 use crate::edges::Notices;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::task::unpanicked;
 
 /// Files that were found together: those of one snapshot are in no order of time.
 pub(super) struct Discovery {
@@ -140,11 +142,19 @@ impl Lineage {
 
     fn gone(&self, snapshot: &str) -> Error {
         Error::data(format!(
-            "snapshot {snapshot}, up to which the table was read, is not among those of the branch any more: it has \
-             expired or was rolled back, so that nobody knows what came after it"
+            "snapshot {snapshot}, up to or in which the table was read, is not among those of the branch any more: it has \
+             expired or was rolled back, so that nobody knows what is left to be read"
         ))
         .context(self.shown.clone())
         .hint("keep snapshots for longer than a job may stand still, and begin anew with --fresh")
+    }
+
+    /// Checks that a snapshot of which files are left to be read is there.
+    ///
+    /// # Errors
+    /// As [`Lineage::after`].
+    pub fn check(&self, id: i64) -> Result<()> {
+        self.get(id).map(|_| ())
     }
 
     /// The snapshots behind the first `skipped`, oldest first.
@@ -247,8 +257,10 @@ impl Monitor {
             Operation::Replace => Ok(Vec::new()),
             Operation::Overwrite | Operation::Delete => {
                 let (id, shown) = (snapshot.snapshot_id(), scan.shown());
-                self.notices.once(&format!("{shown} {id}"), || {
-                    format!("{shown}: snapshot {id} changes or deletes rows; a streaming read passes over it")
+                self.notices.once(&format!("changes of {shown}"), || {
+                    format!(
+                        "{shown}: snapshot {id} changes or deletes rows; a streaming read passes over such snapshots"
+                    )
                 });
                 Ok(Vec::new())
             }
@@ -256,51 +268,58 @@ impl Monitor {
     }
 
     /// Looks for new snapshots behind `last` for as long as there are readers.
-    pub fn watch(self, mut last: Option<i64>, readers: Vec<UnboundedSender<Result<Arc<Discovery>>>>) {
+    pub fn watch(self, last: Option<i64>, readers: Vec<UnboundedSender<Result<Arc<Discovery>>>>) {
         tokio::spawn(async move {
             let Some(first) = readers.first() else { return };
-            let (mut failures, mut is_behind) = (0, false);
-            loop {
-                if !is_behind {
-                    tokio::select! {
-                        () = tokio::time::sleep(self.read.interval) => {}
-                        () = first.closed() => return,
-                    }
-                }
-                match self.look(last).await {
-                    Ok(found) => {
-                        failures = 0;
-                        let Some((discovery, more)) = found else {
-                            is_behind = false;
-                            continue;
-                        };
-                        (last, is_behind) = (discovery.to, more);
-                        let discovery = Arc::new(discovery);
-                        for reader in &readers {
-                            // Readers end together.
-                            let _ = reader.send(Ok(Arc::clone(&discovery)));
-                        }
-                    }
-                    Err(e) if e.kind() == ErrorKind::External && self.may_fail(&mut failures, &e) => {
-                        is_behind = false;
-                    }
-                    Err(e) => {
+            let looking = unpanicked(self.look_on(last, &readers));
+            tokio::select! {
+                ended = looking => {
+                    if let Err(e) = ended {
                         let _ = first.send(Err(e));
-                        return;
                     }
                 }
+                () = first.closed() => {}
             }
         });
     }
 
-    fn may_fail(&self, failures: &mut u32, e: &Error) -> bool {
-        *failures += 1;
-        let may = self.read.max_failures.is_none_or(|most| *failures <= most);
-        if may {
-            let key = format!("{} {:?}", self.ident, std::time::Instant::now());
-            self.notices.once(&key, || format!("cannot look for new snapshots: {e}; trying again"));
+    async fn look_on(
+        &self,
+        mut last: Option<i64>,
+        readers: &[UnboundedSender<Result<Arc<Discovery>>>],
+    ) -> Result<()> {
+        let what = format!("table {}: cannot look for new snapshots", self.ident);
+        let mut outage = Outage::new(what, &self.notices);
+        let (mut failures, mut is_behind) = (0, true);
+        loop {
+            if !is_behind {
+                tokio::time::sleep(self.read.interval).await;
+            }
+            is_behind = false;
+            match self.look(last).await {
+                Ok(found) => {
+                    failures = 0;
+                    outage.is_over();
+                    let Some((discovery, more)) = found else { continue };
+                    (last, is_behind) = (discovery.to, more);
+                    let discovery = Arc::new(discovery);
+                    for reader in readers {
+                        // Readers end together.
+                        let _ = reader.send(Ok(Arc::clone(&discovery)));
+                    }
+                    // One at a time: whoever is behind has enough to do.
+                    discovery.gate.open().await;
+                }
+                Err(e) => {
+                    failures += 1;
+                    let may = self.read.max_failures.is_none_or(|most| failures <= most);
+                    if e.kind() != ErrorKind::External || !may {
+                        return Err(e);
+                    }
+                    outage.lasts(&e);
+                }
+            }
         }
-        may
     }
 
     /// The next snapshots, and whether there are more; `None` if there are none.

@@ -165,10 +165,14 @@ impl StreamingRead {
         if max_snapshots == Some(0) {
             return Err(options.invalid("max-planning-snapshot-count", "0", "a number above 0"));
         }
+        let interval = options.duration("monitor-interval")?.unwrap_or(Duration::from_secs(60));
+        if interval.is_zero() {
+            return Err(options.invalid("monitor-interval", "0", "a duration above 0"));
+        }
         Ok(StreamingRead {
             branch: None,
             start,
-            interval: options.duration("monitor-interval")?.unwrap_or(Duration::from_secs(60)),
+            interval,
             max_snapshots: max_snapshots.unwrap_or(usize::MAX),
             max_failures,
         })

@@ -79,7 +79,21 @@ impl IcebergSource {
         Ok(tasks.into_iter().map(split).collect())
     }
 
-    /// The splits of one state of the table.
+    /// A read that goes on has to be what it was.
+    fn check(&self, restored: &Restored) -> Result<()> {
+        let was_streaming = !restored.readers.is_empty();
+        if was_streaming != self.bounded() {
+            return Ok(());
+        }
+        let (was, is) = if was_streaming { ("with", "without") } else { ("without", "with") };
+        Err(Error::validation(format!(
+            "table {} was read {was} 'streaming' = 'true' and cannot go on {is}",
+            self.ident
+        ))
+        .hint("set the option as it was, or begin anew with --fresh"))
+    }
+
+    /// The splits of one state of the table. Restored ones are looked for among all files, whatever the query filters now.
     async fn bounded_splits(
         &self,
         version: &Version,
@@ -90,7 +104,7 @@ impl IcebergSource {
         // A restored read of a table that had no files then has none now, whatever was added since.
         let Some(first) = restored.files.values().next() else { return Ok(Vec::new()) };
         let scan = self.scan(&Version::Snapshot(first.snapshot)).await?;
-        restored.take_up(self.all(&scan, filters).await?, first.snapshot, false)
+        restored.take_up(self.all(&scan, &[]).await?, first.snapshot, false)
     }
 
     /// The splits that a streaming read begins with, and the snapshot behind which it goes on.
@@ -100,7 +114,7 @@ impl IcebergSource {
         filters: &[Expr],
         restored: Option<&Restored>,
     ) -> Result<(Vec<Split>, Option<i64>)> {
-        let Some(restored) = restored.filter(|restored| !restored.readers.is_empty()) else {
+        let Some(restored) = restored else {
             let first = monitor.first().await?;
             let mut splits = match (monitor.read.start, first.to) {
                 (Start::TableScan, Some(_)) => self.all(&first.scan, filters).await?,
@@ -132,7 +146,8 @@ impl IcebergSource {
                 let added = monitor.added(&now, lineage.get(snapshot)?).await?;
                 added.into_iter().map(|task| Split::new(task, Arc::clone(&now), snapshot, true)).collect()
             } else {
-                self.all(&monitor.load_at(snapshot).await?, filters).await?
+                lineage.check(snapshot)?;
+                self.all(&monitor.load_at(snapshot).await?, &[]).await?
             };
             splits.extend(restored.take_up(found, snapshot, is_added)?);
         }
@@ -148,6 +163,10 @@ impl Source for IcebergSource {
 
     fn bounded(&self) -> bool {
         matches!(self.read, ReadOptions::At(_))
+    }
+
+    fn reads_in_turn(&self) -> bool {
+        true
     }
 
     async fn readers(
@@ -167,6 +186,9 @@ impl Source for IcebergSource {
         } = scan;
         let parallelism = parallelism.max(1);
         let restored = restored.as_deref().map(Restored::new).transpose()?;
+        if let Some(restored) = &restored {
+            self.check(restored)?;
+        }
         let (splits, position, monitor) = match &self.read {
             ReadOptions::At(version) => {
                 let splits = self.bounded_splits(version, &filters, restored.as_ref()).await?;
@@ -201,7 +223,7 @@ impl Source for IcebergSource {
             let feed = monitor.as_ref().map(|_| {
                 let (sender, found) = mpsc::unbounded_channel();
                 senders.push(sender);
-                Feed { subtask, parallelism, found, position, gate: None }
+                Feed { subtask, parallelism, found, position, gate: None, is_told: true }
             });
             Box::new(IcebergReader {
                 projection: projection.clone(),
@@ -350,6 +372,8 @@ struct Feed {
     position: Option<i64>,
     /// What was found last, until all have announced their files of it.
     gate: Option<Arc<Discovery>>,
+    /// Whether the others may know that this one has.
+    is_told: bool,
 }
 
 struct IcebergReader {
@@ -370,11 +394,14 @@ impl IcebergReader {
     /// Waits for new files; `false` if there will be none.
     async fn wait(&mut self) -> Result<bool> {
         let Some(feed) = &mut self.feed else { return Ok(false) };
-        let Some(discovery) = feed.found.recv().await else {
-            // The others are told why.
-            return std::future::pending().await;
+        let discovery = match feed.found.recv().await {
+            Some(discovery) => discovery?,
+            None if feed.subtask == 0 => {
+                return Err(Error::internal("nobody looks for new snapshots any more"));
+            }
+            // The first one is told why.
+            None => return std::future::pending().await,
         };
-        let discovery = discovery?;
         let own =
             |(_, task): &&(i64, FileScanTask)| owner(&task.data_file_path, feed.parallelism) == feed.subtask;
         let split = |(id, task): &(i64, FileScanTask)| {
@@ -382,7 +409,7 @@ impl IcebergReader {
         };
         self.splits.extend(discovery.files.iter().filter(own).map(split));
         self.announced = false;
-        (feed.position, feed.gate) = (discovery.to, Some(discovery));
+        (feed.position, feed.gate, feed.is_told) = (discovery.to, Some(discovery), false);
         Ok(true)
     }
 }
@@ -393,14 +420,16 @@ impl SourceReader for IcebergReader {
         loop {
             if !self.announced {
                 self.announced = true;
-                if let Some(discovery) = self.feed.as_ref().and_then(|feed| feed.gate.as_ref()) {
-                    discovery.gate.announced();
-                }
                 let number =
                     SplitId::try_from(self.splits.len()).map_err(|_| Error::internal("too many splits"))?;
                 if number > 0 {
                     return Ok(SourceEvent::SplitsStarted((self.begun..self.begun + number).collect()));
                 }
+            }
+            // Whoever reads this has passed on by now what was announced.
+            if let Some(feed) = self.feed.as_mut().filter(|feed| !feed.is_told) {
+                feed.is_told = true;
+                feed.gate.iter().for_each(|discovery| discovery.gate.announced());
             }
             let Some(split) = self.splits.front_mut() else {
                 if self.wait().await? {

@@ -63,10 +63,8 @@ fn patiently(
 ) -> Result<()> {
     let (end, context) = (Instant::now() + PATIENCE, producer.context());
     loop {
-        let Err(e) = call() else {
-            context.health().answer();
-            return Ok(());
-        };
+        // That it works again is seen in the statistics, for each broker.
+        let Err(e) = call() else { return Ok(()) };
         // What has happened to its connections; a call without time hands over one event only.
         producer.poll(Duration::from_millis(20));
         context.health().no_answer();
@@ -75,7 +73,7 @@ fn patiently(
                 e.is_retriable(),
                 matches!(e.code(), Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch),
             ),
-            _ => (false, false),
+            other => (other.rdkafka_error_code().is_some_and(may_pass), false),
         };
         if fenced {
             return Err(Error::validation(format!(
@@ -93,6 +91,20 @@ fn patiently(
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Whether a refusal of a consumer's call passes by itself.
+fn may_pass(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+    )
 }
 
 impl Transactions {

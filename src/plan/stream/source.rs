@@ -136,6 +136,7 @@ impl StreamPlanner {
                 projection,
                 watermark,
                 idle_timeout,
+                in_turn: table.source.reads_in_turn(),
                 table: table.name.clone(),
                 ..SourceSpec::default()
             },

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::Coordinator;
 use crate::checkpoint::requests::{self, Answer, Request};
@@ -29,6 +30,9 @@ use crate::stream::Epoch;
 
 /// How often it is looked for requests: in a folder on a disk, and in one in a bucket, where it costs money.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// How long the job waits to hear whether somebody still waits.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where savepoints go.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +157,9 @@ impl Coordinator {
     pub(super) async fn begin_savepoint(&mut self, stop: &StopHandle) {
         let asked = self.savepoints.asked.as_ref().map(|a| a.request.id);
         let (Some(id), Some(job)) = (asked, self.job_folder().cloned()) else { return };
-        if !requests::is_wanted(&job, id).await {
+        // A bucket that does not answer is no reason to stand still.
+        let wanted = tokio::time::timeout(PATIENCE, requests::is_wanted(&job, id));
+        if !wanted.await.unwrap_or(true) {
             self.savepoints.asked = None;
         }
         let Some(asked) = &mut self.savepoints.asked else { return };
@@ -184,6 +190,10 @@ impl Coordinator {
             return;
         };
         let Some(job) = self.job_folder().cloned() else { return };
+        if manifest.is_end && !request.drain {
+            self.refuse(request.id, "the job has ended before it".to_owned());
+            return;
+        }
         self.savepoints.copying = Some(tokio::spawn(copy(job, manifest.clone(), request, folder)));
     }
 
@@ -206,7 +216,10 @@ impl Coordinator {
                 self.metrics.notices.once(&format!("savepoint {id}"), text);
                 Ok(())
             }
-            Err(e) if request.stop => Err(e),
+            // Another attempt would take an end that was drained for one that is over.
+            Err(e) if request.stop || request.drain => {
+                Err(Error::validation(e.message().to_owned()).context("no savepoint"))
+            }
             Err(e) => {
                 self.metrics
                     .notices
@@ -230,11 +243,17 @@ impl Coordinator {
         }
     }
 
-    /// The checkpoint could not be written; the next one is tried.
-    pub(super) fn savepoint_again(&mut self) {
-        if let Some(asked) = &mut self.savepoints.asked {
-            asked.is_begun = self.savepoints.is_draining;
+    /// The checkpoint could not be written: others follow, but none for whoever has asked.
+    pub(super) fn savepoint_failed(&mut self, e: &Error) {
+        if let Some(asked) = self.savepoints.asked.take_if(|a| a.is_begun) {
+            self.refuse(asked.request.id, e.to_string());
         }
+    }
+
+    fn refuse(&self, id: Uuid, why: String) {
+        let Some(job) = self.job_folder().cloned() else { return };
+        // Who has asked gives up waiting if this fails.
+        tokio::spawn(async move { requests::answer(&job, id, &Answer::Failed(why)).await });
     }
 
     /// The job is over, with a savepoint or without. If it has not failed nobody will answer who asks now.

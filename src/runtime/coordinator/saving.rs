@@ -261,7 +261,7 @@ impl Coordinator {
         if !e.is_retryable() || saving.is_last || is_decided {
             return Err(e);
         }
-        self.savepoint_again();
+        self.savepoint_failed(&e);
         self.failures += 1;
         let most = checkpoints.options.tolerable_failures;
         if self.failures > most {

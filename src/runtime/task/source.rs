@@ -89,7 +89,7 @@ impl SourceTask {
                         self.apply(change).await?;
                     }
                     SourceEvent::SplitFinished(split) => {
-                        let change = self.head.finish_split(split);
+                        let change = self.head.finish_split(split, Instant::now());
                         self.apply(change).await?;
                     }
                     SourceEvent::Batch { split, batch } => {

@@ -186,7 +186,7 @@ async fn deletes_are_told_and_passed_over() {
     assert_eq!(all, (0..30).collect::<Vec<_>>());
     let told = environment.notices.take();
     assert!(
-        told.len() == 1 && told[0].contains("changes or deletes rows; a streaming read passes over it"),
+        told.len() == 1 && told[0].contains("changes or deletes rows; a streaming read passes over"),
         "{told:?}"
     );
     assert_eq!(read_all("TABLE_SCAN_THEN_INCREMENTAL", 29).await.len(), 29);
@@ -220,8 +220,15 @@ async fn bad_starts_are_named() {
     // A position that is not there any more.
     let source = source(&lake, &[]).await.unwrap();
     let gone = vec![SplitState { split: "reader 0 of 1".into(), position: "{\"snapshot\":7}".into() }];
-    let e = source.readers(request(1), 1, Some(gone)).await.err().unwrap().to_string();
-    assert!(e.contains("snapshot 7, up to which the table was read, is not among those"), "{e}");
+    let e = source.readers(request(1), 1, Some(gone.clone())).await.err().unwrap().to_string();
+    assert!(e.contains("snapshot 7, up to or in which the table was read, is not among those"), "{e}");
+    // A read that ends goes on as one, and one that does not as such.
+    let bounded = lake.source("t", &[]).await.unwrap();
+    let e = bounded.readers(request(1), 1, Some(gone)).await.err().unwrap().to_string();
+    assert!(e.contains("was read with 'streaming' = 'true' and cannot go on without"), "{e}");
+    let ended = bounded.readers(request(1), 1, None).await.unwrap()[0].snapshot().unwrap();
+    let e = source.readers(request(1), 1, Some(ended)).await.err().unwrap().to_string();
+    assert!(e.contains("was read without 'streaming' = 'true' and cannot go on with"), "{e}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,5 +259,9 @@ async fn no_row_comes_before_all_files_of_its_snapshot_are_announced() {
     let second = readers[1].next().await.unwrap();
     let second = if is_started(&second) { second } else { readers[1].next().await.unwrap() };
     assert!(is_started(&second), "{second:?}");
+    assert!(
+        tokio::time::timeout(soon, readers[0].next()).await.is_err(),
+        "what the other has announced may not have been passed on yet"
+    );
     assert_eq!(sorted(read(&mut readers, 160).await.unwrap()), (10..170).collect::<Vec<_>>());
 }
