@@ -8,9 +8,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::StreamExt;
 
+use crate::edges::PROCESS_MEMORY;
 use crate::error::{Error, Result};
 use crate::runtime::job::{JobNature, RunningJob};
-use crate::session::config::PROCESS_MEMORY;
 use crate::session::{RunningQuery, Session, SessionOptions, StatementResult};
 use crate::sql::ast::{ParsedStatement, Statement};
 use crate::stream::ChangeBatch;
@@ -239,8 +239,7 @@ impl Shell {
                     say(&text);
                 }
                 // Somebody may have stopped it with a savepoint.
-                let is_over = nature.endless && summary.stopped;
-                Ok(if is_over { Flow::Ended } else { self.flow_after(nature) })
+                Ok(if summary.stopped { Flow::Ended } else { self.flow_after(nature) })
             }
             Err(e) if self.interrupts.ended(&e) => {
                 let commits = metrics.checkpoints.load(std::sync::atomic::Ordering::Relaxed);

@@ -18,6 +18,7 @@ pub mod source;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::options::parse_bytes;
 pub use notices::Notices;
 pub use sink::{
     Committable, NoCommit, OpenedSink, Shared, Sink, SinkChangelog, SinkCommitter, SinkContext, SinkIdentity,
@@ -27,6 +28,9 @@ pub use source::{
     ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
     project,
 };
+
+/// The option behind `--memory`.
+pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
 
 /// What a connector may use of its surroundings.
 #[derive(Debug, Clone)]
@@ -41,4 +45,11 @@ pub struct ConnectorEnv {
     pub base_dir: std::path::PathBuf,
     /// What the job has to tell while it runs.
     pub notices: Notices,
+}
+
+impl ConnectorEnv {
+    /// Bytes that the process may hold, if somebody has said so: what a client buffers has to fit.
+    pub fn memory(&self) -> Option<u64> {
+        self.config.get(PROCESS_MEMORY).and_then(|size| parse_bytes(size))
+    }
 }

@@ -46,9 +46,9 @@ impl SourceTime {
     }
 }
 
-/// Tells of a split without rows, if others of its source go on and it holds their time back.
+/// Tells of a split without rows, or a subtask without splits, if others of its source go on and it holds their time back.
 pub(super) fn tell_stalled(
-    table: &str,
+    (table, what): (&str, &str),
     source: &SourceTime,
     last_row: Instant,
     watermark: Timestamp,
@@ -67,8 +67,8 @@ pub(super) fn tell_stalled(
             watermark => format!("at {}", shown(watermark)),
         };
         format!(
-            "table {table}: a partition without rows for {} s holds the watermark back {held}, others have reached {}: \
-             windows stay open; let time go on without such partitions by 'scan.watermark.idle-timeout' = '10 s' in the \
+            "table {table}: {what} for {} s holds the watermark back {held}, others have reached {}: windows stay open; \
+             let time go on without it by 'scan.watermark.idle-timeout' = '10 s' in the \
              table's options, or SET 'table.exec.source.idle-timeout' = '10 s'",
             now.saturating_duration_since(last_row).as_secs(),
             shown(highest),
@@ -160,7 +160,9 @@ mod tests {
     fn a_split_without_rows_is_told_once_if_others_go_on() {
         let (source, notices, begin) = (SourceTime::default(), Notices::default(), Instant::now());
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
-        let check = |split: Timestamp, now: Instant| tell_stalled(T, &source, begin, split, now, &notices);
+        let check = |split: Timestamp, now: Instant| {
+            tell_stalled((T, "a partition without rows"), &source, begin, split, now, &notices)
+        };
         check(Timestamp::MIN, at(60));
         assert!(notices.take().is_empty(), "nobody has rows");
         source.rows(Timestamp(60_000), at(9));

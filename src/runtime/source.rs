@@ -87,15 +87,16 @@ impl SourceHead {
     /// A head without splits.
     pub fn new(spec: SourceSpec) -> Self {
         let mut tracker = WatermarkTracker::default();
-        let running = tracker.add();
+        let (running, now) = (tracker.add(), Instant::now());
+        let tell_at = spec.watermark.is_some().then(|| now + LOOK_EVERY);
         SourceHead {
             spec,
             tracker,
             splits: HashMap::new(),
             running,
-            without: (Instant::now(), false),
+            without: (now, false),
             behind: Behind::default(),
-            tell_at: None,
+            tell_at,
         }
     }
 
@@ -126,9 +127,6 @@ impl SourceHead {
     pub fn start_split(&mut self, split: SplitId, now: Instant) -> Change {
         if self.splits.contains_key(&split) {
             return Change::default();
-        }
-        if self.spec.watermark.is_some() {
-            self.tell_at.get_or_insert(now + LOOK_EVERY);
         }
         let input = self.tracker.add();
         self.splits.insert(split, Split { input, last_row: now, watermark: Timestamp::MIN, idle: false });
@@ -250,12 +248,17 @@ impl SourceHead {
         self.tell_at = Some(now + LOOK_EVERY);
         let table = &self.spec.table;
         self.behind.tell(table, metrics, now, end);
-        if self.spec.idle_timeout.is_some() || self.spec.in_turn {
+        if self.spec.idle_timeout.is_some() {
             return;
         }
-        for split in self.splits.values() {
-            let (last_row, watermark) = (split.last_row, split.watermark);
-            tell_stalled(table, &self.spec.time, last_row, watermark, now, &metrics.notices);
+        let tell = |what: &str, since: Instant, watermark: Timestamp| {
+            tell_stalled((table, what), &self.spec.time, since, watermark, now, &metrics.notices);
+        };
+        if self.splits.is_empty() {
+            tell("a subtask without partitions or files", self.without.0, self.tracker.current());
+        }
+        for split in self.splits.values().filter(|_| !self.spec.in_turn) {
+            tell("a partition without rows", split.last_row, split.watermark);
         }
     }
 
@@ -341,9 +344,9 @@ mod tests {
             };
             let mut head = SourceHead::new(spec);
             let start = Instant::now();
-            assert!(head.next_check().is_some());
+            assert!(head.next_idle_check().is_some());
             assert_eq!(head.check_idle(start + 2 * second).activity, Some(Activity::Idle));
-            assert_eq!(head.next_check(), None);
+            assert_eq!(head.next_idle_check(), None);
             assert_eq!(head.start_split(1, start).activity, Some(Activity::Active));
             head.start_split(2, start);
             head.dropped(1, Timestamp(7), start);

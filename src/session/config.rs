@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::edges::PROCESS_MEMORY;
 use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
@@ -30,9 +31,6 @@ pub enum RuntimeMode {
 
 /// How often INSERTs commit whose end nobody wants to wait for.
 pub const LIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The key behind `--memory`.
-pub const PROCESS_MEMORY: &str = "taskmanager.memory.process.size";
 
 /// Keys with a meaning here: (key, default, what it does).
 pub const KEYS: &[(&str, &str, &str)] = &[

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Mode, TestOptions};
-use crate::session::config::PROCESS_MEMORY;
+use crate::edges::PROCESS_MEMORY;
 
 /// Rows per source batch of jobs that are restored, unless `--batch-rows` says otherwise: short inputs shall have
 /// several batches too.

@@ -10,7 +10,7 @@ use super::partitioner::Partitioner;
 use super::parts::{Part, parts, upsert_parts};
 use super::properties::Properties;
 use crate::catalog::ResolvedTable;
-use crate::edges::{Notices, SourceChangelog};
+use crate::edges::{ConnectorEnv, Notices, SourceChangelog};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
@@ -133,7 +133,7 @@ pub(super) struct TableOptions {
 
 impl TableOptions {
     /// Reads and checks the options of a table.
-    pub(super) fn parse(table: &ResolvedTable, connector: Connector, notices: &Notices) -> Result<Self> {
+    pub(super) fn parse(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
         let name = table.def.path.to_string();
         let options = Options::new(&name, connector.name(), &table.options);
         let fail = |text: String| Error::validation(format!("table {name}: {text}"));
@@ -141,7 +141,7 @@ impl TableOptions {
         let topics = topics(&options, &name)?;
         let given = options.prefix("properties.");
         let debug = given.contains_key("debug");
-        let properties = Properties::parse(&name, given)?;
+        let properties = Properties::parse(&name, given, env.memory())?;
         let upsert = connector == Connector::Upsert;
         // The table is what the whole topic says.
         let startup = if upsert { Startup::Earliest } else { startup(&options, &topics, &name)? };
@@ -224,7 +224,7 @@ impl TableOptions {
             transactional_id_prefix: prefix,
             embedded_partitions,
             debug,
-            notices: notices.clone(),
+            notices: env.notices.clone(),
         })
     }
 }

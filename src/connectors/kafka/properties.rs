@@ -38,6 +38,8 @@ pub(super) struct Properties {
     pub(super) commit_on_checkpoint: bool,
     /// `default.api.timeout.ms`: how long to wait for a cluster before giving up.
     api_timeout: Option<Duration>,
+    /// Bytes that the process may hold, if that is limited.
+    memory: Option<u64>,
     /// In librdkafka's words.
     native: BTreeMap<String, String>,
     /// Values that no message may show.
@@ -57,14 +59,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Properties {
-    /// Reads the options that began with `properties.`, the prefix taken off. `table` is for messages.
-    pub(super) fn parse(table: &str, given: BTreeMap<String, String>) -> Result<Self> {
+    /// Reads the options that began with `properties.`, the prefix taken off. `table` is for messages; `memory` is what the
+    /// process may hold.
+    pub(super) fn parse(table: &str, given: BTreeMap<String, String>, memory: Option<u64>) -> Result<Self> {
         let mut properties = Properties {
             servers: String::new(),
             group_id: None,
             auto_offset_reset: OffsetReset::None,
             commit_on_checkpoint: true,
             api_timeout: None,
+            memory,
             native: BTreeMap::new(),
             secrets: Vec::new(),
         };
@@ -268,6 +272,11 @@ impl Properties {
         }
     }
 
+    /// KiB for a buffer of a client: `most`, or a sixteenth of what the process may hold.
+    fn share(&self, most: u64) -> u64 {
+        self.memory.map_or(most, |bytes| (bytes / 16 / 1024).clamp(1024, most))
+    }
+
     /// A consumer's configuration. `fallback_group` is used when no group is given: librdkafka wants a name even
     /// though nothing joins it or commits to it.
     pub(super) fn consumer(&self, servers: &str, fallback_group: &str) -> ClientConfig {
@@ -278,6 +287,10 @@ impl Properties {
         // After a full queue has drained the next fetch must not wait the default second.
         self.default(&mut config, "fetch.queue.backoff.ms", "20");
         self.default(&mut config, "fetch.error.backoff.ms", "100");
+        // Each reader has a queue, and a response under way that is not in it yet.
+        let kib = self.share(65_536);
+        self.default(&mut config, "queued.max.messages.kbytes", &kib.to_string());
+        self.default(&mut config, "fetch.max.bytes", &(kib * 1024).min(52_428_800).to_string());
         config.set("group.id", self.group_id.as_deref().unwrap_or(fallback_group));
         // A lost offset is an error to tell, never something to jump over.
         config.set("auto.offset.reset", "error");
@@ -300,7 +313,7 @@ impl Properties {
             self.default(&mut config, "delivery.timeout.ms", "120000");
         }
         self.default(&mut config, "queue.buffering.max.messages", "500000");
-        self.default(&mut config, "queue.buffering.max.kbytes", "131072");
+        self.default(&mut config, "queue.buffering.max.kbytes", &self.share(131_072).to_string());
         // Acknowledgements are counted, failures reported: nothing is paid per message for success.
         config.set("delivery.report.only.error", "true");
         config
@@ -382,7 +395,29 @@ mod tests {
         let mut all: BTreeMap<String, String> =
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         all.entry("bootstrap.servers".to_owned()).or_insert_with(|| "localhost:9092".to_owned());
-        Properties::parse("t", all)
+        Properties::parse("t", all, None)
+    }
+
+    #[test]
+    fn buffers_fit_the_memory() {
+        let of = |memory: Option<u64>, more: &[(&str, &str)]| {
+            let mut all: BTreeMap<String, String> =
+                more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            all.insert("bootstrap.servers".to_owned(), "localhost:9092".to_owned());
+            let properties = Properties::parse("t", all, memory).unwrap();
+            let (reads, writes) = (properties.consumer("s", "g"), properties.producer("s"));
+            let get = |config: &ClientConfig, key: &str| config.get(key).unwrap().to_owned();
+            [
+                get(&reads, "queued.max.messages.kbytes"),
+                get(&reads, "fetch.max.bytes"),
+                get(&writes, "queue.buffering.max.kbytes"),
+            ]
+        };
+        assert_eq!(of(None, &[]), ["65536", "52428800", "131072"]);
+        assert_eq!(of(Some(200 << 20), &[]), ["12800", "13107200", "12800"]);
+        assert_eq!(of(Some(1 << 10), &[]), ["1024", "1048576", "1024"]);
+        let own = [("queued.max.messages.kbytes", "7"), ("fetch.max.bytes", "8"), ("buffer.memory", "9216")];
+        assert_eq!(of(Some(200 << 20), &own), ["7", "8", "9"]);
     }
 
     #[test]

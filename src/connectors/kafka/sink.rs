@@ -49,7 +49,7 @@ pub(super) struct KafkaSink {
 impl KafkaSink {
     /// Checks the table; connects to nothing.
     pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
-        let options = TableOptions::parse(table, connector, &env.notices)?;
+        let options = TableOptions::parse(table, connector, env)?;
         let schema = table.sink_schema();
         let place = |name: &str| schema.index_of(name).map_err(Error::from);
         let physical = |columns: &[usize]| -> Result<Vec<usize>> {

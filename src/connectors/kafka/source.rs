@@ -95,7 +95,7 @@ fn metadata_origin(options: &TableOptions, column: &MetadataColumn) -> Result<Me
 impl KafkaSource {
     /// Checks the table; connects to nothing.
     pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
-        let options = TableOptions::parse(table, connector, &env.notices)?;
+        let options = TableOptions::parse(table, connector, env)?;
         let metadata = table.metadata.iter().map(|m| metadata_origin(&options, m)).collect::<Result<_>>()?;
         let mut schema = table.scan_schema();
         if connector == Connector::Upsert {
