@@ -25,6 +25,7 @@
 //! Manifests are numbered without gaps, each names its parent, and the one that creates a number owns it: a process that
 //! was taken for dead finds its number taken and stops before its sinks commit anything.
 
+mod holder;
 pub mod increments;
 pub mod manifest;
 pub mod recovery;

@@ -49,11 +49,11 @@ pub(super) struct Input {
 #[derive(Debug, Subcommand)]
 pub(super) enum CheckpointCommand {
     /// List the checkpoints in a folder that execution.checkpointing.dir names, of all jobs.
-    List(CheckpointListArgs),
+    List(ListArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CheckpointListArgs {
+pub(super) struct ListArgs {
     /// The folder: a path or s3://…
     #[arg(value_name = "DIR")]
     pub(super) dir: String,
@@ -72,7 +72,7 @@ pub(super) enum SavepointCommand {
     /// A job that runs takes a checkpoint for it. Of one that does not, the newest complete checkpoint is copied.
     Create(SavepointCreateArgs),
     /// List the savepoints in a folder.
-    List(SavepointListArgs),
+    List(ListArgs),
     /// Show what a savepoint holds: its plan, the positions of its sources, the tables of its operators.
     Inspect(SavepointPathArgs),
     /// Remove a savepoint.
@@ -103,19 +103,6 @@ pub(super) struct SavepointCreateArgs {
     /// The job does not run: copy its newest complete checkpoint without asking it. On local disks this is found out.
     #[arg(long, conflicts_with_all = ["stop", "drain"])]
     pub(super) offline: bool,
-    /// Sets an option of the store, such as s3.endpoint. May be repeated.
-    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
-    pub(super) set: Vec<(String, String)>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SavepointListArgs {
-    /// The folder: a path or s3://…
-    #[arg(value_name = "DIR")]
-    pub(super) dir: String,
-    /// How they are printed.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(super) format: Format,
     /// Sets an option of the store, such as s3.endpoint. May be repeated.
     #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub(super) set: Vec<(String, String)>,

@@ -9,10 +9,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use crate::checkpoint::store::{list, manifest, shown_time};
 use crate::checkpoint::{Manifest, Storage};
 use crate::error::Result;
-use crate::stream::ChangeBatch;
 
-use super::args::{CheckpointCommand, CheckpointListArgs};
-use super::render::{RenderOptions, RowWriter};
+use super::args::{CheckpointCommand, ListArgs};
+use super::render::print;
 
 pub(super) async fn main(command: CheckpointCommand) -> ExitCode {
     let CheckpointCommand::List(args) = command;
@@ -35,7 +34,7 @@ fn status(manifest: &Manifest, committed: bool) -> &'static str {
     }
 }
 
-async fn list_all(args: CheckpointListArgs) -> Result<()> {
+async fn list_all(args: ListArgs) -> Result<()> {
     let settings: BTreeMap<String, String> = args.set.into_iter().collect();
     let jobs = Storage::open(&args.dir, &std::env::current_dir()?, &|key| settings.get(key).cloned())?;
     let mut found: Vec<(Manifest, bool)> = Vec::new();
@@ -63,10 +62,5 @@ async fn list_all(args: CheckpointListArgs) -> Result<()> {
         ("align ms", numbers(&|m| m.timeline.align_ms)),
         ("write ms", numbers(&|m| m.timeline.write_ms)),
     ])?;
-    let options =
-        RenderOptions { format: args.format, changelog: false, zone: chrono_tz::UTC, max_width: usize::MAX };
-    let mut writer = RowWriter::new(std::io::stdout(), &batch.schema(), options);
-    writer.write(&ChangeBatch::insert_only(batch))?;
-    writer.finish()?;
-    Ok(())
+    print(&batch, args.format)
 }

@@ -13,11 +13,10 @@ use crate::checkpoint::requests::{self, Answer, Request};
 use crate::checkpoint::savepoint::{Opener, Savepoint};
 use crate::checkpoint::store::{folder_of, generation, newest, shown_time};
 use crate::error::{Error, Result};
-use crate::stream::ChangeBatch;
 use crate::stream::snapshot::PartKind;
 
-use super::args::{SavepointCommand, SavepointCreateArgs, SavepointListArgs, SavepointPathArgs};
-use super::render::{RenderOptions, RowWriter};
+use super::args::{ListArgs, SavepointCommand, SavepointCreateArgs, SavepointPathArgs};
+use super::render::print;
 
 pub(super) async fn main(command: SavepointCommand) -> ExitCode {
     let done = match command {
@@ -172,7 +171,7 @@ fn request(args: &SavepointCreateArgs, generation: Option<u64>) -> Result<Reques
     })
 }
 
-async fn list_all(args: SavepointListArgs) -> Result<()> {
+async fn list_all(args: ListArgs) -> Result<()> {
     let found = Savepoint::list(&opener(args.set)?.open(&args.dir)?).await?;
     let texts = |of: &dyn Fn(&Savepoint) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(found.iter().map(of)))
@@ -190,12 +189,7 @@ async fn list_all(args: SavepointListArgs) -> Result<()> {
         ("drained", texts(&|s| if drained(s) { "yes".to_owned() } else { "no".to_owned() })),
         ("state bytes", numbers(&|s| s.manifest.state_bytes())),
     ])?;
-    let options =
-        RenderOptions { format: args.format, changelog: false, zone: chrono_tz::UTC, max_width: usize::MAX };
-    let mut writer = RowWriter::new(std::io::stdout(), &batch.schema(), options);
-    writer.write(&ChangeBatch::insert_only(batch))?;
-    writer.finish()?;
-    Ok(())
+    print(&batch, args.format)
 }
 
 async fn inspect(args: SavepointPathArgs) -> Result<()> {

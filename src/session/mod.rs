@@ -12,6 +12,7 @@ pub mod checkpointing;
 pub mod config;
 mod ddl;
 pub mod execution;
+mod keys;
 mod names;
 mod source_table;
 
@@ -204,7 +205,7 @@ impl Session {
             Statement::StatementSet(inserts) => self.run_inserts(inserts).await,
             Statement::Explain { details, target } => self.explain(details, target).await,
             Statement::Set(None) => {
-                let rows = config::KEYS.iter().map(|(key, default, _)| {
+                let rows = keys::KEYS.iter().map(|(key, default, _)| {
                     let value = self.config.values().get(*key).map_or(*default, String::as_str);
                     vec![(*key).to_owned(), value.to_owned()]
                 });
@@ -212,7 +213,7 @@ impl Session {
                     .config
                     .values()
                     .iter()
-                    .filter(|(k, _)| !config::KEYS.iter().any(|(known, ..)| known == k));
+                    .filter(|(k, _)| !keys::KEYS.iter().any(|(known, ..)| known == k));
                 let others = others.map(|(k, v)| vec![k.clone(), crate::options::redact(k, v).to_owned()]);
                 table(&["key", "value"], rows.chain(others).collect())
             }

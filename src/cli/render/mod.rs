@@ -7,6 +7,7 @@ mod table;
 
 use std::io::{self, Write};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono_tz::Tz;
 
@@ -183,6 +184,17 @@ fn output_failed(e: io::Error) -> Error {
         return Error::cancelled().context(GONE);
     }
     Error::external(format!("cannot print rows: {e}"))
+}
+
+/// Prints rows that are all there.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn print(rows: &RecordBatch, format: Format) -> Result<()> {
+    let options = RenderOptions { format, changelog: false, zone: chrono_tz::UTC, max_width: usize::MAX };
+    let mut writer = RowWriter::new(io::stdout(), &rows.schema(), options);
+    writer.write(&ChangeBatch::insert_only(rows.clone()))?;
+    writer.finish().map(|_| ())
 }
 
 /// Whether an error only says that nobody reads the output any more.

@@ -29,6 +29,8 @@ mod layout;
 mod location;
 mod monitor;
 mod parquet;
+#[cfg(test)]
+mod parquet_tests;
 mod part;
 mod partition;
 mod pipe;

@@ -4,6 +4,7 @@
 //!  L +I 1 a     R -D 1 x     | 1 x4     @ 12:00:05
 //! ```
 
+mod increments;
 mod model;
 mod rows;
 mod wide;
@@ -22,7 +23,7 @@ use crate::operators::harness::{dedent, format_batch, materialize, parse_batch, 
 use crate::state::hash_columns;
 use crate::stream::RowKinds;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange, subtask_of};
-use crate::stream::snapshot::{OperatorSnapshot, PartKind, SnapshotMode};
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode};
 
 /// `k, a` on the left, `k, b` on the right.
 fn schema(value: &str) -> SchemaRef {
@@ -483,53 +484,4 @@ fn rows_expire() {
     );
     let timer = joins.subtasks.iter().filter_map(Operator::next_timer).min();
     assert!(timer.is_some_and(|t| t.0 > parse_time("12:00:20") && t.0 <= parse_time("12:00:21")));
-}
-
-#[test]
-fn an_exploding_batch_comes_in_parts() {
-    for config in
-        [config(JoinKind::Full), without_keys(config(JoinKind::Inner)), with_filter(config(JoinKind::Left))]
-    {
-        let mut join = JoinOperator::new(config).unwrap();
-        let lines =
-            |n: usize, from: usize| -> Vec<String> { (0..n).map(|i| format!("+I 7 {}", from + i)).collect() };
-        let (left, right) = (lines(300, 0), lines(1000, 1000));
-        let batch = |lines: &[String], value| {
-            parse_batch(&schema(value), &lines.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        let mut text = Vec::new();
-        run_batch(&mut join, 0, batch(&left, "a"), &mut text);
-        let calls = run_batch(&mut join, 1, batch(&right, "b"), &mut text);
-        assert!(calls > 5, "{calls}");
-        assert_eq!(materialize(&text.join("\n")).len(), 300_000);
-    }
-}
-
-#[test]
-fn a_checkpoint_of_a_side_that_only_grows_costs_its_new_rows() {
-    let mut config = config(JoinKind::Inner);
-    (config.left.retracts, config.right.retracts) = (false, false);
-    let mut joins = Joins::new(config);
-    let rows = |side: &str, from: i64| -> String {
-        (from..from + 20).map(|n| format!("{side} +I {} {n}\n", n % 2)).collect()
-    };
-    joins.run(&format!("{}{}|", rows("L", 0), rows("R", 0)));
-    joins.run(&format!("{}L +I null 7\n|", rows("L", 20)));
-    joins.run("|");
-    joins.run(&format!("{}L +I 1 1000\n|", rows("R", 40)));
-    let parts = |layer: usize, table: &str| {
-        let of_table = |layer: &OperatorSnapshot| layer.get(table).cloned().unwrap_or_default();
-        let parts = of_table(&joins.layers[layer]).into_iter();
-        parts.map(|p| (p.kind, p.rows.num_rows())).collect::<Vec<_>>()
-    };
-    assert!(parts(0, "left").iter().all(|(kind, _)| *kind == PartKind::Increment(vec![0])));
-    assert_eq!(parts(1, "left"), [(PartKind::Append, 20)]);
-    assert!(parts(1, "right").is_empty() && parts(2, "left").is_empty());
-    assert_eq!(
-        (parts(3, "left"), parts(3, "right")),
-        (vec![(PartKind::Append, 1)], vec![(PartKind::Append, 20)])
-    );
-    joins.run("| x3");
-    let output = joins.run("R +I 1 5");
-    assert_eq!(output.lines().count(), 21, "{output}");
 }

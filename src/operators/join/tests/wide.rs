@@ -96,3 +96,23 @@ fn a_wide_row_among_narrow_ones_is_known() {
     let gathered = store.gather(&[0], &[ids[100], ids[101]]).unwrap();
     assert_eq!(gathered[0].as_string::<i32>().value(0).len(), TEXT);
 }
+
+#[test]
+fn an_exploding_batch_comes_in_parts() {
+    for config in
+        [config(JoinKind::Full), without_keys(config(JoinKind::Inner)), with_filter(config(JoinKind::Left))]
+    {
+        let mut join = JoinOperator::new(config).unwrap();
+        let lines =
+            |n: usize, from: usize| -> Vec<String> { (0..n).map(|i| format!("+I 7 {}", from + i)).collect() };
+        let (left, right) = (lines(300, 0), lines(1000, 1000));
+        let batch = |lines: &[String], value| {
+            parse_batch(&schema(value), &lines.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let mut text = Vec::new();
+        run_batch(&mut join, 0, batch(&left, "a"), &mut text);
+        let calls = run_batch(&mut join, 1, batch(&right, "b"), &mut text);
+        assert!(calls > 5, "{calls}");
+        assert_eq!(materialize(&text.join("\n")).len(), 300_000);
+    }
+}
