@@ -39,6 +39,7 @@ pub struct JobStore {
     generation: u64,
     /// Checkpoints up to this number do not count.
     floor: u64,
+    holder: Holder,
     _lock: Option<FolderLock>,
 }
 
@@ -198,7 +199,8 @@ impl JobStore {
                 for old in taken {
                     storage.remove(&generation_path(old)).await?;
                 }
-                return Ok(JobStore { storage, job: job.to_owned(), generation, floor, _lock: lock });
+                let job = job.to_owned();
+                return Ok(JobStore { storage, job, generation, floor, holder: me, _lock: lock });
             }
         }
     }
@@ -416,10 +418,22 @@ impl JobStore {
             self.storage.remove(&path).await?;
         }
         // Oldest first: as long as one is left, it is the last, which says that the job has ended.
-        for sequence in numbers(&self.storage).await?.into_keys() {
+        let mut numbers = numbers(&self.storage).await?;
+        let last = numbers.pop_last();
+        for sequence in numbers.into_keys() {
             self.remove(sequence).await?;
         }
-        Ok(())
+        let Some((last, _)) = last else { return Ok(()) };
+        // A process that was taken for dead may be about to write a manifest, and would find its number free.
+        let ended = Holder { fresh_after: Some(last.max(self.floor)), ..self.holder.clone() };
+        let text = serde_json::to_vec_pretty(&ended).map_err(|e| Error::internal(e.to_string()))?;
+        if self.storage.create(&generation_path(self.generation + 1), text.into()).await? {
+            self.storage.remove(&generation_path(self.generation)).await?;
+        } else if holder(&self.storage, self.generation + 1).await? != Some(ended) {
+            // Whoever has it now reads in the last checkpoint that the job has ended.
+            return Ok(());
+        }
+        self.remove(last).await
     }
 }
 

@@ -215,6 +215,27 @@ async fn a_job_that_was_taken_over_writes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_comes_after_the_end_does_not_count() {
+    let jobs = memory();
+    let dead = open(&jobs, false).await;
+    dead.write_manifest(&manifest(1, None)).await.unwrap();
+    let alive = open(&jobs, false).await;
+    alive.write_manifest(&Manifest { is_end: true, ..manifest(2, Some(1)) }).await.unwrap();
+    alive.mark_committed(2).await.unwrap();
+    alive.finish().await.unwrap();
+    // It had looked whether it has the job before the other one took it, and creates its second checkpoint now.
+    let late = manifest(2, Some(1)).to_bytes().unwrap();
+    assert!(dead.storage().create("chk/0000000002/manifest.json", late).await.unwrap());
+    assert!(dead.write_manifest(&manifest(3, Some(2))).await.is_err());
+    let next = open(&jobs, false).await;
+    assert_eq!((found(&next, true).await, next.next_sequence().await.unwrap()), (None, 3));
+    next.write_manifest(&manifest(3, None)).await.unwrap();
+    next.mark_committed(3).await.unwrap();
+    next.collect(1).await.unwrap();
+    assert_eq!(super::store::list(next.storage()).await.unwrap(), [Listed { sequence: 3, committed: true }]);
+}
+
+#[tokio::test]
 async fn a_local_job_has_one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let jobs = Storage::open("here", dir.path(), &|_| None).unwrap();
@@ -359,6 +380,7 @@ async fn a_savepoint_is_made_of_what_is_settled() {
     opened.remove().await.unwrap();
     assert!(to.list("").await.unwrap().is_empty());
     // What --fresh has left behind is nobody's state.
+    let store = open(&jobs, false).await;
     store.write_manifest(&manifest(3, None)).await.unwrap();
     store.mark_committed(3).await.unwrap();
     let fresh = open(&jobs, true).await;
