@@ -45,6 +45,9 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
     shell.run(&scripts, |statement| statement).await
 }
 
+/// The part of the memory that a result kept for the end may take: one in so many.
+const RESULT_PARTS: usize = 8;
+
 /// What follows a statement.
 #[derive(Debug, PartialEq, Eq)]
 enum Flow {
@@ -170,7 +173,14 @@ impl Shell {
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
             .then(|| ProgressLine::start(&job));
         let mut writer = RowWriter::new(BufWriter::new(std::io::stdout()), &schema, self.options(changelog));
-        let mut table = if keep { Some(Materialized::new(schema)?) } else { None };
+        let mut table = match keep {
+            true => {
+                let config = self.session.config();
+                let room = config.process_memory()? / RESULT_PARTS;
+                Some(Materialized::new(schema)?.spilling(room, config.temporary_folder()))
+            }
+            false => None,
+        };
         while let Some(changes) = rows.next().await {
             let changes = changes?;
             match &mut table {
@@ -207,7 +217,7 @@ impl Shell {
         };
         if let Some(table) = table {
             for batch in table.finish()? {
-                writer.write(&ChangeBatch::insert_only(batch))?;
+                writer.write(&ChangeBatch::insert_only(batch?))?;
             }
         }
         let printed = writer.finish()?;

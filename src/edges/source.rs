@@ -76,6 +76,14 @@ pub trait Source: Send + Sync + Debug {
         false
     }
 
+    /// Whether readers that are opened later find the rows again that earlier ones have read.
+    ///
+    /// # Errors
+    /// External when that cannot be looked up.
+    async fn can_be_read_again(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// What kinds of changes it yields.
     fn changelog(&self) -> SourceChangelog {
         SourceChangelog::AppendOnly

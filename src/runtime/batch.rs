@@ -5,6 +5,8 @@
 //!  ExecutionPlan ─► partition 0 ─► NOT NULL ─► SinkDriver ─┐
 //!               └─► partition 1 ─► NOT NULL ─► SinkDriver ─┴─► all done: commit;  a failure, or stopped: abort
 //! ```
+//!
+//! A plan whose joins outgrow the memory before a row has come out is run once more with joins that spill ([`Replan`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +16,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -34,16 +37,70 @@ const MORE_MEMORY: &str = "give more with --memory, or SET 'execution.runtime-mo
 /// The only epoch of a batch job.
 const EPOCH: Epoch = Epoch(1);
 
+/// Makes another plan of the same rows, which needs less memory; `None` if there is none.
+pub type Replan = Box<dyn FnOnce() -> BoxFuture<'static, Result<Option<Arc<dyn ExecutionPlan>>>> + Send>;
+
+/// A plan, and what is done if the memory does not suffice for it.
+pub struct BatchPlan {
+    /// The plan that is tried.
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// Asked for another one as long as no row has come out of the first.
+    pub replan: Option<Replan>,
+}
+
+impl BatchPlan {
+    /// The other plan, where `e` says that the memory did not suffice for the first.
+    async fn other(
+        replan: Option<Replan>,
+        e: Error,
+        metrics: &JobMetrics,
+        rows_before: (u64, u64),
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (rows_in, rows_out) = rows_before;
+        let Some(replan) = replan else { return Err(e) };
+        if !is_short(&e) || metrics.rows_out.load(Ordering::Relaxed) != rows_out {
+            return Err(e);
+        }
+        let Some(plan) = replan().await? else { return Err(e) };
+        metrics.notices.once("joins-by-sorting", || {
+            "the sides of a join do not fit into --memory: they are read again and joined by sorting, on disk".to_owned()
+        });
+        metrics.rows_in.store(rows_in, Ordering::Relaxed);
+        Ok(plan)
+    }
+}
+
+fn rows_so_far(metrics: &JobMetrics) -> (u64, u64) {
+    (metrics.rows_in.load(Ordering::Relaxed), metrics.rows_out.load(Ordering::Relaxed))
+}
+
 /// Sends the rows of a plan to `sender` until they end, nobody listens or the job is stopped.
 ///
 /// # Errors
 /// Of the plan; Cancelled when stopped.
 pub async fn run_query(
-    plan: Arc<dyn ExecutionPlan>,
+    plan: BatchPlan,
     context: Arc<TaskContext>,
     sender: mpsc::Sender<ChangeBatch>,
     metrics: Arc<JobMetrics>,
     stop: StopHandle,
+) -> Result<()> {
+    let before = rows_so_far(&metrics);
+    match send_rows(plan.plan, context.clone(), &sender, &metrics, &stop).await {
+        Err(e) => {
+            let plan = BatchPlan::other(plan.replan, e, &metrics, before).await?;
+            send_rows(plan, context, &sender, &metrics, &stop).await
+        }
+        ok => ok,
+    }
+}
+
+async fn send_rows(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    sender: &mpsc::Sender<ChangeBatch>,
+    metrics: &JobMetrics,
+    stop: &StopHandle,
 ) -> Result<()> {
     let temporary = context.runtime_env();
     let mut rows = execute_stream(plan, context)?;
@@ -82,6 +139,23 @@ pub struct InsertTarget {
 /// # Errors
 /// Of the plan and the sink; Cancelled when stopped. Nothing is visible then.
 pub async fn run_insert(
+    plan: BatchPlan,
+    context: Arc<TaskContext>,
+    target: &InsertTarget,
+    metrics: &Arc<JobMetrics>,
+    stop: &StopHandle,
+) -> Result<()> {
+    let before = rows_so_far(metrics);
+    match write_rows(plan.plan, context.clone(), target, metrics, stop).await {
+        Err(e) => {
+            let plan = BatchPlan::other(plan.replan, e, metrics, before).await?;
+            write_rows(plan, context, target, metrics, stop).await
+        }
+        ok => ok,
+    }
+}
+
+async fn write_rows(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     target: &InsertTarget,
@@ -92,15 +166,18 @@ pub async fn run_insert(
     let partitions = plan.output_partitioning().partition_count();
     let opened = target.sink.open(&SinkContext::new(target.mode, partitions)).await.map_err(named)?;
     let mut committer = opened.committer;
+    // Of this plan only: another one may follow.
+    let failed = StopHandle::new();
     let mut tasks = JoinSet::new();
     for (partition, writer) in opened.writers.into_iter().enumerate() {
         let rows = plan.execute(partition, context.clone())?;
         let mut driver = SinkDriver::new(writer, metrics.clone());
-        let (schema, enforcer, stop) = (target.sink.schema(), target.enforcer, stop.clone());
+        let (schema, enforcer) = (target.sink.schema(), target.enforcer);
+        let (stop, failed) = (stop.clone(), failed.clone());
         let temporary = context.runtime_env();
         tasks.spawn(async move {
             let rows = rows.map_err(move |e| no_room(e.into(), &temporary));
-            let written = unpanicked(write_all(rows, &mut driver, &schema, enforcer, &stop)).await;
+            let written = unpanicked(write_all(rows, &mut driver, &schema, enforcer, [&stop, &failed])).await;
             (driver, written)
         });
     }
@@ -116,7 +193,7 @@ pub async fn run_insert(
             Ok((driver, Err(e))) => {
                 drivers.push(driver);
                 // The others have nothing to wait for.
-                stop.cancel();
+                failed.cancel();
                 failure.get_or_insert(e);
             }
             Err(e) => {
@@ -142,6 +219,11 @@ pub async fn run_insert(
     Ok(())
 }
 
+/// Whether there was no memory for what a plan has to keep there.
+fn is_short(e: &Error) -> bool {
+    e.message().contains("Resources exhausted")
+}
+
 /// An error of a plan; where it says only that a disk is full, which one and what helps. What sinks write fails
 /// elsewhere: a plan writes nothing but what outgrew its memory.
 fn no_room(e: Error, temporary: &RuntimeEnv) -> Error {
@@ -150,8 +232,7 @@ fn no_room(e: Error, temporary: &RuntimeEnv) -> Error {
         ["(os error 28)", "(os error 27)", "(os error 122)"].iter().any(|code| e.message().contains(code));
     if !full {
         // Not all that DataFusion keeps in memory can rest on disk.
-        let is_short = e.message().contains("Resources exhausted") && e.hint_text().is_none();
-        return if is_short { e.hint(MORE_MEMORY) } else { e };
+        return if is_short(&e) && e.hint_text().is_none() { e.hint(MORE_MEMORY) } else { e };
     }
     let folders = temporary.disk_manager.temp_dir_paths();
     let folder = folders.first().map_or_else(std::env::temp_dir, Clone::clone);
@@ -168,12 +249,13 @@ async fn write_all(
     driver: &mut SinkDriver,
     schema: &SchemaRef,
     enforcer: NotNullEnforcer,
-    stop: &StopHandle,
+    [stop, failed]: [&StopHandle; 2],
 ) -> Result<Option<Committable>> {
     loop {
         let next = tokio::select! {
             biased;
             () = stop.stopped() => return Err(Error::cancelled()),
+            () = failed.stopped() => return Err(Error::cancelled()),
             next = rows.next() => next,
         };
         let Some(rows) = next.transpose()? else { break };

@@ -7,7 +7,6 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::ExecutionProps;
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -22,7 +21,6 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
-use crate::plan::batch::bounded::bounded;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
@@ -32,10 +30,12 @@ use crate::runtime::coordinator::JobOptions;
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, JobNature, RunningJob, StopHandle};
 use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::spilling::pool::ProcessPool;
 use crate::runtime::supervisor::{StartFrom, run_job};
 use crate::session::RunningQuery;
 use crate::session::checkpointing::JobKeeper;
 use crate::session::config::{LIVE_INTERVAL, SessionConfig};
+use crate::session::sorted_joins::batch_plan;
 use crate::sql::ast::ConflictStrategy;
 use crate::sql::with_room;
 use crate::stream::ChangeBatch;
@@ -129,11 +129,14 @@ impl Execution {
         let batch = functions.batch;
         let analyzer = passes::analyzer_rules(functions, batch);
         let optimizer = passes::logical_rules(batch);
-        let options = datafusion_options(config)?;
+        let mut options = datafusion_options(config)?;
         // Sorts and aggregates of batch spill beyond it.
         let memory = config.process_memory()?;
+        // What a sort keeps free for merging what it has spilled, in each partition.
+        let merging = &mut options.execution.sort_spill_reservation_bytes;
+        *merging = (*merging).min(memory / 32);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+            .with_memory_pool(Arc::new(ProcessPool::new(memory)))
             .with_temp_file_path(config.temporary_folder())
             .build_arc()?;
         let state = SessionStateBuilder::new()
@@ -220,14 +223,7 @@ impl Execution {
     /// # Errors
     /// Of sources that cannot be read, and of DataFusion's planner.
     pub async fn physical(&self, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::default();
-        let mut planning = planner.create_physical_plan(optimized, &self.state);
-        Ok(std::future::poll_fn(|cx| with_room(|| planning.as_mut().poll(cx))).await?)
-    }
-
-    /// A batch plan as it runs: with batches that are bounded in bytes.
-    fn bounded(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        bounded(plan, self.state.config().batch_size())
+        physical_plan(&self.state, optimized).await
     }
 
     /// The stream graph of optimized plans with their sinks.
@@ -270,9 +266,9 @@ impl Execution {
         let nature = JobNature { endless: tables_read([&optimized])?.endless, ..JobNature::default() };
         let mut append_only = batch;
         let task = if batch {
-            let physical = self.bounded(self.physical(&optimized).await?)?;
+            let plan = batch_plan(&self.state, &optimized).await?;
             let context = self.state.task_ctx();
-            tokio::spawn(batch::run_query(physical, context, sender, metrics.clone(), stop.clone()))
+            tokio::spawn(batch::run_query(plan, context, sender, metrics.clone(), stop.clone()))
         } else {
             let sink: Arc<dyn Sink> = Arc::new(CollectSink::new(schema.clone(), sender));
             let graph = self.graph(&[OptimizedQuery {
@@ -329,13 +325,13 @@ impl Execution {
                     table: insert.table,
                     enforcer: self.enforcer,
                 };
-                planned.push((self.bounded(self.physical(&optimized).await?)?, target));
+                planned.push((batch_plan(&self.state, &optimized).await?, target));
             }
             let stop = stop.clone();
             tokio::spawn(async move {
-                for (physical, target) in planned {
+                for (plan, target) in planned {
                     let context = self.state.task_ctx();
-                    batch::run_insert(physical, context, &target, &self.metrics, &stop).await?;
+                    batch::run_insert(plan, context, &target, &self.metrics, &stop).await?;
                 }
                 Ok(())
             })
@@ -366,6 +362,19 @@ impl Execution {
         };
         Ok(RunningJob::new(metrics, nature, stop, join(task)))
     }
+}
+
+/// The batch plan of an optimized plan.
+///
+/// # Errors
+/// Of sources that cannot be read, and of DataFusion's planner.
+pub(super) async fn physical_plan(
+    state: &SessionState,
+    optimized: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let planner = DefaultPhysicalPlanner::default();
+    let mut planning = planner.create_physical_plan(optimized, state);
+    Ok(std::future::poll_fn(|cx| with_room(|| planning.as_mut().poll(cx))).await?)
 }
 
 /// The end of a spawned job.

@@ -14,6 +14,7 @@ mod ddl;
 pub mod execution;
 mod keys;
 mod names;
+mod sorted_joins;
 mod source_table;
 
 #[cfg(test)]

@@ -185,12 +185,15 @@ impl Database {
             (None, Some((_, table))) if self.shared.shape() == Shape::RowsLeft => {
                 let mut lines = Vec::new();
                 for rows in table.finish()? {
-                    self.changes(&ChangeBatch::insert_only(rows), &mut lines)?;
+                    self.changes(&ChangeBatch::insert_only(rows?), &mut lines)?;
                 }
                 lines.iter_mut().flatten().for_each(|line| drop(line.drain(..2)));
                 Ok(DBOutput::Rows { types, rows: lines })
             }
-            (None, Some((schema, table))) => self.rows(&schema, &table.finish()?, false),
+            (None, Some((schema, table))) => {
+                let rows: Vec<RecordBatch> = table.finish()?.collect::<Result<_>>()?;
+                self.rows(&schema, &rows, false)
+            }
         }
     }
 

@@ -111,6 +111,11 @@ impl Source for FilesystemSource {
         self.monitor.is_none()
     }
 
+    async fn can_be_read_again(&self) -> Result<bool> {
+        let files = self.files(&[]).await.context(|| self.context())?;
+        Ok(!files.into_iter().flatten().any(|file| file.entry.pipe))
+    }
+
     fn changelog(&self) -> SourceChangelog {
         match &self.format {
             FileFormat::Records(format) => format.changelog(),

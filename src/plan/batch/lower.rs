@@ -9,7 +9,7 @@
 //! | an aggregate with a set without keys | `batch::grouping_sets` |
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -31,7 +31,7 @@ use crate::plan::batch::window_tvf::lower_window;
 /// # Errors
 /// From DataFusion's plan builder.
 pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let lowered = plan.transform_up_with_subqueries(|node| {
+    let lowered = plan.transform_up(|node| {
         if let LogicalPlan::Extension(extension) = &node {
             let any = extension.node.as_any();
             if let Some(watermark) = any.downcast_ref::<WatermarkNode>() {
@@ -59,7 +59,7 @@ pub struct LowerToPlainPlans;
 
 impl AnalyzerRule for LowerToPlainPlans {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
-        let lowered = plan.transform_up_with_subqueries(|node| {
+        let lowered = plan.transform_up(|node| {
             if let LogicalPlan::Extension(extension) = &node {
                 let any = extension.node.as_any();
                 if let Some(operation) = any.downcast_ref::<SetOperationNode>() {

@@ -22,7 +22,7 @@ use crate::error::Result;
 /// # Errors
 /// From DataFusion, if an aggregate cannot be made.
 pub fn settle_grouping_sets(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let settled = plan.transform_up_with_subqueries(|node| {
+    let settled = plan.transform_up(|node| {
         let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
         if let [Expr::GroupingSet(_)] = aggregate.group_expr.as_slice()
             && let Some(over_columns) = with_key_columns(aggregate)?

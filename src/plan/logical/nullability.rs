@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::{LogicalPlan, Union};
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 /// # Errors
 /// From DataFusion, if a schema cannot be made again.
 pub fn settle_nullability(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let settled = plan.transform_up_with_subqueries(|node| {
+    let settled = plan.transform_up(|node| {
         Ok(Transformed::yes(match node {
             LogicalPlan::Union(union) => settle_union(union)?,
             node => node.recompute_schema()?,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection};
 
@@ -17,7 +17,7 @@ use crate::plan::nodes::unnest::unnest_node;
 /// # Errors
 /// From DataFusion, if a plan cannot be built again.
 pub fn prune_unnests(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let pruned = plan.transform_down_with_subqueries(|node| {
+    let pruned = plan.transform_down(|node| {
         let LogicalPlan::Projection(projection) = &node else { return Ok(Transformed::no(node)) };
         let mut used: HashSet<Column> = HashSet::new();
         projection.expr.iter().for_each(|e| used.extend(e.column_refs().into_iter().cloned()));

@@ -26,6 +26,7 @@
 pub mod file;
 pub mod memory;
 mod partition;
+pub mod pool;
 mod queue;
 mod resident;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Sessions as programs embed them: statements as text, tables of their own.
 
 mod long;
+mod memory;
 
 use std::sync::Arc;
 

@@ -1,0 +1,124 @@
+//! The memory of batch operators: DataFusion's fair pool, for a process that also holds what no pool knows.
+//!
+//! Operators that spill get equal parts of the limit and hear when theirs is used up. The sides that joins gather cannot
+//! spill, and take more than they ask for: their batches are put together into one before the first row comes out. What
+//! such an operator has asked for has to fit once more beside all that the process holds.
+//!
+//! A nested loop join would go on by itself where it hears that there is no memory. It runs its left input a second time,
+//! which most inputs do not bear, and gives rows without a match once per partition: it must not hear of it, but fail.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::common::{DataFusionError, Result as DfResult, resources_datafusion_err};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
+
+use crate::error::Error;
+use crate::runtime::spilling::resident::resident_bytes;
+
+/// Part of the limit from which an operator that cannot spill is looked at: smaller ones are what sorts merge with.
+const LARGE: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ProcessPool {
+    inner: FairSpillPool,
+    /// Bytes that the process may hold.
+    limit: usize,
+    /// Bytes of large operators that cannot spill.
+    gathered: AtomicUsize,
+}
+
+impl ProcessPool {
+    /// For a process that may hold `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        ProcessPool { inner: FairSpillPool::new(limit), limit, gathered: AtomicUsize::new(0) }
+    }
+
+    /// What counts as gathered of an operator that has reserved so much.
+    fn large(&self, reservation: &MemoryReservation, bytes: usize) -> usize {
+        let is_large = !reservation.consumer().can_spill() && bytes > self.limit / LARGE;
+        if is_large { bytes } else { 0 }
+    }
+
+    fn resized(&self, reservation: &MemoryReservation, from: usize, to: usize) {
+        let (before, after) = (self.large(reservation, from), self.large(reservation, to));
+        let change = |gathered: usize| Some((gathered + after).saturating_sub(before));
+        // It always changes.
+        let _ = self.gathered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+}
+
+impl fmt::Display for ProcessPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process({})", self.limit)
+    }
+}
+
+impl MemoryPool for ProcessPool {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.inner.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.inner.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.inner.grow(reservation, additional);
+        self.resized(reservation, reservation.size(), reservation.size() + additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.inner.shrink(reservation, shrink);
+        // It is smaller already.
+        let size = reservation.size();
+        self.resized(reservation, size + shrink, size);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DfResult<()> {
+        let grown = self.grow_if_room(reservation, additional);
+        if reservation.consumer().name().starts_with("NestedLoopJoin") {
+            return grown.map_err(|e| DataFusionError::External(Box::new(Error::external(e.to_string()))));
+        }
+        grown
+    }
+
+    fn reserved(&self) -> usize {
+        self.inner.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.inner.memory_limit()
+    }
+}
+
+impl ProcessPool {
+    fn grow_if_room(&self, reservation: &MemoryReservation, additional: usize) -> DfResult<()> {
+        let size = reservation.size();
+        let after = self.large(reservation, size + additional);
+        if after > 0 {
+            let before = self.large(reservation, size);
+            let gathered = (self.gathered.load(Ordering::Relaxed) + after).saturating_sub(before);
+            let held = resident_bytes();
+            if held.saturating_add(gathered) > self.limit {
+                let name = reservation.consumer().name();
+                return Err(resources_datafusion_err!(
+                    "{name} has gathered {} MB and needs room for as much again, while the process holds {} MB of {} MB",
+                    (size + additional) / 1_000_000,
+                    held / 1_000_000,
+                    self.limit / 1_000_000
+                ));
+            }
+        }
+        self.inner.try_grow(reservation, additional)?;
+        self.resized(reservation, size, size + additional);
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! Batch joins whose sides outgrow the memory.
+
+use super::*;
+use crate::edges::PROCESS_MEMORY;
+
+/// Of two columns; `k` takes every value below `rows` once, in no order.
+fn shuffled(rows: i64) -> RecordBatch {
+    let keys = Int64Array::from_iter_values((0..rows).map(|n| n * 736_877 % rows));
+    let values = Int64Array::from_iter_values(0..rows);
+    batch(vec![("k", Arc::new(keys)), ("v", Arc::new(values))])
+}
+
+async fn joining(memory: &str, rows: i64) -> Session {
+    let mut session = session("batch");
+    session.execute_sql(&format!("SET '{PROCESS_MEMORY}' = '{memory}'")).await.unwrap();
+    for name in ["a", "b"] {
+        session.register_table(name, in_memory(&shuffled(rows))).await.unwrap();
+    }
+    session
+}
+
+async fn answer(session: &mut Session, sql: &str) -> Result<(String, Vec<String>)> {
+    let query = session.query(sql).await.unwrap();
+    let notices = query.job.metrics().notices.clone();
+    let rows: Vec<_> = query.collect().await?.into_iter().map(|b| b.rows).collect();
+    Ok((pretty_format_batches(&rows).unwrap().to_string(), notices.take()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sides_that_do_not_fit_are_joined_by_sorting() {
+    const ROWS: i64 = 1_000_000;
+    let mut small = joining("64 MB", ROWS).await;
+    let mut large = joining("8 GB", ROWS).await;
+    let of = |join: &str| {
+        format!(
+            "SELECT COUNT(*), SUM(a.k + b.v), COUNT(b.k) FROM a {join} JOIN b ON a.k = b.k + 1 AND a.v <> b.v"
+        )
+    };
+    for join in ["INNER", "LEFT", "RIGHT", "FULL"] {
+        let (expected, told) = answer(&mut large, &of(join)).await.unwrap();
+        assert_eq!(told, [""; 0], "there is room");
+        let (rows, told) = answer(&mut small, &of(join)).await.unwrap();
+        assert_eq!(rows, expected, "{join}");
+        assert!(told[0].contains("joined by sorting"), "{told:?}");
+    }
+    let sql = "SELECT COUNT(*), SUM(v) FROM a WHERE k IN (SELECT k FROM b WHERE v > 10)";
+    assert_eq!(answer(&mut small, sql).await.unwrap().0, answer(&mut large, sql).await.unwrap().0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_joined_by_sorting_says_what_helps() {
+    let mut session = joining("64 MB", 1_000_000).await;
+    let e = answer(&mut session, "SELECT COUNT(*) FROM a JOIN b ON a.k < b.k").await.unwrap_err();
+    assert!(e.message().contains("Resources exhausted"), "{e}");
+    assert!(e.hint_text().unwrap().contains("--memory"), "{e}");
+}
