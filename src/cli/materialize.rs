@@ -157,7 +157,8 @@ impl Materialized {
             parts = self.outgrown.as_mut().map(|o| std::mem::take(&mut o.parts)).unwrap_or_default();
         }
         let whole = std::mem::take(&mut self.rows);
-        let mut left = Left { table: self, parts: parts.into_iter(), rows: Vec::new().into_iter(), row: None };
+        let mut left =
+            Left { table: self, parts: parts.into_iter(), rows: Vec::new().into_iter(), row: None };
         left.begin(whole)?;
         Ok(first.map(Ok).into_iter().chain(left))
     }
