@@ -55,10 +55,6 @@ impl Sink for BlackholeSink {
         self.primary_key.clone()
     }
 
-    fn holds_back(&self) -> bool {
-        false
-    }
-
     async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
         let writers =
             (0..context.parallelism).map(|_| Box::new(BlackholeWriter) as Box<dyn SinkWriter>).collect();

@@ -10,6 +10,7 @@ pub mod expand;
 pub mod group_aggregate;
 #[cfg(test)]
 pub mod harness;
+pub mod interval_join;
 pub mod join;
 pub(crate) mod keyed_rows;
 pub mod set_operation;

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -27,12 +28,16 @@ use crate::error::{Error, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::spilling::WAY_OUT;
-use crate::runtime::task::unpanicked;
-use crate::stream::bytes::slices;
+use crate::runtime::task::{sleep_until, unpanicked};
+use crate::stream::bytes::{batch_bytes, slices};
 use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, Timestamp};
 
 /// What helps when there is no memory for what a plan has to keep there.
 const MORE_MEMORY: &str = "give more with --memory, or SET 'execution.runtime-mode' = 'streaming', which keeps what it gathers on disk";
+
+/// How long the first rows of a plan wait that may have to be made anew, and how many bytes of them.
+const HOLD: Duration = Duration::from_millis(300);
+const HOLD_BYTES: usize = 16 << 20;
 
 /// The only epoch of a batch job.
 const EPOCH: Epoch = Epoch(1);
@@ -44,7 +49,7 @@ pub type Replan = Box<dyn FnOnce() -> BoxFuture<'static, Result<Option<Arc<dyn E
 pub struct BatchPlan {
     /// The plan that is tried.
     pub plan: Arc<dyn ExecutionPlan>,
-    /// Asked for another one as long as no row has come out of the first.
+    /// Asked for another one as long as nobody has seen a row of the first.
     pub replan: Option<Replan>,
 }
 
@@ -54,11 +59,12 @@ impl BatchPlan {
         replan: Option<Replan>,
         e: Error,
         metrics: &JobMetrics,
-        rows_before: (u64, u64),
+        (rows_in, rows_out): (u64, u64),
+        can_begin_again: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (rows_in, rows_out) = rows_before;
         let Some(replan) = replan else { return Err(e) };
-        if !is_short(&e) || metrics.rows_out.load(Ordering::Relaxed) != rows_out {
+        let is_untouched = can_begin_again || metrics.rows_out.load(Ordering::Relaxed) == rows_out;
+        if !is_short(&e) || !is_untouched {
             return Err(e);
         }
         let Some(plan) = replan().await? else { return Err(e) };
@@ -66,6 +72,7 @@ impl BatchPlan {
             "the sides of a join do not fit into --memory: they are read again and joined by sorting, on disk".to_owned()
         });
         metrics.rows_in.store(rows_in, Ordering::Relaxed);
+        metrics.rows_out.store(rows_out, Ordering::Relaxed);
         Ok(plan)
     }
 }
@@ -86,37 +93,56 @@ pub async fn run_query(
     stop: StopHandle,
 ) -> Result<()> {
     let before = rows_so_far(&metrics);
-    match send_rows(plan.plan, context.clone(), &sender, &metrics, &stop).await {
+    let hold = plan.replan.is_some();
+    match send_rows(plan.plan, context.clone(), &sender, &metrics, &stop, hold).await {
         Err(e) => {
-            let plan = BatchPlan::other(plan.replan, e, &metrics, before).await?;
-            send_rows(plan, context, &sender, &metrics, &stop).await
+            let plan = BatchPlan::other(plan.replan, e, &metrics, before, false).await?;
+            send_rows(plan, context, &sender, &metrics, &stop, false).await
         }
         ok => ok,
     }
 }
 
+/// `hold`: the first rows wait for a moment, as one partition of a join may have rows while another one still gathers a side
+/// that does not fit.
 async fn send_rows(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     sender: &mpsc::Sender<ChangeBatch>,
     metrics: &JobMetrics,
     stop: &StopHandle,
+    hold: bool,
 ) -> Result<()> {
     let temporary = context.runtime_env();
     let mut rows = execute_stream(plan, context)?;
+    let mut holds = hold;
+    let (mut waiting, mut bytes, mut release) = (Vec::new(), 0, None);
     loop {
         let next = tokio::select! {
             biased;
             () = stop.stopped() => return Err(Error::cancelled()),
-            next = rows.next() => next,
+            next = rows.next() => Some(next),
+            () = sleep_until(release), if holds => None,
         };
-        let next = next.transpose().map_err(|e| no_room(e.into(), &temporary))?;
-        let Some(rows) = next else { return Ok(()) };
-        metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
-        for rows in slices(rows, BATCH_BYTES) {
+        holds &= matches!(next, Some(Some(_))) && bytes < HOLD_BYTES;
+        let is_over = matches!(next, Some(None));
+        if let Some(Some(batch)) = next {
+            let batch = batch.map_err(|e| no_room(e.into(), &temporary))?;
+            bytes += batch_bytes(&batch);
+            release.get_or_insert_with(|| Instant::now() + HOLD);
+            waiting.extend(slices(batch, BATCH_BYTES));
+        }
+        if holds {
+            continue;
+        }
+        for rows in waiting.drain(..) {
+            metrics.rows_out.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
             if sender.send(ChangeBatch::insert_only(rows)).await.is_err() {
                 return Ok(());
             }
+        }
+        if is_over {
+            return Ok(());
         }
     }
 }
@@ -148,7 +174,9 @@ pub async fn run_insert(
     let before = rows_so_far(metrics);
     match write_rows(plan.plan, context.clone(), target, metrics, stop).await {
         Err(e) => {
-            let plan = BatchPlan::other(plan.replan, e, metrics, before).await?;
+            // What was written is not visible, and is taken back.
+            let can_begin_again = target.sink.holds_back();
+            let plan = BatchPlan::other(plan.replan, e, metrics, before, can_begin_again).await?;
             write_rows(plan, context, target, metrics, stop).await
         }
         ok => ok,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::take;
 
 use super::config::{JoinColumn, JoinConfig, JoinSide};
@@ -12,14 +12,14 @@ use crate::error::Result;
 use crate::runtime::operator::Output;
 use crate::stream::{ChangeBatch, RowKinds};
 
-pub(super) const INSERT: u8 = 0;
-pub(super) const UPDATE_BEFORE: u8 = 1;
-pub(super) const UPDATE_AFTER: u8 = 2;
-pub(super) const DELETE: u8 = 3;
+pub(in crate::operators) const INSERT: u8 = 0;
+pub(in crate::operators) const UPDATE_BEFORE: u8 = 1;
+pub(in crate::operators) const UPDATE_AFTER: u8 = 2;
+pub(in crate::operators) const DELETE: u8 = 3;
 
 /// Rows to come out: the row of the batch, the stored row of the other side, the kind.
 #[derive(Default)]
-pub(super) struct Emitter {
+pub(in crate::operators) struct Emitter {
     own: Vec<u32>,
     other: Vec<u32>,
     kinds: Vec<u8>,
@@ -28,27 +28,27 @@ pub(super) struct Emitter {
 
 impl Emitter {
     #[inline]
-    pub(super) fn push(&mut self, own: u32, other: u32, kind: u8) {
+    pub(in crate::operators) fn push(&mut self, own: u32, other: u32, kind: u8) {
         self.own.push(own);
         self.other.push(other);
         self.kinds.push(kind);
     }
 
     #[inline]
-    pub(super) fn push_marked(&mut self, own: u32, other: u32, kind: u8, mark: bool) {
+    pub(in crate::operators) fn push_marked(&mut self, own: u32, other: u32, kind: u8, mark: bool) {
         self.push(own, other, kind);
         self.marks.push(mark);
     }
 
     /// Pairs so far.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::operators) fn len(&self) -> usize {
         self.kinds.len()
     }
 
     /// Hands out what has gathered. `rows` came in at `side`, with `widest` the bytes of the widest; `store` and `stored`
     /// are those of the other side.
-    pub(super) fn flush(
+    pub(in crate::operators) fn flush(
         &mut self,
         config: &JoinConfig,
         side: JoinSide,
@@ -94,6 +94,7 @@ impl Emitter {
         }
         let gathered = store.gather(&wanted, &self.other[run.clone()])?;
         let as_it_is = n == rows.num_rows() && own.iter().enumerate().all(|(i, o)| i == *o as usize);
+        let no_own = own.iter().all(|o| *o == NO_ROW);
         let own: UInt32Array = if own.contains(&NO_ROW) {
             own.iter().map(|o| (*o != NO_ROW).then_some(*o)).collect()
         } else {
@@ -105,7 +106,13 @@ impl Emitter {
                 JoinColumn::Mark => Arc::new(BooleanArray::from(self.marks[run.clone()].to_vec())),
                 JoinColumn::Input(s, c) if s == side => {
                     let column = rows.column(c);
-                    if as_it_is { Arc::clone(column) } else { take(column, &own, None)? }
+                    if no_own {
+                        new_null_array(column.data_type(), n)
+                    } else if as_it_is {
+                        Arc::clone(column)
+                    } else {
+                        take(column, &own, None)?
+                    }
                 }
                 JoinColumn::Input(_, c) => {
                     let i = wanted.iter().position(|w| stored[*w] == c);

@@ -21,12 +21,13 @@
 //! needs nothing.
 
 mod config;
-mod emit;
+pub(in crate::operators) mod emit;
 mod expiry;
+pub(in crate::operators) mod filter;
 mod identity;
 mod null_aware;
 mod probe;
-mod rows;
+pub(in crate::operators) mod rows;
 mod side;
 mod snapshot;
 mod tracked;
@@ -44,7 +45,9 @@ use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, Timestamp};
 use emit::Emitter;
 use null_aware::{RightRows, Walk};
-use probe::{Work, most_pairs};
+pub(in crate::operators) use probe::{OUTPUT_ROWS, most_pairs};
+
+use probe::Work;
 use rows::NO_ROW;
 use side::{Action, Applied, Layout, SideState};
 

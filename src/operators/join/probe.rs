@@ -21,13 +21,13 @@ use crate::stream::RowKinds;
 use crate::stream::{BATCH_BYTES, BATCH_ROWS};
 
 /// Rows given out in one call before the driver gets its turn.
-pub(super) const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
+pub(in crate::operators) const OUTPUT_ROWS: usize = 4 * BATCH_ROWS;
 
 /// Pairs that are handed out at once however wide their rows may be: one wide row must not make all batches tiny.
 const LEAST_PAIRS: usize = 16;
 
 /// Pairs to hand out at once where rows have at most so many bytes.
-pub(super) fn most_pairs(widest: usize) -> usize {
+pub(in crate::operators) fn most_pairs(widest: usize) -> usize {
     (BATCH_BYTES / widest.max(1)).clamp(LEAST_PAIRS, BATCH_ROWS)
 }
 

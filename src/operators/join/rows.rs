@@ -23,7 +23,7 @@ use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::{bytes_of, cut, row_bytes};
 
 /// No row: the end of a chain, the missing side of a padded row.
-pub(super) const NO_ROW: u32 = u32::MAX;
+pub(in crate::operators) const NO_ROW: u32 = u32::MAX;
 
 /// Bits of a position that are the offset in its segment.
 const OFFSET_BITS: u32 = 13;
@@ -49,7 +49,7 @@ struct Segment {
 }
 
 /// Rows of one side.
-pub(super) struct RowStore {
+pub(in crate::operators) struct RowStore {
     types: Vec<DataType>,
     segments: Vec<Option<Segment>>,
     free_segments: Vec<u32>,
@@ -71,7 +71,7 @@ pub(super) struct RowStore {
 }
 
 impl RowStore {
-    pub(super) fn new(types: Vec<DataType>) -> Self {
+    pub(in crate::operators) fn new(types: Vec<DataType>) -> Self {
         RowStore {
             types,
             segments: Vec::new(),
@@ -89,17 +89,17 @@ impl RowStore {
     }
 
     /// One more than the greatest id: the length of vectors by id.
-    pub(super) fn capacity(&self) -> usize {
+    pub(in crate::operators) fn capacity(&self) -> usize {
         self.positions.len()
     }
 
     /// Live rows.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::operators) fn len(&self) -> usize {
         self.live
     }
 
     /// Bytes held; cheap.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::operators) fn size(&self) -> usize {
         self.bytes
             + (self.positions.capacity() + self.free_ids.capacity() + self.released.capacity()) * 4
             + self.pending.capacity() * 8
@@ -107,7 +107,7 @@ impl RowStore {
     }
 
     /// An id for row `row` of the batch that [`RowStore::append_pending`] will be called with.
-    pub(super) fn add(&mut self, row: u32) -> Result<u32> {
+    pub(in crate::operators) fn add(&mut self, row: u32) -> Result<u32> {
         let position = PENDING | self.pending.len() as u32;
         self.live += 1;
         let id = match self.free_ids.pop() {
@@ -129,7 +129,7 @@ impl RowStore {
     }
 
     /// Removes a row. Its id is given out again after [`RowStore::maintain`].
-    pub(super) fn remove(&mut self, id: u32) {
+    pub(in crate::operators) fn remove(&mut self, id: u32) {
         let position = std::mem::replace(&mut self.positions[id as usize], FREE);
         if position == FREE {
             return;
@@ -155,7 +155,7 @@ impl RowStore {
     }
 
     /// Stores the pending rows out of the columns of their batch.
-    pub(super) fn append_pending(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
+    pub(in crate::operators) fn append_pending(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending);
         if self.types.is_empty() {
             for (_, id) in pending.drain(..).filter(|(_, id)| *id != NO_ROW) {
@@ -264,7 +264,7 @@ impl RowStore {
     }
 
     /// After a batch: gives removed ids back and compacts what has become sparse.
-    pub(super) fn maintain(&mut self) -> Result<()> {
+    pub(in crate::operators) fn maintain(&mut self) -> Result<()> {
         self.free_ids.append(&mut self.released);
         for number in std::mem::take(&mut self.sparse) {
             // The number may stand for a later, dense segment by now.
@@ -286,7 +286,7 @@ impl RowStore {
 
     /// The rows from id `from` on, segment by segment: their ids and columns, which are shared. For stores of which no row is
     /// ever removed, so that ids ascend within segments.
-    pub(super) fn since(&self, from: u32) -> impl Iterator<Item = (&[u32], Vec<ArrayRef>)> {
+    pub(in crate::operators) fn since(&self, from: u32) -> impl Iterator<Item = (&[u32], Vec<ArrayRef>)> {
         self.segments.iter().flatten().filter_map(move |segment| {
             let known = segment.ids.partition_point(|id| *id < from);
             let ids = segment.ids.get(known..).filter(|ids| !ids.is_empty())?;
@@ -295,7 +295,7 @@ impl RowStore {
     }
 
     /// Columns `columns` of the rows `ids`; [`NO_ROW`] gives NULLs.
-    pub(super) fn gather(&self, columns: &[usize], ids: &[u32]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::operators) fn gather(&self, columns: &[usize], ids: &[u32]) -> Result<Vec<ArrayRef>> {
         if columns.is_empty() {
             return Ok(Vec::new());
         }
@@ -341,7 +341,7 @@ impl RowStore {
     }
 
     /// Cuts rows into runs whose columns make a batch.
-    pub(super) fn runs(&self, ids: &[u32]) -> Vec<Range<usize>> {
+    pub(in crate::operators) fn runs(&self, ids: &[u32]) -> Vec<Range<usize>> {
         if self.widest.saturating_mul(ids.len()) <= BATCH_BYTES {
             return std::iter::once(0..ids.len()).collect();
         }
@@ -351,7 +351,7 @@ impl RowStore {
 
     /// Cuts pairs of rows of a batch and stored rows into runs that make a batch. `widest` are the bytes of the widest row
     /// of `batch`.
-    pub(super) fn pair_runs(
+    pub(in crate::operators) fn pair_runs(
         &self,
         batch: &RecordBatch,
         widest: usize,
@@ -370,7 +370,7 @@ impl RowStore {
     }
 
     /// Bytes that no row has more of, or hardly.
-    pub(super) fn widest(&self) -> usize {
+    pub(in crate::operators) fn widest(&self) -> usize {
         self.widest
     }
 
@@ -385,7 +385,7 @@ impl RowStore {
     }
 
     /// Types of the columns.
-    pub(super) fn types(&self) -> &[DataType] {
+    pub(in crate::operators) fn types(&self) -> &[DataType] {
         &self.types
     }
 }

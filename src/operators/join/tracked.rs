@@ -4,17 +4,13 @@
 //!  rows of the batch ─► chains ─► block of candidates ─► condition ─► matches ─► output, degrees of both sides
 //! ```
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{prep_null_mask_filter, take};
-use arrow::datatypes::SchemaRef;
-
-use super::JoinOperator;
-use super::config::{JoinFilter, JoinKind, JoinSide};
+use super::config::{JoinKind, JoinSide};
 use super::emit::{DELETE, Emitter, INSERT};
 use super::probe::{OUTPUT_ROWS, Work, repeat};
 use super::rows::NO_ROW;
 use super::side::Action;
-use crate::error::{Error, Result};
+use super::{JoinOperator, filter};
+use crate::error::Result;
 use crate::runtime::operator::{Output, Progress};
 use crate::stream::BATCH_ROWS;
 
@@ -80,51 +76,9 @@ impl JoinOperator {
     /// Whether the residual condition holds, candidate by candidate; `None` when there is none.
     fn evaluate(&self, work: &Work, rows: &[u32], ids: &[u32]) -> Result<Option<Vec<bool>>> {
         let Some(filter) = &self.config.filter else { return Ok(None) };
-        if ids.is_empty() {
-            return Ok(Some(Vec::new()));
-        }
-        let store = &self.sides[work.side.other() as usize].store;
-        let mut holds = Vec::with_capacity(ids.len());
-        for run in store.pair_runs(&work.rows, work.widest, rows, ids, |_| false) {
-            let mask = self.holds(filter, work, &rows[run.clone()], &ids[run])?;
-            holds.extend(mask.values().iter());
-        }
-        Ok(Some(holds))
-    }
-
-    /// The condition over candidates, FALSE where it is NULL.
-    fn holds(&self, filter: &JoinFilter, work: &Work, rows: &[u32], ids: &[u32]) -> Result<BooleanArray> {
         let other = work.side.other() as usize;
-        let stored = &self.stored[other];
-        let wanted: Vec<usize> = filter
-            .columns
-            .iter()
-            .filter(|(side, _)| *side != work.side)
-            .filter_map(|(_, c)| stored.iter().position(|s| s == c))
-            .collect();
-        let mut gathered = self.sides[other].store.gather(&wanted, ids)?.into_iter();
-        let own = UInt32Array::from(rows.to_vec());
-        let columns = filter
-            .columns
-            .iter()
-            .map(|(side, c)| {
-                if *side == work.side {
-                    Ok(take(work.rows.column(*c), &own, None)?)
-                } else {
-                    gathered
-                        .next()
-                        .ok_or_else(|| Error::internal("a column of a join condition is not stored"))
-                }
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let schema: &SchemaRef = &filter.schema;
-        let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
-        let holds = filter.condition.evaluate(&batch)?.into_array(ids.len())?;
-        let holds = holds
-            .as_boolean_opt()
-            .ok_or_else(|| Error::internal(format!("the condition {} is not boolean", filter.condition)))?;
-        Ok(if holds.null_count() > 0 { prep_null_mask_filter(holds) } else { holds.clone() })
+        let stored = (&self.sides[other].store, self.stored[other].as_slice());
+        filter::holds(filter, work.side, (&work.rows, work.widest), stored, rows, ids).map(Some)
     }
 
     fn take_span(

@@ -21,7 +21,7 @@ pub(super) struct Assignment {
 }
 
 /// Writes a timestamp column to `out` (cleared first) in milliseconds, rounded down; null rows get any value.
-pub(super) fn to_millis(column: &dyn Array, out: &mut Vec<i64>) -> Result<()> {
+pub(in crate::operators) fn to_millis(column: &dyn Array, out: &mut Vec<i64>) -> Result<()> {
     out.clear();
     match column.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => {

@@ -18,7 +18,7 @@
 //! into typed columns (`slices`: keys, slice end, states; `watermark`); at the end of input the last watermark has
 //! fired everything.
 
-mod assign;
+pub(in crate::operators) mod assign;
 mod config;
 mod partial;
 mod slices;

@@ -1,4 +1,4 @@
-//! Lowering of regular joins.
+//! Lowering of regular joins and interval joins.
 //!
 //! ```text
 //!  left  ─► [calc: key expressions] ══ keys ══► ┐
@@ -20,9 +20,11 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
+use crate::operators::interval_join::{IntervalJoinConfig, IntervalJoinOperator};
 use crate::operators::join::{
     JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinOperator, JoinSide, UniqueKey,
 };
+use crate::plan::stream::interval_join::{Interval, interval_of};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, physical_expr};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory, UpdateBefore};
@@ -31,16 +33,16 @@ use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory
 const MOST_KEYS: usize = 8;
 
 /// A pair of key expressions.
-struct KeyPair {
-    left: Expr,
-    right: Expr,
-    null_safe: bool,
+pub(super) struct KeyPair {
+    pub(super) left: Expr,
+    pub(super) right: Expr,
+    pub(super) null_safe: bool,
 }
 
 /// A condition taken apart.
-struct Condition {
-    keys: Vec<KeyPair>,
-    residual: Option<Expr>,
+pub(super) struct Condition {
+    pub(super) keys: Vec<KeyPair>,
+    pub(super) residual: Option<Expr>,
 }
 
 /// For a projection over a join (with or without a filter between), the columns of the join that are read above it.
@@ -136,11 +138,9 @@ impl StreamPlanner {
             condition.keys.iter().map(|k| (k.left.clone(), k.right.clone())).unzip();
         let (left, left_keys) = self.with_key_columns(left, &left_exprs)?;
         let (right, right_keys) = self.with_key_columns(right, &right_exprs)?;
-        let filter = condition
-            .residual
-            .as_ref()
-            .map(|residual| self.join_filter(residual, &left, &right))
-            .transpose()?;
+        let interval = interval_of(kind, &condition, &left, &right);
+        let residual = interval.as_ref().map_or(condition.residual.as_ref(), |i| i.residual.as_ref());
+        let filter = residual.map(|residual| self.join_filter(residual, &left, &right)).transpose()?;
 
         let mut output = Vec::new();
         let mut fields: Vec<FieldRef> = Vec::new();
@@ -168,8 +168,10 @@ impl StreamPlanner {
         }
         let schema = chosen_schema(&join.schema, chosen)?;
         let physical: SchemaRef = Arc::new(Schema::new(fields));
-        let residual = filter.is_some();
-        let changelog = changelog_of(kind, [(&left, &left_keys), (&right, &right_keys)], residual);
+        let changelog = match interval {
+            Some(_) => ChangelogMode::APPEND_ONLY,
+            None => changelog_of(kind, [(&left, &left_keys), (&right, &right_keys)], filter.is_some()),
+        };
         let keys = keys_of(kind, [(&left, &left_keys), (&right, &right_keys)], &output);
         let input = |relation: &Relation, keys: &[usize], ttl_ms: Option<i64>| JoinInput {
             schema: relation.physical.clone(),
@@ -194,7 +196,16 @@ impl StreamPlanner {
             emit_update_before: true,
         };
         config.validate()?;
-        let detail = describe(join, &condition, &schema, &config);
+        let mut detail = describe(join, &condition, &schema, &config);
+        let name = if let Some(Interval { times, bounds, .. }) = &interval {
+            detail.push_str(&format!(
+                ", windowBounds=[isRowTime=true, leftLowerBound={}, leftUpperBound={}, leftTimeIndex={}, rightTimeIndex={}]",
+                bounds.0, bounds.1, times[0], times[1]
+            ));
+            "IntervalJoin"
+        } else {
+            "Join"
+        };
         let single = left_keys.is_empty() || kind == JoinKind::NullAwareLeftAnti;
         let edge = |relation: &Relation, port: usize, keys: Vec<usize>| Edge {
             from: relation.node,
@@ -204,26 +215,39 @@ impl StreamPlanner {
         };
         let inputs = vec![edge(&left, 0, left_keys), edge(&right, 1, right_keys)];
         // How long state is kept may be changed without losing it.
-        let uid = self.uid("Join", &detail, &[left.node, right.node]);
+        let uid = self.uid(name, &detail, &[left.node, right.node]);
         let ttls: String = [("left", ttl[0]), ("right", ttl[1])]
             .iter()
+            .filter(|_| interval.is_none())
             .filter_map(|(side, ttl)| Some(format!(", {side}StateTtl=[{} ms]", (*ttl)?)))
             .collect();
-        let factory: OperatorFactory = Arc::new(move |subtask| {
-            let config = JoinConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
-            Ok(Box::new(JoinOperator::new(config)?))
-        });
+        // Time attributes do not outlive a regular join: its rows come in any order of time.
+        let mut rowtime = BTreeSet::new();
+        let factory: OperatorFactory = match interval {
+            Some(Interval { times, bounds, .. }) => {
+                let is_time = |column: &JoinColumn| match *column {
+                    JoinColumn::Input(side, c) => times[side as usize] == c,
+                    JoinColumn::Mark => false,
+                };
+                rowtime.extend(config.output.iter().enumerate().filter(|(_, c)| is_time(c)).map(|(i, _)| i));
+                let config = IntervalJoinConfig { join: config, times, bounds };
+                Arc::new(move |_| Ok(Box::new(IntervalJoinOperator::new(config.clone())?)))
+            }
+            None => Arc::new(move |subtask| {
+                let config = JoinConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+                Ok(Box::new(JoinOperator::new(config)?))
+            }),
+        };
         let node = self.graph.add(Node {
             uid,
-            name: "Join",
+            name,
             detail: detail + &ttls,
             parallelism: if single { 1 } else { self.options.parallelism },
             inputs,
             changelog,
             kind: NodeKind::Operator(factory),
         });
-        // Time attributes do not outlive a regular join: its rows come in any order of time.
-        Ok(Relation::plain(node, schema, physical, changelog, BTreeSet::new()).with_keys(keys))
+        Ok(Relation::plain(node, schema, physical, changelog, rowtime).with_keys(keys))
     }
 
     /// The residual condition over just the columns that it reads.

@@ -4,7 +4,7 @@
 //!  TableScan [+ computed columns + watermark] ─► Source          Filter, Projection ─► Calc
 //!  WindowTvf + Aggregate by its window        ─► [local] ══ keys ══► WindowAggregate
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
-//!  Join                                       ─► left, right ══ keys ══► Join
+//!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank
 //! ```
@@ -15,6 +15,7 @@
 mod aggregate;
 mod explain;
 mod grouping_sets;
+mod interval_join;
 mod join;
 mod normalize;
 mod rank;

@@ -121,7 +121,7 @@ fn until(timer: Option<Timestamp>) -> Option<Instant> {
     timer.map(|t| Instant::now() + Duration::from_millis(t.0.saturating_sub(now().0).max(0) as u64))
 }
 
-pub(super) async fn sleep_until(instant: Option<Instant>) {
+pub(in crate::runtime) async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(i) => tokio::time::sleep_until(i.into()).await,
         None => std::future::pending().await,

@@ -4,13 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Counter, Recorded, Recorder, edge, keyed_graph, node, total};
+use super::{Counter, Recorded, Recorder, batch, edge, keyed_graph, node, total};
 use crate::checkpoint::JobSnapshot;
 use crate::edges::{SplitState, WriteMode};
+use crate::error::{ErrorKind, Result};
 use crate::runtime::coordinator::{JobOptions, run_graph};
 use crate::runtime::exchange::Partitioning;
-use crate::runtime::graph::NodeKind;
+use crate::runtime::graph::{NodeKind, OperatorFactory};
 use crate::runtime::job::{JobMetrics, StopHandle};
+use crate::runtime::operator::{Operator, Output, Progress};
+use crate::stream::ChangeBatch;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_row_arrives_once_at_any_parallelism() {
@@ -118,4 +121,48 @@ async fn a_commit_that_fails_aborts_its_rows_and_those_of_the_sinks_after_it() {
     assert_eq!(*first.dropped.lock().unwrap(), [(Some(1), 100)]);
     assert_eq!(*second.dropped.lock().unwrap(), [(None, 100)]);
     assert!(second.committed.lock().unwrap().is_empty() && second.epochs.lock().unwrap().is_empty());
+}
+
+/// Gives a row for ever for its first batch.
+struct Endless(i64);
+
+impl Operator for Endless {
+    fn name(&self) -> &'static str {
+        "Endless"
+    }
+
+    fn process(&mut self, _port: usize, _batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
+        self.resume(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        out.emit(ChangeBatch::insert_only(batch([self.0])));
+        self.0 += 1;
+        Ok(Progress::More)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_explodes_is_handed_on_in_parts_and_left_when_the_job_is_cancelled() {
+    // In the chain of its source, and behind an exchange.
+    for partitioning in [Partitioning::Forward, Partitioning::Hash(vec![0])] {
+        let out = Arc::new(Recorded::default());
+        let mut graph = keyed_graph(Counter { rows: Some(10), chunk: 10 }, 1, out.clone(), None);
+        let endless: OperatorFactory = Arc::new(|_| Ok(Box::new(Endless(0))));
+        let endless = graph.add(node("endless", 1, NodeKind::Operator(endless), vec![edge(0, partitioning)]));
+        let sink = NodeKind::Sink { sink: Arc::new(Recorder(out.clone())), mode: WriteMode::Append };
+        graph.add(node("its sink", 1, sink, vec![edge(endless, Partitioning::Hash(vec![0]))]));
+        let (metrics, stop) = (JobMetrics::new(), StopHandle::new());
+        let job = tokio::spawn(run_graph(graph, JobOptions::default(), metrics.clone(), stop.clone()));
+        let arrived = async {
+            while metrics.progress().rows_out < 1_000 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), arrived).await.expect("rows arrive meanwhile");
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), job).await.expect("it does not end");
+        assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(out.committed.lock().unwrap().is_empty());
+    }
 }
