@@ -35,7 +35,7 @@ pub enum ErrorKind {
 }
 
 /// A position in a SQL text, both 1-based, columns counted in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Location {
     /// 1-based line.
     pub line: u64,

@@ -3,7 +3,7 @@
 //! ```text
 //!  ast::Query      1 rewrite_syntax     names of columns, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
 //!                  2 SqlToRel           with the planners of `syntax` for table factors
-//!  LogicalPlan     3 settle_relations   nested aggregates refused, types of unions, UNNESTs and sub-queries as joins
+//!  LogicalPlan     3 settle_relations   types of unions, temporal joins, UNNESTs and sub-queries as joins
 //!                    (views are leaves until here: `nodes::view`)
 //!                  4 settle_grouping_sets
 //!                  5 lower_to_batch     batch: watermarks go, windows become plain plans
@@ -38,6 +38,7 @@ use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests
 use crate::plan::logical::nullability::settle_nullability;
 use crate::plan::logical::prune_unnests::prune_unnests;
 use crate::plan::logical::subquery::join_subqueries;
+use crate::plan::logical::temporal_join::settle_temporal_joins;
 use crate::plan::logical::union_types::settle_union_types;
 use crate::plan::logical::unnest_keys::EndKeysAtUnnest;
 use crate::plan::syntax::row_subquery::rewrite_row_subqueries;
@@ -63,7 +64,8 @@ pub fn rewrite_syntax(query: &mut ast::Query) -> Result<()> {
 /// # Errors
 /// Validation or Unsupported for relations that cannot be.
 pub fn settle_relations(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = join_subqueries(join_unnests(settle_union_types(plan)?)?)?;
+    let plan = settle_temporal_joins(settle_union_types(plan)?)?;
+    let plan = join_subqueries(join_unnests(plan)?)?;
     refuse_correlated_unnests(&plan)?;
     Ok(plan)
 }

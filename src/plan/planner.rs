@@ -29,6 +29,7 @@ use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
 use crate::plan::syntax::set_operation::SetOperationPlanner;
+use crate::plan::syntax::temporal_table::TemporalTablePlanner;
 use crate::plan::syntax::unknown_column;
 use crate::plan::syntax::unnest::UnnestPlanner;
 use crate::plan::syntax::using::{UsingJoins, UsingPlanner};
@@ -193,6 +194,7 @@ impl Planner {
                 Arc::new(UsingPlanner(using_joins.clone())),
                 Arc::new(SetOperationPlanner),
                 Arc::new(RowSubqueryPlanner),
+                Arc::new(TemporalTablePlanner),
                 Arc::new(UnnestPlanner::default()),
                 window,
             ],

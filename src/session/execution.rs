@@ -21,6 +21,7 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
+use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
@@ -389,6 +390,8 @@ pub struct TablesRead {
     pub endless: bool,
     /// The rows of one come at a pace of their own.
     pub paced: bool,
+    /// They are joined in a way that only streams know.
+    pub streams_only: bool,
 }
 
 impl TablesRead {
@@ -406,6 +409,7 @@ pub fn tables_read<'a>(plans: impl IntoIterator<Item = &'a LogicalPlan>) -> Resu
     let mut found = TablesRead::default();
     for plan in plans {
         plan.apply_with_subqueries(|node| {
+            found.streams_only |= temporal_join_node(node).is_some();
             if let LogicalPlan::TableScan(scan) = node {
                 let provider = source_as_provider(&scan.source)?;
                 if let Some(table) = provider.downcast_ref::<ConnectorTable>() {

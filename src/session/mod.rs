@@ -282,7 +282,8 @@ impl Session {
             let prepared = self.prepare(false)?;
             let planned = plan(&prepared.env)?;
             let plans = plans(&planned);
-            if mode == RuntimeMode::Streaming || tables_read(&plans)?.live() {
+            let read = tables_read(&plans)?;
+            if mode == RuntimeMode::Streaming || read.live() || read.streams_only {
                 return Ok((prepared, planned));
             }
         }

@@ -6,6 +6,7 @@
 //! | hook | why |
 //! |---|---|
 //! | `dialect` answers Generic | opens `UNNEST(…)` as a table and other doors that ask for a known dialect |
+//! | `supports_table_versioning` | `t FOR SYSTEM_TIME AS OF o.ts` |
 //! | `supports_filter_during_aggregation` | `SUM(x) FILTER (WHERE …)` |
 //! | `supports_group_by_expr` | `GROUPING SETS`, `CUBE`, `ROLLUP` |
 //! | `supports_window_clause_named_window_reference` | `WINDOW w AS (…)`, `OVER w` |
@@ -53,6 +54,10 @@ impl Dialect for FlinkDialect {
 
     fn is_identifier_part(&self, ch: char) -> bool {
         keywords::is_identifier_part(ch)
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true
     }
 
     fn supports_filter_during_aggregation(&self) -> bool {

@@ -4,7 +4,7 @@
 //!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query    depth: nothing nests too deep
 //!             CAST(x AS <any Flink type>) → one word                 aliases for hinted tables,
 //!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
-//!             MATCH_RECOGNIZE, FOR SYSTEM_TIME, …  → refused here, where the place is known
+//!             MATCH_RECOGNIZE, TABLESAMPLE, …      → refused here, where the place is known
 //! ```
 
 use std::collections::BTreeMap;
@@ -239,9 +239,6 @@ fn refuse(c: &Cursor) -> Result<()> {
     match word.to_ascii_uppercase().as_str() {
         "MATCH_RECOGNIZE" if c.nth(1).is_some_and(|l| l.token == Token::LParen) => {
             unsupported("MATCH_RECOGNIZE")
-        }
-        "FOR" if c.at_keywords(&["FOR", "SYSTEM_TIME"]) => {
-            unsupported("FOR SYSTEM_TIME AS OF (temporal and lookup joins, time travel)")
         }
         "TABLESAMPLE" => unsupported("TABLESAMPLE"),
         "WITH" if c.nth_is_keyword(1, "RECURSIVE") => unsupported("WITH RECURSIVE"),

@@ -11,7 +11,7 @@
 //! | state | key → value | dropped |
 //! |---|---|---|
 //! | directory | join key → slot, shared by both sides | when neither side has rows of the key |
-//! | side (`side`) | slot → chain of rows by time: the columns that come out or that the condition reads | when the watermark passes the last time that they can meet |
+//! | side (`timed_rows`) | slot → chain of rows by time: the columns that come out or that the condition reads | when the watermark passes the last time that they can meet |
 //! | matched | row → whether it has had a match; where rows without one come out | with its row |
 //!
 //! Inner, outer, semi and anti joins; the right side of a semi or anti join comes out nowhere. Rows without a time meet
@@ -20,7 +20,6 @@
 //! side may wait. A batch that meets a lot, and a watermark that lets many rows go, are handed out in parts; barriers come
 //! between; the end is the last watermark. Snapshots are whole.
 
-mod side;
 mod snapshot;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -30,13 +29,16 @@ use crate::error::{Error, Result};
 use crate::operators::join::emit::{Emitter, INSERT};
 use crate::operators::join::rows::NO_ROW;
 use crate::operators::join::{JoinColumn, JoinConfig, JoinKind, JoinSide, OUTPUT_ROWS, filter, most_pairs};
+use crate::operators::timed_rows::TimedRows;
 use crate::operators::window_aggregate::assign::to_millis;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::state::GroupDirectory;
 use crate::stream::bytes::widest_row;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_ROWS, ChangeBatch, Timestamp};
-use side::Side;
+
+/// Buckets of time that the rows of a side are divided among, about.
+const BUCKETS: i64 = 256;
 
 /// An interval join.
 #[derive(Debug, Clone)]
@@ -124,7 +126,7 @@ pub struct IntervalJoinOperator {
     config: IntervalJoinConfig,
     directory: GroupDirectory,
     /// Left, right.
-    sides: [Side; 2],
+    sides: [TimedRows; 2],
     /// For each side, the input columns that are stored.
     stored: [Vec<usize>; 2],
     /// No row of each input, for output of stored rows alone.
@@ -158,7 +160,7 @@ impl IntervalJoinOperator {
             let schema = &config.join.input(side).schema;
             let types: Vec<DataType> =
                 stored[side as usize].iter().map(|c| schema.field(*c).data_type().clone()).collect();
-            Side::new(types, config.keep(side), range, config.tracks(side))
+            TimedRows::new(types, Some((config.keep(side), range / BUCKETS)), config.tracks(side))
         };
         Ok(IntervalJoinOperator {
             directory: GroupDirectory::new(&config.join.key_types())?,
@@ -382,7 +384,7 @@ impl IntervalJoinOperator {
 }
 
 /// The input columns of a side that come out or that the condition reads.
-fn stored_columns(config: &JoinConfig, side: JoinSide) -> Vec<usize> {
+pub(super) fn stored_columns(config: &JoinConfig, side: JoinSide) -> Vec<usize> {
     let mut stored = Vec::new();
     let output = config.output.iter().filter_map(|column| match *column {
         JoinColumn::Input(of, c) => Some((of, c)),
@@ -438,7 +440,8 @@ impl Operator for IntervalJoinOperator {
         OperatorMetrics {
             null_times_dropped: self.null_times,
             state_entries: self.sides.iter().map(|s| s.store.len() as u64).sum(),
-            state_bytes: (self.directory.size() + self.sides.iter().map(Side::size).sum::<usize>()) as u64,
+            state_bytes: (self.directory.size() + self.sides.iter().map(TimedRows::size).sum::<usize>())
+                as u64,
             ..OperatorMetrics::default()
         }
     }

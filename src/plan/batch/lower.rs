@@ -15,8 +15,9 @@ use datafusion::logical_expr::LogicalPlan;
 
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::nodes::set_operation::SetOperationNode;
+use crate::plan::nodes::temporal_join::TemporalJoinNode;
 use crate::plan::nodes::unnest::UnnestNode;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
@@ -36,6 +37,11 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
             let any = extension.node.as_any();
             if let Some(watermark) = any.downcast_ref::<WatermarkNode>() {
                 return Ok(Transformed::yes(watermark.input.clone()));
+            }
+            if any.is::<TemporalJoinNode>() {
+                let e =
+                    Error::unsupported("a temporal join (FOR SYSTEM_TIME AS OF) does not run in batch mode");
+                return Err(e.hint("SET 'execution.runtime-mode' = 'streaming'").into());
             }
             if let Some(window) = any.downcast_ref::<WindowTvfNode>() {
                 return Ok(Transformed::yes(lower_window(window)?));

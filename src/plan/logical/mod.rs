@@ -7,5 +7,6 @@ pub mod nested;
 pub mod nullability;
 pub mod prune_unnests;
 pub mod subquery;
+pub mod temporal_join;
 pub mod union_types;
 pub mod unnest_keys;

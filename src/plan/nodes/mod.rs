@@ -1,6 +1,7 @@
 //! Own nodes of logical plans.
 
 pub mod set_operation;
+pub mod temporal_join;
 pub mod unnest;
 pub mod view;
 pub mod watermark;

@@ -337,7 +337,7 @@ pub(super) fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr
         .collect()
 }
 
-fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
+pub(super) fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
     columns
         .iter()
         .map(|i| Arc::new(PhysicalColumn::new(schema.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>)

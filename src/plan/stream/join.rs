@@ -117,7 +117,7 @@ impl StreamPlanner {
         self.build_join(join, kind, condition, left, right, ttl, wanted)
     }
 
-    fn lower_join_input(&mut self, plan: &LogicalPlan) -> Result<Relation> {
+    pub(super) fn lower_join_input(&mut self, plan: &LogicalPlan) -> Result<Relation> {
         let mut relation = self.lower(plan)?;
         relation.schema = plan.schema().clone();
         self.materialize(relation)
@@ -251,7 +251,12 @@ impl StreamPlanner {
     }
 
     /// The residual condition over just the columns that it reads.
-    fn join_filter(&self, residual: &Expr, left: &Relation, right: &Relation) -> Result<JoinFilter> {
+    pub(super) fn join_filter(
+        &self,
+        residual: &Expr,
+        left: &Relation,
+        right: &Relation,
+    ) -> Result<JoinFilter> {
         let mut columns = Vec::new();
         let mut fields: Vec<(Option<TableReference>, FieldRef)> = Vec::new();
         let mut seen: BTreeSet<&Column> = BTreeSet::new();
@@ -283,7 +288,7 @@ fn physical_column(relation: &Relation, column: usize) -> Result<usize> {
 }
 
 /// Keys and residual condition of a join.
-fn condition_of(join: &Join) -> Result<Condition> {
+pub(super) fn condition_of(join: &Join) -> Result<Condition> {
     let all_null_safe = join.null_equality == NullEquality::NullEqualsNull;
     let mut keys: Vec<KeyPair> = join
         .on

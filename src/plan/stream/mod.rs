@@ -5,6 +5,7 @@
 //!  WindowTvf + Aggregate by its window        ─► [local] ══ keys ══► WindowAggregate
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
 //!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
+//!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank
 //! ```
@@ -25,6 +26,7 @@ mod shared_scan;
 mod sink;
 mod sort;
 mod source;
+mod temporal_join;
 mod top_n;
 mod unnest;
 mod update_before;
@@ -46,6 +48,7 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
 use crate::plan::nodes::set_operation::SetOperationNode;
+use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::unnest::UnnestNode;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
@@ -117,6 +120,8 @@ pub struct StreamPlanner {
     uids: HashMap<String, usize>,
     /// Nested fields that the queries read.
     nested: BTreeSet<Vec<String>>,
+    /// Of the next deduplication by a row time all rows are wanted, not only the latest.
+    takes_history: bool,
 }
 
 impl StreamPlanner {
@@ -128,6 +133,7 @@ impl StreamPlanner {
             scans: HashMap::new(),
             uids: HashMap::new(),
             nested: BTreeSet::new(),
+            takes_history: false,
         }
     }
 
@@ -154,6 +160,8 @@ impl StreamPlanner {
                     self.lower_window(window)
                 } else if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
                     self.lower_set_operation(operation)
+                } else if let Some(join) = temporal_join_node(plan) {
+                    self.lower_temporal_join(join)
                 } else if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
                     self.lower_unnest(unnest)
                 } else {

@@ -16,9 +16,11 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, SortExpr, Window};
 
 use crate::error::{Error, Result};
+use crate::operators::calc::CalcConfig;
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
 use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::stream::aggregate::column_exprs;
 use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, rank_function, without_casts};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
@@ -328,11 +330,26 @@ impl StreamPlanner {
             .output
             .iter()
             .enumerate()
-            .filter(|(_, o)| matches!(o, RankOutput::Column(c) if wait_for_watermark && input.rowtime.contains(c)))
+            .filter(|(_, o)| matches!(o, RankOutput::Column(c) if by_rowtime && input.rowtime.contains(c)))
             .map(|(i, _)| i)
             .collect();
-        let exchange = Some(top.partition.clone());
         let output_schema = top.output_schema.clone();
+        if std::mem::take(&mut self.takes_history) && by_rowtime && keeps_last {
+            let columns: Option<Vec<usize>> = top
+                .output
+                .iter()
+                .map(|o| if let RankOutput::Column(c) = o { Some(*c) } else { None })
+                .collect();
+            if let Some(columns) = columns {
+                let projection = Some(column_exprs(&input.physical, &columns));
+                let config = CalcConfig { condition: None, projection, schema: output_schema.clone() };
+                let detail = format!("history=[{}]", names(&mut top.partition.iter().copied()));
+                let node = self.add_calc(config, detail, input);
+                let changelog = self.graph.nodes[node].changelog;
+                return Ok(Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys));
+            }
+        }
+        let exchange = Some(top.partition.clone());
         let config = DeduplicateConfig {
             input_schema: top.input_schema,
             output_schema: top.output_schema,

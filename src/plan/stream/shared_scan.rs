@@ -19,6 +19,7 @@ use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
+use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::StreamPlanner;
 use crate::plan::table::ConnectorTable;
@@ -51,6 +52,8 @@ pub(super) struct SharedScan {
     filters_behind: Vec<Vec<Expr>>,
     /// For each use, how many rows it needs.
     fetch: Vec<Option<usize>>,
+    /// Whether a key that changes twice within one batch has to be told twice.
+    pub each_version: bool,
     /// The source node, once a query has been lowered.
     pub node: Option<NodeId>,
 }
@@ -172,7 +175,23 @@ impl StreamPlanner {
     /// Internal for plans that cannot be lowered either.
     pub fn survey(&mut self, plan: &LogicalPlan) -> Result<()> {
         self.nested.extend(crate::plan::logical::nested::nested_paths(plan)?);
-        self.survey_scans(plan, None)
+        self.survey_scans(plan, None)?;
+        self.survey_versions(plan, false)
+    }
+
+    /// Notes the tables of which each version counts: those that rows are joined to as of their time.
+    fn survey_versions(&mut self, plan: &LogicalPlan, each: bool) -> Result<()> {
+        if let Some(found) = scan_use(plan)? {
+            if let Some(shared) = self.scans.get_mut(&found.key) {
+                shared.each_version |= each;
+            }
+            return Ok(());
+        }
+        if let Some(join) = temporal_join_node(plan) {
+            self.survey_versions(&join.left, each)?;
+            return self.survey_versions(&join.right, true);
+        }
+        plan.inputs().into_iter().try_for_each(|input| self.survey_versions(input, each))
     }
 
     /// `above` is the predicate of a filter above the plan with nothing but chosen columns in between, over the plan's
@@ -203,6 +222,7 @@ impl StreamPlanner {
             filters: Vec::new(),
             filters_behind: Vec::new(),
             fetch: Vec::new(),
+            each_version: false,
             node: None,
         });
         shared.filters.push(filters);

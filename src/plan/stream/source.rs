@@ -153,7 +153,14 @@ impl StreamPlanner {
         });
         if normalized {
             let key = relation.keys.first().cloned().unwrap_or_default();
-            relation = self.lower_changelog_normalize(relation, &key)?;
+            let each_version = self.scans.get(&found.key).is_some_and(|shared| shared.each_version);
+            let bundle = self.options.bundle_rows;
+            if each_version {
+                self.options.bundle_rows = Some(1);
+            }
+            let normalized = self.lower_changelog_normalize(relation, &key);
+            self.options.bundle_rows = bundle;
+            relation = normalized?;
         }
         if let Some(shared) = self.scans.get_mut(&found.key) {
             shared.node = Some(relation.node);

@@ -3,6 +3,7 @@
 pub mod row_subquery;
 pub mod select_names;
 pub mod set_operation;
+pub mod temporal_table;
 pub(super) mod unknown_column;
 pub mod unnest;
 pub mod using;

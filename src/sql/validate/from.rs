@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, Join,
     JoinConstraint, JoinOperator, ObjectName, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, TableWithJoins,
+    TableFunctionArgs, TableVersion, TableWithJoins,
 };
 
 use super::{Validator, places, refuse_at, refuse_if, unsupported};
@@ -48,7 +48,19 @@ impl Validator {
                 index_hints,
             } => {
                 refuse(!with_hints.is_empty(), "WITH (…) after a table")?;
-                refuse(version.is_some(), "FOR SYSTEM_TIME AS OF")?;
+                match version {
+                    None => {}
+                    Some(TableVersion::ForSystemTimeAsOf(
+                        time @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+                    )) => {
+                        refuse_at(args.is_some(), "FOR SYSTEM_TIME AS OF of a function", location_of(time))?
+                    }
+                    Some(TableVersion::ForSystemTimeAsOf(time)) => {
+                        let what = "FOR SYSTEM_TIME AS OF anything but a row time of the table before it";
+                        refuse_at(true, what, location_of(time))?;
+                    }
+                    Some(_) => refuse(true, "a version of a table")?,
+                }
                 refuse(*with_ordinality, "WITH ORDINALITY after a table")?;
                 refuse(!partitions.is_empty(), "PARTITION after a table")?;
                 refuse(json_path.is_some(), "a path after a table")?;

@@ -1,7 +1,7 @@
-//! Rows of one side by key and time, and when they go.
+//! Rows by key and time, and when they go: one side of a join over time.
 //!
 //! ```text
-//!  slot of the key ─► last ⇄ row ⇄ row ⇄ first         in the order of their times, as far as they wait
+//!  slot of the key ─► last ⇄ row ⇄ row ⇄ first         in the order of their times, equal ones of their arrival
 //!  expiry ─► bucket of times ─► rows
 //! ```
 
@@ -12,36 +12,41 @@ use arrow::datatypes::DataType;
 use crate::error::Result;
 use crate::operators::join::rows::{NO_ROW, RowStore};
 
-/// Buckets that the rows of a side are divided among, about: one that is reached in its midst is gone through again.
-const BUCKETS: i64 = 256;
+/// When rows go by themselves.
+struct Expiry {
+    /// Milliseconds from the time of a row to the time at which it goes.
+    keep: i64,
+    /// Width of a bucket in ms: one that is reached in its midst is gone through again.
+    width: i64,
+    /// Rows by the bucket of the time at which they go.
+    buckets: BTreeMap<i64, Vec<u32>>,
+}
 
-/// One side.
-pub(super) struct Side {
-    pub(super) store: RowStore,
+/// Rows by key and time; see the module.
+pub(in crate::operators) struct TimedRows {
+    pub(in crate::operators) store: RowStore,
     /// By id: row time in ms.
-    pub(super) times: Vec<i64>,
+    pub(in crate::operators) times: Vec<i64>,
     /// By id.
-    pub(super) slots: Vec<u32>,
+    pub(in crate::operators) slots: Vec<u32>,
     /// By id: the next earlier row of the key.
-    pub(super) before: Vec<u32>,
+    pub(in crate::operators) before: Vec<u32>,
     /// By id: the next later one.
     after: Vec<u32>,
     /// By id, whether it has had a match; where rows without one come out.
-    pub(super) matched: Option<Vec<bool>>,
+    pub(in crate::operators) matched: Option<Vec<bool>>,
     /// By slot: the latest row.
-    pub(super) last: Vec<u32>,
-    /// Milliseconds from the time of a row to the last time that it can meet on the other side.
-    keep: i64,
-    /// Width of a bucket in ms.
-    width: i64,
-    /// Rows by the bucket of the time at which they go.
-    expiry: BTreeMap<i64, Vec<u32>>,
+    pub(in crate::operators) last: Vec<u32>,
+    expiry: Option<Expiry>,
 }
 
-impl Side {
-    /// For rows of these types that meet others up to `keep` ms later, of a range of `range` ms.
-    pub(super) fn new(types: Vec<DataType>, keep: i64, range: i64, tracks: bool) -> Self {
-        Side {
+impl TimedRows {
+    /// For rows of these types that go `(keep, width)` ms after their times, found in buckets of that width; or only when
+    /// they are removed.
+    pub(in crate::operators) fn new(types: Vec<DataType>, expiry: Option<(i64, i64)>, tracks: bool) -> Self {
+        let expiry =
+            expiry.map(|(keep, width)| Expiry { keep, width: width.max(1), buckets: BTreeMap::new() });
+        TimedRows {
             store: RowStore::new(types),
             times: Vec::new(),
             slots: Vec::new(),
@@ -49,26 +54,33 @@ impl Side {
             after: Vec::new(),
             matched: tracks.then(Vec::new),
             last: Vec::new(),
-            keep,
-            width: (range / BUCKETS).max(1),
-            expiry: BTreeMap::new(),
+            expiry,
         }
     }
 
     /// Makes room for slots.
-    pub(super) fn grow_slots(&mut self, slots: usize) {
+    pub(in crate::operators) fn grow_slots(&mut self, slots: usize) {
         if slots > self.last.len() {
             self.last.resize(slots, NO_ROW);
         }
     }
 
-    /// Whether nothing that is still to come can meet a row of `time`.
-    pub(super) fn is_expired(&self, time: i64, watermark: i64) -> bool {
-        time.saturating_add(self.keep) <= watermark
+    /// Whether a row of `time` goes with the watermark, or has gone.
+    pub(in crate::operators) fn is_expired(&self, time: i64, watermark: i64) -> bool {
+        self.expiry.as_ref().is_some_and(|e| time.saturating_add(e.keep) <= watermark)
+    }
+
+    /// The latest row of a key up to `time`.
+    pub(in crate::operators) fn latest(&self, slot: u32, time: i64) -> u32 {
+        let mut at = self.last[slot as usize];
+        while at != NO_ROW && self.times[at as usize] > time {
+            at = self.before[at as usize];
+        }
+        at
     }
 
     /// Adds row `row` of the batch that `append_pending` of the store will be called with.
-    pub(super) fn add(&mut self, row: u32, slot: u32, time: i64, matched: bool) -> Result<u32> {
+    pub(in crate::operators) fn add(&mut self, row: u32, slot: u32, time: i64, matched: bool) -> Result<u32> {
         let id = self.store.add(row)?;
         let capacity = self.store.capacity();
         if capacity > self.times.len() {
@@ -99,29 +111,32 @@ impl Side {
         if let Some(all) = &mut self.matched {
             all[id as usize] = matched;
         }
-        let bucket = time.saturating_add(self.keep).div_euclid(self.width);
-        self.expiry.entry(bucket).or_default().push(id);
+        if let Some(Expiry { keep, width, buckets }) = &mut self.expiry {
+            let bucket = time.saturating_add(*keep).div_euclid(*width);
+            buckets.entry(bucket).or_default().push(id);
+        }
         Ok(id)
     }
 
     /// Up to `most` rows that go with a watermark; none if all that do are gone. They stay until [`Side::remove`].
-    pub(super) fn take_due(&mut self, watermark: i64, most: usize) -> Vec<u32> {
+    pub(in crate::operators) fn take_due(&mut self, watermark: i64, most: usize) -> Vec<u32> {
         let (mut due, mut left) = (Vec::new(), Vec::new());
+        let Some(Expiry { keep, width, buckets }) = &mut self.expiry else { return due };
         while due.len() < most
-            && let Some(bucket) = self.expiry.first_entry()
+            && let Some(bucket) = buckets.first_entry()
         {
-            let begin = bucket.key().saturating_mul(self.width);
+            let begin = bucket.key().saturating_mul(*width);
             if begin > watermark {
                 break;
             }
-            let is_whole = begin.saturating_add(self.width - 1) <= watermark;
+            let is_whole = begin.saturating_add(*width - 1) <= watermark;
             let (number, ids) = bucket.remove_entry();
             for id in ids {
-                let goes = is_whole || self.times[id as usize].saturating_add(self.keep) <= watermark;
+                let goes = is_whole || self.times[id as usize].saturating_add(*keep) <= watermark;
                 if goes && due.len() < most { due.push(id) } else { left.push(id) }
             }
             if !left.is_empty() {
-                self.expiry.insert(number, left);
+                buckets.insert(number, left);
                 break;
             }
         }
@@ -129,7 +144,7 @@ impl Side {
     }
 
     /// Removes a row; true if it was the last one of its key.
-    pub(super) fn remove(&mut self, id: u32) -> bool {
+    pub(in crate::operators) fn remove(&mut self, id: u32) -> bool {
         let (before, after) = (self.before[id as usize], self.after[id as usize]);
         if before != NO_ROW {
             self.after[before as usize] = after;
@@ -143,15 +158,22 @@ impl Side {
         self.last[slot] == NO_ROW
     }
 
-    /// Rows in the order of their ids.
-    pub(super) fn ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.expiry.values().flatten().copied().collect();
-        ids.sort_unstable();
+    /// All rows, key by key, the earliest of each first.
+    pub(in crate::operators) fn ids(&self) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(self.store.len());
+        for last in self.last.iter().filter(|last| **last != NO_ROW) {
+            let (from, mut at) = (ids.len(), *last);
+            while at != NO_ROW {
+                ids.push(at);
+                at = self.before[at as usize];
+            }
+            ids[from..].reverse();
+        }
         ids
     }
 
     /// Bytes held.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::operators) fn size(&self) -> usize {
         let by_id = self.times.capacity() * 8
             + (self.slots.capacity() + self.before.capacity() + self.after.capacity()) * 4
             + self.matched.as_ref().map_or(0, Vec::capacity);
