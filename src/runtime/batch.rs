@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::spilling::WAY_OUT;
+use crate::runtime::spilling::pool::NO_ROOM;
 use crate::runtime::task::{sleep_until, unpanicked};
 use crate::stream::bytes::{batch_bytes, slices};
 use crate::stream::{BATCH_BYTES, ChangeBatch, Epoch, Timestamp};
@@ -249,7 +250,8 @@ async fn write_rows(
 
 /// Whether there was no memory for what a plan has to keep there.
 fn is_short(e: &Error) -> bool {
-    e.message().contains("Resources exhausted")
+    // Either DataFusion's words or those of the pool, which lose theirs in some plans.
+    e.message().contains("Resources exhausted") || e.message().contains(NO_ROOM)
 }
 
 /// An error of a plan; where it says only that a disk is full, which one and what helps. What sinks write fails

@@ -1,4 +1,4 @@
-//! Interval joins: `l.k = r.k AND l.ts BETWEEN r.ts - INTERVAL … AND r.ts + INTERVAL …`, over row times.
+//! Interval joins: `l.k = r.k AND l.ts BETWEEN r.ts - INTERVAL … AND r.ts + INTERVAL …`, over row times; window joins.
 //!
 //! ```text
 //!  left  ══ key ══► ┌ rows of the key by time ─► own side: add ──────────────────────┐
@@ -13,6 +13,9 @@
 //! | directory | join key → slot, shared by both sides | when neither side has rows of the key |
 //! | side (`timed_rows`) | slot → chain of rows by time: the columns that come out or that the condition reads | when the watermark passes the last time that they can meet |
 //! | matched | row → whether it has had a match; where rows without one come out | with its row |
+//!
+//! A window join, `l.window_start = r.window_start AND l.window_end = r.window_end AND …`, is one whose times are those of
+//! the windows and have to be equal: a window is forgotten when it has passed, and a row that is late for it is dropped.
 //!
 //! Inner, outer, semi and anti joins; the right side of a semi or anti join comes out nowhere. Rows without a time meet
 //! nothing. A late row meets what is still there, and is kept only if something can still come for it: as in Flink. Input
@@ -49,6 +52,8 @@ pub struct IntervalJoinConfig {
     pub times: [usize; 2],
     /// Least and greatest left time less right time, in ms.
     pub bounds: (i64, i64),
+    /// Of a window join: how far the time of a window is behind its end, where the times are ends of windows, in ms.
+    pub window: Option<i64>,
 }
 
 impl IntervalJoinConfig {
@@ -86,6 +91,9 @@ impl IntervalJoinConfig {
 
     fn validate(&self) -> Result<()> {
         self.join.validate()?;
+        if self.window.is_some() && self.bounds != (0, 0) {
+            return Err(Error::internal("windows that meet at different times"));
+        }
         let known = matches!(
             self.join.kind,
             JoinKind::Inner
@@ -139,6 +147,7 @@ pub struct IntervalJoinOperator {
     /// Slots that may have lost their last row.
     idle: Vec<u32>,
     null_times: u64,
+    late_rows: u64,
 }
 
 impl std::fmt::Debug for IntervalJoinOperator {
@@ -175,6 +184,7 @@ impl IntervalJoinOperator {
             emitter: Emitter::default(),
             idle: Vec::new(),
             null_times: 0,
+            late_rows: 0,
         })
     }
 
@@ -184,6 +194,9 @@ impl IntervalJoinOperator {
         let time = rows.column(self.config.times[own]);
         let mut times = Vec::with_capacity(n);
         to_millis(time, &mut times)?;
+        if let Some(behind) = self.config.window {
+            times.iter_mut().for_each(|t| *t = t.saturating_sub(behind));
+        }
         let keys: Vec<ArrayRef> = input.keys.iter().map(|k| rows.column(*k).clone()).collect();
         let mut slots = Vec::new();
         self.directory.intern(&keys, n, &mut slots)?;
@@ -200,9 +213,14 @@ impl IntervalJoinOperator {
                 probes.iter_mut().enumerate().for_each(|(row, p)| *p &= nulls.is_valid(row));
             }
         }
-        let mut ids = vec![NO_ROW; n];
+        let (mut ids, mut matched) = (vec![NO_ROW; n], vec![false; n]);
         let kept = &mut self.sides[own];
         for row in 0..n {
+            if self.config.window.is_some() && probes[row] && times[row] <= self.watermark {
+                // Its window has passed: it comes out nowhere, not even as one without a match.
+                self.late_rows += 1;
+                (probes[row], matched[row]) = (false, true);
+            }
             if probes[row] && !kept.is_expired(times[row], self.watermark) {
                 ids[row] = kept.add(row as u32, slots[row], times[row], false)?;
             } else {
@@ -221,7 +239,7 @@ impl IntervalJoinOperator {
             times,
             probes,
             ids,
-            matched: vec![false; n],
+            matched,
             row: 0,
             next: None,
         });
@@ -401,7 +419,7 @@ pub(super) fn stored_columns(config: &JoinConfig, side: JoinSide) -> Vec<usize> 
 
 impl Operator for IntervalJoinOperator {
     fn name(&self) -> &'static str {
-        "IntervalJoin"
+        if self.config.window.is_some() { "WindowJoin" } else { "IntervalJoin" }
     }
 
     fn process(&mut self, port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
@@ -439,10 +457,10 @@ impl Operator for IntervalJoinOperator {
     fn metrics(&self) -> OperatorMetrics {
         OperatorMetrics {
             null_times_dropped: self.null_times,
+            late_rows_dropped: self.late_rows,
             state_entries: self.sides.iter().map(|s| s.store.len() as u64).sum(),
             state_bytes: (self.directory.size() + self.sides.iter().map(TimedRows::size).sum::<usize>())
                 as u64,
-            ..OperatorMetrics::default()
         }
     }
 }

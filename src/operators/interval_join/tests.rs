@@ -78,6 +78,7 @@ fn config(kind: JoinKind, bounds: (i64, i64), filtered: bool) -> IntervalJoinCon
         },
         times: [1, 1],
         bounds,
+        window: None,
     }
 }
 
@@ -312,4 +313,24 @@ fn a_batch_that_meets_a_lot_is_handed_out_in_parts() {
     }
     assert_eq!(pairs, 1_000_000);
     assert!(calls > 20, "{calls}");
+}
+
+#[test]
+fn a_window_join_drops_what_is_late_for_its_window() {
+    // The times are ends of windows, whose own times are a millisecond earlier.
+    let config = IntervalJoinConfig { window: Some(1), ..config(JoinKind::Full, (0, 0), false) };
+    let mut joins = Subtasks::new(config);
+    joins.in_time = false;
+    joins.process(0, &[(Some(1), Some(100), 1), (Some(1), Some(200), 2)]);
+    joins.process(1, &[(Some(1), Some(100), 3)]);
+    assert_eq!(joins.text.len(), 1);
+    joins.watermark(98);
+    assert_eq!(joins.joins[0].metrics().state_entries, 3);
+    joins.watermark(99);
+    assert_eq!(joins.joins[0].metrics().state_entries, 1, "the window until 100 has passed");
+    joins.process(1, &[(Some(1), Some(100), 4), (Some(2), Some(100), 5)]);
+    assert_eq!(joins.joins[0].metrics().late_rows_dropped, 2);
+    assert_eq!(joins.joins[0].output_watermark(), None);
+    joins.watermark(i64::MAX);
+    assert_eq!(joins.text.len(), 2, "and the left row of the second window without a match");
 }

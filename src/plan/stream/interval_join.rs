@@ -1,8 +1,10 @@
-//! Joins whose condition keeps the row times of both sides within an interval.
+//! Joins whose condition keeps the row times of both sides within an interval, or the sides within the same windows.
 //!
 //! ```text
 //!  l.k = r.k AND l.ts >= r.ts - INTERVAL '4' HOUR AND l.ts < r.ts AND l.v < r.w
 //!      └─► bounds of l.ts - r.ts: [-4 h, -1 ms]        residual condition: l.v < r.w
+//!  l.window_start = r.window_start AND l.window_end = r.window_end AND l.k = r.k
+//!      └─► window times that are equal
 //! ```
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -24,6 +26,8 @@ pub(super) struct Interval {
     pub(super) bounds: (i64, i64),
     /// The rest of the condition beside the keys.
     pub(super) residual: Option<Expr>,
+    /// Of a window join: how far the times of windows are behind those columns, in ms.
+    pub(super) window: Option<i64>,
 }
 
 /// A row time and what is added to it, in ns.
@@ -47,6 +51,10 @@ pub(super) fn interval_of(
         || !right.changelog.is_append_only()
     {
         return None;
+    }
+    if let Some((times, behind)) = equal_windows(condition, left, right) {
+        let residual = condition.residual.clone();
+        return Some(Interval { times, bounds: (0, 0), residual, window: Some(behind) });
     }
     let mut times: Option<[usize; 2]> = None;
     let (mut least, mut greatest) = (None, None);
@@ -84,7 +92,31 @@ pub(super) fn interval_of(
     if let (None, Some(of)) = (times, condition.keys.iter().find_map(|k| equal_times(k, left, right))) {
         (times, least, greatest) = (Some(of), Some(0), Some(0));
     }
-    Some(Interval { times: times?, bounds: (least?, greatest?), residual: conjunction(residual) })
+    let residual = conjunction(residual);
+    Some(Interval { times: times?, bounds: (least?, greatest?), residual, window: None })
+}
+
+/// Where the keys are the windows of both sides: columns of the windows' times, or of their ends and how far the times are
+/// behind them.
+fn equal_windows(condition: &Condition, left: &Relation, right: &Relation) -> Option<([usize; 2], i64)> {
+    let (l, r) = (left.attached?, right.attached?);
+    let physical = |relation: &Relation, expr: &Expr| match relation.columns[relation.column_of(expr)?] {
+        ColumnRef::Physical(p) => Some(p),
+        _ => None,
+    };
+    let is_key = |of: [usize; 2]| {
+        let is =
+            |k: &KeyPair| physical(left, &k.left) == Some(of[0]) && physical(right, &k.right) == Some(of[1]);
+        condition.keys.iter().any(is)
+    };
+    if l.zone != r.zone || !is_key([l.start, r.start]) || !is_key([l.end, r.end]) {
+        return None;
+    }
+    match (left.rowtime.first(), right.rowtime.first()) {
+        (Some(lt), Some(rt)) => Some(([*lt, *rt], 0)),
+        // In a zone the ends are wall clocks, which no watermark can be compared with.
+        _ => l.zone.is_none().then_some(([l.end, r.end], 1)),
+    }
 }
 
 /// Row times that are a pair of keys.

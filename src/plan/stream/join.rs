@@ -25,6 +25,7 @@ use crate::operators::join::{
     JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinOperator, JoinSide, UniqueKey,
 };
 use crate::plan::stream::interval_join::{Interval, interval_of};
+use crate::plan::stream::relation::AttachedWindow;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, physical_expr};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory, UpdateBefore};
@@ -197,7 +198,9 @@ impl StreamPlanner {
         };
         config.validate()?;
         let mut detail = describe(join, &condition, &schema, &config);
-        let name = if let Some(Interval { times, bounds, .. }) = &interval {
+        let name = if let Some(Interval { window: Some(_), .. }) = &interval {
+            "WindowJoin"
+        } else if let Some(Interval { times, bounds, .. }) = &interval {
             detail.push_str(&format!(
                 ", windowBounds=[isRowTime=true, leftLowerBound={}, leftUpperBound={}, leftTimeIndex={}, rightTimeIndex={}]",
                 bounds.0, bounds.1, times[0], times[1]
@@ -223,14 +226,24 @@ impl StreamPlanner {
             .collect();
         // Time attributes do not outlive a regular join: its rows come in any order of time.
         let mut rowtime = BTreeSet::new();
+        let rowtimes = [&left.rowtime, &right.rowtime];
+        // The windows of the left side, where it is never NULL.
+        let windowed = interval.as_ref().and_then(|i| i.window).filter(|_| !kind.pads(JoinSide::Right));
+        let attached = windowed.and(left.attached).and_then(|window| {
+            let place =
+                |c: usize| config.output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, c));
+            Some(AttachedWindow { start: place(window.start)?, end: place(window.end)?, ..window })
+        });
         let factory: OperatorFactory = match interval {
-            Some(Interval { times, bounds, .. }) => {
+            Some(Interval { times, bounds, window, .. }) => {
                 let is_time = |column: &JoinColumn| match *column {
-                    JoinColumn::Input(side, c) => times[side as usize] == c,
+                    JoinColumn::Input(side, c) => {
+                        rowtimes[side as usize].contains(&c) && times[side as usize] == c
+                    }
                     JoinColumn::Mark => false,
                 };
                 rowtime.extend(config.output.iter().enumerate().filter(|(_, c)| is_time(c)).map(|(i, _)| i));
-                let config = IntervalJoinConfig { join: config, times, bounds };
+                let config = IntervalJoinConfig { join: config, times, bounds, window };
                 Arc::new(move |_| Ok(Box::new(IntervalJoinOperator::new(config.clone())?)))
             }
             None => Arc::new(move |subtask| {
@@ -247,7 +260,8 @@ impl StreamPlanner {
             changelog,
             kind: NodeKind::Operator(factory),
         });
-        Ok(Relation::plain(node, schema, physical, changelog, rowtime).with_keys(keys))
+        let relation = Relation::plain(node, schema, physical, changelog, rowtime).with_keys(keys);
+        Ok(Relation { attached, ..relation })
     }
 
     /// The residual condition over just the columns that it reads.

@@ -18,8 +18,14 @@ use datafusion::execution::memory_pool::{
 use crate::error::Error;
 use crate::runtime::spilling::resident::resident_bytes;
 
-/// Part of the limit from which an operator that cannot spill is looked at: smaller ones are what sorts merge with.
+/// Consumers that are the sides of joins, as DataFusion calls them.
+const JOINS: [&str; 3] = ["HashJoinInput", "CrossJoinExec", "NestedLoopJoinLoad"];
+
+/// Part of the limit from which a join is looked at: one in so many.
 const LARGE: usize = 8;
+
+/// In the message of an error for want of memory.
+pub const NO_ROOM: &str = "needs as much again";
 
 /// See the module.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub struct ProcessPool {
     inner: FairSpillPool,
     /// Bytes that the process may hold.
     limit: usize,
-    /// Bytes of large operators that cannot spill.
+    /// Bytes of large sides of joins.
     gathered: AtomicUsize,
 }
 
@@ -37,10 +43,11 @@ impl ProcessPool {
         ProcessPool { inner: FairSpillPool::new(limit), limit, gathered: AtomicUsize::new(0) }
     }
 
-    /// What counts as gathered of an operator that has reserved so much.
+    /// What counts as gathered of a consumer that has reserved so much.
     fn large(&self, reservation: &MemoryReservation, bytes: usize) -> usize {
-        let is_large = !reservation.consumer().can_spill() && bytes > self.limit / LARGE;
-        if is_large { bytes } else { 0 }
+        let name = reservation.consumer().name();
+        let is_join = JOINS.iter().any(|join| name.starts_with(join));
+        if is_join && bytes > self.limit / LARGE { bytes } else { 0 }
     }
 
     fn resized(&self, reservation: &MemoryReservation, from: usize, to: usize) {
@@ -110,7 +117,7 @@ impl ProcessPool {
             if held.saturating_add(gathered) > self.limit {
                 let name = reservation.consumer().name();
                 return Err(resources_datafusion_err!(
-                    "{name} has gathered {} MB and needs room for as much again, while the process holds {} MB of {} MB",
+                    "{name} has gathered {} MB and {NO_ROOM}, while the process holds {} MB of {} MB",
                     (size + additional) / 1_000_000,
                     held / 1_000_000,
                     self.limit / 1_000_000
