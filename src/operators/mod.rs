@@ -22,3 +22,4 @@ pub mod union;
 pub mod unnest;
 pub mod window_aggregate;
 pub mod window_table_function;
+pub mod window_top_n;

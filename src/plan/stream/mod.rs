@@ -7,7 +7,7 @@
 //!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
 //!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
-//!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank
+//!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank, Deduplicate, WindowRank
 //! ```
 //!
 //! Windows are assigned lazily: a relation carries its *pending* window as virtual columns until an aggregate turns it

@@ -19,8 +19,10 @@ use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
+use crate::operators::window_top_n::{WindowTopNConfig, WindowTopNOperator};
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::aggregate::column_exprs;
+use crate::plan::stream::relation::AttachedWindow;
 use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, rank_function, without_casts};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
@@ -251,6 +253,15 @@ impl StreamPlanner {
             ttl_ms: self.options.state_ttl,
         };
         config.validate()?;
+        if !input_retracts
+            && !has_ties
+            && rank.by_arrival.is_none()
+            && let RankEnd::Constant(last) = config.end
+            && last < UNBOUNDED
+            && let Some((time, behind)) = window_of(&input, &config.partition)
+        {
+            return self.lower_window_top_n(WindowTopNConfig { top: config, time, behind }, &input, schema);
+        }
         let changelog = if input_retracts || has_ties {
             ChangelogMode::ALL
         } else if config.order.is_empty() && !latest_first && config.start == 1 {
@@ -301,6 +312,36 @@ impl StreamPlanner {
         });
         let node = self.add_operator(rank.name, detail, &input, changelog, exchange, factory);
         Ok(Relation::plain(node, schema, output_schema, changelog, BTreeSet::new()).with_keys(keys))
+    }
+
+    /// The first rows of each partition of a window, told when it has passed.
+    fn lower_window_top_n(
+        &mut self,
+        config: WindowTopNConfig,
+        input: &Relation,
+        schema: DFSchemaRef,
+    ) -> Result<Relation> {
+        let top = &config.top;
+        let place = |c: usize| top.output.iter().position(|o| *o == RankOutput::Column(c));
+        let attached = input.attached.and_then(|window| {
+            Some(AttachedWindow { start: place(window.start)?, end: place(window.end)?, ..window })
+        });
+        let rowtime = input.rowtime.iter().filter_map(|c| place(*c)).collect();
+        let partition: Option<Vec<usize>> = top.partition.iter().map(|c| place(*c)).collect();
+        let rank = top.output.iter().position(|o| *o == RankOutput::Rank);
+        let is_one = top.start == 1 && top.end == RankEnd::Constant(1);
+        let keys = match (partition, rank) {
+            (Some(key), _) if is_one => vec![key],
+            (Some(key), Some(rank)) => vec![key.into_iter().chain([rank]).collect()],
+            _ => Vec::new(),
+        };
+        let (detail, exchange) = (describe(top, &schema), Some(top.partition.clone()));
+        let (output_schema, changelog) = (top.output_schema.clone(), ChangelogMode::APPEND_ONLY);
+        let factory: OperatorFactory =
+            Arc::new(move |_| Ok(Box::new(WindowTopNOperator::new(config.clone())?)));
+        let node = self.add_operator("WindowRank", detail, input, changelog, exchange, factory);
+        let relation = Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys);
+        Ok(Relation { attached, ..relation })
     }
 
     /// One row of each key of append-only rows. By a row time: descending, the latest of equal times stays; ascending,
@@ -369,6 +410,16 @@ impl StreamPlanner {
         });
         let node = self.add_operator(name, detail, input, changelog, exchange, factory);
         Ok(Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys))
+    }
+}
+
+/// Where the partition holds the window of the rows: the column of its time, or of its end and how far the time is behind.
+fn window_of(input: &Relation, partition: &[usize]) -> Option<(usize, i64)> {
+    let window = input.attached.filter(|w| partition.contains(&w.start) && partition.contains(&w.end))?;
+    match input.rowtime.first() {
+        Some(time) => Some((*time, 0)),
+        // In a zone the end is a wall clock, which no watermark can be compared with.
+        None => window.zone.is_none().then_some((window.end, 1)),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::runtime::spilling::store::SpillStore;
 /// Part of the process' limit at which operators give back earlier: the rest is for the copy that this takes.
 const NEAR: f64 = 0.7;
 
+/// What a process holds before it has any state: code, threads, the first batches.
+const BASE: usize = 64 << 20;
+
 /// The budget of all operators of a session.
 #[derive(Debug, Clone)]
 pub struct StateMemory(Arc<Inner>);
@@ -36,12 +39,12 @@ struct Inner {
 impl StateMemory {
     /// A budget for a process that may take `process_limit` bytes; files go below `folder`.
     ///
-    /// Half of the process' memory is for state: the other half is for batches under way, and for the copy of a part
-    /// of the state that writing and reading it back takes.
+    /// Half of the process' memory is for state, less what a process holds without any: the other half is for batches under
+    /// way, and for the copy of a part of the state that writing and reading it back takes.
     pub fn new(process_limit: usize, folder: PathBuf) -> Self {
         StateMemory(Arc::new(Inner {
             process_limit,
-            limit: process_limit / 2,
+            limit: (process_limit - BASE.min(process_limit / 4)) / 2,
             used: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
             spilled_bytes: AtomicU64::new(0),
