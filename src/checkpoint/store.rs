@@ -414,26 +414,29 @@ impl JobStore {
     }
 
     async fn remove_all(&self) -> Result<()> {
+        // Whoever has the job now reads in its last checkpoint that it has ended. Or it is the file below, of an attempt that
+        // seemed to fail.
+        if generations(&self.storage).await?.last().is_some_and(|newest| *newest > self.generation) {
+            return Ok(());
+        }
         for path in self.storage.list("state").await? {
             self.storage.remove(&path).await?;
         }
         // Oldest first: as long as one is left, it is the last, which says that the job has ended.
         let mut numbers = numbers(&self.storage).await?;
-        let last = numbers.pop_last();
+        let Some((last, _)) = numbers.pop_last() else { return Ok(()) };
         for sequence in numbers.into_keys() {
             self.remove(sequence).await?;
         }
-        let Some((last, _)) = last else { return Ok(()) };
         // A process that was taken for dead may be about to write a manifest, and would find its number free.
         let ended = Holder { fresh_after: Some(last.max(self.floor)), ..self.holder.clone() };
         let text = serde_json::to_vec_pretty(&ended).map_err(|e| Error::internal(e.to_string()))?;
         if self.storage.create(&generation_path(self.generation + 1), text.into()).await? {
-            self.storage.remove(&generation_path(self.generation)).await?;
-        } else if holder(&self.storage, self.generation + 1).await? != Some(ended) {
-            // Whoever has it now reads in the last checkpoint that the job has ended.
-            return Ok(());
+            // From here on nothing of it counts: what cannot be removed now goes with a checkpoint of the next job.
+            let _ = self.storage.remove(&generation_path(self.generation)).await;
+            let _ = self.remove(last).await;
         }
-        self.remove(last).await
+        Ok(())
     }
 }
 

@@ -129,11 +129,17 @@ impl TimedRows {
             if begin > watermark {
                 break;
             }
-            let is_whole = begin.saturating_add(*width - 1) <= watermark;
-            let (number, ids) = bucket.remove_entry();
-            for id in ids {
-                let goes = is_whole || self.times[id as usize].saturating_add(*keep) <= watermark;
-                if goes && due.len() < most { due.push(id) } else { left.push(id) }
+            let (number, mut ids) = bucket.remove_entry();
+            if begin.saturating_add(*width - 1) <= watermark {
+                // From its end, so that a large one is not moved again and again.
+                let rest = ids.len().saturating_sub(most - due.len());
+                due.extend(ids.drain(rest..));
+                left = ids;
+            } else {
+                for id in ids {
+                    let goes = self.times[id as usize].saturating_add(*keep) <= watermark;
+                    if goes && due.len() < most { due.push(id) } else { left.push(id) }
+                }
             }
             if !left.is_empty() {
                 buckets.insert(number, left);

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::edges::not_null::{NotNullEnforcer, enforce};
 use crate::edges::{Committable, Sink, SinkContext, WriteMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::spilling::WAY_OUT;
@@ -54,32 +54,57 @@ pub struct BatchPlan {
     pub replan: Option<Replan>,
 }
 
-impl BatchPlan {
-    /// The other plan, where `e` says that the memory did not suffice for the first.
-    async fn other(
-        replan: Option<Replan>,
-        e: Error,
-        metrics: &JobMetrics,
-        (rows_in, rows_out): (u64, u64),
-        can_begin_again: bool,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(replan) = replan else { return Err(e) };
-        let is_untouched = can_begin_again || metrics.rows_out.load(Ordering::Relaxed) == rows_out;
-        if !is_short(&e) || !is_untouched {
-            return Err(e);
+/// What a job had counted before a plan was tried.
+struct Counted {
+    rows_in: u64,
+    rows_out: u64,
+    bytes_out: u64,
+}
+
+impl Counted {
+    fn so_far(metrics: &JobMetrics) -> Self {
+        Counted {
+            rows_in: metrics.rows_in.load(Ordering::Relaxed),
+            rows_out: metrics.rows_out.load(Ordering::Relaxed),
+            bytes_out: metrics.bytes_out.load(Ordering::Relaxed),
         }
-        let Some(plan) = replan().await? else { return Err(e) };
-        metrics.notices.once("joins-by-sorting", || {
-            "the sides of a join do not fit into --memory: they are read again and joined by sorting, on disk".to_owned()
-        });
-        metrics.rows_in.store(rows_in, Ordering::Relaxed);
-        metrics.rows_out.store(rows_out, Ordering::Relaxed);
-        Ok(plan)
+    }
+
+    fn restore(&self, metrics: &JobMetrics) {
+        metrics.rows_in.store(self.rows_in, Ordering::Relaxed);
+        metrics.rows_out.store(self.rows_out, Ordering::Relaxed);
+        metrics.bytes_out.store(self.bytes_out, Ordering::Relaxed);
     }
 }
 
-fn rows_so_far(metrics: &JobMetrics) -> (u64, u64) {
-    (metrics.rows_in.load(Ordering::Relaxed), metrics.rows_out.load(Ordering::Relaxed))
+impl BatchPlan {
+    /// Runs the plan; and another one where the memory did not suffice for it, unless somebody has seen rows of it, which
+    /// `hides` says cannot be. Where the other one cannot be run, the first failure is the one to tell.
+    async fn run<F: Future<Output = Result<()>>>(
+        self,
+        metrics: &JobMetrics,
+        hides: bool,
+        run: impl Fn(Arc<dyn ExecutionPlan>, bool) -> F,
+    ) -> Result<()> {
+        let before = Counted::so_far(metrics);
+        let may_follow = self.replan.is_some();
+        let Err(first) = run(self.plan, may_follow).await else { return Ok(()) };
+        let Some(replan) = self.replan else { return Err(first) };
+        let is_untouched = hides || metrics.rows_out.load(Ordering::Relaxed) == before.rows_out;
+        // Errors of sinks and commits have other hints.
+        if first.hint_text() != Some(MORE_MEMORY) || !is_untouched {
+            return Err(first);
+        }
+        let Ok(Some(plan)) = replan().await else { return Err(first) };
+        metrics.notices.once("joins-by-sorting", || {
+            "the sides of a join do not fit into --memory: they are read again and joined by sorting, on disk".to_owned()
+        });
+        before.restore(metrics);
+        match run(plan, false).await {
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Internal) => Err(first),
+            other => other,
+        }
+    }
 }
 
 /// Sends the rows of a plan to `sender` until they end, nobody listens or the job is stopped.
@@ -93,15 +118,8 @@ pub async fn run_query(
     metrics: Arc<JobMetrics>,
     stop: StopHandle,
 ) -> Result<()> {
-    let before = rows_so_far(&metrics);
-    let hold = plan.replan.is_some();
-    match send_rows(plan.plan, context.clone(), &sender, &metrics, &stop, hold).await {
-        Err(e) => {
-            let plan = BatchPlan::other(plan.replan, e, &metrics, before, false).await?;
-            send_rows(plan, context, &sender, &metrics, &stop, false).await
-        }
-        ok => ok,
-    }
+    let run = |plan, hold| send_rows(plan, context.clone(), &sender, &metrics, &stop, hold);
+    plan.run(&metrics, false, run).await
 }
 
 /// `hold`: the first rows wait for a moment, as one partition of a join may have rows while another one still gathers a side
@@ -172,16 +190,9 @@ pub async fn run_insert(
     metrics: &Arc<JobMetrics>,
     stop: &StopHandle,
 ) -> Result<()> {
-    let before = rows_so_far(metrics);
-    match write_rows(plan.plan, context.clone(), target, metrics, stop).await {
-        Err(e) => {
-            // What was written is not visible, and is taken back.
-            let can_begin_again = target.sink.holds_back();
-            let plan = BatchPlan::other(plan.replan, e, metrics, before, can_begin_again).await?;
-            write_rows(plan, context, target, metrics, stop).await
-        }
-        ok => ok,
-    }
+    // What was written is not visible, and is taken back.
+    let hides = target.sink.holds_back();
+    plan.run(metrics, hides, |plan, _| write_rows(plan, context.clone(), target, metrics, stop)).await
 }
 
 async fn write_rows(

@@ -58,6 +58,18 @@ impl JobMetrics {
         metrics
     }
 
+    /// Counters of the sources there are so far.
+    pub fn sources_so_far(&self) -> Vec<Arc<SourceMetrics>> {
+        self.sources.lock().map(|all| all.clone()).unwrap_or_default()
+    }
+
+    /// These sources are not read after all.
+    pub fn forget_sources(&self, forgotten: &[Arc<SourceMetrics>]) {
+        if let Ok(mut all) = self.sources.lock() {
+            all.retain(|s| !forgotten.iter().any(|f| Arc::ptr_eq(s, f)));
+        }
+    }
+
     /// Rows of a source are all behind the watermark: tells it if late rows are dropped, and whether it did. With
     /// `remember` it may be told when the job has ended.
     pub fn all_are_late(&self, key: &str, text: String, remember: bool) -> bool {

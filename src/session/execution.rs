@@ -267,7 +267,7 @@ impl Execution {
         let nature = JobNature { endless: tables_read([&optimized])?.endless, ..JobNature::default() };
         let mut append_only = batch;
         let task = if batch {
-            let plan = batch_plan(&self.state, &optimized).await?;
+            let plan = batch_plan(&self.state, &optimized, &self.metrics).await?;
             let context = self.state.task_ctx();
             tokio::spawn(batch::run_query(plan, context, sender, metrics.clone(), stop.clone()))
         } else {
@@ -326,7 +326,7 @@ impl Execution {
                     table: insert.table,
                     enforcer: self.enforcer,
                 };
-                planned.push((batch_plan(&self.state, &optimized).await?, target));
+                planned.push((batch_plan(&self.state, &optimized, &self.metrics).await?, target));
             }
             let stop = stop.clone();
             tokio::spawn(async move {

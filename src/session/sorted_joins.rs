@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Fields, Schema};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
+use datafusion::common::JoinType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
@@ -13,47 +14,88 @@ use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 
 use super::execution::physical_plan;
 use crate::edges::Source;
+use crate::edges::SourceMetrics;
 use crate::error::Result;
 use crate::plan::batch::bounded::bounded;
 use crate::plan::table::ConnectorTable;
 use crate::runtime::batch::{BatchPlan, Replan};
+use crate::runtime::job::JobMetrics;
 
 /// The plan to be run of an optimized plan, and what is done if the sides of its joins do not fit into the memory.
 ///
 /// # Errors
 /// Of sources that cannot be read, and of DataFusion's planner.
-pub(super) async fn batch_plan(state: &SessionState, optimized: &LogicalPlan) -> Result<BatchPlan> {
+pub(super) async fn batch_plan(
+    state: &SessionState,
+    optimized: &LogicalPlan,
+    metrics: &Arc<JobMetrics>,
+) -> Result<BatchPlan> {
+    let known = metrics.sources_so_far().len();
     let plan = physical_plan(state, optimized).await?;
-    let replan = (hash_joins(&plan) > 0).then(|| replan(state.clone(), optimized.clone()));
+    let joins = hash_joins(&plan);
+    let sources = metrics.sources_so_far().split_off(known);
+    let again = || replan(state.clone(), optimized.clone(), joins, metrics.clone(), sources);
+    let replan = (joins > 0).then(again);
     Ok(BatchPlan { plan: bounded(plan, state.config().batch_size())?, replan })
 }
 
-fn replan(mut state: SessionState, optimized: LogicalPlan) -> Replan {
-    Box::new(|| {
+/// `joins` and `sources` are those of the first plan, whose counters go with it.
+fn replan(
+    mut state: SessionState,
+    optimized: LogicalPlan,
+    joins: usize,
+    metrics: Arc<JobMetrics>,
+    sources: Vec<Arc<SourceMetrics>>,
+) -> Replan {
+    Box::new(move || {
         Box::pin(async move {
-            let (sources, null_aware) = survey(&optimized)?;
+            let (tables, null_aware) = survey(&optimized)?;
             // DataFusion takes a merging join for NOT IN too, and would lose what is unknown.
             if null_aware {
                 return Ok(None);
             }
-            for source in sources {
-                if !source.can_be_read_again().await? {
+            for table in tables {
+                if !table.can_be_read_again().await? {
                     return Ok(None);
                 }
             }
-            let before = hash_joins(&physical_plan(&state, &optimized).await?);
             let options = state.config_mut().options_mut();
             options.optimizer.prefer_hash_join = false;
             options.optimizer.repartition_joins = true;
             // It sorts for joins of several partitions only.
             options.execution.target_partitions = options.execution.target_partitions.max(2);
             let plan = with_nullable_filters(physical_plan(&state, &optimized).await?)?;
-            if hash_joins(&plan) == before {
+            if hash_joins(&plan) == joins || !can_compare(&plan) {
                 return Ok(None);
             }
+            metrics.forget_sources(&sources);
             bounded(plan, state.config().batch_size()).map(Some)
         })
     })
+}
+
+/// Whether the merging joins of a plan know all types of their keys: semi and anti joins compare rows of different batches
+/// by themselves, and fail or panic over types that they have not been told of.
+fn can_compare(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let known = |ty: &DataType| {
+        ty.is_integer()
+            || matches!(
+                ty,
+                DataType::Boolean
+                    | DataType::Utf8
+                    | DataType::Binary
+                    | DataType::Date32
+                    | DataType::Decimal128(..)
+                    | DataType::Timestamp(_, None)
+            )
+    };
+    let own = plan.downcast_ref::<SortMergeJoinExec>().is_none_or(|join| {
+        let is_pair =
+            matches!(join.join_type(), JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+        let schema = join.left().schema();
+        is_pair || join.on().iter().all(|(key, _)| key.data_type(&schema).is_ok_and(|ty| known(&ty)))
+    });
+    own && plan.children().into_iter().all(can_compare)
 }
 
 fn hash_joins(plan: &Arc<dyn ExecutionPlan>) -> usize {

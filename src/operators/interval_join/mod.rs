@@ -202,6 +202,10 @@ impl IntervalJoinOperator {
         self.directory.intern(&keys, n, &mut slots)?;
         self.sides.iter_mut().for_each(|s| s.grow_slots(self.directory.capacity()));
         let mut probes = vec![true; n];
+        let mut late = vec![false; n];
+        if self.config.window.is_some() {
+            late.iter_mut().zip(&times).for_each(|(late, time)| *late = *time <= self.watermark);
+        }
         if let Some(nulls) = time.logical_nulls().filter(|n| n.null_count() > 0) {
             if !self.config.gives_unmatched(side) {
                 self.null_times += nulls.null_count() as u64;
@@ -216,7 +220,7 @@ impl IntervalJoinOperator {
         let (mut ids, mut matched) = (vec![NO_ROW; n], vec![false; n]);
         let kept = &mut self.sides[own];
         for row in 0..n {
-            if self.config.window.is_some() && probes[row] && times[row] <= self.watermark {
+            if late[row] {
                 // Its window has passed: it comes out nowhere, not even as one without a match.
                 self.late_rows += 1;
                 (probes[row], matched[row]) = (false, true);

@@ -14,8 +14,9 @@
 //! | right (`timed_rows`) | slot → versions by time, of which a delete is one without a match | when the watermark passes a later one |
 //!
 //! Inner and left joins. The left side may be any changelog: its rows come out with their kinds, updates as deletes and
-//! inserts. Of the right side each `+I` and `+U` is a version, each `-D` the end of one; `-U` says nothing. A late left row
-//! is dropped and counted, as in Flink, unless it takes a row back; a late version counts for what comes after it. Rows go
+//! inserts. Of the right side each `+I` and `+U` is a version, each `-D` the end of one, which is remembered for what may
+//! come late; `-U` says nothing. A late left row is dropped and counted, as in Flink, whether it gives a row or takes one
+//! back: its version may be gone. A late version counts for what comes after it. Rows go
 //! out on the watermark, in the order in which the left ones came, before it moves on: the row time of the left stays one.
 //! The end is the last watermark. Snapshots are whole.
 
@@ -30,7 +31,7 @@ use arrow::datatypes::DataType;
 use crate::error::{Error, Result};
 use crate::operators::interval_join::stored_columns;
 use crate::operators::join::rows::NO_ROW;
-use crate::operators::join::{JoinColumn, JoinConfig, JoinKind, JoinSide};
+use crate::operators::join::{JoinColumn, JoinConfig, JoinKind, JoinSide, most_pairs};
 use crate::operators::timed_rows::TimedRows;
 use crate::operators::window_aggregate::assign::to_millis;
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
@@ -153,7 +154,7 @@ impl TemporalJoinOperator {
         let Arrived { slots, times, has_time, .. } = self.arrive(JoinSide::Left, &batch.rows)?;
         for row in 0..batch.num_rows() {
             let kind = batch.kind(row);
-            let is_late = times[row] <= self.watermark && !kind.is_retraction();
+            let is_late = times[row] <= self.watermark;
             if !has_time[row] || is_late {
                 self.late_rows += u64::from(has_time[row]);
                 self.idle.push(slots[row]);
@@ -209,7 +210,9 @@ impl TemporalJoinOperator {
     /// Hands out left rows whose time has come.
     fn hand_out(&mut self, out: &mut Output) -> Result<Progress> {
         while !self.due.is_empty() {
-            let ids: Vec<u32> = self.due.drain(..self.due.len().min(BATCH_ROWS)).collect();
+            // Of a wide version each row that has it gets one.
+            let most = most_pairs(self.left.store.widest().saturating_add(self.right.store.widest()));
+            let ids: Vec<u32> = self.due.drain(..self.due.len().min(most)).collect();
             let versions: Vec<u32> = ids.iter().map(|id| self.version(*id)).collect();
             let versions = self.that_hold(&ids, versions)?;
             let pads = self.config.join.kind == JoinKind::Left;
@@ -303,10 +306,6 @@ impl TemporalJoinOperator {
                 let earlier = self.right.before[over as usize];
                 self.right.remove(over);
                 over = earlier;
-            }
-            // The end of a version needs no memory once nothing is before it.
-            if valid != NO_ROW && self.ends[valid as usize] && self.right.remove(valid) {
-                self.idle.push(*slot);
             }
             let last = self.right.last[*slot as usize];
             last != NO_ROW && self.right.times[last as usize] > self.watermark

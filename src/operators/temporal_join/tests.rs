@@ -240,8 +240,13 @@ fn versions_that_are_over_go() {
     joins.process(0, &[(I, Some(1), Some(39), 1), (I, Some(1), Some(41), 2)]);
     joins.watermark(50);
     assert_eq!(joins.text[2..], ["+I 1 3", "+I 2 null"]);
-    assert_eq!(joins.entries(), 0, "the end of the last version needs no memory");
-    assert!(joins.joins[0].directory.is_empty());
+    assert_eq!(joins.entries(), 1, "the end of the last version");
+    // A version from before that end comes late, and is none any more.
+    joins.process(1, &[(I, Some(1), Some(35), 9)]);
+    joins.process(0, &[(I, Some(1), Some(60), 5)]);
+    joins.watermark(70);
+    assert_eq!(joins.text[4..], ["+I 5 null"]);
+    assert_eq!(joins.entries(), 1);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{ColumnRef, Relation};
 use crate::operators::join::{JoinKind, JoinSide};
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
+const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
 /// What the condition of an interval join says of its times.
 pub(super) struct Interval {
@@ -89,8 +90,12 @@ pub(super) fn interval_of(
             residual.push(part.clone());
         }
     }
-    if let (None, Some(of)) = (times, condition.keys.iter().find_map(|k| equal_times(k, left, right))) {
-        (times, least, greatest) = (Some(of), Some(0), Some(0));
+    if let (None, Some((of, nanos))) =
+        (times, condition.keys.iter().find_map(|k| equal_times(k, left, right)))
+    {
+        // The key decides; milliseconds let through no less.
+        let millis = nanos.div_euclid(NANOS_PER_MILLI);
+        (times, least, greatest) = (Some(of), Some(millis.saturating_sub(1)), Some(millis.saturating_add(1)));
     }
     let residual = conjunction(residual);
     Some(Interval { times: times?, bounds: (least?, greatest?), residual, window: None })
@@ -119,11 +124,11 @@ fn equal_windows(condition: &Condition, left: &Relation, right: &Relation) -> Op
     }
 }
 
-/// Row times that are a pair of keys.
-fn equal_times(pair: &KeyPair, left: &Relation, right: &Relation) -> Option<[usize; 2]> {
+/// Row times that are a pair of keys, and by how many nanoseconds the left one is later.
+fn equal_times(pair: &KeyPair, left: &Relation, right: &Relation) -> Option<([usize; 2], i64)> {
     let (l, r) = (time_of(&pair.left, left, right)?, time_of(&pair.right, left, right)?);
-    let is_time = l.side == JoinSide::Left && r.side == JoinSide::Right && l.plus == r.plus;
-    (is_time && !pair.null_safe).then_some([l.column, r.column])
+    let is_time = l.side == JoinSide::Left && r.side == JoinSide::Right && !pair.null_safe;
+    is_time.then_some(([l.column, r.column], r.plus.checked_sub(l.plus)?))
 }
 
 /// A comparison of both row times as `left - right op nanoseconds`.
@@ -172,8 +177,9 @@ fn time_of(expr: &Expr, left: &Relation, right: &Relation) -> Option<Time> {
 /// An interval that is always as long.
 fn nanos_of(expr: &Expr) -> Option<i64> {
     match expr {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(i)), _) if i.months == 0 && i.days == 0 => {
-            Some(i.nanoseconds)
+        // Days have 24 hours: no row time is in a zone with other ones.
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(i)), _) if i.months == 0 => {
+            i64::from(i.days).checked_mul(NANOS_PER_DAY)?.checked_add(i.nanoseconds)
         }
         _ => None,
     }

@@ -238,7 +238,9 @@ impl StreamPlanner {
             Some(Interval { times, bounds, window, .. }) => {
                 let is_time = |column: &JoinColumn| match *column {
                     JoinColumn::Input(side, c) => {
-                        rowtimes[side as usize].contains(&c) && times[side as usize] == c
+                        // Of windows every row has a time, or the column is none: it is NULL beside no match.
+                        let is_padded = window.is_some() && kind.pads(side.other());
+                        rowtimes[side as usize].contains(&c) && times[side as usize] == c && !is_padded
                     }
                     JoinColumn::Mark => false,
                 };

@@ -41,6 +41,8 @@ pub(super) struct Rank {
     pub(super) columns: Vec<usize>,
     /// The column of the rank, if it goes on.
     pub(super) rank: Option<(Option<TableReference>, FieldRef)>,
+    /// Of a deduplication by a row time all rows are wanted, not only the latest.
+    pub(super) takes_history: bool,
 }
 
 /// Order by processing time.
@@ -93,6 +95,7 @@ impl StreamPlanner {
         filter: &Filter,
         above: Option<(&[Expr], &DFSchemaRef)>,
     ) -> Result<Relation> {
+        let takes_history = std::mem::take(&mut self.takes_history);
         // Aliases between the filter and the projection rename columns.
         let named = above.map_or(filter.input.schema(), |(_, schema)| schema);
         let window_schema = &top_n.window.schema;
@@ -132,6 +135,7 @@ impl StreamPlanner {
                 by_arrival,
                 columns: used.into_iter().collect(),
                 rank,
+                takes_history,
             },
         )?;
         let relation = match &top_n.rest {
@@ -172,6 +176,7 @@ impl StreamPlanner {
             by_arrival,
             columns: (0..rank_at).collect(),
             rank: Some((qualifier.cloned(), Arc::clone(field))),
+            takes_history: false,
         };
         self.lower_rank(input, rank)
     }
@@ -303,7 +308,7 @@ impl StreamPlanner {
             && config.end == RankEnd::Constant(1)
             && (!config.order.is_empty() || latest_first)
         {
-            return self.lower_deduplicate(config, &input, schema, keys);
+            return self.lower_deduplicate(config, &input, schema, keys, rank.takes_history);
         }
         let detail = describe(&config, &schema);
         let factory: OperatorFactory = Arc::new(move |subtask| {
@@ -352,6 +357,7 @@ impl StreamPlanner {
         input: &Relation,
         schema: DFSchemaRef,
         keys: Vec<Vec<usize>>,
+        takes_history: bool,
     ) -> Result<Relation> {
         let by_rowtime = matches!(top.order.as_slice(), [o] if input.rowtime.contains(&o.column));
         let keeps_last = top.order.first().is_some_and(|o| o.options.descending);
@@ -375,7 +381,7 @@ impl StreamPlanner {
             .map(|(i, _)| i)
             .collect();
         let output_schema = top.output_schema.clone();
-        if std::mem::take(&mut self.takes_history) && by_rowtime && keeps_last {
+        if takes_history && by_rowtime && keeps_last {
             let columns: Option<Vec<usize>> = top
                 .output
                 .iter()

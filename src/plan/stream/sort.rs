@@ -129,6 +129,7 @@ impl StreamPlanner {
             by_arrival,
             columns: (0..input.schema.fields().len()).collect(),
             rank: None,
+            takes_history: false,
         };
         self.lower_rank(input, rank)
     }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use datafusion::common::NullEquality;
-use datafusion::logical_expr::{Expr, Join, JoinConstraint, JoinType, LogicalPlan};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Join, JoinConstraint, JoinType, LogicalPlan, Operator, binary_expr};
 
-use super::join::condition_of;
+use super::join::{Condition, KeyPair, condition_of};
 use super::top_n::top_n;
 use super::{ColumnRef, Relation, StreamPlanner};
 use crate::error::{Error, Result};
@@ -36,15 +37,17 @@ impl StreamPlanner {
             NullEquality::NullEqualsNothing,
             false,
         )?;
-        let condition = condition_of(&join)?;
+        let mut condition = condition_of(&join)?;
+        let history = std::mem::take(&mut self.takes_history);
         let left = self.lower_join_input(&node.left)?;
         let right = self.lower_versions(&node.right)?;
+        self.takes_history = history;
+        keep_key(&mut condition, &right)?;
         let (left_exprs, right_exprs): (Vec<_>, Vec<_>) =
             condition.keys.iter().map(|k| (k.left.clone(), k.right.clone())).unzip();
-        let (left, left_keys) = self.with_key_columns(left, &left_exprs)?;
+        let (left, left_key) = self.with_key_columns(left, &left_exprs)?;
         let (right, right_keys) = self.with_key_columns(right, &right_exprs)?;
         let times = times(node, &left, &right)?;
-        check_key(&right, &right_keys)?;
         let filter = condition
             .residual
             .as_ref()
@@ -70,7 +73,7 @@ impl StreamPlanner {
         };
         let config = JoinConfig {
             kind,
-            left: input(&left, &left_keys),
+            left: input(&left, &left_key),
             right: input(&right, &right_keys),
             null_safe: condition.keys.iter().map(|k| k.null_safe).collect(),
             filter,
@@ -81,8 +84,13 @@ impl StreamPlanner {
         config.validate()?;
         let place =
             |c: &usize| config.output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, *c));
-        let rowtime: BTreeSet<usize> = left.rowtime.iter().filter_map(place).collect();
-        let keys = left.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect();
+        // Rows wait for this one; others may be behind the watermark when they come out.
+        let rowtime: BTreeSet<usize> = place(&times[0]).into_iter().collect();
+        // The halves of an update that moves a row to another key, or to another time, come out in any order.
+        let stays = |key: &&Vec<usize>| {
+            left.changelog.is_append_only() || left_key.iter().chain([&times[0]]).all(|c| key.contains(c))
+        };
+        let keys = left.keys.iter().filter(stays).filter_map(|key| key.iter().map(place).collect()).collect();
         let changelog =
             if left.changelog.is_append_only() { ChangelogMode::APPEND_ONLY } else { ChangelogMode::ALL };
         let detail = format!(
@@ -92,7 +100,7 @@ impl StreamPlanner {
             node.time,
             right.physical.field(times[1]).name(),
         );
-        let single = left_keys.is_empty();
+        let single = left_key.is_empty();
         let edge = |relation: &Relation, port: usize, keys: Vec<usize>, update_before| Edge {
             from: relation.node,
             port,
@@ -100,7 +108,7 @@ impl StreamPlanner {
             update_before,
         };
         let inputs = vec![
-            edge(&left, 0, left_keys, UpdateBefore::Required),
+            edge(&left, 0, left_key, UpdateBefore::Required),
             edge(&right, 1, right_keys, UpdateBefore::NotNeeded),
         ];
         let uid = self.uid("TemporalJoin", &detail, &[left.node, right.node]);
@@ -166,8 +174,33 @@ fn times(node: &TemporalJoinNode, left: &Relation, right: &Relation) -> Result<[
     Ok([left_time, right_time])
 }
 
-fn check_key(right: &Relation, keys: &[usize]) -> Result<()> {
-    if right.is_unique_by(keys) {
+/// Leaves as keys the comparisons of one unique key of the versioned table. A row that changes in anything else is the next
+/// version of the same key, so that the other comparisons are conditions on versions.
+fn keep_key(condition: &mut Condition, right: &Relation) -> Result<()> {
+    let column_of = |pair: &KeyPair| match right.columns[right.column_of(&pair.right)?] {
+        ColumnRef::Physical(p) => Some(p),
+        _ => None,
+    };
+    let compared: Vec<Option<usize>> = condition.keys.iter().map(column_of).collect();
+    let is_compared = |key: &&Vec<usize>| key.iter().all(|c| compared.contains(&Some(*c)));
+    if let Some(key) = right.keys.iter().filter(is_compared).min_by_key(|key| key.len()) {
+        let (mut kept, mut residual) =
+            (Vec::new(), condition.residual.take().into_iter().collect::<Vec<_>>());
+        let mut found: Vec<usize> = Vec::new();
+        for (pair, column) in std::mem::take(&mut condition.keys).into_iter().zip(compared) {
+            match column.filter(|c| key.contains(c) && !found.contains(c)) {
+                Some(column) => {
+                    found.push(column);
+                    kept.push(pair);
+                }
+                None => {
+                    let op = if pair.null_safe { Operator::IsNotDistinctFrom } else { Operator::Eq };
+                    residual.push(binary_expr(pair.left, op, pair.right));
+                }
+            }
+        }
+        condition.keys = kept;
+        condition.residual = conjunction(residual);
         return Ok(());
     }
     Err(Error::validation(

@@ -21,11 +21,11 @@ use crate::runtime::spilling::resident::resident_bytes;
 /// Consumers that are the sides of joins, as DataFusion calls them.
 const JOINS: [&str; 3] = ["HashJoinInput", "CrossJoinExec", "NestedLoopJoinLoad"];
 
-/// Part of the limit from which a join is looked at: one in so many.
+/// Part of the limit from which joins are looked at: one in so many.
 const LARGE: usize = 8;
 
 /// In the message of an error for want of memory.
-pub const NO_ROOM: &str = "needs as much again";
+pub const NO_ROOM: &str = "need as much again";
 
 /// See the module.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct ProcessPool {
     inner: FairSpillPool,
     /// Bytes that the process may hold.
     limit: usize,
-    /// Bytes of large sides of joins.
+    /// Bytes of all sides of joins, each of which may be gathered in many partitions.
     gathered: AtomicUsize,
 }
 
@@ -43,19 +43,18 @@ impl ProcessPool {
         ProcessPool { inner: FairSpillPool::new(limit), limit, gathered: AtomicUsize::new(0) }
     }
 
-    /// What counts as gathered of a consumer that has reserved so much.
-    fn large(&self, reservation: &MemoryReservation, bytes: usize) -> usize {
-        let name = reservation.consumer().name();
-        let is_join = JOINS.iter().any(|join| name.starts_with(join));
-        if is_join && bytes > self.limit / LARGE { bytes } else { 0 }
-    }
-
     fn resized(&self, reservation: &MemoryReservation, from: usize, to: usize) {
-        let (before, after) = (self.large(reservation, from), self.large(reservation, to));
-        let change = |gathered: usize| Some((gathered + after).saturating_sub(before));
-        // It always changes.
-        let _ = self.gathered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        if is_join(reservation) {
+            let change = |gathered: usize| Some((gathered + to).saturating_sub(from));
+            // It always changes.
+            let _ = self.gathered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        }
     }
+}
+
+fn is_join(reservation: &MemoryReservation) -> bool {
+    let name = reservation.consumer().name();
+    JOINS.iter().any(|join| name.starts_with(join))
 }
 
 impl fmt::Display for ProcessPool {
@@ -109,16 +108,14 @@ impl MemoryPool for ProcessPool {
 impl ProcessPool {
     fn grow_if_room(&self, reservation: &MemoryReservation, additional: usize) -> DfResult<()> {
         let size = reservation.size();
-        let after = self.large(reservation, size + additional);
-        if after > 0 {
-            let before = self.large(reservation, size);
-            let gathered = (self.gathered.load(Ordering::Relaxed) + after).saturating_sub(before);
+        if is_join(reservation) {
+            let gathered = self.gathered.load(Ordering::Relaxed) + additional;
             let held = resident_bytes();
-            if held.saturating_add(gathered) > self.limit {
+            if gathered > self.limit / LARGE && held.saturating_add(gathered) > self.limit {
                 let name = reservation.consumer().name();
                 return Err(resources_datafusion_err!(
-                    "{name} has gathered {} MB and {NO_ROOM}, while the process holds {} MB of {} MB",
-                    (size + additional) / 1_000_000,
+                    "{name}: the sides of joins hold {} MB and {NO_ROOM}, while the process holds {} MB of {} MB",
+                    gathered / 1_000_000,
                     held / 1_000_000,
                     self.limit / 1_000_000
                 ));
