@@ -20,4 +20,5 @@ SET 'execution.runtime-mode' = 'streaming';
 SELECT f.sched_dep, f.carrier, f.flight, f.origin, f.dep_delay, ROUND(w.wind_gust, 1) AS gust
 FROM flights AS f
 JOIN weather AS w ON f.origin = w.origin AND f.sched_dep BETWEEN w.local_time AND w.local_time + INTERVAL '59' MINUTE
-WHERE f.dep_delay > 240 AND w.wind_gust > 30;
+WHERE f.dep_delay > 240 AND w.wind_gust > 30
+ORDER BY f.sched_dep;
