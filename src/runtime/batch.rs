@@ -6,7 +6,8 @@
 //!               └─► partition 1 ─► NOT NULL ─► SinkDriver ─┴─► all done: commit;  a failure, or stopped: abort
 //! ```
 //!
-//! A plan whose joins outgrow the memory before a row has come out is run once more with joins that spill ([`Replan`]).
+//! A plan whose joins outgrow the memory before anybody has seen a row of it is run once more with joins that spill
+//! ([`Replan`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
