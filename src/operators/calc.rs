@@ -28,6 +28,14 @@ use crate::functions::room::{Parts, evaluate, in_parts, project};
 use crate::runtime::operator::{Operator, Output, Progress};
 use crate::stream::{ChangeBatch, RowKinds};
 
+/// Columns of a schema as expressions.
+pub(crate) fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
+    columns
+        .iter()
+        .map(|i| Arc::new(Column::new(schema.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>)
+        .collect()
+}
+
 /// What a calc does.
 #[derive(Debug, Clone)]
 pub struct CalcConfig {

@@ -137,7 +137,7 @@ impl Execution {
         let merging = &mut options.execution.sort_spill_reservation_bytes;
         *merging = (*merging).min(memory / 32);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(ProcessPool::new(memory)))
+            .with_memory_pool(ProcessPool::of(memory))
             .with_temp_file_path(config.temporary_folder())
             .build_arc()?;
         let state = SessionStateBuilder::new()

@@ -72,6 +72,8 @@ pub type OperatorSnapshot = BTreeMap<String, Vec<TablePart>>;
 pub struct SnapshotWriter {
     tables: OperatorSnapshot,
     mode: SnapshotMode,
+    /// Stands before the names of tables.
+    scope: String,
 }
 
 impl SnapshotWriter {
@@ -128,6 +130,19 @@ impl SnapshotWriter {
         written
     }
 
+    /// Lets a part of an operator write its tables under names of their own; [`SnapshotReader::within`] reads them.
+    ///
+    /// # Errors
+    /// Of `write`.
+    pub fn within(&mut self, scope: &str, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let outer = self.scope.len();
+        self.scope.push_str(scope);
+        self.scope.push('.');
+        let written = write(self);
+        self.scope.truncate(outer);
+        written
+    }
+
     /// Says that nothing counts which earlier snapshots hold of these keys, in the columns `key` of a table.
     ///
     /// # Errors
@@ -170,7 +185,7 @@ impl SnapshotWriter {
     }
 
     fn push(&mut self, table: &str, part: TablePart) {
-        self.tables.entry(table.to_owned()).or_default().push(part);
+        self.tables.entry(format!("{}{table}", self.scope)).or_default().push(part);
     }
 
     /// What was written.
@@ -197,12 +212,14 @@ pub struct SnapshotReader {
     range: KeyGroupRange,
     /// Tables that were asked for.
     asked: RefCell<BTreeSet<String>>,
+    /// Stands before the names of tables.
+    scope: RefCell<String>,
 }
 
 impl SnapshotReader {
     /// A view of `tables` restricted to `range`.
     pub fn new(tables: OperatorSnapshot, range: KeyGroupRange) -> Self {
-        SnapshotReader { tables, range, asked: RefCell::default() }
+        SnapshotReader { tables, range, asked: RefCell::default(), scope: RefCell::default() }
     }
 
     /// Checks that the operator has asked for every table that holds rows: what it does not know it would lose.
@@ -227,14 +244,26 @@ impl SnapshotReader {
         self.range
     }
 
+    /// Lets a part of an operator read what [`SnapshotWriter::within`] wrote.
+    ///
+    /// # Errors
+    /// Of `read`.
+    pub fn within(&self, scope: &str, read: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let outer = self.scope.borrow().len();
+        self.scope.borrow_mut().push_str(&format!("{scope}."));
+        let done = read(self);
+        self.scope.borrow_mut().truncate(outer);
+        done
+    }
+
     /// Batches of a table in the order they were written, keyed rows filtered to the owned groups.
     ///
     /// # Errors
     /// From Arrow's filter kernel.
     pub fn table(&self, table: &str) -> Result<Vec<RecordBatch>> {
-        self.asked.borrow_mut().insert(table.to_owned());
+        let table = format!("{}{table}", self.scope.borrow());
         let mut found = Vec::new();
-        let parts = self.tables.get(table).into_iter().flatten();
+        let parts = self.tables.get(&table).into_iter().flatten();
         for part in parts.filter(|part| !matches!(part.kind, PartKind::Void(_))) {
             let Some(groups) = &part.key_groups else {
                 found.push(part.rows.clone());
@@ -247,6 +276,7 @@ impl SnapshotReader {
                 found.push(rows);
             }
         }
+        self.asked.borrow_mut().insert(table);
         Ok(found)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::prep_null_mask_filter;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
@@ -35,9 +36,19 @@ impl ExprSet {
         index
     }
 
+    /// Types of the columns over rows of `input`.
+    pub(crate) fn types(&self, input: &SchemaRef) -> Result<Vec<DataType>> {
+        Ok(self.exprs.iter().map(|e| e.data_type(input)).collect::<Result<_, _>>()?)
+    }
+
     /// All columns of a batch.
     pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated> {
         let columns: Vec<ArrayRef> = self.exprs.iter().map(|e| evaluate(e, rows)).collect::<Result<_>>()?;
+        self.evaluated(columns, rows.num_rows())
+    }
+
+    /// Columns that were evaluated before, by expression.
+    pub(crate) fn evaluated(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<Evaluated> {
         let mut masks = vec![None; columns.len()];
         for ((mask, column), is_filter) in masks.iter_mut().zip(&columns).zip(&self.filters) {
             if !is_filter {
@@ -51,7 +62,7 @@ impl ExprSet {
                 None => condition.clone(),
             });
         }
-        Ok(Evaluated { columns, masks, rows: rows.num_rows() })
+        Ok(Evaluated { columns, masks, rows })
     }
 }
 

@@ -49,9 +49,9 @@ pub(crate) struct AggregateTable {
     pub(crate) rows: Vec<i64>,
     /// When each group was last changed, if groups expire.
     pub(super) changed: Option<Vec<i64>>,
-    states: Vec<StateEntry>,
-    distincts: Vec<DistinctEntry>,
-    results: Vec<Source>,
+    pub(super) states: Vec<StateEntry>,
+    pub(super) distincts: Vec<DistinctEntry>,
+    pub(super) results: Vec<Source>,
     /// Whether a state holds texts or collections.
     is_wide: bool,
 }
@@ -89,6 +89,16 @@ impl AggregateTable {
     /// Evaluates keys, arguments and filters of a batch.
     pub(crate) fn evaluate_exprs(&self, rows: &RecordBatch) -> Result<Evaluated> {
         self.exprs.evaluate(rows)
+    }
+
+    /// Columns by expression that [`AggregateTable::evaluate_exprs`] gave before.
+    pub(crate) fn evaluated(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<Evaluated> {
+        self.exprs.evaluated(columns, rows)
+    }
+
+    /// Types of the columns of [`AggregateTable::evaluate_exprs`].
+    pub(crate) fn evaluated_types(&self, input: &SchemaRef) -> Result<Vec<DataType>> {
+        self.exprs.types(input)
     }
 
     /// The key columns of a batch.

@@ -7,11 +7,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
 use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
-use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
+pub(super) use crate::operators::calc::column_exprs;
 use crate::operators::group_aggregate::{
     AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput, LocalGroupAggregateOperator,
 };
@@ -297,7 +296,7 @@ impl StreamPlanner {
         Ok((Relation { node, physical, ..input }, columns))
     }
 
-    fn calls(&self, exprs: &[Expr], schema: &DFSchema, physical: &SchemaRef) -> Result<Vec<AggregateCall>> {
+    pub(super) fn calls(&self, exprs: &[Expr], schema: &DFSchema, physical: &SchemaRef) -> Result<Vec<AggregateCall>> {
         exprs
             .iter()
             .map(|e| {
@@ -334,13 +333,6 @@ pub(super) fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr
             };
             (grouping, e.clone())
         })
-        .collect()
-}
-
-pub(super) fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
-    columns
-        .iter()
-        .map(|i| Arc::new(PhysicalColumn::new(schema.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>)
         .collect()
 }
 

@@ -8,6 +8,7 @@
 //!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank, Deduplicate, WindowRank
+//!  Window                                     ─►         ══ keys ══► OverAggregate, Rank
 //! ```
 //!
 //! Windows are assigned lazily: a relation carries its *pending* window as virtual columns until an aggregate turns it
@@ -19,6 +20,7 @@ mod grouping_sets;
 mod interval_join;
 mod join;
 mod normalize;
+mod over;
 mod rank;
 mod relation;
 mod set_operation;
@@ -184,7 +186,7 @@ impl StreamPlanner {
             LogicalPlan::Join(join) => self.lower_join(join, None),
             LogicalPlan::Sort(sort) => self.lower_sort(sort),
             LogicalPlan::Limit(limit) => self.lower_limit(limit),
-            LogicalPlan::Window(window) => self.lower_row_numbers(window),
+            LogicalPlan::Window(window) => self.lower_over(window),
             LogicalPlan::Unnest(_) => Err(not_yet("UNNEST")),
             LogicalPlan::Distinct(_) => Err(not_yet("DISTINCT ON")),
             other => Err(not_yet(&other.display().to_string())),

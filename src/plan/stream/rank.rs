@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, SortExpr, Window};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, SortExpr};
 
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
@@ -23,7 +23,7 @@ use crate::operators::window_top_n::{WindowTopNConfig, WindowTopNOperator};
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::aggregate::column_exprs;
 use crate::plan::stream::relation::AttachedWindow;
-use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, rank_function, without_casts};
+use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, without_casts};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
@@ -156,29 +156,6 @@ impl StreamPlanner {
             return Ok(Relation { schema, ..relation });
         }
         self.add_projection(&exprs, schema, relation, None)
-    }
-
-    /// A rank without a bound: every row goes on, and its number changes as rows come before it.
-    pub(super) fn lower_row_numbers(&mut self, window: &Window) -> Result<Relation> {
-        let (function, params) = rank_function(window)?;
-        let rank_at = window.schema.fields().len() - 1;
-        let (qualifier, field) = window.schema.qualified_field(rank_at);
-        let by_arrival = by_arrival(&params.order_by, &window.input)?;
-        let mut input = self.lower(&window.input)?;
-        input.schema = window.input.schema().clone();
-        let rank = Rank {
-            name: "Rank",
-            function,
-            start: 1,
-            end: Bound::Constant(UNBOUNDED),
-            partition: params.partition_by.clone(),
-            order: if by_arrival.is_some() { Vec::new() } else { params.order_by.clone() },
-            by_arrival,
-            columns: (0..rank_at).collect(),
-            rank: Some((qualifier.cloned(), Arc::clone(field))),
-            takes_history: false,
-        };
-        self.lower_rank(input, rank)
     }
 
     pub(super) fn lower_rank(&mut self, input: Relation, rank: Rank) -> Result<Relation> {

@@ -6,13 +6,13 @@
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::WindowFunctionParams;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Operator, Window};
 
 use crate::error::{Error, Result};
 use crate::operators::top_n::RankFunction;
-use crate::plan::stream::not_yet;
+use crate::plan::stream::over::{function_of, rank_of};
 
 /// A filter over a rank.
 pub(super) struct TopN<'a> {
@@ -76,11 +76,11 @@ fn substitute(expr: Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr> {
 /// Sees a filter as a top-N, if it stands over a window.
 ///
 /// # Errors
-/// Unsupported for a window that is none, as Flink says it.
+/// Unsupported for a rank that cannot be bounded, as Flink says it.
 pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
     let Some((window, columns)) = window_columns(&filter.input)? else { return Ok(None) };
     let predicate = substitute(filter.predicate.clone(), filter.input.schema(), &columns)?;
-    let (function, params) = rank_function(window)?;
+    let Some((function, params)) = rank_function(window)? else { return Ok(None) };
     let rank = rank_column(window);
     let mut start = 1;
     let mut constant: Option<u64> = None;
@@ -129,31 +129,18 @@ pub(super) fn top_n(filter: &Filter) -> Result<Option<TopN<'_>>> {
     Ok(Some(TopN { window, function, params, columns, start, end, rest: conjunction(rest) }))
 }
 
-/// The only function of a window, which has to be one of ranks.
-pub(super) fn rank_function(window: &Window) -> Result<(RankFunction, &WindowFunctionParams)> {
-    let [expr] = window.window_expr.as_slice() else {
-        return Err(Error::unsupported(
-            "Over Agg: Unsupported use of OVER windows. All aggregates must be computed on the same window.",
-        ));
-    };
-    let mut expr = expr;
-    while let Expr::Alias(alias) = expr {
-        expr = &alias.expr;
-    }
-    let Expr::WindowFunction(function) = expr else { return Err(not_yet("an OVER window")) };
-    let WindowFunction { fun, params } = function.as_ref();
-    let function = match fun.name().to_ascii_lowercase().as_str() {
-        "row_number" => RankFunction::RowNumber,
-        "rank" => RankFunction::Rank,
-        "dense_rank" => RankFunction::DenseRank,
-        _ => return Err(not_yet("an OVER window")),
-    };
+/// The rank that is the only function of a window.
+fn rank_function(window: &Window) -> Result<Option<(RankFunction, &WindowFunctionParams)>> {
+    let [expr] = window.window_expr.as_slice() else { return Ok(None) };
+    let function = function_of(expr)?;
+    let params = &function.params;
+    let Some(rank) = rank_of(function) else { return Ok(None) };
     if params.order_by.is_empty() || params.order_by.iter().all(|s| matches!(s.expr, Expr::Literal(..))) {
         return Err(Error::validation(
             "Over Agg: The window rank function requires order by clause with non-constant fields. please re-check the over window statement.",
         ));
     }
-    Ok((function, params))
+    Ok(Some((rank, params)))
 }
 
 /// The rank of a window, which is its last column.

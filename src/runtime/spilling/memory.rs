@@ -1,9 +1,12 @@
 //! How much memory the state of streaming operators may take, and where the rest goes.
 //!
 //! ```text
-//!  --memory ─► StateMemory (one per session) ─► StateShare (one per operator instance): reports bytes, hears of excess
-//!                     └─► SpillStore: a folder of disposable files
+//!  --memory ─► Budget (one per process) ─► StateMemory (one per statement) ─► StateShare (one per operator instance):
+//!                                               └─► SpillStore: a folder of       reports bytes, hears of excess
+//!                                                   disposable files
 //! ```
+//!
+//! Statements that run at once, in one session or in several, share the budget of their process.
 //!
 //! The limit is soft for a moment: an operator hears of an excess with its next batch.
 
@@ -11,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::runtime::spilling::process::OfProcess;
 use crate::runtime::spilling::resident::resident_bytes;
 use crate::runtime::spilling::store::SpillStore;
 
@@ -20,41 +24,49 @@ const NEAR: f64 = 0.7;
 /// What a process holds before it has any state: code, threads, the first batches.
 const BASE: usize = 64 << 20;
 
-/// The budget of all operators of a session.
+/// The budget of all operators of a process, by the bytes that the process may hold.
+static BUDGETS: OfProcess<Budget> = OfProcess::new();
+
+/// The operators of a statement, and the budget that they share with all others.
 #[derive(Debug, Clone)]
 pub struct StateMemory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    budget: Arc<Budget>,
+    spilled_bytes: AtomicU64,
+    store: SpillStore,
+}
+
+#[derive(Debug)]
+struct Budget {
     /// Bytes that the process may hold.
     process_limit: usize,
     /// Bytes of state that may be in memory.
     limit: usize,
     used: AtomicUsize,
     operators: AtomicUsize,
-    spilled_bytes: AtomicU64,
-    store: SpillStore,
 }
 
 impl StateMemory {
-    /// A budget for a process that may take `process_limit` bytes; files go below `folder`.
+    /// For a statement of a process that may take `process_limit` bytes; files go below `folder`.
     ///
     /// Half of the process' memory is for state, less what a process holds without any: the other half is for batches under
     /// way, and for the copy of a part of the state that writing and reading it back takes.
     pub fn new(process_limit: usize, folder: PathBuf) -> Self {
-        StateMemory(Arc::new(Inner {
+        let budget = BUDGETS.get(process_limit, || Budget {
             process_limit,
             limit: (process_limit - BASE.min(process_limit / 4)) / 2,
             used: AtomicUsize::new(0),
             operators: AtomicUsize::new(0),
-            spilled_bytes: AtomicU64::new(0),
-            store: SpillStore::new(folder),
-        }))
+        });
+        let (spilled_bytes, store) = (AtomicU64::new(0), SpillStore::new(folder));
+        StateMemory(Arc::new(Inner { budget, spilled_bytes, store }))
     }
 
     /// Joins the budget.
     pub fn share(&self) -> StateShare {
-        self.0.operators.fetch_add(1, Ordering::Relaxed);
+        self.0.budget.operators.fetch_add(1, Ordering::Relaxed);
         StateShare { memory: self.clone(), bytes: 0 }
     }
 
@@ -88,7 +100,7 @@ pub struct StateShare {
 impl StateShare {
     /// The operator holds `bytes` now.
     pub fn report(&mut self, bytes: usize) {
-        let used = &self.memory.0.used;
+        let used = &self.memory.0.budget.used;
         if bytes >= self.bytes {
             used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
@@ -99,14 +111,15 @@ impl StateShare {
 
     /// Bytes this operator should keep below while memory is short: an equal part of the budget.
     pub fn fair(&self) -> usize {
-        self.memory.0.limit / self.memory.0.operators.load(Ordering::Relaxed).max(1)
+        let budget = &self.memory.0.budget;
+        budget.limit / budget.operators.load(Ordering::Relaxed).max(1)
     }
 
     /// Whether the operator has to give memory back: `parts` of the budget are in use, and of its own part.
     /// (`1.0` is all of it.) Where the process as a whole comes near its limit, a quarter of that is enough.
     pub fn is_over(&self, parts: f64) -> bool {
         let over = |bytes: usize, limit: usize, parts: f64| bytes as f64 > limit as f64 * parts;
-        let Inner { limit, process_limit, used, .. } = &*self.memory.0;
+        let Budget { limit, process_limit, used, .. } = &*self.memory.0.budget;
         if over(used.load(Ordering::Relaxed), *limit, parts) && over(self.bytes, self.fair(), parts) {
             return true;
         }
@@ -127,6 +140,6 @@ impl StateShare {
 impl Drop for StateShare {
     fn drop(&mut self) {
         self.report(0);
-        self.memory.0.operators.fetch_sub(1, Ordering::Relaxed);
+        self.memory.0.budget.operators.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -27,6 +27,7 @@ pub mod file;
 pub mod memory;
 mod partition;
 pub mod pool;
+mod process;
 mod queue;
 mod resident;
 pub mod store;

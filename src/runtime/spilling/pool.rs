@@ -8,6 +8,7 @@
 //! which most inputs do not bear, and gives rows without a match once per partition: it must not hear of it, but fail.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::{DataFusionError, Result as DfResult, resources_datafusion_err};
@@ -16,6 +17,7 @@ use datafusion::execution::memory_pool::{
 };
 
 use crate::error::Error;
+use crate::runtime::spilling::process::OfProcess;
 use crate::runtime::spilling::resident::resident_bytes;
 
 /// Consumers that are the sides of joins, as DataFusion calls them.
@@ -26,6 +28,8 @@ const LARGE: usize = 8;
 
 /// In the message of an error for want of memory.
 pub const NO_ROOM: &str = "need as much again";
+
+static POOLS: OfProcess<ProcessPool> = OfProcess::new();
 
 /// See the module.
 #[derive(Debug)]
@@ -38,9 +42,13 @@ pub struct ProcessPool {
 }
 
 impl ProcessPool {
-    /// For a process that may hold `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        ProcessPool { inner: FairSpillPool::new(limit), limit, gathered: AtomicUsize::new(0) }
+    /// The pool of this process, which may hold `limit` bytes: all statements share it.
+    pub fn of(limit: usize) -> Arc<Self> {
+        POOLS.get(limit, || ProcessPool {
+            inner: FairSpillPool::new(limit),
+            limit,
+            gathered: AtomicUsize::new(0),
+        })
     }
 
     fn resized(&self, reservation: &MemoryReservation, from: usize, to: usize) {

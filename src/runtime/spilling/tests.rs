@@ -12,6 +12,7 @@ use crate::operators::group_aggregate::{
 };
 use crate::operators::harness::{OperatorHarness, materialize};
 use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::spilling::pool::ProcessPool;
 
 fn input() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -174,4 +175,21 @@ fn restored_state_goes_to_disk_at_once() {
     let more = changes.script(500) + ".\n";
     let rows = rows + "\n" + &small.run(&more);
     assert_eq!(materialize(&rows), materialize(&in_memory().run(&(script + &more))));
+}
+
+#[test]
+fn statements_of_a_process_share_one_budget() {
+    // More than the tests hold, so that only what is reported counts.
+    let limit = 123_456_789_000;
+    let (one, other) =
+        (StateMemory::new(limit, std::env::temp_dir()), StateMemory::new(limit, std::env::temp_dir()));
+    let (mut big, mut small) = (one.share(), other.share());
+    let fair = small.fair();
+    big.report(3 * fair);
+    small.report(fair + 1);
+    assert!(small.is_over(1.0), "the other statement's state counts");
+    drop(big);
+    assert!(!small.is_over(1.0), "it is given back");
+    let pool = ProcessPool::of(limit);
+    assert!(Arc::ptr_eq(&pool, &ProcessPool::of(limit)), "joins and sorts of batch, too");
 }

@@ -34,6 +34,17 @@ impl GroupedState for CountState {
         Ok(Arc::new(Int64Array::from(gather(&self.counts, slots))))
     }
 
+    fn running(&mut self, rows: &Rows<'_>, args: &[ArrayRef], ends: &[usize]) -> Result<ArrayRef> {
+        let mut nulls: Option<NullBuffer> = None;
+        for arg in args {
+            nulls = NullBuffer::union(nulls.as_ref(), arg.logical_nulls().as_ref());
+        }
+        let mut results = Vec::with_capacity(ends.len());
+        let add = |counts: &mut Vec<i64>, _, slot: usize, sign| counts[slot] += sign;
+        rows.run(&mut self.counts, nulls.as_ref(), ends, add, |counts, slot| results.push(counts[slot]));
+        Ok(Arc::new(Int64Array::from(results)))
+    }
+
     fn clear(&mut self, slots: &[u32]) {
         slots.iter().for_each(|s| self.counts[*s as usize] = 0);
     }

@@ -76,6 +76,33 @@ impl Rows<'_> {
 }
 
 impl Rows<'_> {
+    /// Calls `add(state, row, slot, sign)` as [`Rows::each`] does and, at each of `ends`, `result(state, slot)` with the slot
+    /// of the row before it.
+    fn run<S>(
+        &self,
+        state: &mut S,
+        nulls: Option<&NullBuffer>,
+        ends: &[usize],
+        mut add: impl FnMut(&mut S, usize, usize, i64),
+        mut result: impl FnMut(&S, usize),
+    ) {
+        let nulls = nulls.filter(|n| n.null_count() > 0);
+        let counts = |row: usize| {
+            nulls.is_none_or(|n| n.is_valid(row)) && self.filter.is_none_or(|f| f.values().value(row))
+        };
+        let mut row = 0;
+        for end in ends {
+            while row < *end {
+                if counts(row) {
+                    let sign = self.signs.map_or(1, |s| i64::from(s[row]));
+                    add(state, row, self.slots[row] as usize, sign);
+                }
+                row += 1;
+            }
+            result(state, self.slots[end - 1] as usize);
+        }
+    }
+
     /// Whether one of the rows that pass the filter is among `those`.
     fn any(&self, those: Option<BooleanBuffer>) -> bool {
         let Some(those) = those else { return false };
@@ -100,6 +127,29 @@ pub(crate) trait GroupedState: Send {
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()>;
     /// Results of slots, in the call's return type.
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef>;
+    /// Adds or takes back rows one after the other, and gives the result of a slot at each of `ends`: after so many rows, of
+    /// the slot of the last of them. No row comes behind the last end.
+    fn running(&mut self, rows: &Rows<'_>, args: &[ArrayRef], ends: &[usize]) -> Result<ArrayRef> {
+        self.step_by_step(rows, args, ends)
+    }
+    /// What [`GroupedState::running`] does where nothing better is known: an update and a result at a time.
+    fn step_by_step(&mut self, rows: &Rows<'_>, args: &[ArrayRef], ends: &[usize]) -> Result<ArrayRef> {
+        let (mut results, mut from) = (Vec::with_capacity(ends.len()), 0);
+        for end in ends {
+            let args: Vec<ArrayRef> = args.iter().map(|a| a.slice(from, end - from)).collect();
+            let filter = rows.filter.map(|f| f.slice(from, end - from));
+            let slots = &rows.slots[from..*end];
+            let signs = rows.signs.map(|s| &s[from..*end]);
+            self.update(&Rows { slots, signs, filter: filter.as_ref() }, &args)?;
+            results.push(self.evaluate(&rows.slots[end - 1..*end])?);
+            from = *end;
+        }
+        if results.is_empty() {
+            return self.evaluate(&[]);
+        }
+        let results: Vec<&dyn Array> = results.iter().map(|r| r.as_ref()).collect();
+        Ok(arrow::compute::concat(&results)?)
+    }
     /// Back to the state of a new group.
     fn clear(&mut self, slots: &[u32]);
     /// One row of typed columns per slot.

@@ -177,6 +177,30 @@ impl<T: Number> GroupedState for NumberSum<T> {
         Ok(T::cut(sums, &self.out))
     }
 
+    fn running(&mut self, rows: &Rows<'_>, args: &[ArrayRef], ends: &[usize]) -> Result<ArrayRef> {
+        let [arg] = args else { return Err(arity()) };
+        let values = T::widen(arg, &mut self.scratch)?;
+        let (single, average) = (self.single, self.average);
+        let (mut results, mut known) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
+        let mut state = (&mut self.sums, &mut self.counts);
+        rows.run(
+            &mut state,
+            arg.nulls(),
+            ends,
+            |(sums, counts), row, slot, sign| {
+                sums[slot] = T::add(sums[slot], values[row], sign, single);
+                counts[slot] += sign;
+            },
+            |(sums, counts), slot| {
+                let (sum, count) = (sums[slot], counts[slot]);
+                results.push(if average { T::average(sum, count) } else { sum });
+                known.push(count != 0);
+            },
+        );
+        let sums = PrimitiveArray::<T>::new(results.into(), Some(NullBuffer::from(known)));
+        Ok(T::cut(sums, &self.out))
+    }
+
     fn clear(&mut self, slots: &[u32]) {
         for s in slots {
             self.sums[*s as usize] = T::Native::default();

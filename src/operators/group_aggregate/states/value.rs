@@ -136,6 +136,24 @@ impl GroupedState for ValueState {
         Ok(())
     }
 
+    fn running(&mut self, rows: &Rows<'_>, args: &[ArrayRef], ends: &[usize]) -> Result<ArrayRef> {
+        let ([arg], Values::Ordinals { values, scratch }) = (args, &mut self.values) else {
+            return self.step_by_step(rows, args, ends);
+        };
+        to_exact_ordinals(arg, scratch)?;
+        let keep = self.keep;
+        let (mut results, mut known) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
+        let add =
+            |values: &mut Vec<Option<i64>>, row: usize, slot: usize, _| {
+                keep_value(keep, &mut values[slot], scratch[row]);
+            };
+        rows.run(values, arg.nulls(), ends, add, |values, slot| {
+            results.push(values[slot].unwrap_or(0));
+            known.push(values[slot].is_some());
+        });
+        from_ordinals(&self.ty, results, Some(known.into()))
+    }
+
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         Ok(match &self.values {
             Values::Ordinals { values, .. } => {
