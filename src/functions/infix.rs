@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::BinaryOperator as Op;
 
 use crate::error::{Error, Result};
+use crate::functions::aggregate::sliding;
 use crate::functions::arith::{self, Arith};
 use crate::functions::comparisons::{self, Comparison};
 use crate::functions::context::FunctionContext;
@@ -50,11 +51,12 @@ impl ExprPlanner for FlinkExprPlanner {
         Ok(self.plan_typed(expr, &lt, &rt)?)
     }
 
-    /// FIRST_VALUE and LAST_VALUE skip NULLs.
+    /// FIRST_VALUE and LAST_VALUE skip NULLs; rows leave the frames of aggregates.
     fn plan_window(&self, mut expr: RawWindowExpr) -> DfResult<PlannerResult<RawWindowExpr>> {
         if matches!(expr.func_def.name(), "first_value" | "last_value") && expr.null_treatment.is_none() {
             expr.null_treatment = Some(NullTreatment::IgnoreNulls);
         }
+        expr.func_def = sliding::in_window(expr.func_def);
         Ok(PlannerResult::Original(expr))
     }
 

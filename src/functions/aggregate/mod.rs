@@ -27,6 +27,7 @@ mod kept;
 pub(crate) mod listagg;
 pub(crate) mod percentile;
 mod pick;
+pub(crate) mod sliding;
 pub(crate) mod sum;
 mod value;
 pub(crate) mod variance;

@@ -80,9 +80,8 @@ impl OverAggregateOperator {
             }
             OverOrder::Arrival => None,
         };
-        let is_rank = |o: &OverOutput| {
-            matches!(o, OverOutput::RowNumber | OverOutput::Rank | OverOutput::DenseRank)
-        };
+        let is_rank =
+            |o: &OverOutput| matches!(o, OverOutput::RowNumber | OverOutput::Rank | OverOutput::DenseRank);
         let has_ranks = config.output.iter().any(is_rank);
         Ok(OverAggregateOperator {
             waiting,

@@ -67,9 +67,8 @@ impl Ranks {
                 ttl.touch(*slot);
             }
         }
-        let column = |f: fn(&Last) -> i64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(all.iter().map(f)))
-        };
+        let column =
+            |f: fn(&Last) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(all.iter().map(f))) };
         Ok(wanted
             .iter()
             .map(|output| match output {

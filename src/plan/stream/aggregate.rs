@@ -296,7 +296,12 @@ impl StreamPlanner {
         Ok((Relation { node, physical, ..input }, columns))
     }
 
-    pub(super) fn calls(&self, exprs: &[Expr], schema: &DFSchema, physical: &SchemaRef) -> Result<Vec<AggregateCall>> {
+    pub(super) fn calls(
+        &self,
+        exprs: &[Expr],
+        schema: &DFSchema,
+        physical: &SchemaRef,
+    ) -> Result<Vec<AggregateCall>> {
         exprs
             .iter()
             .map(|e| {

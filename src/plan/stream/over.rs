@@ -12,12 +12,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, NullTreatment, WindowFunction, WindowFunctionParams,
+};
 use datafusion::logical_expr::{
-    Expr, SortExpr, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    AggregateUDF, Expr, SortExpr, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 
 use crate::error::{Error, Result};
+use crate::functions;
+use crate::functions::aggregate::sliding::out_of_window;
 use crate::operators::over_aggregate::{
     FrameBounds, LagCall, OverAggregateConfig, OverAggregateOperator, OverFrame, OverOrder, OverOutput,
 };
@@ -169,25 +173,28 @@ impl StreamPlanner {
                     lags.push(lag_call(args, column, &input.physical)?);
                     OverOutput::Lag(lags.len() - 1)
                 }
-                (None, WindowFunctionDefinition::WindowUDF(_)) => {
+                (None, WindowFunctionDefinition::WindowUDF(_)) if aggregate_of(function).is_none() => {
                     let message = format!("{name} Function is not supported in stream mode.");
                     return Err(Error::unsupported(message).hint(
                         "it depends on rows that come later: over bounded tables SET 'execution.runtime-mode' = 'batch' runs it",
                     ));
                 }
-                (None, WindowFunctionDefinition::AggregateUDF(udf)) => {
+                (None, _) => {
+                    let udf = aggregate_of(function)
+                        .ok_or_else(|| Error::internal(format!("{name} is no aggregate")))?;
                     let bounds = frame_bounds(&function.params)?;
                     let frame = frames.iter().position(|f| f.bounds == bounds).unwrap_or_else(|| {
                         frames.push(OverFrame { bounds, calls: Vec::new() });
                         frames.len() - 1
                     });
                     let call = Expr::AggregateFunction(AggregateFunction::new_udf(
-                        Arc::clone(udf),
+                        udf,
                         args.clone(),
                         *distinct,
                         filter.clone(),
                         Vec::new(),
-                        *null_treatment,
+                        // FIRST_VALUE and LAST_VALUE skip NULLs by themselves.
+                        null_treatment.filter(|n| *n != NullTreatment::IgnoreNulls),
                     ));
                     let calls = self.calls(std::slice::from_ref(&call), &schema, &input.physical)?;
                     let of = &mut frames[frame].calls;
@@ -277,10 +284,22 @@ pub(super) fn rank_of(function: &WindowFunction) -> Option<RankFunction> {
     }
 }
 
+/// The aggregate that a function is. DataFusion has FIRST_VALUE and LAST_VALUE twice.
+fn aggregate_of(function: &WindowFunction) -> Option<Arc<AggregateUDF>> {
+    match &function.fun {
+        WindowFunctionDefinition::AggregateUDF(udf) => Some(out_of_window(udf)),
+        WindowFunctionDefinition::WindowUDF(udf) => functions::aggregate_functions()
+            .into_iter()
+            .find(|a| matches!(a.name(), "first_value" | "last_value") && a.name() == udf.name()),
+    }
+}
+
 fn not_by_time(input: &Relation, order: &[SortExpr]) -> Error {
     if !input.changelog.is_append_only() {
-        return Error::unsupported("an OVER aggregate over updating input is not supported in streaming mode")
-            .hint("take the aggregate before the rows are updated, or run over bounded tables in batch mode");
+        return Error::unsupported(
+            "an OVER aggregate over updating input is not supported in streaming mode",
+        )
+        .hint("take the aggregate before the rows are updated, or run over bounded tables in batch mode");
     }
     let what = match order {
         [] => "the window has no ORDER BY".to_owned(),

@@ -143,10 +143,9 @@ impl GroupedState for ValueState {
         to_exact_ordinals(arg, scratch)?;
         let keep = self.keep;
         let (mut results, mut known) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
-        let add =
-            |values: &mut Vec<Option<i64>>, row: usize, slot: usize, _| {
-                keep_value(keep, &mut values[slot], scratch[row]);
-            };
+        let add = |values: &mut Vec<Option<i64>>, row: usize, slot: usize, _| {
+            keep_value(keep, &mut values[slot], scratch[row]);
+        };
         rows.run(values, arg.nulls(), ends, add, |values, slot| {
             results.push(values[slot].unwrap_or(0));
             known.push(values[slot].is_some());
