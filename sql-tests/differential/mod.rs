@@ -6,6 +6,9 @@
 //!            └ changelog ─► streaming ─► changes ─► rows that they leave ─┴─► the same
 //! ```
 //!
+//! Some tables have a row time; their rows come out of order, and queries over them use windows, joins over time and OVER
+//! (`timed`).
+//!
 //! A streaming run has parallelism 1, 2 or 4 and bundles of a batch, one row or three; half of them are stopped after
 //! some batches of every split and go on from the snapshot in a fresh job, mostly at another parallelism.
 //!
@@ -24,6 +27,7 @@ pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod source;
 mod tables;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::io::Write;

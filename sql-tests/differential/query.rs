@@ -22,6 +22,8 @@ pub(crate) struct Rel {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Op {
     Table(String),
+    /// A query as it is.
+    Text(String),
     Select {
         exprs: Vec<Expr>,
         condition: Option<Expr>,
@@ -91,7 +93,7 @@ pub(crate) struct Call {
     template: &'static str,
     argument: Option<Expr>,
     filter: Option<Expr>,
-    ty: Ty,
+    pub(crate) ty: Ty,
 }
 
 /// Makes a query over tables.
@@ -105,6 +107,11 @@ impl Generator<'_> {
     pub(crate) fn relation(&mut self, depth: usize) -> Rel {
         if depth == 0 {
             return self.table();
+        }
+        if self.random.one_in(3)
+            && let Some(timed) = self.timed()
+        {
+            return timed;
         }
         let weights = [20, 16, 6, 10, 16, 8, 6, 8, 3, 5];
         match self.random.weighted(&weights) {
@@ -351,7 +358,7 @@ impl Generator<'_> {
     }
 }
 
-fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
+pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
     let filter = r.one_in(5).then(|| condition(types, 1, r));
     let ty = *r.pick(types);
     let (template, argument, ty) = match r.below(8) {
@@ -420,6 +427,7 @@ impl Writer {
         };
         match (&rel.op, rel.inputs.as_slice()) {
             (Op::Table(name), _) => format!("SELECT * FROM {name}"),
+            (Op::Text(text), _) => text.clone(),
             (Op::Select { exprs, condition, distinct }, [input]) => {
                 let (from, name) = self.from(input);
                 let names = columns(&name, &input.types);
@@ -570,7 +578,7 @@ impl Writer {
     }
 }
 
-fn order_by(order: &[(usize, bool)], names: &[String]) -> String {
+pub(crate) fn order_by(order: &[(usize, bool)], names: &[String]) -> String {
     let items: Vec<String> = order
         .iter()
         .map(|(c, descending)| format!("{}{}", names[*c], if *descending { " DESC" } else { "" }))
@@ -579,7 +587,7 @@ fn order_by(order: &[(usize, bool)], names: &[String]) -> String {
 }
 
 impl Call {
-    fn sql(&self, names: &[String]) -> String {
+    pub(crate) fn sql(&self, names: &[String]) -> String {
         let argument = self.argument.as_ref().map(|a| a.sql(names)).unwrap_or_default();
         let filter =
             self.filter.as_ref().map(|f| format!(" FILTER (WHERE {})", f.sql(names))).unwrap_or_default();

@@ -12,12 +12,12 @@ use tidelake::connectors::values::ValuesSource;
 use tidelake::edges::{
     ConnectorEnv, ScanRequest, Sink, Source, SourceChangelog, SourceEvent, SourceReader, SplitState, project,
 };
-use tidelake::sql::ast::{ColumnDef, ColumnKind, PrimaryKey};
+use tidelake::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, Statement, WatermarkDef};
 use tidelake::stream::ChangeBatch;
 use tidelake::{Error, Location, Result};
 use tokio::sync::Notify;
 
-use super::tables::Table;
+use super::tables::{Table, WATERMARK};
 
 /// Where all sources of a run stop, so that a snapshot can be taken there.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ pub(crate) fn definition(table: &Table, pause: &Arc<Pause>) -> TableDef {
             object: table.name.clone(),
         },
         columns: columns.collect(),
-        watermark: None,
+        watermark: table.timed.then(|| watermark(table)),
         primary_key: table.keyed.then(|| PrimaryKey { name: None, columns: vec!["c0".to_owned()] }),
         partitioned_by: Vec::new(),
         comment: None,
@@ -77,6 +77,16 @@ pub(crate) fn definition(table: &Table, pause: &Arc<Pause>) -> TableDef {
         temporary: false,
         location: Location::default(),
         external: Some(Arc::new(Played { table: table.clone(), pause: pause.clone() })),
+    }
+}
+
+fn watermark(table: &Table) -> WatermarkDef {
+    let time = table.time();
+    let ddl = format!("CREATE TABLE t ({time} TIMESTAMP(3), WATERMARK FOR {time} AS {time} - {WATERMARK})");
+    let statements = tidelake::sql::parse_script(&ddl).expect("a table");
+    match statements.into_iter().next().map(|s| s.statement) {
+        Some(Statement::CreateTable(table)) => table.watermark.expect("a watermark"),
+        other => panic!("{other:?}"),
     }
 }
 

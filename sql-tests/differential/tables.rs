@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder, Int64Array,
-    ListBuilder, RecordBatch, RecordBatchOptions, StringArray,
+    ListBuilder, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidelake::stream::{ChangeBatch, RowKind, RowKinds};
@@ -23,6 +23,8 @@ pub(crate) enum Ty {
     Dec,
     Dbl,
     Date,
+    /// TIMESTAMP(3).
+    Time,
     Arr,
 }
 
@@ -36,6 +38,7 @@ impl Ty {
             Ty::Dec => "DECIMAL(10, 2)",
             Ty::Dbl => "DOUBLE",
             Ty::Date => "DATE",
+            Ty::Time => "TIMESTAMP(3)",
             Ty::Arr => "ARRAY<INT>",
         }
     }
@@ -49,6 +52,7 @@ impl Ty {
             Ty::Dec => TypeRoot::Decimal(10, 2),
             Ty::Dbl => TypeRoot::Double,
             Ty::Date => TypeRoot::Date,
+            Ty::Time => TypeRoot::Timestamp(3),
             Ty::Arr => TypeRoot::Array(Box::new(LogicalType::nullable(TypeRoot::Int))),
         };
         LogicalType { root, nullable }
@@ -71,6 +75,8 @@ pub(crate) enum Value {
     Dbl(f64),
     /// Days.
     Date(i32),
+    /// Milliseconds.
+    Time(i64),
     Arr(Vec<Option<i32>>),
 }
 
@@ -86,6 +92,7 @@ impl Value {
             // Exact in binary: sums do not depend on the order of rows.
             Ty::Dbl => Value::Dbl(r.within(-4, 6) as f64 / 2.0),
             Ty::Date => Value::Date(r.within(19_000, 19_004) as i32),
+            Ty::Time => Value::Time(TIMES + r.within(0, 60) * 1000),
             Ty::Arr => {
                 let n = r.below(4);
                 Value::Arr((0..n).map(|_| (!r.one_in(6)).then(|| r.within(0, 3) as i32)).collect())
@@ -104,6 +111,7 @@ impl Value {
             Value::Dec(v) => format!("CAST({} AS DECIMAL(10, 2))", *v as f64 / 100.0),
             Value::Dbl(v) => format!("CAST({v} AS DOUBLE)"),
             Value::Date(days) => format!("DATE '{}'", date(*days)),
+            Value::Time(ms) => format!("CAST(TIMESTAMP '{}' AS TIMESTAMP(3))", time(*ms)),
             Value::Arr(items) => {
                 let items: Vec<String> = items
                     .iter()
@@ -128,6 +136,7 @@ impl fmt::Display for Value {
             Value::Dec(v) => write!(f, "{:.2}", *v as f64 / 100.0),
             Value::Dbl(v) => write!(f, "{v:?}"),
             Value::Date(d) => write!(f, "day {d}"),
+            Value::Time(ms) => f.write_str(&time(*ms)),
             Value::Arr(items) => write!(f, "{items:?}"),
         }
     }
@@ -151,6 +160,8 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(Ty, bool)>,
     /// Whether the first column is the primary key.
     pub(crate) keyed: bool,
+    /// Whether the last column is a row time: rows are at most [`DISORDER`] behind, and their times are unique.
+    pub(crate) timed: bool,
     /// Changes of each split, in order; splits know nothing of each other.
     pub(crate) splits: Vec<Vec<Change>>,
     /// Changes per batch.
@@ -159,6 +170,9 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn random(name: String, r: &mut Random) -> Table {
+        if r.one_in(3) {
+            return Table::random_timed(name, r);
+        }
         let keyed = r.one_in(3);
         let mut columns: Vec<(Ty, bool)> = Vec::new();
         for i in 0..2 + r.below(3) {
@@ -169,8 +183,14 @@ impl Table {
         if keyed {
             columns[0] = (*r.pick(&[Ty::Int, Ty::Str]), false);
         }
-        let mut table =
-            Table { name, columns, keyed, splits: vec![Vec::new(); 1 + r.below(3)], batch: 1 + r.below(7) };
+        let mut table = Table {
+            name,
+            columns,
+            keyed,
+            timed: false,
+            splits: vec![Vec::new(); 1 + r.below(3)],
+            batch: 1 + r.below(7),
+        };
         let append_only = r.one_in(3);
         let changes = *r.pick(&[0, 1, 3, 8, 12, 20, 40]);
         let mut live: Vec<Vec<Row>> = vec![Vec::new(); table.splits.len()];
@@ -215,6 +235,40 @@ impl Table {
             }
         }
         table
+    }
+
+    /// Append-only, with a row time behind its other columns.
+    fn random_timed(name: String, r: &mut Random) -> Table {
+        let mut columns: Vec<(Ty, bool)> = vec![(*r.pick(&[Ty::Int, Ty::Str]), !r.one_in(3))];
+        for _ in 0..1 + r.below(2) {
+            columns.push((*r.pick(&[Ty::Int, Ty::Int, Ty::Str, Ty::Big, Ty::Dec, Ty::Date]), !r.one_in(4)));
+        }
+        columns.push((Ty::Time, false));
+        let splits = vec![Vec::new(); 1 + r.below(3)];
+        let mut table = Table { name, columns, keyed: false, timed: true, splits, batch: 1 + r.below(7) };
+        let mut now = TIMES;
+        for n in 0..*r.pick(&[0, 1, 3, 8, 20, 40, 60]) {
+            let mut row = table.row(r);
+            // Milliseconds make them unique.
+            let time = now - r.within(0, DISORDER / 1000) * 1000 + n;
+            if let Some(last) = row.last_mut() {
+                *last = Value::Time(time);
+            }
+            let split = r.below(table.splits.len());
+            table.splits[split].push(Change::Insert(row));
+            now += r.within(0, 3) * 1000;
+        }
+        table
+    }
+
+    /// Name of the row time.
+    pub(crate) fn time(&self) -> String {
+        format!("c{}", self.columns.len() - 1)
+    }
+
+    /// Types of the columns.
+    pub(crate) fn types(&self) -> Vec<Ty> {
+        self.columns.iter().map(|(ty, _)| *ty).collect()
     }
 
     fn row(&self, r: &mut Random) -> Row {
@@ -344,6 +398,11 @@ fn column(ty: Ty, rows: &[Row], i: usize) -> ArrayRef {
         Ty::Date => Arc::new(
             values.map(|v| if let Value::Date(d) = v { Some(*d) } else { None }).collect::<Date32Array>(),
         ),
+        Ty::Time => Arc::new(
+            values
+                .map(|v| if let Value::Time(ms) = v { Some(*ms) } else { None })
+                .collect::<TimestampMillisecondArray>(),
+        ),
         Ty::Arr => {
             let mut builder = ListBuilder::new(Int32Builder::new());
             for value in values {
@@ -368,6 +427,8 @@ impl fmt::Display for Table {
             })
             .collect();
         let key = if self.keyed { ", PRIMARY KEY (c0) NOT ENFORCED" } else { "" };
+        let key =
+            if self.timed { format!(", WATERMARK FOR {} 30 s behind", self.time()) } else { key.to_owned() };
         writeln!(f, "{} ({}{key}), {} changes a batch", self.name, columns.join(", "), self.batch)?;
         let row = |row: &Row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         for (i, split) in self.splits.iter().enumerate() {
@@ -384,6 +445,20 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// First of the row times, in ms.
+const TIMES: i64 = 1_710_064_800_000;
+
+/// How far a row may be behind one before it, in ms; watermarks are [`WATERMARK`] behind.
+const DISORDER: i64 = 20_000;
+
+/// Of tables with a row time.
+pub(crate) const WATERMARK: &str = "INTERVAL '30' SECOND";
+
+fn time(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms).expect("a time");
+    time.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 fn date(days: i32) -> String {
