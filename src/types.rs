@@ -28,6 +28,15 @@ pub struct LogicalType {
     pub nullable: bool,
 }
 
+/// What a time attribute says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeAttribute {
+    /// When something happened: a column with a watermark.
+    Row,
+    /// When a row is handled: `PROCTIME()`.
+    Processing,
+}
+
 /// A field of a ROW type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RowField {

@@ -16,7 +16,18 @@ use crate::options::redact;
 use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{Name, NamePattern, Show};
 use crate::sql::format_expr;
-use crate::types::LogicalType;
+use crate::types::{LogicalType, TimeAttribute};
+
+/// A column of a view's query.
+#[derive(Debug)]
+pub struct ViewColumn {
+    /// Name in the query.
+    pub name: String,
+    /// Type.
+    pub ty: LogicalType,
+    /// The time attribute that it is.
+    pub time: Option<TimeAttribute>,
+}
 
 /// What only the planner knows about columns.
 #[async_trait]
@@ -31,7 +42,7 @@ pub trait InferColumns: Send + Sync {
     ///
     /// # Errors
     /// Validation if the query does not plan.
-    async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>>;
+    async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<ViewColumn>>;
 }
 
 impl CatalogManager {
@@ -238,9 +249,14 @@ async fn table_rows(def: &Arc<TableDef>, infer: &dyn InferColumns) -> Result<Vec
 
 async fn view_rows(def: &Arc<ViewDef>, infer: &dyn InferColumns) -> Result<Vec<Row>> {
     let columns = infer.view_columns(def).await?;
-    let row = |(i, (name, ty)): (usize, (String, LogicalType))| Row {
+    let row = |(i, ViewColumn { name, ty, time }): (usize, ViewColumn)| Row {
         name: def.columns.get(i).cloned().unwrap_or(name),
-        ty: bare(&ty),
+        ty: bare(&ty)
+            + match time {
+                Some(TimeAttribute::Row) => " *ROWTIME*",
+                Some(TimeAttribute::Processing) => " *PROCTIME*",
+                None => "",
+            },
         nullable: ty.nullable,
         key: None,
         extras: None,

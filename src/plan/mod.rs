@@ -22,3 +22,4 @@ pub mod state_ttl;
 pub mod stream;
 mod syntax;
 pub mod table;
+pub mod time_attribute;

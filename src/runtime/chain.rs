@@ -161,6 +161,11 @@ impl Chain {
         self.operators.iter().filter_map(|(_, o)| o.next_timer()).min()
     }
 
+    /// Whether an operator has to know the processing time of each batch.
+    pub fn takes_time(&self) -> bool {
+        self.operators.iter().any(|(_, o)| o.takes_time())
+    }
+
     /// When the sink has something to flush again.
     pub fn next_flush(&self) -> Option<std::time::Instant> {
         match &self.tail {

@@ -128,7 +128,8 @@ pub trait Operator: Send {
         None
     }
 
-    /// Processing time has reached `now`; called before batches and on a timer when [`Operator::next_timer`] is due.
+    /// Processing time has reached `now`; called on a timer and before batches when [`Operator::next_timer`] is due, and
+    /// before every batch for those that [`Operator::takes_time`].
     ///
     /// # Errors
     /// As [`Operator::process`].
@@ -139,6 +140,12 @@ pub trait Operator: Send {
     /// Earliest processing time at which [`Operator::on_timer`] has to be called.
     fn next_timer(&self) -> Option<Timestamp> {
         None
+    }
+
+    /// Whether its rows are of the processing time at which they come: then [`Operator::on_timer`] is called before each
+    /// batch, whether a timer is due or not.
+    fn takes_time(&self) -> bool {
+        false
     }
 
     /// All inputs have ended; called once, after [`Operator::on_watermark`] with [`Timestamp::MAX`]. Only then do the

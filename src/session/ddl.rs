@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::{Session, StatementResult};
-use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewDef};
+use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewColumn, ViewDef};
 use crate::connectors::iceberg;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::time_attribute::column_attribute;
 use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{CreateTable, CreateView, Insert, Query, Statement};
 use crate::sql::{parse_query, quote_ident};
@@ -147,10 +148,12 @@ impl InferColumns for Columns<'_> {
         fields.map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
     }
 
-    async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>> {
+    async fn view_columns(&self, view: &Arc<ViewDef>) -> Result<Vec<ViewColumn>> {
         let ObjectPath { catalog, database, object } = &view.path;
         let path = [catalog, database, object].map(|p| quote_ident(p)).join(".");
         let query = parse_query(&format!("SELECT * FROM {path}"))?;
-        plan_columns(&self.0.prepare_query(&query)?.1)
+        let plan = self.0.prepare_query(&query)?.1;
+        let columns = plan_columns(&plan)?.into_iter().enumerate();
+        Ok(columns.map(|(i, (name, ty))| ViewColumn { name, ty, time: column_attribute(&plan, i) }).collect())
     }
 }

@@ -31,8 +31,9 @@ impl InferColumns for Fixed {
         Ok(table.columns.iter().map(|c| (c.name.clone(), ty(c))).collect())
     }
 
-    async fn view_columns(&self, _: &Arc<ViewDef>) -> Result<Vec<(String, LogicalType)>> {
-        Ok(vec![("a".into(), LogicalType::not_null(TypeRoot::Int)), ("b".into(), LogicalType::string())])
+    async fn view_columns(&self, _: &Arc<ViewDef>) -> Result<Vec<ViewColumn>> {
+        let column = |name: &str, ty| ViewColumn { name: name.into(), ty, time: None };
+        Ok(vec![column("a", LogicalType::not_null(TypeRoot::Int)), column("b", LogicalType::string())])
     }
 }
 

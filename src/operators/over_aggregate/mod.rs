@@ -186,6 +186,12 @@ impl Operator for OverAggregateOperator {
         Ok(Progress::Done)
     }
 
+    fn takes_time(&self) -> bool {
+        // Rows of a RANGE frame are of the time at which they came.
+        self.config.order == OverOrder::Arrival
+            && self.config.frames.iter().any(|f| matches!(f.bounds, FrameBounds::Range(Some(_))))
+    }
+
     fn next_timer(&self) -> Option<Timestamp> {
         let frames = self.frames.iter().filter_map(Frame::next_timer);
         let ranks = self.ranks.as_ref().and_then(Ranks::next_timer);

@@ -227,6 +227,19 @@ impl StreamPlanner {
         // Time attributes do not outlive a regular join: its rows come in any order of time.
         let mut rowtime = BTreeSet::new();
         let rowtimes = [&left.rowtime, &right.rowtime];
+        // Rows come out when they come out: a processing time that is never NULL stays one.
+        let proctime = config
+            .output
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| match column {
+                JoinColumn::Input(JoinSide::Left, c) => {
+                    left.proctime.contains(c) && !kind.pads(JoinSide::Right)
+                }
+                _ => false,
+            })
+            .map(|(i, _)| i)
+            .collect();
         // The windows of the left side, where it is never NULL.
         let windowed = interval.as_ref().and_then(|i| i.window).filter(|_| !kind.pads(JoinSide::Right));
         let attached = windowed.and(left.attached).and_then(|window| {
@@ -263,7 +276,7 @@ impl StreamPlanner {
             kind: NodeKind::Operator(factory),
         });
         let relation = Relation::plain(node, schema, physical, changelog, rowtime).with_keys(keys);
-        Ok(Relation { attached, ..relation })
+        Ok(Relation { attached, proctime, ..relation })
     }
 
     /// The residual condition over just the columns that it reads.

@@ -293,8 +293,10 @@ impl StreamPlanner {
         let parallelism = inputs.iter().map(|i| self.graph.nodes[i.node].parallelism).max().unwrap_or(1);
         let changelog = inputs.iter().fold(ChangelogMode::APPEND_ONLY, |all, i| all.union(i.changelog));
         let mut rowtime = inputs.first().map(|i| i.rowtime.clone()).unwrap_or_default();
+        let mut proctime = inputs.first().map(|i| i.proctime.clone()).unwrap_or_default();
         for input in &inputs {
             rowtime.retain(|c| input.rowtime.contains(c));
+            proctime.retain(|c| input.proctime.contains(c));
         }
         let schema = Arc::new(union.schema.as_arrow().clone());
         let edges = inputs
@@ -327,7 +329,8 @@ impl StreamPlanner {
             changelog,
             kind: NodeKind::Operator(factory),
         });
-        Ok(Relation::plain(node, union.schema.clone(), schema, changelog, rowtime))
+        let relation = Relation::plain(node, union.schema.clone(), schema, changelog, rowtime);
+        Ok(relation.with_proctime(proctime))
     }
 
     fn add_calc(&mut self, config: CalcConfig, detail: String, input: &Relation) -> NodeId {

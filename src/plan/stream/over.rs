@@ -77,7 +77,7 @@ impl StreamPlanner {
     fn lower_group(&mut self, input: Relation, window: &Window, group: &[Call<'_>]) -> Result<Relation> {
         let Some((_, first)) = group.first() else { return Ok(input) };
         let WindowFunctionParams { partition_by, order_by, .. } = &first.params;
-        let arrival = by_arrival(order_by, &window.input)?;
+        let arrival = by_arrival(order_by, &window.input);
         let by_time = match order_by.as_slice() {
             [sort] => input.column_of(&sort.expr).is_some_and(
                 |c| matches!(input.columns[c], ColumnRef::Physical(p) if input.rowtime.contains(&p)),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, SchemaRef};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
+use datafusion::common::{DFSchema, DFSchemaRef, TableReference};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, SortExpr};
 
 use crate::error::{Error, Result};
@@ -20,12 +20,13 @@ use crate::operators::calc::CalcConfig;
 use crate::operators::deduplicate::{DeduplicateConfig, DeduplicateOperator};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
 use crate::operators::window_top_n::{WindowTopNConfig, WindowTopNOperator};
-use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::aggregate::column_exprs;
 use crate::plan::stream::relation::AttachedWindow;
 use crate::plan::stream::top_n::{Bound, TopN, UNBOUNDED, without_casts};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner};
+use crate::plan::time_attribute::time_attribute;
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
+use crate::types::TimeAttribute;
 
 /// The ranks wanted of a relation, with all columns named by position.
 pub(super) struct Rank {
@@ -53,37 +54,12 @@ pub(super) enum Arrival {
 }
 
 /// The order by processing time, if that is the first sort key over `plan`.
-pub(super) fn by_arrival(order: &[SortExpr], plan: &LogicalPlan) -> Result<Option<Arrival>> {
-    let Some(first) = order.first() else { return Ok(None) };
-    if !is_proctime(&first.expr, plan)? {
-        return Ok(None);
+pub(super) fn by_arrival(order: &[SortExpr], plan: &LogicalPlan) -> Option<Arrival> {
+    let first = order.first()?;
+    if time_attribute(without_casts(&first.expr), plan) != Some(TimeAttribute::Processing) {
+        return None;
     }
-    Ok(Some(if first.asc { Arrival::EarliestFirst } else { Arrival::LatestFirst }))
-}
-
-/// Whether an expression over `plan` is the processing time.
-fn is_proctime(expr: &Expr, plan: &LogicalPlan) -> Result<bool> {
-    match without_casts(expr) {
-        Expr::ScalarFunction(f) => Ok(f.name().eq_ignore_ascii_case("proctime")),
-        Expr::Column(column) => {
-            let Some(i) = plan.schema().maybe_index_of_column(column) else { return Ok(false) };
-            match plan {
-                LogicalPlan::Projection(p) => is_proctime(&p.expr[i], &p.input),
-                LogicalPlan::SubqueryAlias(a) => is_proctime(&nth_column(&a.input, i), &a.input),
-                LogicalPlan::Filter(f) => is_proctime(&nth_column(&f.input, i), &f.input),
-                LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WatermarkNode>() {
-                    Some(node) => is_proctime(&nth_column(&node.input, i), &node.input),
-                    None => Ok(false),
-                },
-                _ => Ok(false),
-            }
-        }
-        _ => Ok(false),
-    }
-}
-
-fn nth_column(plan: &LogicalPlan, i: usize) -> Expr {
-    Expr::Column(Column::from(plan.schema().qualified_field(i)))
+    Some(if first.asc { Arrival::EarliestFirst } else { Arrival::LatestFirst })
 }
 
 impl StreamPlanner {
@@ -120,7 +96,7 @@ impl StreamPlanner {
             let (qualifier, field) = window_schema.qualified_field(rank_at);
             (qualifier.cloned(), Arc::clone(field))
         });
-        let by_arrival = by_arrival(&top_n.params.order_by, &top_n.window.input)?;
+        let by_arrival = by_arrival(&top_n.params.order_by, &top_n.window.input);
         let mut input = self.lower(&top_n.window.input)?;
         input.schema = top_n.window.input.schema().clone();
         let relation = self.lower_rank(
@@ -287,13 +263,16 @@ impl StreamPlanner {
         {
             return self.lower_deduplicate(config, &input, schema, keys, rank.takes_history);
         }
+        let proctime =
+            input.mapped_proctime(|c| config.output.iter().position(|o| *o == RankOutput::Column(c)));
         let detail = describe(&config, &schema);
         let factory: OperatorFactory = Arc::new(move |subtask| {
             let config = TopNConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
             Ok(Box::new(TopNOperator::new(config)?))
         });
         let node = self.add_operator(rank.name, detail, &input, changelog, exchange, factory);
-        Ok(Relation::plain(node, schema, output_schema, changelog, BTreeSet::new()).with_keys(keys))
+        let relation = Relation::plain(node, schema, output_schema, changelog, BTreeSet::new());
+        Ok(relation.with_keys(keys).with_proctime(proctime))
     }
 
     /// The first rows of each partition of a window, told when it has passed.
@@ -309,6 +288,7 @@ impl StreamPlanner {
             Some(AttachedWindow { start: place(window.start)?, end: place(window.end)?, ..window })
         });
         let rowtime = input.rowtime.iter().filter_map(|c| place(*c)).collect();
+        let proctime = input.mapped_proctime(place);
         let partition: Option<Vec<usize>> = top.partition.iter().map(|c| place(*c)).collect();
         let rank = top.output.iter().position(|o| *o == RankOutput::Rank);
         let is_one = top.start == 1 && top.end == RankEnd::Constant(1);
@@ -323,7 +303,7 @@ impl StreamPlanner {
             Arc::new(move |_| Ok(Box::new(WindowTopNOperator::new(config.clone())?)));
         let node = self.add_operator("WindowRank", detail, input, changelog, exchange, factory);
         let relation = Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys);
-        Ok(Relation { attached, ..relation })
+        Ok(Relation { attached, proctime, ..relation })
     }
 
     /// One row of each key of append-only rows. By a row time: descending, the latest of equal times stays; ascending,
@@ -357,6 +337,7 @@ impl StreamPlanner {
             .filter(|(_, o)| matches!(o, RankOutput::Column(c) if by_rowtime && input.rowtime.contains(c)))
             .map(|(i, _)| i)
             .collect();
+        let proctime = input.mapped_proctime(|c| top.output.iter().position(|o| *o == RankOutput::Column(c)));
         let output_schema = top.output_schema.clone();
         if takes_history && by_rowtime && keeps_last {
             let columns: Option<Vec<usize>> = top
@@ -392,7 +373,8 @@ impl StreamPlanner {
             Ok(Box::new(DeduplicateOperator::new(config)?))
         });
         let node = self.add_operator(name, detail, input, changelog, exchange, factory);
-        Ok(Relation::plain(node, schema, output_schema, changelog, rowtime).with_keys(keys))
+        let relation = Relation::plain(node, schema, output_schema, changelog, rowtime);
+        Ok(relation.with_keys(keys).with_proctime(proctime))
     }
 }
 

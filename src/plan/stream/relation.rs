@@ -15,6 +15,7 @@ use crate::operators::window_aggregate::WindowSpec;
 use crate::operators::window_table_function::WindowTableFunctionOperator;
 use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
 use crate::plan::stream::StreamPlanner;
+use crate::plan::time_attribute::is_proctime_call;
 use crate::runtime::graph::{ChangelogMode, NodeId, OperatorFactory};
 
 /// Where a column of the plan is.
@@ -67,6 +68,9 @@ pub struct Relation {
     pub changelog: ChangelogMode,
     /// Physical columns that are row time attributes.
     pub rowtime: BTreeSet<usize>,
+    /// Physical columns that are processing time attributes. They hold the clock of when their rows were read; what works
+    /// by processing time takes the `now` of its own task instead.
+    pub proctime: BTreeSet<usize>,
     /// The pending window, if any.
     pub window: Option<PendingWindow>,
     /// Window columns made by an earlier window, if any.
@@ -93,6 +97,7 @@ impl Relation {
             columns,
             changelog,
             rowtime,
+            proctime: BTreeSet::new(),
             window: None,
             attached: None,
             keys: Vec::new(),
@@ -103,6 +108,17 @@ impl Relation {
     #[must_use]
     pub fn with_keys(self, keys: Vec<Vec<usize>>) -> Self {
         Relation { keys, ..self }
+    }
+
+    /// The same with processing time attributes.
+    #[must_use]
+    pub fn with_proctime(self, proctime: BTreeSet<usize>) -> Self {
+        Relation { proctime, ..self }
+    }
+
+    /// Processing time attributes after physical column `i` has become `to(i)`.
+    pub fn mapped_proctime(&self, to: impl Fn(usize) -> Option<usize>) -> BTreeSet<usize> {
+        self.proctime.iter().filter_map(|c| to(*c)).collect()
     }
 
     /// Upsert keys after physical column `i` has become `to(i)`; a key that lost a column is none.
@@ -178,7 +194,7 @@ impl Relation {
         let mut compiled: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
         let mut fields: Vec<Arc<Field>> = Vec::new();
         let mut columns = Vec::new();
-        let mut rowtime = BTreeSet::new();
+        let (mut rowtime, mut proctime) = (BTreeSet::new(), BTreeSet::new());
         let mut window = self.window.clone();
         let mut kept_time = None;
         let mut moved: HashMap<usize, usize> = HashMap::new();
@@ -195,6 +211,9 @@ impl Relation {
                     if self.rowtime.contains(&p) {
                         rowtime.insert(compiled.len());
                     }
+                    if self.proctime.contains(&p) {
+                        proctime.insert(compiled.len());
+                    }
                     if window.as_ref().is_some_and(|w| w.time_column == p) {
                         kept_time = kept_time.or(Some(compiled.len()));
                     }
@@ -206,6 +225,9 @@ impl Relation {
                             end = end.or(Some(compiled.len()));
                         }
                     }
+                }
+                _ if is_proctime_call(expr) => {
+                    proctime.insert(compiled.len());
                 }
                 _ => {}
             }
@@ -236,6 +258,7 @@ impl Relation {
             columns,
             changelog: self.changelog,
             rowtime,
+            proctime,
             window,
             attached,
             keys: self.mapped_keys(|c| moved.get(&c).copied()),

@@ -65,7 +65,7 @@ impl StreamPlanner {
                 "drop ORDER BY, add LIMIT, sort what the stream produced, or SET 'execution.runtime-mode' = 'batch'",
             )
         };
-        if by_arrival(&sort.expr, &sort.input)? == Some(Arrival::EarliestFirst) {
+        if by_arrival(&sort.expr, &sort.input) == Some(Arrival::EarliestFirst) {
             // As they come.
             return self.lower(&sort.input);
         }
@@ -105,7 +105,7 @@ impl StreamPlanner {
         let mut input = self.lower(&sort.input)?;
         input.schema = sort.input.schema().clone();
         let order = sort.expr.iter().filter(|s| !matches!(s.expr, Expr::Literal(..))).cloned().collect();
-        let by_arrival = by_arrival(&sort.expr, &sort.input)?;
+        let by_arrival = by_arrival(&sort.expr, &sort.input);
         self.lower_first("SortLimit", input, order, by_arrival, skip, fetch)
     }
 

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::shared_scan::scan_use;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet, physical_expr};
+use crate::plan::time_attribute::is_proctime_call;
 use crate::runtime::graph::{ChangelogMode, Node, NodeKind};
 use crate::runtime::source::{SourceSpec, WatermarkExpr};
 use crate::stream::BATCH_ROWS;
@@ -80,6 +81,8 @@ impl StreamPlanner {
             Relation::plain(0, plan.schema().clone(), physical.clone(), changelog, BTreeSet::new())
                 .with_keys(primary_key.filter(|k| !k.is_empty()).into_iter().collect());
         relation.columns = columns;
+        let is_proctime = |(_, column): &(usize, &(String, Expr))| is_proctime_call(&column.1);
+        relation.proctime = shared.columns.iter().enumerate().filter(is_proctime).map(|(i, _)| i).collect();
         let watermark = match found.watermark {
             None => None,
             Some(node) => {

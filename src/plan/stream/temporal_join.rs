@@ -86,6 +86,7 @@ impl StreamPlanner {
             |c: &usize| config.output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, *c));
         // Rows wait for this one; others may be behind the watermark when they come out.
         let rowtime: BTreeSet<usize> = place(&times[0]).into_iter().collect();
+        let proctime = left.mapped_proctime(|c| place(&c));
         // The halves of an update that moves a row to another key, or to another time, come out in any order.
         let stays = |key: &&Vec<usize>| {
             left.changelog.is_append_only() || left_key.iter().chain([&times[0]]).all(|c| key.contains(c))
@@ -124,7 +125,8 @@ impl StreamPlanner {
             changelog,
             kind: NodeKind::Operator(factory),
         });
-        Ok(Relation::plain(node, join.schema.clone(), physical, changelog, rowtime).with_keys(keys))
+        let relation = Relation::plain(node, join.schema.clone(), physical, changelog, rowtime);
+        Ok(relation.with_keys(keys).with_proctime(proctime))
     }
 }
 

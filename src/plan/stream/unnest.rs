@@ -47,11 +47,13 @@ impl StreamPlanner {
         self.graph.nodes[node].inputs.iter_mut().for_each(|e| e.update_before = UpdateBefore::Required);
         let place = |physical: usize| passed.iter().position(|p| *p == physical);
         let rowtime = input.rowtime.iter().filter_map(|c| place(*c)).collect();
+        let proctime = input.mapped_proctime(place);
         let mut keys = Vec::new();
         if unnest.ordinality && !unnest.outer {
             keys = input.mapped_keys(place);
             keys.iter_mut().for_each(|key| key.push(schema.fields().len() - 1));
         }
-        Ok(Relation::plain(node, unnest.schema().clone(), schema, changelog, rowtime).with_keys(keys))
+        let relation = Relation::plain(node, unnest.schema().clone(), schema, changelog, rowtime);
+        Ok(relation.with_keys(keys).with_proctime(proctime))
     }
 }

@@ -218,6 +218,11 @@ impl Operator for SpillingOperator {
         }
     }
 
+    fn takes_time(&self) -> bool {
+        // What is split by key rests: its rows come later than they came.
+        matches!(&self.body, Body::Whole(operator) if operator.takes_time())
+    }
+
     fn on_end(&mut self, out: &mut Output) -> Result<Progress> {
         match &mut self.body {
             Body::Whole(operator) => operator.on_end(out),

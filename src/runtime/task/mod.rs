@@ -128,11 +128,12 @@ pub(in crate::runtime) async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-/// Timers that are due while there is always another batch.
+/// Before a batch: timers that are due while there is always another one, and the time for those who take it.
 async fn due_timers(chain: &mut Chain) -> Result<()> {
-    if let Some(timer) = chain.next_timer() {
+    let timer = chain.next_timer();
+    if timer.is_some() || chain.takes_time() {
         let now = now();
-        if timer <= now {
+        if chain.takes_time() || timer.is_some_and(|t| t <= now) {
             chain.timer(now).await?;
         }
     }
