@@ -154,6 +154,7 @@ impl Source for PlayedSource {
                     projection: scan.projection.clone(),
                     pause: self.pause.clone(),
                     waits: false,
+                    announced: false,
                 })
             })
             .collect())
@@ -167,11 +168,16 @@ struct PlayedReader {
     projection: Option<Vec<usize>>,
     pause: Arc<Pause>,
     waits: bool,
+    announced: bool,
 }
 
 #[async_trait]
 impl SourceReader for PlayedReader {
     async fn next(&mut self) -> Result<SourceEvent> {
+        if !std::mem::replace(&mut self.announced, true) {
+            // The watermark waits for all of them.
+            return Ok(SourceEvent::SplitsStarted(self.splits.iter().map(|(s, ..)| *s as u32).collect()));
+        }
         let end = self.pause.after.unwrap_or(usize::MAX);
         for _ in 0..self.splits.len() {
             self.turn = (self.turn + 1) % self.splits.len();

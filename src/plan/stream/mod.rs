@@ -156,8 +156,11 @@ impl StreamPlanner {
             LogicalPlan::Values(values) => self.lower_values(values),
             LogicalPlan::EmptyRelation(empty) => self.lower_empty(empty),
             LogicalPlan::Extension(extension) => {
-                if extension.node.as_any().is::<WatermarkNode>() {
-                    self.lower_source(plan)
+                if let Some(watermark) = extension.node.as_any().downcast_ref::<WatermarkNode>() {
+                    match &watermark.input {
+                        LogicalPlan::EmptyRelation(empty) => self.lower_empty_timed(empty, &watermark.column),
+                        _ => self.lower_source(plan),
+                    }
                 } else if let Some(window) = extension.node.as_any().downcast_ref::<WindowTvfNode>() {
                     self.lower_window(window)
                 } else if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {

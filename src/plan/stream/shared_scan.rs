@@ -104,6 +104,8 @@ pub(super) fn scan_use(plan: &LogicalPlan) -> Result<Option<ScanUse<'_>>> {
     let (watermark, input) = match plan {
         LogicalPlan::TableScan(_) => (None, plan),
         LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<WatermarkNode>() {
+            // Nothing is read where no row can meet the conditions.
+            Some(node) if matches!(node.input, LogicalPlan::EmptyRelation(_)) => return Ok(None),
             Some(node) => (Some(node), &node.input),
             None => return Ok(None),
         },

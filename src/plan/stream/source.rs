@@ -252,6 +252,13 @@ impl StreamPlanner {
         Ok(self.constant(ValuesSource::new(schema, batches), empty.schema.clone(), &detail))
     }
 
+    /// No rows, of which a column is the row time.
+    pub(super) fn lower_empty_timed(&mut self, empty: &EmptyRelation, time: &Expr) -> Result<Relation> {
+        let mut relation = self.lower_empty(empty)?;
+        relation.rowtime = relation.column_of(time).into_iter().collect();
+        Ok(relation)
+    }
+
     fn constant(&mut self, source: ValuesSource, schema: DFSchemaRef, detail: &str) -> Relation {
         let physical = source.schema();
         let uid = self.uid("Values", detail, &[]);
