@@ -99,6 +99,9 @@ impl Source for JdbcSource {
         let known: BTreeMap<&str, &str> =
             restored.iter().flatten().map(|s| (s.split.as_str(), s.position.as_str())).collect();
         let (mut splits, mut done) = (VecDeque::new(), Vec::new());
+        // Dealt out at once: in the queue nobody would remember how far they were read.
+        let mut begun: Vec<VecDeque<Split>> = vec![VecDeque::new(); parallelism.max(1)];
+        let mut takers = (0..parallelism.max(1)).cycle();
         for mut split in self.splits() {
             match known.get(split.name.as_str()) {
                 Some(&DONE) => done.push(split.name),
@@ -109,7 +112,9 @@ impl Source for JdbcSource {
                             split.name
                         ))
                     })?;
-                    splits.push_back(split);
+                    if let Some(begun) = takers.next().and_then(|taker| begun.get_mut(taker)) {
+                        begun.push_back(split);
+                    }
                 }
                 None => splits.push_back(split),
             }
@@ -125,8 +130,9 @@ impl Source for JdbcSource {
         let mut select = format!("SELECT {names} FROM {}", table.table);
         let limit = scan.limit.map(|n| format!(" LIMIT {n}")).unwrap_or_default();
         select.push(' ');
-        Ok((0..parallelism)
-            .map(|subtask| {
+        Ok(begun
+            .into_iter()
+            .map(|begun| {
                 let reader = JdbcReader {
                     table: table.clone(),
                     schema: schema.clone(),
@@ -135,8 +141,9 @@ impl Source for JdbcSource {
                     splits: splits.clone(),
                     metrics: scan.metrics.clone(),
                     current: None,
+                    begun,
                     // What is done is remembered by one of them.
-                    done: if subtask == 0 { std::mem::take(&mut done) } else { Vec::new() },
+                    done: std::mem::take(&mut done),
                     next_id: 0,
                 };
                 Box::new(reader) as Box<dyn SourceReader>
@@ -151,6 +158,8 @@ struct JdbcReader {
     select: String,
     limit: String,
     splits: Arc<Mutex<VecDeque<Split>>>,
+    /// Splits that were begun before a restore and not taken up yet.
+    begun: VecDeque<Split>,
     metrics: Arc<SourceMetrics>,
     current: Option<Current>,
     done: Vec<String>,
@@ -176,8 +185,8 @@ impl Drop for Current {
 impl SourceReader for JdbcReader {
     async fn next(&mut self) -> Result<SourceEvent> {
         let Some(current) = &mut self.current else {
-            let split = self.splits.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(split) = split else { return Ok(SourceEvent::End) };
+            let fresh = || self.splits.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(split) = self.begun.pop_front().or_else(fresh) else { return Ok(SourceEvent::End) };
             let condition = split.condition.as_ref().map(|c| format!("WHERE {c}")).unwrap_or_default();
             let sql = format!("{}{condition}{}", self.select, self.limit);
             let (sender, batches) = mpsc::channel(2);
@@ -213,9 +222,7 @@ impl SourceReader for JdbcReader {
         let state = |split: &String, position: String| SplitState { split: split.clone(), position };
         let mut states: Vec<SplitState> = self.done.iter().map(|s| state(s, DONE.to_owned())).collect();
         states.extend(self.current.iter().map(|c| state(&c.split.name, c.rows.to_string())));
-        // Of a split that was begun before and is not taken up yet the position must not be lost; all readers tell it.
-        let waiting = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
-        states.extend(waiting.iter().filter(|s| s.skip > 0).map(|s| state(&s.name, s.skip.to_string())));
+        states.extend(self.begun.iter().map(|s| state(&s.name, s.skip.to_string())));
         Ok(states)
     }
 }
