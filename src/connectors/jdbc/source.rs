@@ -20,7 +20,7 @@ use super::values::Cells;
 use crate::edges::lookup::LookupTable;
 use crate::edges::{ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result, ResultExt};
-use crate::stream::ChangeBatch;
+use crate::stream::{BATCH_ROWS, ChangeBatch};
 
 /// A table of a database as a source.
 #[derive(Debug)]
@@ -138,6 +138,7 @@ impl Source for JdbcSource {
                     schema: schema.clone(),
                     select: select.clone(),
                     limit: limit.clone(),
+                    fetch: table.fetch_size.min(if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows }),
                     splits: splits.clone(),
                     metrics: scan.metrics.clone(),
                     current: None,
@@ -157,6 +158,8 @@ struct JdbcReader {
     schema: SchemaRef,
     select: String,
     limit: String,
+    /// Rows that are asked for at once.
+    fetch: usize,
     splits: Arc<Mutex<VecDeque<Split>>>,
     /// Splits that were begun before a restore and not taken up yet.
     begun: VecDeque<Split>,
@@ -191,9 +194,9 @@ impl SourceReader for JdbcReader {
             let sql = format!("{}{condition}{}", self.select, self.limit);
             let (sender, batches) = mpsc::channel(2);
             let (table, schema, skip) = (self.table.clone(), self.schema.clone(), split.skip);
-            let metrics = self.metrics.clone();
+            let (metrics, fetch) = (self.metrics.clone(), self.fetch);
             let task = tokio::spawn(async move {
-                if let Err(e) = read(&table, &schema, &sql, skip, &metrics, &sender).await {
+                if let Err(e) = read(&table, &schema, &sql, (skip, fetch), &metrics, &sender).await {
                     let _ = sender.send(Err(e)).await;
                 }
             });
@@ -231,7 +234,7 @@ async fn read(
     table: &JdbcTable,
     schema: &SchemaRef,
     sql: &str,
-    mut skip: u64,
+    (mut skip, fetch): (u64, usize),
     metrics: &SourceMetrics,
     sender: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
@@ -239,7 +242,7 @@ async fn read(
     let mut client = Client::connect(&table.address).await?;
     client.begin(sql).await?;
     loop {
-        let cells: Cells = client.fetch(columns.max(1), table.fetch_size).await?;
+        let cells: Cells = client.fetch(columns.max(1), fetch).await?;
         if cells.rows() == 0 {
             return Ok(());
         }
