@@ -9,6 +9,7 @@
 //! | [`changelog_modes`] | what kinds of changes each operator sends |
 //! | [`checkpoints`] | jobs that are killed, stopped, started twice and changed |
 //! | [`commits`] | what is seen before the end of a job |
+//! | [`databases`] | tables of PostgreSQL and MariaDB, read, looked up and written |
 //! | [`event_time`] | event time that stands still or has run away |
 //! | [`large_text`] | texts of 1 MB, more of them than fit memory or a column |
 //! | [`recovery`] | jobs whose broker, catalog, store or disk fails for a while |
@@ -33,6 +34,7 @@ mod e2e {
     pub(crate) mod changelog_modes;
     pub(crate) mod checkpoints;
     pub(crate) mod commits;
+    pub(crate) mod databases;
     pub(crate) mod event_time;
     pub(crate) mod examples;
     pub(crate) mod files;

@@ -134,7 +134,7 @@ impl Options {
 
     /// An error about the value of a key.
     pub fn invalid(&self, key: &str, value: &str, expected: &str) -> Error {
-        let shown = if is_secret(key) { "******" } else { value };
+        let shown = redact(key, value);
         Error::validation(format!("table {}: invalid value '{shown}' for option '{key}'", self.owner))
             .hint(format!("expected {expected}"))
     }
@@ -213,7 +213,13 @@ pub fn is_secret(key: &str) -> bool {
     .any(|s| key.contains(s))
 }
 
+/// Whether the value of an option must never be printed: of a secret, or a URL with a password among its parameters.
+pub fn hides_secret(key: &str, value: &str) -> bool {
+    let is_url = || key.to_ascii_lowercase().ends_with("url");
+    is_secret(key) || (is_url() && value.to_ascii_lowercase().contains("password="))
+}
+
 /// The value of an option as it may be printed.
 pub fn redact<'a>(key: &str, value: &'a str) -> &'a str {
-    if is_secret(key) { "******" } else { value }
+    if hides_secret(key, value) { "******" } else { value }
 }

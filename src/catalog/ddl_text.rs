@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{TableDef, ViewDef};
-use crate::options::{is_secret, redact};
+use crate::options::{hides_secret, redact};
 use crate::sql::ast::{ColumnKind, PrimaryKey, SqlExpr};
 use crate::sql::{format_expr, quote_ident};
 use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
@@ -134,7 +134,7 @@ pub(super) fn view(def: &ViewDef) -> String {
     comment(&mut out, def.comment.as_deref());
     let mut text = def.query.text.clone();
     for (key, value) in def.query.table_hints.iter().flatten() {
-        if is_secret(key) {
+        if hides_secret(key, value) {
             text = text.replace(&string(value), "'******'");
         }
     }

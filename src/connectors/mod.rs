@@ -11,6 +11,7 @@ pub(crate) mod conform;
 pub mod datagen;
 pub mod filesystem;
 pub mod iceberg;
+pub mod jdbc;
 pub mod kafka;
 pub mod nexmark;
 pub mod print;

@@ -9,6 +9,7 @@ use crate::connectors::blackhole::BlackholeFactory;
 use crate::connectors::datagen::DatagenFactory;
 use crate::connectors::filesystem::FilesystemFactory;
 use crate::connectors::iceberg::IcebergFactory;
+use crate::connectors::jdbc::JdbcFactory;
 use crate::connectors::kafka::{KafkaFactory, UpsertKafkaFactory};
 use crate::connectors::nexmark::NexmarkFactory;
 use crate::connectors::print::PrintFactory;
@@ -21,6 +22,7 @@ fn all() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(DatagenFactory),
         Arc::new(FilesystemFactory),
         Arc::new(IcebergFactory),
+        Arc::new(JdbcFactory),
         Arc::new(KafkaFactory),
         Arc::new(NexmarkFactory),
         Arc::new(PrintFactory),

@@ -5,6 +5,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
+use crate::edges::lookup::{FullCacheOptions, LookupCache, LookupTable};
 use crate::edges::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, project};
 use crate::error::{Error, Result};
 use crate::stream::bytes::slices;
@@ -32,6 +33,10 @@ impl Source for ValuesSource {
 
     fn bounded(&self) -> bool {
         true
+    }
+
+    fn lookup(&self) -> Option<LookupTable> {
+        Some(LookupTable { cache: LookupCache::Full(FullCacheOptions::default()), points: None })
     }
 
     async fn readers(

@@ -3,11 +3,13 @@
 //! ```text
 //!  Source ─► SourceReader (one per subtask) ─► batches of physical ++ metadata columns
 //!  Sink ───► SinkWriter   (one per subtask) ─► committables ─► SinkCommitter (one)
+//!  LookupSource ◄──► keys of a batch, their rows
 //! ```
 //!
 //! Async lives here and only here. A bounded source serves both engines: the streaming runtime polls its readers,
 //! batch wraps them as a DataFusion table (or uses the source's own provider where that can push more down).
 
+pub mod lookup;
 pub mod not_null;
 mod notices;
 pub mod s3;

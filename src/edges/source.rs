@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
 
+use crate::edges::lookup::LookupTable;
 use crate::error::Result;
 use crate::stream::{ChangeBatch, Epoch, Timestamp};
 
@@ -100,6 +101,11 @@ pub trait Source: Send + Sync + Debug {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>>;
+
+    /// How its rows can be looked up by key; `None` if they cannot.
+    fn lookup(&self) -> Option<LookupTable> {
+        None
+    }
 
     /// A DataFusion table for batch mode with better push-down than the readers have. Its schema is [`Source::schema`].
     ///

@@ -35,6 +35,7 @@ use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::logical::balance::BalanceConditions;
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
+use crate::plan::logical::lookup_filters::FilterBeforeLookup;
 use crate::plan::logical::nullability::settle_nullability;
 use crate::plan::logical::prune_unnests::prune_unnests;
 use crate::plan::logical::subquery::join_subqueries;
@@ -120,6 +121,9 @@ pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         }
         if batch && USES_KEYS.contains(&name.as_str()) {
             rules.push(Arc::new(EndKeysAtUnnest));
+        }
+        if !batch && name == "push_down_filter" {
+            rules.push(Arc::new(FilterBeforeLookup));
         }
         rules.push(if name == "common_sub_expression_eliminate" { Arc::new(IfItCan(rule)) } else { rule });
         if MAKES_CONDITIONS.contains(&name.as_str()) {

@@ -10,6 +10,7 @@
 
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
 
+use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::temporal_join::TemporalJoinNode;
 use crate::plan::nodes::view::ViewNode;
 use crate::plan::nodes::watermark::WatermarkNode;
@@ -75,6 +76,8 @@ pub fn column_attribute(plan: &LogicalPlan, i: usize) -> Option<TimeAttribute> {
                     (attribute == TimeAttribute::Processing).then_some(attribute)
                 }
             } else if let Some(node) = node.downcast_ref::<TemporalJoinNode>() {
+                (i < node.left.schema().fields().len()).then(|| column_attribute(&node.left, i))?
+            } else if let Some(node) = node.downcast_ref::<LookupJoinNode>() {
                 (i < node.left.schema().fields().len()).then(|| column_attribute(&node.left, i))?
             } else {
                 column_attribute(ViewNode::of(plan)?, i)

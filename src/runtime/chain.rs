@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::edges::Committable;
@@ -38,7 +39,10 @@ enum Work {
     Watermark(usize, Timestamp),
     Timer(usize, Timestamp),
     Flush(usize),
-    Drain(usize),
+    /// As `Flush` or, if it is true, to be emptied at any price, once everything asked has been answered and is out.
+    Settle(usize, bool),
+    /// An edge operator goes on with its next answer.
+    Await(usize),
     /// The last watermark, which goes on only behind the end of each operator.
     EndOfTime(usize),
     End(usize),
@@ -63,6 +67,11 @@ pub struct Chain {
     counted: Instant,
     /// Number of operators at the head that have ended.
     ended: usize,
+}
+
+/// Whether an operator waits for answers.
+fn waits(operator: &mut dyn Operator) -> bool {
+    operator.asked().is_some_and(|asked| !asked.is_empty())
 }
 
 impl Chain {
@@ -192,11 +201,33 @@ impl Chain {
     /// # Errors
     /// Of the operators and the tail.
     pub async fn activity(&mut self, activity: Activity) -> Result<()> {
-        let holds = self.operators.iter().any(|(_, o)| o.output_watermark().is_some());
+        let holds = self.operators.iter_mut().any(|(_, o)| o.output_watermark().is_some() || waits(&mut **o));
         if activity == Activity::Idle && holds {
-            self.run(Work::Drain(0)).await?;
+            self.run(Work::Settle(0, true)).await?;
         }
         self.control(&Message::Activity(activity)).await
+    }
+
+    /// Resolves when an edge operator has an answer to give out; never if nothing was asked.
+    pub async fn answered(&mut self) {
+        let answered = |cx: &mut std::task::Context<'_>| {
+            let mut asked = self.operators.iter_mut().filter_map(|(_, o)| o.asked());
+            if asked.any(|a| a.poll_answered(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+        };
+        std::future::poll_fn(answered).await;
+    }
+
+    /// Gives out what has been answered.
+    ///
+    /// # Errors
+    /// Of the operators and the tail.
+    pub async fn give_out(&mut self) -> Result<()> {
+        for i in (0..self.operators.len()).rev() {
+            if waits(&mut *self.operators[i].1) {
+                self.run(Work::Resume(i)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A barrier has been aligned: flushes, forwards the barrier, snapshots every operator, prepares the sink.
@@ -208,7 +239,7 @@ impl Chain {
         barrier: Barrier,
     ) -> Result<(Vec<(String, OperatorSnapshot)>, Option<Committable>)> {
         let drains = barrier.keep.is_some() || barrier.kind == BarrierKind::Final;
-        self.run(if drains { Work::Drain(0) } else { Work::Flush(0) }).await?;
+        self.run(Work::Settle(0, drains)).await?;
         // The barrier moves on at once: those behind need not wait for this state to be written down.
         self.control(&Message::Barrier(barrier)).await?;
         failpoint("barrier-passed");
@@ -316,9 +347,29 @@ impl Chain {
             Work::EndOfTime(i) if i >= depth => {
                 return self.control(&Message::Watermark(Timestamp::MAX)).await;
             }
-            Work::Timer(i, _) | Work::Flush(i) | Work::Drain(i) | Work::End(i) | Work::Resume(i)
+            Work::Timer(i, _)
+            | Work::Flush(i)
+            | Work::Settle(i, _)
+            | Work::Await(i)
+            | Work::End(i)
+            | Work::Resume(i)
                 if i >= depth =>
             {
+                return Ok(());
+            }
+            Work::Await(i) => {
+                let operator = &mut self.operators[i].1;
+                let answered = std::future::poll_fn(|cx| match operator.asked() {
+                    Some(asked) if !asked.is_empty() => asked.poll_answered(cx).map(Ok),
+                    _ => Poll::Ready(Ok(())),
+                });
+                self.cancellation.run(answered).await?;
+                self.stack.push(Work::Resume(i));
+                return Ok(());
+            }
+            Work::Settle(i, _) | Work::EndOfTime(i) if waits(&mut *self.operators[i].1) => {
+                self.stack.push(work);
+                self.stack.push(Work::Await(i));
                 return Ok(());
             }
             Work::Batch(i, port, batch) => (i, self.operators[i].1.process(port, batch, &mut self.output)),
@@ -331,9 +382,11 @@ impl Chain {
                 self.stack.push(Work::Flush(i + 1));
                 (i, self.operators[i].1.flush(&mut self.output))
             }
-            Work::Drain(i) => {
-                self.stack.push(Work::Drain(i + 1));
-                (i, self.operators[i].1.drain(&mut self.output))
+            Work::Settle(i, drains) => {
+                self.stack.push(Work::Settle(i + 1, drains));
+                let operator = &mut self.operators[i].1;
+                let output = &mut self.output;
+                (i, if drains { operator.drain(output) } else { operator.flush(output) })
             }
             Work::End(i) => {
                 self.stack.push(Work::EndOfTime(i + 1));
@@ -354,11 +407,14 @@ impl Chain {
                 (i, progress)
             }
         };
-        let (uid, operator) = &self.operators[i];
+        let (uid, operator) = &mut self.operators[i];
         let progress = progress.map_err(|e| e.context(operator.name()).in_operator(uid))?;
         if progress == Progress::More {
             self.stack.push(Work::Resume(i));
         } else {
+            if operator.asked().is_some_and(|asked| asked.is_full()) {
+                self.stack.push(Work::Await(i));
+            }
             let (heard, passed) = &mut self.times[i];
             let reached = operator.output_watermark().map_or(*heard, |held| held.min(*heard));
             if reached > *passed {

@@ -4,6 +4,8 @@
 //! [`Output`]. One input batch can mean thousands of output batches; such an operator stops early with
 //! [`Progress::More`] and goes on in [`Operator::resume`], so that the driver can flush channels in between.
 
+use std::task::{Context, Poll};
+
 use crate::error::Result;
 use crate::stream::bytes::batch_bytes;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -94,6 +96,18 @@ impl std::ops::AddAssign for OperatorMetrics {
     }
 }
 
+/// What an edge operator has asked of the world outside. Its answers come out of [`Operator::resume`], in order.
+pub trait Asked {
+    /// Whether no more may be asked before something is answered.
+    fn is_full(&self) -> bool;
+
+    /// Whether everything has been answered and taken.
+    fn is_empty(&self) -> bool;
+
+    /// Ready once the oldest question has been answered; pending as long as there is none.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// One subtask's instance of an operator.
 pub trait Operator: Send {
     /// Short name for plans, metrics and errors, e.g. `GroupAggregate`.
@@ -172,6 +186,12 @@ pub trait Operator: Send {
     /// As [`Operator::process`].
     fn drain(&mut self, out: &mut Output) -> Result<Progress> {
         self.flush(out)
+    }
+
+    /// Of an edge operator: what it waits for. The driver calls [`Operator::resume`] when something is answered, sends
+    /// nothing more while it is full, and waits for all answers before a barrier and the end.
+    fn asked(&mut self) -> Option<&mut dyn Asked> {
+        None
     }
 
     /// Whether its state may be split by key group and rest on disk: all of it is keyed by the input's exchange, rows of

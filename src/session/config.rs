@@ -14,7 +14,7 @@ use crate::edges::PROCESS_MEMORY;
 use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
-use crate::plan::stream::{AggPhase, WhenNeeded};
+use crate::plan::stream::{AggPhase, LookupOptions, WhenNeeded};
 use crate::runtime::spilling::memory::StateMemory;
 use crate::session::keys::KEYS;
 use crate::sql::nearest_name;
@@ -143,6 +143,7 @@ impl SessionConfig {
         self.idle_timeout()?;
         self.bundle_rows()?;
         self.state_ttl()?;
+        self.lookups()?;
         self.mini_batch_latency()?;
         self.agg_phase()?;
         self.not_null_enforcer()?;
@@ -263,6 +264,24 @@ impl SessionConfig {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir),
             _ => std::env::temp_dir(),
         }
+    }
+
+    /// `table.exec.async-lookup.*`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn lookups(&self) -> Result<LookupOptions> {
+        let capacity = "table.exec.async-lookup.buffer-capacity";
+        let timeout = "table.exec.async-lookup.timeout";
+        let mode = "table.exec.async-lookup.output-mode";
+        self.parsed(mode, "ORDERED or ALLOW_UNORDERED", |v| {
+            ["ORDERED", "ALLOW_UNORDERED"].iter().find(|m| m.eq_ignore_ascii_case(v)).copied()
+        })?;
+        Ok(LookupOptions {
+            capacity: self.parsed(capacity, "a number above 0", |v| v.parse().ok().filter(|n| *n > 0))?,
+            timeout: self
+                .parsed(timeout, "a duration above 0", |v| parse_duration(v).filter(|d| !d.is_zero()))?,
+        })
     }
 
     /// `table.exec.state.ttl` in milliseconds; `None` keeps state for ever.

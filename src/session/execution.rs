@@ -163,6 +163,7 @@ impl Execution {
                 require_on_conflict: config.require_on_conflict()?,
                 state_ttl: config.state_ttl()?,
                 state_ttls: StateTtls::default(),
+                lookups: config.lookups()?,
                 props,
             },
             job: JobOptions {

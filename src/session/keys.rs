@@ -100,6 +100,21 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "0 ms",
         "how long joins, aggregates and top-N keep state that is not written again; 0: for ever",
     ),
+    (
+        "table.exec.async-lookup.buffer-capacity",
+        "100",
+        "batches of a lookup join, per subtask, that wait for answers at the same time",
+    ),
+    (
+        "table.exec.async-lookup.timeout",
+        "3 min",
+        "how long the answer of a lookup may take, with its retries",
+    ),
+    (
+        "table.exec.async-lookup.output-mode",
+        "ORDERED",
+        "accepted: ORDERED or ALLOW_UNORDERED; rows come out in the order in which they came in",
+    ),
     ("table.exec.mini-batch.enabled", "true", "true or false; false: bundles of one row, as in Flink"),
     ("table.exec.mini-batch.allow-latency", "0 ms", "accepted: bundles end whenever no more rows wait"),
     (

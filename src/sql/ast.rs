@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast as sqlast;
 
 use crate::error::Location;
 pub use crate::sql::hints::HintedTable;
+pub use crate::sql::lookup_hint::LookupHint;
 pub use crate::sql::table_parts::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
 
 /// Separates a table name from the number of its hint.

@@ -1,4 +1,4 @@
-//! `/*+ … */`: OPTIONS after a table; STATE_TTL and the join hints after SELECT. Everything else is refused by name.
+//! `/*+ … */`: OPTIONS after a table; STATE_TTL, LOOKUP and the join hints after SELECT. Everything else is refused by name.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::cursor::Cursor;
 use crate::error::{Error, Location, Result};
 use crate::options::parse_duration;
+use crate::sql::lookup_hint::LookupHint;
 
 const SUPPORTED: &str = "supported: t /*+ OPTIONS('key' = 'value') */ after a table name, \
-    SELECT /*+ STATE_TTL('t' = '1 d') */";
+    SELECT /*+ STATE_TTL('t' = '1 d'), LOOKUP('table' = 't', …) */";
 
 /// Hints that choose among join algorithms; one fits all here.
 const JOIN_HINTS: &[&str] = &["BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP", "MULTI_JOIN"];
@@ -23,6 +24,8 @@ pub struct HintedTable {
     pub table: String,
     /// STATE_TTL: milliseconds.
     pub state_ttl_ms: Option<i64>,
+    /// LOOKUP: its options.
+    pub lookup: Option<LookupHint>,
     /// Where it stands.
     pub location: Location,
 }
@@ -69,9 +72,26 @@ pub(crate) fn query_hints(c: &mut Cursor, found: &mut Vec<HintedTable>) -> Resul
                         .at(at)
                         .hint("for example '1 d', '6 h' or '30 min'; '0 s' keeps state for ever")
                 })?;
-                found.push(HintedTable { hint: name.clone(), table, state_ttl_ms: Some(millis), location });
+                found.push(HintedTable {
+                    hint: name.clone(),
+                    table,
+                    state_ttl_ms: Some(millis),
+                    lookup: None,
+                    location,
+                });
                 Ok(())
             })?;
+        } else if name == "LOOKUP" {
+            let location = c.location();
+            c.bump();
+            let (table, hint) = LookupHint::parse(options(c)?).map_err(|e| e.at(location))?;
+            found.push(HintedTable {
+                hint: name.clone(),
+                table,
+                state_ttl_ms: None,
+                lookup: Some(hint),
+                location,
+            });
         } else if JOIN_HINTS.contains(&name.as_str()) {
             c.bump();
             c.parenthesized(|c| {
@@ -83,7 +103,13 @@ pub(crate) fn query_hints(c: &mut Cursor, found: &mut Vec<HintedTable>) -> Resul
                     let parts = c.name("the name of a table", 3)?.parts;
                     parts.last().cloned().unwrap_or_default()
                 };
-                found.push(HintedTable { hint: name.clone(), table, state_ttl_ms: None, location });
+                found.push(HintedTable {
+                    hint: name.clone(),
+                    table,
+                    state_ttl_ms: None,
+                    lookup: None,
+                    location,
+                });
                 Ok(())
             })?;
         } else {

@@ -19,6 +19,7 @@ mod hints;
 mod keywords;
 mod lexer;
 mod literals;
+mod lookup_hint;
 mod parser;
 mod query;
 mod report;

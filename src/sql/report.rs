@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::lexer;
 use super::lexer::Lexeme;
 use crate::error::{Error, ErrorKind, Location};
-use crate::options::is_secret;
+use crate::options::hides_secret;
 
 /// Columns shown of a very long line.
 const WIDTH: usize = 160;
@@ -98,11 +98,11 @@ fn mask_secrets(line: &str) -> Cow<'_, str> {
     let (mut done, mut at) = (0, 0);
     while let Some((from, to)) = quoted(at) {
         at = to + 1;
-        if !line.get(from..to).is_some_and(is_secret) {
-            continue;
-        }
+        let key = line.get(from..to).unwrap_or_default();
         let Some((from, to)) = quoted(at) else { break };
-        if line.get(at..from - 1).is_some_and(|between| between.trim() == "=") {
+        let value = line.get(from..to).unwrap_or_default();
+        let is_value = line.get(at..from - 1).is_some_and(|between| between.trim() == "=");
+        if is_value && hides_secret(key, value) {
             masked.push_str(line.get(done..from).unwrap_or_default());
             masked.extend(line.get(from..to).unwrap_or_default().chars().map(|_| '*'));
             (done, at) = (to, to + 1);
@@ -164,6 +164,10 @@ mod tests {
         assert_eq!(
             masked("'s3.secret-access-key'='x','token' = 'y', 'z' = 'z'"),
             "'s3.secret-access-key'='*','token' = '*', 'z' = 'z'"
+        );
+        assert_eq!(
+            masked("'url' = 'jdbc:mysql://h/d?password=x', 'url' = 'http://h'"),
+            "'url' = '****************************', 'url' = 'http://h'"
         );
         // An open string is all secret; what is no assignment stays.
         assert_eq!(masked("'password' = 'abc"), "'password' = '***");

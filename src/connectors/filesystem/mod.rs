@@ -18,6 +18,7 @@
 //! | `sink.partition-commit.policy.kind` = `success-file`, `.success-file.name` | mark partitions that are complete |
 //! | `sink.partition-commit.trigger`, `.delay`, `.watermark-time-zone` | when they are: some time after they were begun, or when the watermark passes the time they stand for |
 //! | `partition.time-extractor.timestamp-pattern`, `.timestamp-formatter` | the time a partition stands for: `$day $hour:00:00` |
+//! | `lookup.full-cache.periodic-reload.interval` | how often a table that is looked up is read again; without it once |
 //! | `s3.endpoint`, `s3.access-key`, `s3.secret-key`, `s3.region`, `s3.path.style.access` | for `s3://`; also by SET, or as AWS_* in the environment |
 //!
 //! Names that begin with `_` or `.` are never read. Files of change messages are read one after the other by name, by one
@@ -60,6 +61,7 @@ use self::sink::SinkOptions;
 pub use self::source::FilesystemSource;
 use crate::catalog::ResolvedTable;
 use crate::connectors::ConnectorFactory;
+use crate::edges::lookup::LookupCache;
 use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::parquet::ParquetFormat;
@@ -100,6 +102,7 @@ struct Parsed {
     partitioning: Partitioning,
     regex: Option<Regex>,
     monitor: Option<Duration>,
+    lookup: LookupCache,
     format: FileFormat,
     extension: String,
     sink: SinkOptions,
@@ -118,6 +121,7 @@ fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
     };
     let monitor = options.duration("source.monitor-interval")?;
     options.parse::<usize>("scan.parallelism", "a number of readers")?;
+    let lookup = LookupCache::parse(&options, false)?;
     let sink = SinkOptions::new(&options, &partitioning)?;
     let file_fields: Vec<_> = table
         .physical
@@ -142,6 +146,7 @@ fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
         partitioning,
         regex,
         monitor,
+        lookup,
         format,
         extension: format!(
             ".{}",
@@ -168,6 +173,7 @@ fn source(table: &ResolvedTable, env: &ConnectorEnv) -> Result<FilesystemSource>
             patience: monitor::PATIENCE,
             notices: env.notices.clone(),
         }),
+        lookup: parsed.lookup,
         split_bytes: FilesystemSource::SPLIT_BYTES,
     })
 }

@@ -24,6 +24,7 @@ use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
 use super::text::{ChunkPool, Compression, TextSplit};
+use crate::edges::lookup::{LookupCache, LookupTable};
 use crate::edges::{
     ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
 };
@@ -46,6 +47,8 @@ pub struct FilesystemSource {
     pub(super) format: FileFormat,
     /// Looks for new files, if it does.
     pub(super) monitor: Option<Monitor>,
+    /// How often it is read again where it is looked up.
+    pub(super) lookup: LookupCache,
     pub(super) split_bytes: u64,
 }
 
@@ -109,6 +112,10 @@ impl Source for FilesystemSource {
 
     fn bounded(&self) -> bool {
         self.monitor.is_none()
+    }
+
+    fn lookup(&self) -> Option<LookupTable> {
+        Some(LookupTable { cache: self.lookup.clone(), points: None })
     }
 
     async fn can_be_read_again(&self) -> Result<bool> {

@@ -25,6 +25,7 @@ use crate::catalog::{
     Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef, database_exists,
     object_exists,
 };
+use crate::edges::lookup::LookupCache;
 use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Location, Result};
 use crate::options::{Options, is_secret};
@@ -354,12 +355,14 @@ impl ExternalTable for IcebergTableHandle {
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
         let options = statement_options(table);
         let read = ReadOptions::parse(&options)?;
+        let lookup = LookupCache::parse(&options, false)?;
         options.finish()?;
         Ok(Arc::new(IcebergSource::new(
             self.connection.clone(),
             self.ident.clone(),
             read,
             table.scan_schema(),
+            lookup,
             env.notices.clone(),
         )))
     }

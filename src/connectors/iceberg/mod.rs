@@ -54,6 +54,7 @@ use self::sink::{IcebergSink, Known, WriteOptions};
 use self::source::IcebergSource;
 use crate::catalog::{Catalog, ResolvedTable, TableDef};
 use crate::connectors::ConnectorFactory;
+use crate::edges::lookup::{LookupCache, lookup_option_keys};
 use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;
@@ -127,15 +128,18 @@ impl ConnectorFactory for IcebergFactory {
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
         let mut read = ReadOptions::At(Version::Current);
+        let mut lookup = LookupCache::None;
         let (connection, ident) = Self::table(table, env, |options| {
             read = ReadOptions::parse(options)?;
+            lookup = LookupCache::parse(options, false)?;
             // A table declared once may carry the options of its INSERTs as well.
             for key in ["target-file-size-bytes", "compression-codec", "distribution-mode", "write-format"] {
                 options.take(key);
             }
             Ok(())
         })?;
-        Ok(Arc::new(IcebergSource::new(connection, ident, read, table.scan_schema(), env.notices.clone())))
+        let (schema, notices) = (table.scan_schema(), env.notices.clone());
+        Ok(Arc::new(IcebergSource::new(connection, ident, read, schema, lookup, notices)))
     }
 
     fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {
@@ -143,7 +147,7 @@ impl ConnectorFactory for IcebergFactory {
         let (connection, ident) = Self::table(table, env, |options| {
             write = WriteOptions::parse(options)?;
             // A table declared once may carry the options of its reads as well.
-            for key in READ_OPTIONS {
+            for key in READ_OPTIONS.iter().copied().chain(lookup_option_keys()) {
                 options.take(key);
             }
             Ok(())

@@ -34,6 +34,7 @@ use super::monitor::{Discovery, Monitor};
 use super::options::{ReadOptions, Start};
 use super::provider::IcebergTable;
 use super::scan::{Scan, Version, all_columns};
+use crate::edges::lookup::{LookupCache, LookupTable};
 use crate::edges::{
     Notices, ScanRequest, Source, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
 };
@@ -47,6 +48,8 @@ pub(super) struct IcebergSource {
     ident: TableIdent,
     read: ReadOptions,
     schema: SchemaRef,
+    /// How often it is read again where it is looked up.
+    lookup: LookupCache,
     notices: Notices,
 }
 
@@ -57,9 +60,10 @@ impl IcebergSource {
         ident: TableIdent,
         read: ReadOptions,
         schema: SchemaRef,
+        lookup: LookupCache,
         notices: Notices,
     ) -> Self {
-        IcebergSource { connection, ident, read, schema, notices }
+        IcebergSource { connection, ident, read, schema, lookup, notices }
     }
 
     async fn scan(&self, version: &Version) -> Result<Arc<Scan>> {
@@ -163,6 +167,10 @@ impl Source for IcebergSource {
 
     fn bounded(&self) -> bool {
         matches!(self.read, ReadOptions::At(_))
+    }
+
+    fn lookup(&self) -> Option<LookupTable> {
+        Some(LookupTable { cache: self.lookup.clone(), points: None })
     }
 
     fn reads_in_turn(&self) -> bool {

@@ -3,6 +3,7 @@
 //! | node | where |
 //! |---|---|
 //! | `WatermarkNode` | it goes |
+//! | `LookupJoinNode` | a join with the table as it is |
 //! | `WindowTvfNode` | `batch::window_tvf` |
 //! | `SetOperationNode` | `batch::set_operation` |
 //! | `UnnestNode` | `batch::unnest` |
@@ -16,6 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::{Error, Result};
+use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
 use crate::plan::nodes::temporal_join::TemporalJoinNode;
 use crate::plan::nodes::unnest::UnnestNode;
@@ -37,6 +39,9 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
             let any = extension.node.as_any();
             if let Some(watermark) = any.downcast_ref::<WatermarkNode>() {
                 return Ok(Transformed::yes(watermark.input.clone()));
+            }
+            if let Some(lookup) = any.downcast_ref::<LookupJoinNode>() {
+                return Ok(Transformed::yes(LogicalPlan::Join(lookup.as_join()?)));
             }
             if any.is::<TemporalJoinNode>() {
                 let e =

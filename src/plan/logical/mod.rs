@@ -3,6 +3,8 @@
 pub mod balance;
 pub mod grouping_sets;
 pub mod join_unnests;
+pub mod lookup_filters;
+pub mod lookup_join;
 pub mod nested;
 pub mod nullability;
 pub mod prune_unnests;

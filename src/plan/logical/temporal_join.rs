@@ -1,4 +1,4 @@
-//! Puts versioned tables together with the relations that they are joined to.
+//! Puts versioned tables together with the relations that they are joined to, as of a row time or a processing time.
 
 use std::sync::Arc;
 
@@ -8,9 +8,13 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, lit};
 
 use crate::error::{Error, Result};
+use crate::plan::logical::lookup_join::lookup_join;
+use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::temporal_join::{TemporalJoinNode, VersionedTableNode};
 use crate::plan::nodes::view::ViewNode;
 use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::time_attribute::column_attribute;
+use crate::types::TimeAttribute;
 
 /// Replaces every join with a versioned table by a temporal join.
 ///
@@ -53,11 +57,17 @@ fn joined(join: &Join, table: &VersionedTableNode) -> DfResult<LogicalPlan> {
     }
     let Some(at) = join.left.schema().maybe_index_of_column(&table.time) else {
         return Err(Error::validation(format!("{} is no column of the table before", table.time))
-            .hint("FOR SYSTEM_TIME AS OF takes the row time of the left side of the join")
+            .hint("FOR SYSTEM_TIME AS OF takes a time attribute of the left side of the join")
             .at(table.place)
             .into());
     };
     let time = Expr::Column(join.left.schema().columns().swap_remove(at));
+    let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
+    conditions.extend(join.filter.clone());
+    let condition = conjunction(conditions).unwrap_or_else(|| lit(true));
+    if column_attribute(&join.left, at) == Some(TimeAttribute::Processing) {
+        return lookup_join(join, table, condition);
+    }
     let Some(valid_from) = row_time(&table.input) else {
         return Err(Error::validation(
             "an event-time temporal join needs a primary key and a row time of the versioned table, and no row time can be found",
@@ -66,9 +76,6 @@ fn joined(join: &Join, table: &VersionedTableNode) -> DfResult<LogicalPlan> {
         .at(table.place)
         .into());
     };
-    let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
-    conditions.extend(join.filter.clone());
-    let condition = conjunction(conditions).unwrap_or_else(|| lit(true));
     let (left, right) = (join.left.as_ref().clone(), table.input.clone());
     let times = [time, Expr::Column(valid_from)];
     let node = TemporalJoinNode::try_new(left, right, join.join_type, times, condition)?;
@@ -87,9 +94,9 @@ fn row_time(plan: &LogicalPlan) -> Option<Column> {
                     _ => None,
                 };
             }
-            if let Some(join) = any.downcast_ref::<TemporalJoinNode>() {
-                let at = join.left.schema().maybe_index_of_column(&row_time(&join.left)?)?;
-                return column_at(at);
+            let joined = any.downcast_ref::<TemporalJoinNode>().map(|join| &join.left);
+            if let Some(left) = joined.or(any.downcast_ref::<LookupJoinNode>().map(|join| &join.left)) {
+                return column_at(left.schema().maybe_index_of_column(&row_time(left)?)?);
             }
             ViewNode::of(plan).and_then(row_time)
         }

@@ -6,6 +6,7 @@
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
 //!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
 //!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
+//!  LookupJoin                                 ─► left ─► LookupJoin: the right side is asked, and no source
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank, Deduplicate, WindowRank
 //!  Window                                     ─►         ══ keys ══► OverAggregate, Rank
@@ -19,6 +20,7 @@ mod explain;
 mod grouping_sets;
 mod interval_join;
 mod join;
+mod lookup_join;
 mod normalize;
 mod over;
 mod rank;
@@ -49,6 +51,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
+use crate::plan::nodes::lookup_join::lookup_join_node;
 use crate::plan::nodes::set_operation::SetOperationNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::unnest::UnnestNode;
@@ -62,6 +65,7 @@ use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
 };
 
+pub use lookup_join::LookupOptions;
 pub use relation::{ColumnRef, Relation};
 pub use sink::SinkTarget;
 
@@ -109,6 +113,8 @@ pub struct StreamOptions {
     pub state_ttl: Option<i64>,
     /// STATE_TTL hints; they come before `state_ttl`.
     pub state_ttls: StateTtls,
+    /// `table.exec.async-lookup.*`.
+    pub lookups: LookupOptions,
     /// Evaluation context of expressions.
     pub props: ExecutionProps,
 }
@@ -165,6 +171,8 @@ impl StreamPlanner {
                     self.lower_window(window)
                 } else if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
                     self.lower_set_operation(operation)
+                } else if let Some(join) = lookup_join_node(plan) {
+                    self.lower_lookup_join(join)
                 } else if let Some(join) = temporal_join_node(plan) {
                     self.lower_temporal_join(join)
                 } else if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {

@@ -19,6 +19,7 @@ use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
+use crate::plan::nodes::lookup_join::lookup_join_node;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::StreamPlanner;
@@ -93,7 +94,7 @@ fn of_any_use(filters: &[Vec<Expr>]) -> Vec<Expr> {
     }
 }
 
-fn connector_table(provider: &Arc<dyn TableProvider>) -> Result<&ConnectorTable> {
+pub(super) fn connector_table(provider: &Arc<dyn TableProvider>) -> Result<&ConnectorTable> {
     provider
         .downcast_ref::<ConnectorTable>()
         .ok_or_else(|| Error::internal(format!("no streaming source: {provider:?}")))
@@ -147,7 +148,7 @@ fn scan_columns(plan: &LogicalPlan) -> Result<Option<(&TableScan, Vec<Expr>)>> {
 }
 
 /// `expr` with the columns of `schema` replaced by `exprs`.
-fn substitute(expr: &Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr> {
+pub(super) fn substitute(expr: &Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr> {
     let replaced = expr.clone().unalias().transform(|e| {
         Ok(match &e {
             Expr::Column(c) => match schema.maybe_index_of_column(c) {
@@ -160,7 +161,7 @@ fn substitute(expr: &Expr, schema: &DFSchema, exprs: &[Expr]) -> Result<Expr> {
     Ok(replaced.data)
 }
 
-fn unqualified(expr: &Expr) -> Result<Expr> {
+pub(super) fn unqualified(expr: &Expr) -> Result<Expr> {
     let stripped = expr.clone().transform(|e| {
         Ok(match e {
             Expr::Column(c) => Transformed::yes(Expr::Column(Column::new_unqualified(c.name))),
@@ -189,6 +190,9 @@ impl StreamPlanner {
             }
             return Ok(());
         }
+        if let Some(join) = lookup_join_node(plan) {
+            return self.survey_versions(&join.left, each);
+        }
         if let Some(join) = temporal_join_node(plan) {
             self.survey_versions(&join.left, each)?;
             return self.survey_versions(&join.right, true);
@@ -199,6 +203,10 @@ impl StreamPlanner {
     /// `above` is the predicate of a filter above the plan with nothing but chosen columns in between, over the plan's
     /// columns.
     fn survey_scans(&mut self, plan: &LogicalPlan, above: Option<&Expr>) -> Result<()> {
+        if let Some(join) = lookup_join_node(plan) {
+            // The other side is asked, not read.
+            return self.survey_scans(&join.left, None);
+        }
         let Some(found) = scan_use(plan)? else {
             let below = match (plan, above) {
                 (LogicalPlan::Filter(filter), _) => Some(filter.predicate.clone()),

@@ -126,6 +126,10 @@ impl ChannelTask {
             tokio::select! {
                 biased;
                 () = self.context.cancellation.cancelled() => return Err(Error::cancelled()),
+                () = self.chain.answered() => {
+                    self.chain.give_out().await?;
+                    flushed = false;
+                }
                 () = self.receiver.arrived() => {}
                 () = sleep_until(timer) => return Ok(None),
             }

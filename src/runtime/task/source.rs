@@ -50,6 +50,7 @@ enum Wake {
     Event(Result<SourceEvent>),
     Barrier,
     Timer,
+    Answered,
 }
 
 impl SourceTask {
@@ -73,6 +74,7 @@ impl SourceTask {
             }
             match self.wait(reader).await? {
                 Wake::Barrier => {}
+                Wake::Answered => self.chain.give_out().await?,
                 Wake::Timer => {
                     self.check_time().await?;
                     self.chain.timer(now()).await?;
@@ -164,6 +166,7 @@ impl SourceTask {
                 self.context.barriers.mark_changed();
                 Ok(Wake::Barrier)
             }
+            () = self.chain.answered() => Ok(Wake::Answered),
             event = &mut next => Ok(Wake::Event(event)),
             () = sleep_until(timer) => Ok(Wake::Timer),
         }

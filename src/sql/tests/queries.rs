@@ -139,6 +139,33 @@ fn hints_after_select_name_tables() {
 }
 
 #[test]
+fn lookup_hints_are_read_and_checked() {
+    let q = query(
+        "SELECT /*+ LOOKUP('table'='d', 'retry-predicate'='lookup_miss', 'retry-strategy'='fixed_delay', 'fixed-delay'='10s', \
+         'max-attempts'='3', 'async'='true', 'output-mode'='ordered', 'timeout'='1 min', 'capacity'='7', 'shuffle'='true') */ * \
+         FROM a JOIN d ON a.x = d.x",
+    );
+    let hint = q.hinted[0].lookup.clone().unwrap();
+    assert_eq!(q.hinted[0].table, "d");
+    assert_eq!(hint.retry, Some((std::time::Duration::from_secs(10), 3)));
+    assert_eq!((hint.is_async, hint.capacity, hint.shuffle), (Some(true), Some(7), true));
+    assert_eq!(hint.timeout, Some(std::time::Duration::from_secs(60)));
+    for (options, says) in [
+        ("'async'='true'", "needs 'table'"),
+        ("'table'='d', 'asink'='true'", "unknown option 'asink'"),
+        ("'table'='d', 'async'='yes'", "true or false"),
+        ("'table'='d', 'output-mode'='none'", "ordered or allow_unordered"),
+        ("'table'='d', 'capacity'='0'", "above 0"),
+        ("'table'='d', 'timeout'='soon'", "a duration"),
+        ("'table'='d', 'retry-predicate'='lookup_miss'", "come together"),
+        ("'table'='d', 'retry-predicate'='other'", "lookup_miss"),
+    ] {
+        let sql = format!("SELECT /*+ LOOKUP({options}) */ * FROM d");
+        refused(crate::error::ErrorKind::Validation, "1:12", &sql, &[says]);
+    }
+}
+
+#[test]
 fn operands_of_is_distinct_from_end_at_and() {
     let q = query(
         "SELECT a IS DISTINCT FROM b, c FROM t WHERE x IS NOT DISTINCT FROM y AND a = LEFT(b, 1) OR CASE WHEN a IS DISTINCT FROM LEFT(b, 2) THEN TRUE END",
@@ -151,7 +178,7 @@ fn operands_of_is_distinct_from_end_at_and() {
 
 #[test]
 fn misplaced_and_foreign_hints_are_refused() {
-    refused(Unsupported, "1:12", "SELECT /*+ LOOKUP('table'='t') */ * FROM t", &["LOOKUP", "STATE_TTL"]);
+    refused(Unsupported, "1:12", "SELECT /*+ SKEW('table'='t') */ * FROM t", &["SKEW", "STATE_TTL"]);
     refused(
         crate::error::ErrorKind::Validation,
         "1:26",

@@ -56,7 +56,8 @@ impl Validator {
                         refuse_at(args.is_some(), "FOR SYSTEM_TIME AS OF of a function", location_of(time))?
                     }
                     Some(TableVersion::ForSystemTimeAsOf(time)) => {
-                        let what = "FOR SYSTEM_TIME AS OF anything but a row time of the table before it";
+                        let what =
+                            "FOR SYSTEM_TIME AS OF anything but a time attribute of the table before it";
                         refuse_at(true, what, location_of(time))?;
                     }
                     Some(_) => refuse(true, "a version of a table")?,

@@ -1,0 +1,260 @@
+//! What a table says: where the database is, how it is read and written.
+
+use std::fmt;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+
+use super::dialect::Dialect;
+use crate::catalog::ResolvedTable;
+use crate::connectors::synthetic::refuse_metadata;
+use crate::edges::lookup::LookupCache;
+use crate::error::{Error, Result};
+use crate::options::Options;
+
+/// Where a database is and who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    pub dialect: Dialect,
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    /// `currentSchema` of PostgreSQL.
+    pub schema: Option<String>,
+    /// How long connecting may take.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Never with the password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}/{}", self.dialect.name(), self.host, self.port, self.database)
+    }
+}
+
+/// `scan.partition.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScanPartition {
+    pub column: String,
+    pub num: u32,
+    pub lower: i64,
+    pub upper: i64,
+}
+
+/// Everything a table says.
+#[derive(Debug, Clone)]
+pub(super) struct JdbcTable {
+    /// Name for messages.
+    pub name: String,
+    pub address: Address,
+    /// The table as SQL of the database.
+    pub table: String,
+    pub partition: Option<ScanPartition>,
+    pub fetch_size: usize,
+    pub lookup: LookupCache,
+    pub lookup_retries: u32,
+    pub flush_rows: usize,
+    pub flush_interval: Option<Duration>,
+    pub sink_retries: u32,
+}
+
+/// Rows per fetch where `scan.fetch-size` says nothing.
+const FETCH_ROWS: usize = 8192;
+
+impl JdbcTable {
+    pub(super) fn parse(table: &ResolvedTable) -> Result<Self> {
+        refuse_metadata(table, "jdbc")?;
+        let name = table.def.path.to_string();
+        let options = Options::new(&name, "jdbc", &table.options);
+        let url = options.require("url")?;
+        let mut address = parse_url(&url).map_err(|e| e.context(format!("table {name}")))?;
+        address.user = options.take("username").or(address.user);
+        address.password = options.take("password").or(address.password);
+        address.timeout =
+            options.duration("connection.max-retry-timeout")?.unwrap_or(Duration::from_secs(60));
+        let table_name = options.require("table-name")?;
+        // Of drivers and of what they are told nothing depends here.
+        options.take("driver");
+        options.bool("scan.auto-commit", true)?;
+        options.one_of("filter.handling.policy", &["always", "never"])?;
+        let partition = partition(&options, table)?;
+        let fetch_size = options.parse::<usize>("scan.fetch-size", "a number of rows")?;
+        let lookup = LookupCache::parse(&options, true)?;
+        let retries = |key: &str| -> Result<u32> {
+            Ok(options.parse::<u32>(key, "a number that is not negative")?.unwrap_or(3))
+        };
+        let (lookup_retries, sink_retries) = (retries("lookup.max-retries")?, retries("sink.max-retries")?);
+        let flush_rows =
+            options.parse::<usize>("sink.buffer-flush.max-rows", "a number of rows")?.unwrap_or(100);
+        let flush_interval =
+            options.duration("sink.buffer-flush.interval")?.unwrap_or(Duration::from_secs(1));
+        // The writers are as many as the subtasks before them.
+        if let Some(n) = options.parse::<usize>("sink.parallelism", "a number of subtasks")? {
+            return Err(Error::unsupported(format!(
+                "table {name}: 'sink.parallelism' = '{n}' is not supported"
+            ))
+            .hint("SET 'parallelism.default' = 'n' sets the parallelism of the job"));
+        }
+        options.finish()?;
+        let supported = |ty: &DataType| !ty.is_nested();
+        if let Some(field) = table.physical.fields().iter().find(|f| !supported(f.data_type())) {
+            return Err(Error::unsupported(format!(
+                "table {name}: column `{}` is of a type that the connector does not read or write: {}",
+                field.name(),
+                field.data_type()
+            ))
+            .hint("simple types are supported; read an array or a JSON value as STRING from a view of the database"));
+        }
+        Ok(JdbcTable {
+            table: address.dialect.table(&table_name),
+            name,
+            address,
+            partition,
+            fetch_size: fetch_size.filter(|n| *n > 0).unwrap_or(FETCH_ROWS),
+            lookup,
+            lookup_retries,
+            flush_rows: flush_rows.max(1),
+            flush_interval: Some(flush_interval).filter(|i| !i.is_zero()),
+            sink_retries,
+        })
+    }
+}
+
+fn partition(options: &Options, table: &ResolvedTable) -> Result<Option<ScanPartition>> {
+    let (column, num) = ("scan.partition.column", "scan.partition.num");
+    let (lower, upper) = ("scan.partition.lower-bound", "scan.partition.upper-bound");
+    let name = options.take(column);
+    let found = (
+        name,
+        options.parse::<u32>(num, "a number of parts")?,
+        options.parse::<i64>(lower, "a whole number")?,
+        options.parse::<i64>(upper, "a whole number")?,
+    );
+    match found {
+        (None, None, None, None) => Ok(None),
+        (Some(column), Some(num), Some(lower), Some(upper)) => {
+            if lower > upper || num == 0 {
+                return Err(Error::validation(format!(
+                    "table {}: '{num}' has to be above 0, and 'scan.partition.lower-bound' not above 'scan.partition.upper-bound'",
+                    table.def.path
+                )));
+            }
+            if table.physical.index_of(&column).is_err() {
+                return Err(options.invalid("scan.partition.column", &column, "a column of the table"));
+            }
+            Ok(Some(ScanPartition { column, num, lower, upper }))
+        }
+        _ => Err(Error::validation(format!(
+            "table {}: '{column}', '{num}', '{lower}' and '{upper}' belong together: either none of them or all of them",
+            table.def.path
+        ))),
+    }
+}
+
+/// Takes a JDBC URL apart.
+fn parse_url(text: &str) -> Result<Address> {
+    const EXPECTED: &str =
+        "expected jdbc:postgresql://host:port/database, jdbc:mysql://… or jdbc:mariadb://…";
+    // It may hold a password.
+    let invalid = |what: &str| Error::validation(format!("the 'url' {what}")).hint(EXPECTED);
+    let rest = text.trim().strip_prefix("jdbc:").ok_or_else(|| invalid("does not begin with jdbc:"))?;
+    let url = url::Url::parse(rest).map_err(|_| invalid("is no URL"))?;
+    let (dialect, port) = match url.scheme() {
+        "postgresql" => (Dialect::Postgres, 5432),
+        "mysql" | "mariadb" => (Dialect::Mysql, 3306),
+        other => {
+            return Err(Error::unsupported(format!("the database '{other}' of the 'url' is not supported"))
+                .hint(EXPECTED));
+        }
+    };
+    let mut address = Address {
+        dialect,
+        host: url
+            .host_str()
+            .filter(|h| !h.is_empty())
+            .unwrap_or("localhost")
+            .trim_matches(['[', ']'])
+            .to_owned(),
+        port: url.port().unwrap_or(port),
+        database: url.path().trim_start_matches('/').to_owned(),
+        user: Some(url.username().to_owned()).filter(|u| !u.is_empty()),
+        password: url.password().map(str::to_owned),
+        schema: None,
+        timeout: Duration::from_secs(60),
+    };
+    if address.database.is_empty() {
+        return Err(invalid("names no database"));
+    }
+    for (key, value) in url.query_pairs() {
+        let off = ["disable", "disabled", "false", "allow", "prefer", "preferred"];
+        match (dialect, key.as_ref()) {
+            (_, "user") => address.user = Some(value.into_owned()),
+            (_, "password") => address.password = Some(value.into_owned()),
+            (Dialect::Postgres, "currentSchema") => address.schema = Some(value.into_owned()),
+            (Dialect::Postgres, "sslmode") | (Dialect::Mysql, "sslMode" | "useSSL")
+                if off.contains(&value.to_ascii_lowercase().as_str()) => {}
+            (Dialect::Postgres, "sslmode" | "ssl")
+            | (Dialect::Mysql, "sslMode" | "useSSL" | "requireSSL") => {
+                return Err(Error::unsupported(format!(
+                    "the connection is not encrypted: '{key}' of the 'url' is not supported"
+                ))
+                .hint("leave it out, and reach the database over a network that you trust or a tunnel"));
+            }
+            // What is said of text and zones is so in any case.
+            (Dialect::Postgres, "reWriteBatchedInserts" | "ApplicationName" | "stringtype")
+            | (
+                Dialect::Mysql,
+                "characterEncoding"
+                | "useUnicode"
+                | "rewriteBatchedStatements"
+                | "allowPublicKeyRetrieval"
+                | "autoReconnect",
+            ) => {}
+            (Dialect::Mysql, "serverTimezone" | "connectionTimeZone")
+                if value.eq_ignore_ascii_case("UTC") => {}
+            (_, key) => {
+                return Err(Error::unsupported(format!("the parameter '{key}' of the 'url' is not supported"))
+                    .hint("supported: user, password, currentSchema (PostgreSQL), sslmode=disable, useSSL=false, serverTimezone=UTC (MySQL)"));
+            }
+        }
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let a =
+            parse_url("jdbc:postgresql://db:6000/shop?user=u&password=p%20q&currentSchema=s&sslmode=disable")
+                .unwrap();
+        assert_eq!((a.host.as_str(), a.port, a.database.as_str()), ("db", 6000, "shop"));
+        assert_eq!(
+            (a.user.as_deref(), a.password.as_deref(), a.schema.as_deref()),
+            (Some("u"), Some("p q"), Some("s"))
+        );
+        assert_eq!(format!("{a:?} {a}"), "postgresql://db:6000/shop postgresql://db:6000/shop");
+        let a = parse_url("jdbc:mariadb://localhost/shop?useSSL=false&serverTimezone=UTC").unwrap();
+        assert_eq!((a.dialect, a.port), (Dialect::Mysql, 3306));
+        for (url, says) in [
+            ("postgresql://db/shop", "jdbc:"),
+            ("jdbc:oracle://db/shop", "'oracle'"),
+            ("jdbc:mysql://db", "no database"),
+            ("jdbc:mysql://db/x?sslMode=REQUIRED", "encrypted"),
+            ("jdbc:mysql://db/x?secret=abc", "'secret'"),
+        ] {
+            let e = parse_url(url).unwrap_err().to_string();
+            assert!(e.contains(says) && !e.contains("abc"), "{e}");
+        }
+    }
+}
