@@ -13,6 +13,7 @@ pub mod harness;
 pub mod interval_join;
 pub mod join;
 pub(crate) mod keyed_rows;
+pub mod match_recognize;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod temporal_sort;

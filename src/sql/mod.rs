@@ -19,6 +19,7 @@ mod hints;
 mod keywords;
 mod lexer;
 mod literals;
+mod match_recognize;
 mod parser;
 mod query;
 mod report;

@@ -1,5 +1,6 @@
 //! Own nodes of logical plans.
 
+pub mod match_recognize;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod unnest;

@@ -6,6 +6,7 @@
 //!  Aggregate                                  ─►         ══ keys ══► GroupAggregate
 //!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
 //!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
+//!  MatchRecognize                             ─►         ══ partition ══► Match
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank, Deduplicate, WindowRank
 //! ```
@@ -18,6 +19,7 @@ mod explain;
 mod grouping_sets;
 mod interval_join;
 mod join;
+mod match_recognize;
 mod normalize;
 mod rank;
 mod relation;
@@ -47,6 +49,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
+use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::unnest::UnnestNode;
@@ -164,6 +167,8 @@ impl StreamPlanner {
                     self.lower_temporal_join(join)
                 } else if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
                     self.lower_unnest(unnest)
+                } else if let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognizeNode>() {
+                    self.lower_match_recognize(node)
                 } else {
                     Err(not_yet(extension.node.name()))
                 }
