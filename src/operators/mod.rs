@@ -14,6 +14,7 @@ pub mod interval_join;
 pub mod join;
 pub(crate) mod keyed_rows;
 pub mod lookup_join;
+pub mod match_recognize;
 pub mod over_aggregate;
 pub mod set_operation;
 pub mod temporal_join;

@@ -3,7 +3,7 @@
 //! ```text
 //!  ast::Query ─► rewrite (Flink's literals) ─► SqlToRel + own table factors ─► LogicalPlan
 //!      tables: ConnectorTable ─► computed columns ─► WatermarkNode;  window functions: WindowTvfNode
-//!      INTERSECT, EXCEPT: SetOperationNode;  UNNEST: UnnestNode
+//!      INTERSECT, EXCEPT: SetOperationNode;  UNNEST: UnnestNode;  MATCH_RECOGNIZE: MatchRecognizeNode
 //!      sub-queries: joins
 //!  ─► analyzer ─► optimizer (`optimizer`: one list of rules, a few of them for one mode only)
 //!      ├─ batch:     own nodes lowered to plain plans ─► DataFusion ExecutionPlan
@@ -15,6 +15,7 @@ pub(crate) mod declared_table;
 pub(crate) mod errors;
 pub mod insert;
 pub mod logical;
+pub(crate) mod match_recognize;
 pub mod nodes;
 pub mod passes;
 pub mod planner;

@@ -27,6 +27,7 @@ use crate::plan::logical::union_types::refuse_nested_aggregates;
 use crate::plan::nodes::view::{ViewNode, open_views};
 use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
+use crate::plan::syntax::match_recognize::MatchRecognizePlanner;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
 use crate::plan::syntax::set_operation::SetOperationPlanner;
 use crate::plan::syntax::temporal_table::TemporalTablePlanner;
@@ -194,6 +195,7 @@ impl Planner {
                 Arc::new(UsingPlanner(using_joins.clone())),
                 Arc::new(SetOperationPlanner),
                 Arc::new(RowSubqueryPlanner),
+                Arc::new(MatchRecognizePlanner),
                 Arc::new(TemporalTablePlanner),
                 Arc::new(UnnestPlanner::default()),
                 window,

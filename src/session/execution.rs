@@ -21,6 +21,7 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
+use crate::plan::batch::match_recognize::MatchRecognizeExecPlanner;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
@@ -374,7 +375,7 @@ pub(super) async fn physical_plan(
     state: &SessionState,
     optimized: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let planner = DefaultPhysicalPlanner::default();
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(MatchRecognizeExecPlanner)]);
     let mut planning = planner.create_physical_plan(optimized, state);
     Ok(std::future::poll_fn(|cx| with_room(|| planning.as_mut().poll(cx))).await?)
 }

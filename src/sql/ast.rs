@@ -28,6 +28,9 @@ pub const HINT_MARK: char = '\u{1}';
 /// Name of the call that stands for `TABLE t` as an argument.
 pub const TABLE_ARGUMENT: &str = "__table";
 
+/// The definition of MATCH_RECOGNIZE that stands for its WITHIN.
+pub const WITHIN: &str = "__within";
+
 /// Begins the name of the call that stands for a long row of operators; they follow, one character each.
 pub const CHAIN: &str = "__chain:";
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `dialect` answers Generic | opens `UNNEST(…)` as a table and other doors that ask for a known dialect |
 //! | `supports_table_versioning` | `t FOR SYSTEM_TIME AS OF o.ts` |
+//! | `supports_match_recognize` | `t MATCH_RECOGNIZE (…)` |
 //! | `supports_filter_during_aggregation` | `SUM(x) FILTER (WHERE …)` |
 //! | `supports_group_by_expr` | `GROUPING SETS`, `CUBE`, `ROLLUP` |
 //! | `supports_window_clause_named_window_reference` | `WINDOW w AS (…)`, `OVER w` |
@@ -57,6 +58,10 @@ impl Dialect for FlinkDialect {
     }
 
     fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
         true
     }
 

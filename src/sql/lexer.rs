@@ -73,7 +73,7 @@ pub(crate) fn span(start: Location, end: Location) -> Span {
 /// # Errors
 /// Syntax, for characters Flink does not know and for literals and comments that do not end.
 pub(crate) fn tokenize(text: &str) -> Result<Vec<Lexeme>> {
-    Lexer { text, pos: 0, at: Location { line: 1, column: 1 }, out: Vec::new(), hint: None }.run()
+    Lexer { text, pos: 0, at: Location { line: 1, column: 1 }, out: Vec::new(), hint: None, pattern: 0 }.run()
 }
 
 struct Lexer<'a> {
@@ -83,6 +83,8 @@ struct Lexer<'a> {
     out: Vec<Lexeme>,
     /// Where the hint that is open began.
     hint: Option<Location>,
+    /// Parentheses that are open since a `PATTERN (`, that one included.
+    pattern: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -373,8 +375,20 @@ impl<'a> Lexer<'a> {
             return Ok(());
         }
         let token = match c {
-            '(' => Token::LParen,
-            ')' => Token::RParen,
+            '(' => {
+                if self.pattern > 0 || self.out.last().is_some_and(|l| l.is_keyword("PATTERN")) {
+                    self.pattern += 1;
+                }
+                Token::LParen
+            }
+            ')' => {
+                self.pattern = self.pattern.saturating_sub(1);
+                Token::RParen
+            }
+            // Characters of row patterns alone.
+            '?' if self.pattern > 0 => Token::Placeholder("?".into()),
+            '|' if self.pattern > 0 => Token::Pipe,
+            '^' if self.pattern > 0 => Token::Caret,
             '[' => Token::LBracket,
             ']' => Token::RBracket,
             '{' => Token::LBrace,

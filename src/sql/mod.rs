@@ -20,6 +20,7 @@ mod keywords;
 mod lexer;
 mod literals;
 mod lookup_hint;
+mod match_recognize;
 mod parser;
 mod query;
 mod report;

@@ -4,7 +4,8 @@
 //!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query    depth: nothing nests too deep
 //!             CAST(x AS <any Flink type>) → one word                 aliases for hinted tables,
 //!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
-//!             MATCH_RECOGNIZE, TABLESAMPLE, …      → refused here, where the place is known
+//!             (SELECT …) MATCH_RECOGNIZE, WITHIN   → see `match_recognize`
+//!             TABLESAMPLE, …                       → refused here, where the place is known
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::depth::{MAX_NESTING, Nesting, too_deep};
 use super::dialect::FlinkDialect;
 use super::hints::HintedTable;
 use super::lexer::{Lexeme, span, word};
+use super::match_recognize::Clauses;
 use super::{chain, depth, hints, keywords, types, validate};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::SqlExpr;
@@ -57,6 +59,7 @@ pub(crate) fn parse_query_until(c: &mut Cursor, stop: impl Fn(&Cursor) -> bool) 
     let fixed = fix_up(c.text, tokens)?;
     let query = depth::with_room(|| {
         let mut query = run(c, tokens, &fixed.tokens, |p| p.parse_query())?;
+        fixed.matches.put_back(&mut query, |inner| run(c, tokens, inner, |p| p.parse_query()))?;
         chain::balance_unions(&mut query);
         depth::check(&query)?;
         validate::query(&mut query, &fixed.hint_places)?;
@@ -86,6 +89,7 @@ pub(crate) fn parse_expr(c: &mut Cursor, stop: impl Fn(&Lexeme) -> bool) -> Resu
     let fixed = fix_up(c.text, tokens)?;
     let expr = depth::with_room(|| {
         let mut expr = run(c, tokens, &fixed.tokens, |p| p.parse_expr())?;
+        fixed.matches.put_back(&mut expr, |inner| run(c, tokens, inner, |p| p.parse_query()))?;
         chain::balance_unions(&mut expr);
         depth::check(&expr)?;
         validate::expr(&mut expr, &fixed.hint_places)?;
@@ -100,6 +104,7 @@ struct Fixed {
     hints: Vec<BTreeMap<String, String>>,
     hint_places: Vec<Location>,
     hinted: Vec<HintedTable>,
+    matches: Clauses,
 }
 
 fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
@@ -109,6 +114,7 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
         hints: Vec::new(),
         hint_places: Vec::new(),
         hinted: Vec::new(),
+        matches: Clauses::default(),
     };
     let mut depth = 0usize;
     // Depths at which an AS ends the operand of a cast.
@@ -118,6 +124,9 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     let mut nesting = Nesting::default();
     while let Some(l) = c.peek() {
         nesting.read(l)?;
+        if out.matches.read(&mut c, depth, &mut out.tokens)? {
+            continue;
+        }
         refuse(&c)?;
         reserved(&c, !json.is_empty())?;
         match &l.token {
@@ -127,6 +136,7 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
             }
             Token::LParen => {
                 depth += 1;
+                out.matches.open(depth, &out.tokens);
                 let cast = c.pos() > 0
                     && lexemes
                         .get(c.pos() - 1)
@@ -146,6 +156,7 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
                 if casts.last() == Some(&depth) {
                     casts.pop();
                 }
+                out.matches.close(depth);
                 depth = depth.saturating_sub(1);
             }
             _ if l.is_keyword("AS") && casts.last() == Some(&depth) => {
@@ -237,9 +248,6 @@ fn refuse(c: &Cursor) -> Result<()> {
     let Some(word) = c.peek().and_then(Lexeme::bare_word) else { return Ok(()) };
     // Only at the few words below is more looked at.
     match word.to_ascii_uppercase().as_str() {
-        "MATCH_RECOGNIZE" if c.nth(1).is_some_and(|l| l.token == Token::LParen) => {
-            unsupported("MATCH_RECOGNIZE")
-        }
         "TABLESAMPLE" => unsupported("TABLESAMPLE"),
         "WITH" if c.nth_is_keyword(1, "RECURSIVE") => unsupported("WITH RECURSIVE"),
         "TABLE" if matches!(c.nth(1).map(|l| &l.token), Some(Token::Word(_))) => {

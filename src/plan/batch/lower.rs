@@ -5,6 +5,7 @@
 //! | `WatermarkNode` | it goes |
 //! | `LookupJoinNode` | a join with the table as it is |
 //! | `WindowTvfNode` | `batch::window_tvf` |
+//! | `MatchRecognizeNode` | it stays, over rows that have a time: `batch::match_recognize` |
 //! | `SetOperationNode` | `batch::set_operation` |
 //! | `UnnestNode` | `batch::unnest` |
 //! | an aggregate with a set without keys | `batch::grouping_sets` |
@@ -18,6 +19,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::{Error, Result};
 use crate::plan::nodes::lookup_join::LookupJoinNode;
+use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
 use crate::plan::nodes::temporal_join::TemporalJoinNode;
 use crate::plan::nodes::unnest::UnnestNode;
@@ -25,6 +27,7 @@ use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
 
 use crate::plan::batch::grouping_sets::without_empty_groups;
+use crate::plan::batch::match_recognize::over_timed_rows;
 use crate::plan::batch::set_operation::lower_set_operation;
 use crate::plan::batch::unnest::lower_unnest;
 use crate::plan::batch::window_tvf::lower_window;
@@ -50,6 +53,9 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
             if let Some(window) = any.downcast_ref::<WindowTvfNode>() {
                 return Ok(Transformed::yes(lower_window(window)?));
+            }
+            if let Some(matches) = any.downcast_ref::<MatchRecognizeNode>() {
+                return Ok(Transformed::yes(over_timed_rows(matches)?));
             }
         }
         // Nullability below may have changed.

@@ -4,6 +4,7 @@ pub mod bounded;
 pub mod forget_order;
 mod grouping_sets;
 pub mod lower;
+pub mod match_recognize;
 pub mod net_rows_exec;
 pub mod reader_exec;
 mod set_operation;

@@ -1,6 +1,7 @@
 //! Own nodes of logical plans.
 
 pub mod lookup_join;
+pub mod match_recognize;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod unnest;

@@ -7,6 +7,7 @@
 //!  Join                                       ─► left, right ══ keys ══► Join, IntervalJoin
 //!  TemporalJoin                               ─► left, right ══ keys ══► TemporalJoin
 //!  LookupJoin                                 ─► left ─► LookupJoin: the right side is asked, and no source
+//!  MatchRecognize                             ─►         ══ partition ══► Match
 //!  Union ─► Union            Values ─► Source            INSERT ─► Sink
 //!  Window[ROW_NUMBER] + Filter, Sort + Limit  ─►         ══ keys ══► Rank, Deduplicate, WindowRank
 //!  Window                                     ─►         ══ keys ══► OverAggregate, Rank
@@ -21,6 +22,7 @@ mod grouping_sets;
 mod interval_join;
 mod join;
 mod lookup_join;
+mod match_recognize;
 mod normalize;
 mod over;
 mod rank;
@@ -52,6 +54,7 @@ use crate::error::{Error, Result};
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
 use crate::plan::nodes::lookup_join::lookup_join_node;
+use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::nodes::unnest::UnnestNode;
@@ -177,6 +180,8 @@ impl StreamPlanner {
                     self.lower_temporal_join(join)
                 } else if let Some(unnest) = extension.node.as_any().downcast_ref::<UnnestNode>() {
                     self.lower_unnest(unnest)
+                } else if let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognizeNode>() {
+                    self.lower_match_recognize(node)
                 } else {
                     Err(not_yet(extension.node.name()))
                 }

@@ -236,7 +236,7 @@ fn time_column(descriptor: Option<ast::Expr>, input: &LogicalPlan, function: &st
 }
 
 /// A constant day-second interval in milliseconds.
-fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
+pub(super) fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
     let context = SimplifyContext::default();
     let expr = ExprSimplifier::new(context).simplify(expr)?;
     let value = match &expr {
@@ -251,7 +251,7 @@ fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
             _,
         ) => {
             return Err(Error::unsupported(format!("the {what} of {function} is given in months or years"))
-                .hint("window functions only support SECOND, MINUTE, HOUR and DAY as the time unit")
+                .hint("only SECOND, MINUTE, HOUR and DAY are supported as the time unit")
                 .into());
         }
         other => {

@@ -270,6 +270,8 @@ impl Validator {
             FunctionArgExpr::Expr(e) => self.expr(e),
             FunctionArgExpr::Wildcard => Ok(()),
             FunctionArgExpr::WildcardWithOptions(options) => super::wildcard(options),
+            // `COUNT(a.*)` of a pattern variable.
+            FunctionArgExpr::QualifiedWildcard(_) if self.in_match => Ok(()),
             FunctionArgExpr::QualifiedWildcard(name) => Err(unsupported("`.*` as an argument", name)),
         }
     }

@@ -128,7 +128,21 @@ impl Validator {
                 self.optional_alias(alias)?;
                 self.table_with_joins(table_with_joins)
             }
-            TableFactor::MatchRecognize { .. } => refuse(true, "MATCH_RECOGNIZE"),
+            TableFactor::MatchRecognize {
+                table,
+                partition_by,
+                order_by,
+                measures,
+                rows_per_match,
+                after_match_skip: _,
+                pattern,
+                symbols,
+                alias,
+            } => {
+                self.table_factor(table)?;
+                self.optional_alias(alias)?;
+                self.matches(partition_by, order_by, measures, rows_per_match.as_ref(), pattern, symbols)
+            }
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => refuse(true, "PIVOT"),
             TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => refuse(true, "JSON_TABLE"),
             TableFactor::XmlTable { .. } => refuse(true, "XMLTABLE"),
@@ -238,6 +252,7 @@ fn place_of(factor: &TableFactor) -> Location {
         TableFactor::NestedJoin { table_with_joins, .. } => place_of(&table_with_joins.relation),
         TableFactor::UNNEST { array_exprs, .. } => array_exprs.first().map(location_of).unwrap_or_default(),
         TableFactor::TableFunction { expr, .. } => location_of(expr),
+        TableFactor::MatchRecognize { table, .. } => place_of(table),
         other => location_of(other),
     }
 }

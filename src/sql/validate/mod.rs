@@ -7,6 +7,7 @@
 
 mod expr;
 mod from;
+mod match_recognize;
 mod places;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
@@ -26,7 +27,7 @@ use crate::error::{Error, Location, Result};
 /// # Errors
 /// Unsupported or Syntax, with the place.
 pub(crate) fn query(query: &mut Query, hints: &[Location]) -> Result<()> {
-    let mut v = Validator { hints_seen: vec![false; hints.len()] };
+    let mut v = Validator { hints_seen: vec![false; hints.len()], in_match: false };
     v.query(query)?;
     v.finish(hints)
 }
@@ -36,7 +37,7 @@ pub(crate) fn query(query: &mut Query, hints: &[Location]) -> Result<()> {
 /// # Errors
 /// As [`query`].
 pub(crate) fn expr(expr: &mut Expr, hints: &[Location]) -> Result<()> {
-    let mut v = Validator { hints_seen: vec![false; hints.len()] };
+    let mut v = Validator { hints_seen: vec![false; hints.len()], in_match: false };
     v.expr(expr)?;
     v.finish(hints)
 }
@@ -44,6 +45,8 @@ pub(crate) fn expr(expr: &mut Expr, hints: &[Location]) -> Result<()> {
 struct Validator {
     /// Which hints were found behind a table name.
     hints_seen: Vec<bool>,
+    /// Within the measures and definitions of a MATCH_RECOGNIZE.
+    in_match: bool,
 }
 
 fn unsupported(what: &str, node: &impl Spanned) -> Error {
