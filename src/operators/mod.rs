@@ -1,6 +1,7 @@
 //! The streaming operators: one operator, one file or folder.
 
 pub mod calc;
+mod calc_watermark;
 pub mod changelog_normalize;
 pub mod conflict;
 pub mod constraint_enforcer;
@@ -13,6 +14,7 @@ pub mod harness;
 pub mod interval_join;
 pub mod join;
 pub(crate) mod keyed_rows;
+pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod temporal_sort;
