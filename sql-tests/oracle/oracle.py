@@ -18,6 +18,7 @@ the same. Comments right above a record steer it:
     # oracle: skip REASON          the record is not run on Flink (an extension of tidelake, or the environment)
     # oracle: unchecked REASON     the record is run and its answer ignored
     # oracle: instead SQL          Flink runs this SQL instead of the record's
+    # oracle: stream REASON        Flink is asked in streaming mode only: in batch it refuses what tidelake answers
 
 A query labelled `changelog` is compared in streaming mode only, change by change (`--update --mode stream` fills it in).
 `onlyif batch` and `onlyif streaming` are honoured. `$__TEST_DIR__` is a fresh folder for every file and mode.
@@ -52,6 +53,7 @@ class Record:
         self.unchecked = False
         self.instead = None
         self.only = None
+        self.streams = False
         self.changelog = False
 
 
@@ -97,6 +99,8 @@ def parse(text):
                     r.unchecked = True
                 elif word == "instead":
                     r.instead = rest
+                elif word == "stream":
+                    r.streams = True
                 else:
                     raise SystemExit(f"line {r.start + 1}: unknown pragma '{p}'")
             r.only = only
@@ -283,6 +287,8 @@ def compare(path, lines, records, got, mode, args):
         if m:
             zone = m.group(1)
         if r.skip or r.unchecked or (r.only and r.only != {"stream": "streaming"}.get(mode, mode)):
+            continue
+        if r.streams and mode == "batch":
             continue
         where = f"{os.path.relpath(path)}:{r.start + 1}"
 

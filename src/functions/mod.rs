@@ -50,6 +50,7 @@ pub use registry::{
 };
 pub use rewrite::{fraction_digits, rewrite_expr_ast, rewrite_query_ast};
 pub use rules::{FlinkSemantics, analyze_expr};
+pub use temporal::CURRENT_WATERMARK;
 pub use types::{FlinkTypePlanner, arrow_type, type_planner};
 
 #[cfg(test)]

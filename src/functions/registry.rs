@@ -141,21 +141,11 @@ pub fn missing_function(name: &str) -> Arc<ScalarUDF> {
 pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     let e = Error::validation(format!("No match found for function signature {}", call_text(name, types)));
     let upper = name.to_uppercase();
-    if let Some((window, part)) =
-        GROUP_WINDOWS.iter().find_map(|w| Some((w, upper.strip_prefix(w)?.strip_prefix('_')?)))
-    {
-        let column = match part {
-            "START" => "window_start",
-            "END" => "window_end",
-            _ => "window_time",
-        };
-        return Error::unsupported(format!(
-            "{upper} belongs to a window in GROUP BY, {window}(ts, …), and such windows are not supported"
-        ))
-        .hint(format!(
-            "use {column} of the window function: SELECT {column}, … FROM TABLE({window}(TABLE t, DESCRIPTOR(ts), …)) \
-             GROUP BY window_start, window_end"
-        ));
+    if upper == "SOURCE_WATERMARK" {
+        return Error::unsupported(
+            "SOURCE_WATERMARK() needs a connector that gives watermarks of its own, and none does",
+        )
+        .hint("write WATERMARK FOR ts AS ts - INTERVAL '5' SECOND");
     }
     if let Some((_, instead)) = INSTEAD.iter().find(|(n, _)| *n == upper) {
         return e.hint(format!("use {instead}"));
@@ -171,9 +161,6 @@ pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     }
 }
 
-/// Windows of GROUP BY, which have functions for their bounds.
-const GROUP_WINDOWS: [&str; 3] = ["TUMBLE", "HOP", "SESSION"];
-
 /// What Flink has instead of names known from other systems.
 const INSTEAD: &[(&str, &str)] = &[
     ("DATEDIFF", "TIMESTAMPDIFF(unit, a, b)"),
@@ -183,15 +170,6 @@ const INSTEAD: &[(&str, &str)] = &[
     ("GROUP_CONCAT", "LISTAGG(s, ',')"),
     ("NVL", "COALESCE(a, b)"),
     ("DATE_PART", "EXTRACT(unit FROM t)"),
-    (
-        "TUMBLE",
-        "the window table function: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size)) GROUP BY window_start, window_end",
-    ),
-    (
-        "HOP",
-        "the window table function: FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), slide, size)) GROUP BY window_start, window_end",
-    ),
-    ("SESSION", "TUMBLE, HOP or CUMULATE; session windows are not supported"),
     ("CUMULATE", "the window table function: FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), step, size))"),
     ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),
 ];

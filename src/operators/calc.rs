@@ -11,7 +11,7 @@
 //! |---|---|
 //! | state | none; between calls the rest of a batch whose texts grow beyond a few batches |
 //! | changelog | any in, the same out; halves of an update pair that the filter tears apart become `-D` and `+I` |
-//! | watermark, barrier, end | pass |
+//! | watermark, barrier, end | pass; CURRENT_WATERMARK is the last one heard of |
 
 use std::sync::Arc;
 
@@ -25,8 +25,9 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
 use crate::functions::room::{Parts, evaluate, in_parts, project};
+use crate::operators::calc_watermark::SharedWatermark;
 use crate::runtime::operator::{Operator, Output, Progress};
-use crate::stream::{ChangeBatch, RowKinds};
+use crate::stream::{ChangeBatch, RowKinds, Timestamp};
 
 /// Columns of a schema as expressions.
 pub(crate) fn column_exprs(schema: &SchemaRef, columns: &[usize]) -> Vec<Arc<dyn PhysicalExpr>> {
@@ -56,6 +57,7 @@ pub struct CalcOperator {
     /// Over the leaves where there are leaves, over the input otherwise.
     projection: Option<Vec<Arc<dyn PhysicalExpr>>>,
     schema: SchemaRef,
+    watermark: SharedWatermark,
     pending: Option<Pending>,
 }
 
@@ -75,6 +77,11 @@ impl CalcOperator {
     /// From DataFusion, if an expression cannot be rewritten.
     pub fn try_new(config: CalcConfig) -> Result<Self> {
         let CalcConfig { condition, projection, schema } = config;
+        let watermark = SharedWatermark::default();
+        let condition = condition.map(|e| watermark.into_calls(e)).transpose()?;
+        let projection: Option<Vec<_>> = projection
+            .map(|exprs| exprs.into_iter().map(|e| watermark.into_calls(e)).collect::<Result<_>>())
+            .transpose()?;
         let (leaves, projection) = match (&condition, projection) {
             (Some(_), Some(exprs)) => {
                 let mut leaves = Vec::new();
@@ -83,7 +90,7 @@ impl CalcOperator {
             }
             (_, projection) => (None, projection),
         };
-        Ok(CalcOperator { condition, leaves, projection, schema, pending: None })
+        Ok(CalcOperator { condition, leaves, projection, schema, watermark, pending: None })
     }
 
     /// The rows of `batch` that satisfy the condition, as leaves if there are leaves.
@@ -177,6 +184,11 @@ impl Operator for CalcOperator {
         let parts = Parts::of(batch.num_rows());
         self.pending = Some(Pending { batch, parts, made: 0 });
         self.resume(out)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, _out: &mut Output) -> Result<Progress> {
+        self.watermark.set(watermark);
+        Ok(Progress::Done)
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {

@@ -1,6 +1,7 @@
 //! The streaming operators: one operator, one file or folder.
 
 pub mod calc;
+mod calc_watermark;
 pub mod changelog_normalize;
 pub mod conflict;
 pub mod constraint_enforcer;
@@ -16,6 +17,7 @@ pub(crate) mod keyed_rows;
 pub mod lookup_join;
 pub mod match_recognize;
 pub mod over_aggregate;
+pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod temporal_sort;

@@ -22,10 +22,11 @@ use arrow::compute::{cast, take, take_arrays};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
 
 use crate::error::{Error, Result};
+use crate::operators::window_aggregate::assign::to_millis;
 use crate::operators::window_aggregate::{WallClock, WindowKind, WindowSpec};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
 use crate::stream::bytes::{cut, row_bytes};
-use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKinds};
+use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKinds, Timestamp};
 
 /// The windows of rows.
 #[derive(Debug, Default)]
@@ -36,6 +37,19 @@ pub struct AssignedWindows {
     pub starts: Vec<i64>,
     /// Window ends, wall-clock milliseconds.
     pub ends: Vec<i64>,
+}
+
+/// Times (any timestamp type) as the wall clock that windows go by.
+///
+/// # Errors
+/// Internal if `times` are not timestamps.
+pub fn wall_clock(window: &WindowSpec, times: &ArrayRef) -> Result<ArrayRef> {
+    let mut millis = Vec::new();
+    to_millis(times, &mut millis)?;
+    if let Some(mut clock) = window.zone.map(WallClock::new) {
+        millis.iter_mut().for_each(|t| *t = clock.shift(*t));
+    }
+    Ok(Arc::new(TimestampMillisecondArray::new(millis.into(), times.nulls().cloned())))
 }
 
 /// Assigns the windows of each time in `times` (any timestamp type); NULL times get none.
@@ -62,6 +76,17 @@ pub fn assign_windows(window: &WindowSpec, times: &ArrayRef) -> Result<AssignedW
         let wall = clock.as_mut().map_or(instant, |c| c.shift(instant));
         let first_end = window.slice_end(wall);
         match window.kind {
+            WindowKind::Hop { size, slide } if !window.has_slices() => {
+                // Windows that contain the row start in (wall - size, wall].
+                let last = first_end - slide;
+                let mut start = last - (last - (wall - size) - 1).div_euclid(slide) * slide;
+                while start <= last {
+                    assigned.rows.push(row as u32);
+                    assigned.starts.push(start);
+                    assigned.ends.push(start + size);
+                    start += slide;
+                }
+            }
             WindowKind::Hop { size, slide } => {
                 // Windows that contain the row end at the slice ends in (wall, wall + size].
                 let mut end = first_end;
@@ -83,7 +108,7 @@ pub fn assign_windows(window: &WindowSpec, times: &ArrayRef) -> Result<AssignedW
                     end += step;
                 }
             }
-            WindowKind::Tumble { .. } | WindowKind::Attached { .. } => {
+            WindowKind::Tumble { .. } | WindowKind::Session { .. } | WindowKind::Attached { .. } => {
                 assigned.rows.push(row as u32);
                 assigned.starts.push(window.window_start(first_end));
                 assigned.ends.push(first_end);
@@ -114,6 +139,8 @@ pub struct WindowTableFunctionOperator {
     window: WindowSpec,
     time_column: usize,
     schema: SchemaRef,
+    /// The processing time, if rows are of that.
+    now: Option<i64>,
     null_times: u64,
     pending: Option<Pending>,
 }
@@ -132,7 +159,13 @@ struct Pending {
 impl WindowTableFunctionOperator {
     /// Windows over `time_column`; `schema` is the input's with the three window columns appended.
     pub fn new(window: WindowSpec, time_column: usize, schema: SchemaRef) -> Self {
-        WindowTableFunctionOperator { window, time_column, schema, null_times: 0, pending: None }
+        WindowTableFunctionOperator { window, time_column, schema, now: None, null_times: 0, pending: None }
+    }
+
+    /// The same for rows that are of the processing time at which they come.
+    #[must_use]
+    pub fn by_proctime(self) -> Self {
+        WindowTableFunctionOperator { now: Some(0), ..self }
     }
 }
 
@@ -142,7 +175,15 @@ impl Operator for WindowTableFunctionOperator {
     }
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
-        let times = batch.rows.column(self.time_column);
+        let of_now: ArrayRef;
+        let times = match self.now {
+            Some(now) => {
+                let now = TimestampMillisecondArray::from_value(now, batch.num_rows());
+                of_now = Arc::new(now.with_timezone("UTC"));
+                &of_now
+            }
+            None => batch.rows.column(self.time_column),
+        };
         self.null_times += times.null_count() as u64;
         let (rows, window_columns) = assign_windows(&self.window, times)?.columns(&self.window);
         if rows.is_empty() {
@@ -188,6 +229,15 @@ impl Operator for WindowTableFunctionOperator {
             }
         }
         self.pending = None;
+        Ok(Progress::Done)
+    }
+
+    fn takes_time(&self) -> bool {
+        self.now.is_some()
+    }
+
+    fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
+        self.now = self.now.map(|before| before.max(now.0));
         Ok(Progress::Done)
     }
 

@@ -1,9 +1,10 @@
 //! Every pass over a query, in its order, for both modes.
 //!
 //! ```text
-//!  ast::Query      1 rewrite_syntax     names of columns, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
+//!  ast::Query      1 rewrite_syntax     names of columns, windows of GROUP BY, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
 //!                  2 SqlToRel           with the planners of `syntax` for table factors
-//!  LogicalPlan     3 settle_relations   types of unions, temporal joins, UNNESTs and sub-queries as joins
+//!  LogicalPlan       settle_group_windows  (`logical::group_window`)
+//!                  3 settle_relations   types of unions, temporal joins, UNNESTs and sub-queries as joins
 //!                    (views are leaves until here: `nodes::view`)
 //!                  4 settle_grouping_sets
 //!                  5 lower_to_batch     batch: watermarks go, windows become plain plans
@@ -42,6 +43,7 @@ use crate::plan::logical::subquery::join_subqueries;
 use crate::plan::logical::temporal_join::settle_temporal_joins;
 use crate::plan::logical::union_types::settle_union_types;
 use crate::plan::logical::unnest_keys::EndKeysAtUnnest;
+use crate::plan::syntax::group_window::rewrite_group_windows;
 use crate::plan::syntax::row_subquery::rewrite_row_subqueries;
 use crate::plan::syntax::select_names::name_columns;
 use crate::plan::syntax::set_operation::rewrite_set_operations;
@@ -53,6 +55,7 @@ use crate::plan::syntax::values::settle_values;
 /// Validation for calls that Flink refuses.
 pub fn rewrite_syntax(query: &mut ast::Query) -> Result<()> {
     name_columns(query);
+    rewrite_group_windows(query)?;
     settle_values(query);
     rewrite_row_subqueries(query);
     functions::rewrite_query_ast(query)?;

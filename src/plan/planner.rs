@@ -22,11 +22,13 @@ use crate::edges::{ConnectorEnv, Source};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::functions;
 use crate::plan::errors::{explain, locate};
+use crate::plan::logical::group_window::{refuse_group_functions, settle_group_windows};
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::union_types::refuse_nested_aggregates;
 use crate::plan::nodes::view::{ViewNode, open_views};
 use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
+use crate::plan::syntax::group_window;
 use crate::plan::syntax::match_recognize::MatchRecognizePlanner;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
 use crate::plan::syntax::set_operation::SetOperationPlanner;
@@ -262,6 +264,7 @@ impl Planner {
             let location = unknown_column::locate(&e, written);
             location.into_iter().fold(explain(e), Error::at)
         })?;
+        let plan = settle_group_windows(plan, self.env.connectors.time_zone)?;
         refuse_nested_aggregates(&plan)?;
         let plan = if matches!(plan, LogicalPlan::Values(_)) {
             let names: Vec<String> = (0..plan.schema().fields().len()).map(|i| format!("EXPR${i}")).collect();
@@ -281,9 +284,9 @@ impl Planner {
             let mut tree = expr.expr.clone();
             functions::rewrite_expr_ast(&mut tree)?;
             let planner = SqlToRel::new_with_options(self, parser_options());
-            planner
-                .sql_to_expr(tree, schema, &mut PlannerContext::new())
-                .map_err(|e| explain(e).at(expr.location))
+            let planned = planner.sql_to_expr(tree, schema, &mut PlannerContext::new());
+            let checked = planned.and_then(|e| refuse_group_functions(&e).map(|()| e));
+            checked.map_err(|e| explain(e).at(expr.location))
         })
     }
 
@@ -409,6 +412,9 @@ impl ContextProvider for Planner {
             return Some(f.clone());
         }
         if let Some(f) = known.chains.function(&lower) {
+            return Some(f);
+        }
+        if let Some(f) = group_window::function(&lower) {
             return Some(f);
         }
         // What exists nowhere becomes a function that fails with the types of its arguments.

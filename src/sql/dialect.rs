@@ -187,6 +187,7 @@ const NO_EXPRESSION: &[Keyword] = &[
     Keyword::FETCH,
 ];
 
+/// `TABLE t [PARTITION BY column | PARTITION BY (column, …)]`.
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let keyword = parser.next_token();
     let name = parser.parse_object_name(false)?;
@@ -195,7 +196,22 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
         Ok([one]) => Expr::Identifier(one),
         Err(many) => Expr::CompoundIdentifier(many),
     };
-    Ok(call(Ident::with_span(keyword.span, TABLE_ARGUMENT), vec![arg]))
+    let mut args = vec![arg];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        // In parentheses, or one column: behind it, a comma begins the next argument.
+        if parser.consume_token(&Token::LParen) {
+            let columns = parser.parse_comma_separated(|p| p.parse_identifier())?;
+            parser.expect_token(&Token::RParen)?;
+            args.extend(columns.into_iter().map(Expr::Identifier));
+        } else {
+            args.push(Expr::Identifier(parser.parse_identifier()?));
+        }
+        let found = parser.peek_token();
+        if matches!(&found.token, Token::Word(w) if w.keyword == Keyword::ORDER) {
+            return parser.expected("no ORDER BY, which a table argument does not take", found);
+        }
+    }
+    Ok(call(Ident::with_span(keyword.span, TABLE_ARGUMENT), args))
 }
 
 /// Whether the parser stands right behind `JSON_OBJECTAGG (`.

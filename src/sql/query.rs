@@ -250,22 +250,6 @@ fn refuse(c: &Cursor) -> Result<()> {
     match word.to_ascii_uppercase().as_str() {
         "TABLESAMPLE" => unsupported("TABLESAMPLE"),
         "WITH" if c.nth_is_keyword(1, "RECURSIVE") => unsupported("WITH RECURSIVE"),
-        "TABLE" if matches!(c.nth(1).map(|l| &l.token), Some(Token::Word(_))) => {
-            let mut ahead = c.clone();
-            ahead.bump();
-            while matches!(ahead.peek().map(|l| &l.token), Some(Token::Word(_))) {
-                ahead.bump();
-                if !ahead.eat(&Token::Period) {
-                    break;
-                }
-            }
-            if ahead.at_keyword("PARTITION") {
-                return Err(Error::unsupported("PARTITION BY of a table argument is not supported")
-                    .at(ahead.location())
-                    .hint("window functions TUMBLE, HOP and CUMULATE partition through GROUP BY"));
-            }
-            Ok(())
-        }
         _ => Ok(()),
     }
 }

@@ -6,8 +6,12 @@ use arrow::array::{Date32Array, Time32MillisecondArray, TimestampMillisecondArra
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
+use crate::error::Error;
 use crate::functions::context::{FunctionContext, instant_to_wall};
 use crate::functions::udf::{Builtin, Nulls, Ret};
+
+/// The watermark of the task that handles a row.
+pub const CURRENT_WATERMARK: &str = "current_watermark";
 
 pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     let ltz = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
@@ -64,7 +68,15 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
             steady,
         ));
     }
-    out.into_iter().map(|(b, v)| b.nulls(Nulls::Never).volatility(v).build()).collect()
+    let mut all: Vec<Arc<ScalarUDF>> =
+        out.into_iter().map(|(b, v)| b.nulls(Nulls::Never).volatility(v).build()).collect();
+    // Only a task knows it: `operators::calc` puts the watermark into the place of the call.
+    let watermark = Builtin::new(CURRENT_WATERMARK, "t", Ret::Arg(0), |_| {
+        Err(Error::unsupported("CURRENT_WATERMARK stands in SELECT and WHERE of a query in streaming mode")
+            .hint("call it in a sub-query, and use the column"))
+    });
+    all.push(watermark.nulls(Nulls::May).volatility(Volatility::Volatile).build());
+    all
 }
 
 fn wall_millis(c: &FunctionContext) -> i64 {

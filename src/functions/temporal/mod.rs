@@ -21,6 +21,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::functions::context::FunctionContext;
 
+pub use clock::CURRENT_WATERMARK;
 pub(crate) use fields::round;
 pub(crate) use shift::{interval_times, time_plus};
 

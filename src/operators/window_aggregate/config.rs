@@ -60,6 +60,8 @@ pub struct WindowAggregateConfig {
     pub phase: WindowPhase,
     /// Whether the input may hold `-U` and `-D` (phase `Single` only).
     pub input_retracts: bool,
+    /// Rows are of the processing time at which they come, and windows end by the clock (phase `Single` only).
+    pub by_proctime: bool,
 }
 
 /// Name of the column that carries the slice end between the phases: wall-clock milliseconds.
@@ -114,6 +116,7 @@ impl WindowAggregateConfig {
     /// Validation for windows that make no sense; internal, naming the column, for a type that differs.
     pub fn validate(&self) -> Result<()> {
         self.window.validate()?;
+        self.window.validate_slices()?;
         if !self.window.is_attached() {
             let zoned = match self.input_schema.fields().get(self.time_column).map(|f| f.data_type()) {
                 Some(DataType::Timestamp(_, zone)) => zone.is_some(),
@@ -128,6 +131,9 @@ impl WindowAggregateConfig {
             }
         }
         if self.phase != WindowPhase::Single {
+            if self.by_proctime {
+                return Err(Error::internal("windows by processing time are not pre-aggregated"));
+            }
             if self.keeps_groups() {
                 return Err(Error::internal("groups of windows cannot be pre-aggregated"));
             }

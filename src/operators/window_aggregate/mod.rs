@@ -1,4 +1,4 @@
-//! Event-time window aggregates: `GROUP BY window_start, window_end [, keys]` over TUMBLE, HOP and CUMULATE.
+//! Window aggregates: `GROUP BY window_start, window_end [, keys]` over TUMBLE, HOP and CUMULATE.
 //!
 //! ```text
 //!  Single:  rows ─► slices ─► watermark ≥ window end − 1 ms ─► one row per key and window
@@ -14,7 +14,8 @@
 //!
 //! Input: append-only, or any changelog in phase `Single` (`updating`); output: append-only, in order of window ends. A
 //! row is late, dropped and counted when the last window that holds it has fired; before that it still counts into
-//! the windows that have not. Rows without a time are dropped and counted as well. At a barrier the slices are frozen
+//! the windows that have not. Rows without a time are dropped and counted as well. By processing time rows are of the time at
+//! which they come, windows fire by timers, and those that are open at the end are lost, as in Flink. At a barrier the slices are frozen
 //! into typed columns (`slices`: keys, slice end, states; `watermark`); at the end of input the last watermark has
 //! fired everything.
 
@@ -88,6 +89,8 @@ pub struct WindowAggregateOperator {
     assigner: Assigner,
     core: Core,
     partial_schema: SchemaRef,
+    /// The processing time.
+    now: i64,
     late_rows_dropped: u64,
     null_times_dropped: u64,
 }
@@ -119,6 +122,7 @@ impl WindowAggregateOperator {
             shape,
             partial_schema,
             config,
+            now: i64::MIN,
             late_rows_dropped: 0,
             null_times_dropped: 0,
         })
@@ -141,7 +145,12 @@ impl WindowAggregateOperator {
             }
             _ => (self.config.time_column, None),
         };
-        let mut assignment = self.assigner.assign(self.column(rows, time)?)?;
+        let mut assignment = if self.takes_time() {
+            let times = TimestampMillisecondArray::from_value(self.now, rows.num_rows());
+            self.assigner.assign(&times.with_timezone("UTC"))?
+        } else {
+            self.assigner.assign(self.column(rows, time)?)?
+        };
         self.null_times_dropped += assignment.without_time;
         self.drop_late(&mut assignment);
         if assignment.slices.is_empty() {
@@ -199,6 +208,10 @@ impl WindowAggregateOperator {
 
     /// Drops and counts the slices that came too late. A local phase leaves that to the global one.
     fn drop_late(&mut self, assignment: &mut Assignment) {
+        // The clock goes on while rows with their windows are on the way.
+        if self.config.by_proctime {
+            return;
+        }
         let (core, dropped) = (&self.core, &mut self.late_rows_dropped);
         assignment.slices.retain(|(end, rows)| {
             let late = core!(core, c => c.is_late(*end));
@@ -305,8 +318,33 @@ impl Operator for WindowAggregateOperator {
         if self.config.phase == WindowPhase::Local {
             return self.flush(out);
         }
+        if self.config.by_proctime {
+            return Ok(Progress::Done);
+        }
         core!(&mut self.core, c => c.advance(watermark.0));
         self.fire(out)
+    }
+
+    fn takes_time(&self) -> bool {
+        self.config.by_proctime && !self.config.window.is_attached()
+    }
+
+    fn on_timer(&mut self, now: Timestamp, out: &mut Output) -> Result<Progress> {
+        if !self.config.by_proctime {
+            return Ok(Progress::Done);
+        }
+        // A clock that was set back stands still.
+        self.now = self.now.max(now.0);
+        core!(&mut self.core, c => c.advance(self.now));
+        self.fire(out)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        if !self.config.by_proctime {
+            return None;
+        }
+        let end = core!(&self.core, c => c.next_end())?;
+        Some(Timestamp(self.config.window.due(end)))
     }
 
     fn on_end(&mut self, out: &mut Output) -> Result<Progress> {

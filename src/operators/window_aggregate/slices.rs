@@ -127,6 +127,11 @@ impl Slices {
         self.watermark = self.watermark.max(watermark);
     }
 
+    /// The end of the window that fires next.
+    pub(super) fn next_end(&self) -> Option<i64> {
+        self.pending.first().copied()
+    }
+
     /// Whether a window waits to be fired.
     pub(super) fn has_due(&self) -> bool {
         self.pending.first().is_some_and(|end| self.is_fired(*end))
@@ -139,7 +144,7 @@ impl Slices {
         }
         let Some(end) = self.pending.pop_first() else { return Ok(None) };
         let first = match self.window.kind {
-            WindowKind::Tumble { .. } | WindowKind::Attached { .. } => end,
+            WindowKind::Tumble { .. } | WindowKind::Session { .. } | WindowKind::Attached { .. } => end,
             WindowKind::Hop { .. } | WindowKind::Cumulate { .. } => {
                 self.window.window_start(end).saturating_add(self.window.slice_width())
             }

@@ -192,7 +192,7 @@ impl UpdatingWindows {
     }
 
     /// The end of the window that fires next.
-    fn next_end(&self) -> Option<i64> {
+    pub(super) fn next_end(&self) -> Option<i64> {
         match &self.sharing {
             Some(sharing) => sharing.pending.first().copied(),
             None => self.ends.keys().next().copied(),

@@ -11,13 +11,14 @@
 //! | an aggregate with a set without keys | `batch::grouping_sets` |
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::{Error, Result};
+use crate::functions::CURRENT_WATERMARK;
 use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
@@ -58,6 +59,7 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
                 return Ok(Transformed::yes(over_timed_rows(matches)?));
             }
         }
+        refuse_watermark_calls(&node)?;
         // Nullability below may have changed.
         let node = node.recompute_schema()?;
         if let LogicalPlan::Aggregate(aggregate) = &node
@@ -68,6 +70,21 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
         Ok(Transformed::yes(node))
     })?;
     Ok(lowered.data)
+}
+
+/// In batch nobody knows a watermark.
+fn refuse_watermark_calls(node: &LogicalPlan) -> DfResult<()> {
+    node.apply_expressions(|e| {
+        e.apply(|e| match e {
+            Expr::ScalarFunction(f) if f.name() == CURRENT_WATERMARK => Err(Error::validation(
+                "The argument of CURRENT_WATERMARK() must be a rowtime attribute, and batch mode has none",
+            )
+            .hint("SET 'execution.runtime-mode' = 'streaming'")
+            .into()),
+            _ => Ok(TreeNodeRecursion::Continue),
+        })
+    })?;
+    Ok(())
 }
 
 /// Replaces own nodes whose plain plans need settled types: an analyzer rule behind DataFusion's type coercion.

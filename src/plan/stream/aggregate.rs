@@ -14,6 +14,7 @@ pub(super) use crate::operators::calc::column_exprs;
 use crate::operators::group_aggregate::{
     AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput, LocalGroupAggregateOperator,
 };
+use crate::operators::session_window::SessionAggregateOperator;
 use crate::operators::window_aggregate::{
     WindowAggregateConfig, WindowAggregateOperator, WindowKind, WindowOutput, WindowPhase, WindowSpec,
 };
@@ -48,7 +49,12 @@ impl StreamPlanner {
             .map(|e| input.uses_window(e))
             .collect::<Result<Vec<bool>>>()?
             .contains(&true);
-        if input.window.is_some() && (!windowed(&groups) || uses_window) {
+        if let Some(window) = &input.window
+            && (!windowed(&groups)
+                || uses_window
+                || !window.spec.has_slices()
+                || window.spec.is_session() && !self.is_by_session(aggregate, &groups, &input)?)
+        {
             input = self.materialize(input)?;
             groups = groupings(&aggregate.group_expr, &input);
         }
@@ -63,6 +69,28 @@ impl StreamPlanner {
             // Without both window columns it is an ordinary aggregate over them.
             self.add_group_aggregate(aggregate, input, key_columns)
         }
+    }
+
+    /// Whether the pending sessions of `input` are those of the groups, with aggregates that can be merged where sessions
+    /// become one.
+    fn is_by_session(
+        &self,
+        aggregate: &Aggregate,
+        groups: &[(Grouping, Expr)],
+        input: &Relation,
+    ) -> Result<bool> {
+        let Some(window) = &input.window else { return Ok(false) };
+        let keys = groups.iter().filter(|(g, _)| matches!(g, Grouping::Key(_)));
+        let columns = keys.map(|(_, e)| match input.columns.get(input.column_of(e)?)? {
+            ColumnRef::Physical(p) => Some(*p),
+            _ => None,
+        });
+        let Some(columns) = columns.collect::<Option<BTreeSet<usize>>>() else { return Ok(false) };
+        if columns != window.partition.iter().copied().collect() {
+            return Ok(false);
+        }
+        let calls = self.calls(&aggregate.aggr_expr, &input.physical_df_schema()?, &input.physical)?;
+        SessionAggregateOperator::can_merge(&input.physical, &calls)
     }
 
     /// A group aggregate by physical columns.
@@ -156,8 +184,25 @@ impl StreamPlanner {
         aggregate: &Aggregate,
         input: Relation,
         groups: &[Grouping],
-        key_columns: Vec<usize>,
+        mut key_columns: Vec<usize>,
     ) -> Result<Relation> {
+        let mut groups = groups.to_vec();
+        let by_proctime = match (&input.window, &input.attached) {
+            (Some(w), _) => w.by_proctime,
+            (None, attached) => attached.is_some_and(|a| a.by_proctime),
+        };
+        let is_session = match (&input.window, &input.attached) {
+            (Some(w), _) => w.spec.is_session(),
+            (None, attached) => attached.is_some_and(|a| a.is_session),
+        };
+        let mut start = WindowOutput::Start;
+        if let (None, true, Some(attached)) = (&input.window, is_session, &input.attached) {
+            // Several sessions may end together: their starts tell them apart.
+            let key = key_columns.len();
+            key_columns.push(attached.start);
+            groups.iter_mut().filter(|g| **g == Grouping::Start).for_each(|g| *g = Grouping::Key(key));
+            start = WindowOutput::Key(key);
+        }
         let (window, time_column, text) = match (&input.window, &input.attached) {
             (Some(w), _) => (w.spec, w.time_column, w.text.clone()),
             (None, Some(a)) => (
@@ -184,11 +229,14 @@ impl StreamPlanner {
             .chain((0..aggregate.aggr_expr.len()).map(WindowOutput::Aggregate))
             .collect();
         let position = |wanted: WindowOutput| output.iter().position(|o| *o == wanted);
-        let attached = match (position(WindowOutput::Start), position(WindowOutput::End)) {
-            (Some(start), Some(end)) => Some(AttachedWindow { start, end, zone: window.zone }),
+        let attached = match (position(start), position(WindowOutput::End)) {
+            (Some(start), Some(end)) => {
+                Some(AttachedWindow { start, end, zone: window.zone, is_session, by_proctime })
+            }
             _ => None,
         };
-        let rowtime: BTreeSet<usize> = position(WindowOutput::Time).into_iter().collect();
+        let time: BTreeSet<usize> = position(WindowOutput::Time).into_iter().collect();
+        let (rowtime, proctime) = if by_proctime { (BTreeSet::new(), time) } else { (time, BTreeSet::new()) };
         let config = WindowAggregateConfig {
             input_schema: input.physical.clone(),
             output_schema: output_schema.clone(),
@@ -199,6 +247,7 @@ impl StreamPlanner {
             aggregates: self.calls(&aggregate.aggr_expr, &schema, &input.physical)?,
             phase: WindowPhase::Single,
             input_retracts: !input.changelog.is_append_only(),
+            by_proctime,
         };
         config.validate()?;
         let detail = format!("{}, window=[{text}]", describe(&aggregate.group_expr, &aggregate.aggr_expr));
@@ -208,8 +257,17 @@ impl StreamPlanner {
             })
         };
         // Two phases pay where an exchange stands between: it then carries a row per key and slice instead of all.
-        let two_phase = self.options.parallelism > 1 && !config.keeps_groups() && !window.is_attached();
-        let node = if two_phase {
+        let two_phase = self.options.parallelism > 1
+            && !config.keeps_groups()
+            && !window.is_attached()
+            && !window.is_session()
+            && !by_proctime;
+        let node = if window.is_session() {
+            let factory: OperatorFactory =
+                Arc::new(move |_| Ok(Box::new(SessionAggregateOperator::new(config.clone())?)));
+            let mode = ChangelogMode::APPEND_ONLY;
+            self.add_operator("SessionAggregate", detail, &input, mode, Some(key_columns), factory)
+        } else if two_phase {
             // As for group aggregates: the state is the same in one phase and in two.
             let uid = self.uid("WindowAggregate", &detail, &[input.node]);
             let local = WindowAggregateConfig { phase: WindowPhase::Local, ..config.clone() };
@@ -253,7 +311,7 @@ impl StreamPlanner {
             rowtime,
         );
         let key = (0..groups.len()).collect();
-        Ok(Relation { attached, ..plain }.with_keys(vec![key]))
+        Ok(Relation { attached, proctime, ..plain }.with_keys(vec![key]))
     }
 
     /// Physical columns that hold the keys; a calc computes those that are not columns already.
@@ -330,7 +388,11 @@ pub(super) fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr
                 (Some(ColumnRef::Time), _) => Grouping::Time,
                 (Some(ColumnRef::Physical(p)), Some(a)) if a.start == p => Grouping::Start,
                 (Some(ColumnRef::Physical(p)), Some(a)) if a.end == p => Grouping::End,
-                (Some(ColumnRef::Physical(p)), Some(_)) if input.rowtime.contains(&p) => Grouping::Time,
+                (Some(ColumnRef::Physical(p)), Some(a))
+                    if input.rowtime.contains(&p) || a.by_proctime && input.proctime.contains(&p) =>
+                {
+                    Grouping::Time
+                }
                 _ => {
                     keys += 1;
                     Grouping::Key(keys - 1)

@@ -48,7 +48,9 @@ impl StreamPlanner {
             .map(|e| input.uses_window(e))
             .collect::<Result<Vec<bool>>>()?
             .contains(&true);
-        if input.window.is_some() && (!windowed(&groups) || uses_window) {
+        let is_made_of_slices =
+            input.window.as_ref().is_some_and(|w| w.spec.has_slices() && !w.spec.is_session());
+        if input.window.is_some() && (!windowed(&groups) || uses_window || !is_made_of_slices) {
             input = self.materialize(input)?;
             groups = groupings(&exprs, &input);
         }

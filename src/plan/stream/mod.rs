@@ -43,14 +43,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
+use crate::functions::CURRENT_WATERMARK;
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
 use crate::plan::nodes::lookup_join::lookup_join_node;
@@ -67,6 +69,7 @@ use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
 };
+use crate::types::sql_name;
 
 pub use lookup_join::LookupOptions;
 pub use relation::{ColumnRef, Relation};
@@ -215,10 +218,11 @@ impl StreamPlanner {
     }
 
     fn lower_filter(&mut self, predicate: &Expr, input: Relation) -> Result<Relation> {
-        if input.uses_window(predicate)? {
+        if input.filters_window(predicate)? {
             let input = self.materialize(input)?;
             return self.lower_filter(predicate, input);
         }
+        check_watermark_calls(std::slice::from_ref(predicate), &input)?;
         let condition = self.physical(predicate, &input)?;
         let config =
             CalcConfig { condition: Some(condition), projection: None, schema: input.physical.clone() };
@@ -248,9 +252,10 @@ impl StreamPlanner {
                     LogicalPlan::Join(join) => self.lower_join(join, wanted.as_deref())?,
                     other => self.lower(other)?,
                 };
-                if input.uses_window(&filter.predicate)? {
+                if input.filters_window(&filter.predicate)? {
                     (self.lower_filter(&filter.predicate, input)?, None)
                 } else {
+                    check_watermark_calls(std::slice::from_ref(&filter.predicate), &input)?;
                     let physical = self.physical(&filter.predicate, &input)?;
                     (input, Some((physical, filter.predicate.to_string())))
                 }
@@ -281,6 +286,7 @@ impl StreamPlanner {
         input: Relation,
         condition: Option<(Arc<dyn PhysicalExpr>, String)>,
     ) -> Result<Relation> {
+        check_watermark_calls(exprs, &input)?;
         let props = self.options.props.clone();
         let detail_select = exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let (relation, exprs) = input.project(exprs, schema, |e, schema| physical_expr(e, schema, &props))?;
@@ -416,6 +422,35 @@ impl StreamPlanner {
     fn physical(&self, expr: &Expr, input: &Relation) -> Result<Arc<dyn PhysicalExpr>> {
         physical_expr(expr, &input.physical_df_schema()?, &self.options.props)
     }
+}
+
+/// Checks that the arguments of `CURRENT_WATERMARK` are row times.
+fn check_watermark_calls(exprs: &[Expr], input: &Relation) -> Result<()> {
+    for expr in exprs {
+        expr.apply(|e| {
+            if let Expr::ScalarFunction(f) = e
+                && f.name() == CURRENT_WATERMARK
+                && let [arg] = f.args.as_slice()
+            {
+                let column = input.column_of(arg).and_then(|i| input.columns.get(i));
+                let is_row_time = match column {
+                    Some(ColumnRef::Physical(p)) => input.rowtime.contains(p),
+                    Some(ColumnRef::Time) => true,
+                    _ => false,
+                };
+                if !is_row_time {
+                    return Err(Error::validation(format!(
+                        "The argument of CURRENT_WATERMARK() must be a rowtime attribute, but was '{}'",
+                        sql_name(&arg.get_type(&input.schema)?)
+                    ))
+                    .hint("give it the column with the watermark, without computing")
+                    .into());
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(())
 }
 
 /// Compiles an expression.

@@ -11,12 +11,14 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result};
 use crate::operators::calc::CalcConfig;
+use crate::operators::session_window::{SessionWindowConfig, SessionWindowOperator};
 use crate::operators::window_aggregate::WindowSpec;
 use crate::operators::window_table_function::WindowTableFunctionOperator;
-use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTvfNode};
+use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowColumns, WindowTvfNode};
 use crate::plan::stream::StreamPlanner;
 use crate::plan::time_attribute::is_proctime_call;
 use crate::runtime::graph::{ChangelogMode, NodeId, OperatorFactory};
+use crate::types::sql_name;
 
 /// Where a column of the plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +38,12 @@ pub enum ColumnRef {
 pub struct PendingWindow {
     /// The windows.
     pub spec: WindowSpec,
-    /// Physical column of the row time.
+    /// Physical column of the time.
     pub time_column: usize,
+    /// Physical columns that partition sessions.
+    pub partition: Vec<usize>,
+    /// Rows are of the processing time at which they come.
+    pub by_proctime: bool,
     /// As it reads in plans.
     pub text: String,
 }
@@ -51,6 +57,10 @@ pub struct AttachedWindow {
     pub end: usize,
     /// Zone of the windows, if they are over instants.
     pub zone: Option<Tz>,
+    /// Windows that end together may start at different times.
+    pub is_session: bool,
+    /// They end by the clock.
+    pub by_proctime: bool,
 }
 
 /// A lowered relation.
@@ -159,6 +169,22 @@ impl Relation {
         Ok(false)
     }
 
+    /// Whether a condition on `expr` has to wait for the pending window: where it uses its columns, and where it would take rows
+    /// out of the middle of sessions. Those of whole partitions may go before.
+    ///
+    /// # Errors
+    /// Internal if a column is unknown.
+    pub fn filters_window(&self, expr: &Expr) -> Result<bool> {
+        let Some(window) = self.window.as_ref().filter(|w| w.spec.is_session()) else {
+            return self.uses_window(expr);
+        };
+        let is_key = |c: &Column| {
+            let place = self.schema.maybe_index_of_column(c).and_then(|i| self.columns.get(i));
+            matches!(place, Some(ColumnRef::Physical(p)) if window.partition.contains(p))
+        };
+        Ok(expr.is_volatile() || !expr.column_refs().into_iter().all(is_key))
+    }
+
     /// The physical columns under the plan's names; hidden ones get names of their own.
     ///
     /// # Errors
@@ -180,7 +206,7 @@ impl Relation {
     }
 
     /// The relation after a projection, and the expressions that make its batches. Columns of the pending window stay
-    /// virtual; its row time is kept as a hidden column if the projection drops it.
+    /// virtual; its time and what partitions it are kept as hidden columns if the projection drops them.
     ///
     /// # Errors
     /// Of `compile`.
@@ -196,7 +222,6 @@ impl Relation {
         let mut columns = Vec::new();
         let (mut rowtime, mut proctime) = (BTreeSet::new(), BTreeSet::new());
         let mut window = self.window.clone();
-        let mut kept_time = None;
         let mut moved: HashMap<usize, usize> = HashMap::new();
         let (mut start, mut end) = (None, None);
         for (expr, field) in exprs.iter().zip(schema.fields()) {
@@ -213,9 +238,6 @@ impl Relation {
                     }
                     if self.proctime.contains(&p) {
                         proctime.insert(compiled.len());
-                    }
-                    if window.as_ref().is_some_and(|w| w.time_column == p) {
-                        kept_time = kept_time.or(Some(compiled.len()));
                     }
                     if let Some(attached) = self.attached {
                         if attached.start == p {
@@ -236,19 +258,22 @@ impl Relation {
             fields.push(field.clone());
         }
         if let Some(window) = &mut window {
-            window.time_column = match kept_time {
-                Some(i) => i,
-                None => {
-                    let (qualifier, field) = input_schema.qualified_field(window.time_column);
-                    let time = Expr::Column(Column::from((qualifier, field.as_ref())));
-                    compiled.push(compile(&time, &input_schema)?);
-                    fields.push(field.clone());
-                    compiled.len() - 1
-                }
-            };
+            for needed in std::iter::once(&mut window.time_column).chain(&mut window.partition) {
+                *needed = match moved.get(needed) {
+                    Some(i) => *i,
+                    None => {
+                        let (qualifier, field) = input_schema.qualified_field(*needed);
+                        let column = Expr::Column(Column::from((qualifier, field.as_ref())));
+                        moved.insert(*needed, compiled.len());
+                        compiled.push(compile(&column, &input_schema)?);
+                        fields.push(field.clone());
+                        compiled.len() - 1
+                    }
+                };
+            }
         }
         let attached = match (self.attached, start, end) {
-            (Some(a), Some(start), Some(end)) => Some(AttachedWindow { start, end, zone: a.zone }),
+            (Some(a), Some(start), Some(end)) => Some(AttachedWindow { start, end, ..a }),
             _ => None,
         };
         let relation = Relation {
@@ -278,18 +303,46 @@ impl StreamPlanner {
         });
         let time_column =
             time.ok_or_else(|| Error::internal(format!("the time column {} was lost", window.time)))?;
-        if !input.rowtime.contains(&time_column) {
-            return Err(Error::validation(format!(
-                "the window function requires the timecol is a time attribute type, but {} is {}",
-                window.time,
-                input.physical.field(time_column).data_type()
-            ))
-            .hint("declare WATERMARK FOR it in CREATE TABLE, and do not compute with it before the window"));
+        let by_proctime = input.proctime.contains(&time_column);
+        if !by_proctime && !input.rowtime.contains(&time_column) {
+            let ty = sql_name(input.physical.field(time_column).data_type());
+            let message = match window.columns {
+                WindowColumns::Function => format!(
+                    "the window function requires the timecol is a time attribute type, but {} is {ty}",
+                    window.time,
+                ),
+                WindowColumns::Group => format!(
+                    "Window aggregate can only be defined over a time attribute column, but {ty} encountered"
+                ),
+            };
+            return Err(Error::validation(message).hint(
+                "declare WATERMARK FOR it in CREATE TABLE, and do not compute with it before the window",
+            ));
         }
+        if by_proctime && !input.changelog.is_append_only() {
+            return Err(Error::unsupported(
+                "windows by processing time over a table whose rows are updated are not supported",
+            )
+            .hint("an update would leave the window of the row that it replaces: window by a row time"));
+        }
+        if window.window.is_session() && !input.changelog.is_append_only() {
+            return Err(Error::unsupported(
+                "SESSION windows over a table whose rows are updated are not supported in streaming mode",
+            )
+            .hint("window the rows before they are updated, or run in batch mode"));
+        }
+        let physical = |e: &Expr| match input.columns.get(input.column_of(e)?)? {
+            ColumnRef::Physical(p) => Some(*p),
+            _ => None,
+        };
+        let partition: Option<Vec<usize>> = window.partition.iter().map(physical).collect();
+        let partition =
+            partition.ok_or_else(|| Error::internal("a column that partitions sessions was lost"))?;
         use datafusion::logical_expr::UserDefinedLogicalNodeCore;
         input.schema = window.schema().clone();
         input.columns.extend([ColumnRef::Start, ColumnRef::End, ColumnRef::Time]);
-        input.window = Some(PendingWindow { spec: window.window, time_column, text: window.describe() });
+        let (spec, text) = (window.window, window.describe());
+        input.window = Some(PendingWindow { spec, time_column, partition, by_proctime, text });
         input.attached = None;
         // From here on window_time is the time attribute.
         input.rowtime.clear();
@@ -308,12 +361,31 @@ impl StreamPlanner {
             fields.push(Arc::new(Field::new(name, ty, false)));
         }
         let physical: SchemaRef = Arc::new(Schema::new(fields));
-        let (spec, time_column, schema) = (window.spec, window.time_column, physical.clone());
-        let factory: OperatorFactory = Arc::new(move |_| {
-            Ok(Box::new(WindowTableFunctionOperator::new(spec, time_column, schema.clone())))
-        });
-        let node =
-            self.add_operator("WindowTableFunction", window.text, &input, input.changelog, None, factory);
+        let (spec, time_column, by_proctime) = (window.spec, window.time_column, window.by_proctime);
+        let is_session = spec.is_session();
+        let node = if is_session {
+            let config = SessionWindowConfig {
+                input_schema: input.physical.clone(),
+                output_schema: physical.clone(),
+                window: spec,
+                time_column,
+                partition: window.partition.clone(),
+                by_proctime,
+            };
+            let factory: OperatorFactory =
+                Arc::new(move |_| Ok(Box::new(SessionWindowOperator::new(config.clone())?)));
+            let (keys, mode) = (Some(window.partition), ChangelogMode::APPEND_ONLY);
+            self.add_operator("SessionWindow", window.text, &input, mode, keys, factory)
+        } else {
+            let schema = physical.clone();
+            let factory: OperatorFactory = Arc::new(move |_| {
+                let operator = WindowTableFunctionOperator::new(spec, time_column, schema.clone());
+                Ok(Box::new(if by_proctime { operator.by_proctime() } else { operator }))
+            });
+            self.add_operator("WindowTableFunction", window.text, &input, input.changelog, None, factory)
+        };
+        let (mut rowtime, mut proctime) = (BTreeSet::new(), input.proctime.clone());
+        if by_proctime { &mut proctime } else { &mut rowtime }.insert(first + 2);
         let columns = input
             .columns
             .iter()
@@ -328,9 +400,16 @@ impl StreamPlanner {
             node,
             physical,
             columns,
-            rowtime: BTreeSet::from([first + 2]),
+            rowtime,
+            proctime,
             window: None,
-            attached: Some(AttachedWindow { start: first, end: first + 1, zone: window.spec.zone }),
+            attached: Some(AttachedWindow {
+                start: first,
+                end: first + 1,
+                zone: spec.zone,
+                is_session,
+                by_proctime,
+            }),
             // A row is in several windows, once in each.
             keys: input.keys.iter().map(|k| k.iter().copied().chain([first, first + 1]).collect()).collect(),
             ..input

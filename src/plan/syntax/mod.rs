@@ -1,5 +1,6 @@
 //! Rewrites of the syntax tree before names are known, and planners for the table factors that are not tables.
 
+pub mod group_window;
 pub mod match_recognize;
 pub mod row_subquery;
 pub mod select_names;

@@ -1,4 +1,4 @@
-//! Plans the window functions among the table factors: `TUMBLE`, `HOP`, `CUMULATE`.
+//! Plans the window functions among the table factors: `TUMBLE`, `HOP`, `CUMULATE`, `SESSION`.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::sql::ast::TABLE_ARGUMENT;
 use crate::sql::suggestion;
 
 use crate::plan::errors::sql_names;
-use crate::plan::nodes::window_tvf::WindowTvfNode;
+use crate::plan::nodes::window_tvf::{WindowColumns, WindowTvfNode};
 
 /// Plans the window functions among the table factors.
 #[derive(Debug)]
@@ -58,17 +58,11 @@ impl RelationPlanner for WindowTvfPlanner {
         let span = name.span().start;
         let location = Location { line: span.line, column: span.column };
         let plan = match function.as_str() {
-            "TUMBLE" | "HOP" | "CUMULATE" => {
+            "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" => {
                 self.plan_window(&function, args, context).map_err(|e| Error::from(e).at(location))?
             }
-            "SESSION" => {
-                return Err(Error::unsupported("SESSION windows are not supported yet")
-                    .hint("supported window functions: TUMBLE, HOP, CUMULATE")
-                    .at(location)
-                    .into());
-            }
             _ => {
-                const KNOWN: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "UNNEST"];
+                const KNOWN: [&str; 5] = ["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST"];
                 let upper = name.to_string().to_uppercase();
                 return Err(Error::unsupported(format!("the table function {upper} is not known"))
                     .hint(suggestion(&upper, &KNOWN, "table functions are"))
@@ -86,6 +80,7 @@ fn parameters(function: &str) -> &'static [&'static str] {
     match function {
         "TUMBLE" => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
         "HOP" => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+        "SESSION" => &["DATA", "TIMECOL", "GAP"],
         _ => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
     }
 }
@@ -134,8 +129,14 @@ impl WindowTvfPlanner {
             _ => Ok(None),
         };
         let (data, time) = (next(true)?, next(true)?);
-        let input = match data {
-            Some(data) => context.plan(table_argument(data, function)?)?,
+        let (input, partition) = match data {
+            Some(data) => {
+                let (table, partition) = table_argument(data, function)?;
+                let input = context.plan(table)?;
+                let columns = partition.iter().map(|column| windowed_column(column, &input));
+                let partition = columns.collect::<DfResult<Vec<_>>>()?;
+                (input, partition)
+            }
             None => return Err(Error::internal("the window function has no table").into()),
         };
         let time = time_column(time, &input, function)?;
@@ -153,6 +154,7 @@ impl WindowTvfPlanner {
                 let slide = interval(true, "slide")?;
                 WindowKind::Hop { slide, size: interval(true, "size")? }
             }
+            "SESSION" => WindowKind::Session { gap: interval(true, "gap")? },
             _ => {
                 let step = interval(true, "step")?;
                 WindowKind::Cumulate { step, size: interval(true, "size")? }
@@ -166,34 +168,61 @@ impl WindowTvfPlanner {
         };
         let window = WindowSpec { kind, offset, zone };
         window.validate()?;
-        let node = WindowTvfNode::try_new(input, time, window)?;
+        window.validate_slices()?;
+        let columns = WindowColumns::Function;
+        let node = WindowTvfNode::try_new(input, time, partition, window, columns)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 }
 
-/// `TABLE t` as a table factor.
-fn table_argument(data: ast::Expr, function: &str) -> DfResult<TableFactor> {
+/// `TABLE t PARTITION BY k` as a table factor and columns.
+fn table_argument(data: ast::Expr, function: &str) -> DfResult<(TableFactor, Vec<ast::Ident>)> {
     let wrong = || {
         Error::validation(format!("the first argument of {function} has to be a table"))
             .hint(format!("write {function}(TABLE t, DESCRIPTOR(ts), …)"))
     };
+    let mut partition = Vec::new();
     let parts = match data {
         ast::Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case(TABLE_ARGUMENT) => match f.args {
-            FunctionArguments::List(mut list) => match list.args.pop() {
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(i)))) => vec![i],
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::CompoundIdentifier(parts)))) => {
-                    parts
+            FunctionArguments::List(list) => {
+                let mut args = list.args.into_iter();
+                let table = match args.next() {
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(i)))) => vec![i],
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::CompoundIdentifier(
+                        parts,
+                    )))) => parts,
+                    _ => return Err(wrong().into()),
+                };
+                for arg in args {
+                    match arg {
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => {
+                            partition.push(column);
+                        }
+                        _ => return Err(wrong().into()),
+                    }
                 }
-                _ => return Err(wrong().into()),
-            },
+                table
+            }
             _ => return Err(wrong().into()),
         },
         ast::Expr::Subquery(subquery) => {
-            return Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None });
+            let table = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
+            return Ok((table, partition));
         }
         _ => return Err(wrong().into()),
     };
-    Ok(TableFactor::Table {
+    if let Some(column) = partition.first()
+        && function != "SESSION"
+    {
+        let start = column.span.start;
+        return Err(Error::validation(format!(
+            "Only tables with set semantics may be partitioned. Invalid PARTITION BY clause in the 0-th operand of table function '{function}'"
+        ))
+        .hint("group by the column, besides window_start and window_end")
+        .at(Location { line: start.line, column: start.column })
+        .into());
+    }
+    let table = TableFactor::Table {
         name: ast::ObjectName::from(parts),
         alias: None,
         args: None,
@@ -204,7 +233,21 @@ fn table_argument(data: ast::Expr, function: &str) -> DfResult<TableFactor> {
         json_path: None,
         sample: None,
         index_hints: Vec::new(),
-    })
+    };
+    Ok((table, partition))
+}
+
+/// A column of the windowed table.
+fn windowed_column(column: &ast::Ident, input: &LogicalPlan) -> DfResult<Expr> {
+    let found = input.schema().iter().find(|(_, f)| f.name() == &column.value);
+    let (qualifier, field) = found.ok_or_else(|| {
+        let start = column.span.start;
+        let names: Vec<&str> = input.schema().fields().iter().map(|f| f.name().as_str()).collect();
+        Error::validation(format!("column '{}' not found in the windowed table", column.value))
+            .hint(format!("its columns are {}", names.join(", ")))
+            .at(Location { line: start.line, column: start.column })
+    })?;
+    Ok(Expr::Column(datafusion::common::Column::from((qualifier, field.as_ref()))))
 }
 
 /// `DESCRIPTOR(ts)` as a column of the input.
@@ -220,23 +263,14 @@ fn time_column(descriptor: Option<ast::Expr>, input: &LogicalPlan, function: &st
     let FunctionArguments::List(list) = f.args else { return Err(wrong().into()) };
     match list.args.as_slice() {
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column)))] => {
-            let (qualifier, field) =
-                input.schema().iter().find(|(_, f)| f.name() == &column.value).ok_or_else(|| {
-                    let start = column.span.start;
-                    let names: Vec<&str> =
-                        input.schema().fields().iter().map(|f| f.name().as_str()).collect();
-                    Error::validation(format!("column '{}' not found in the windowed table", column.value))
-                        .hint(format!("its columns are {}", names.join(", ")))
-                        .at(Location { line: start.line, column: start.column })
-                })?;
-            Ok(Expr::Column(datafusion::common::Column::from((qualifier, field.as_ref()))))
+            windowed_column(column, input)
         }
         _ => Err(wrong().into()),
     }
 }
 
 /// A constant day-second interval in milliseconds.
-pub(super) fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
+pub(in crate::plan) fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
     let context = SimplifyContext::default();
     let expr = ExprSimplifier::new(context).simplify(expr)?;
     let value = match &expr {

@@ -216,11 +216,6 @@ fn what_flink_or_tidelake_has_not_is_refused_in_its_place() {
         ("1:17", "SELECT * FROM t TABLESAMPLE BERNOULLI (10)", &["TABLESAMPLE"]),
         ("1:17", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A))", &["MATCH_RECOGNIZE"]),
         ("1:1", "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x", &["WITH RECURSIVE"]),
-        (
-            "1:37",
-            "SELECT * FROM TABLE(SESSION(TABLE t PARTITION BY a, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
-            &["PARTITION BY"],
-        ),
         ("1:8", "SELECT a AT TIME ZONE 'UTC' FROM t", &["AT TIME ZONE"]),
     ] {
         refused(Unsupported, at, sql, parts);

@@ -185,7 +185,8 @@ impl Validator {
 
     fn table_argument(&mut self, f: &Function) {
         if let FunctionArguments::List(list) = &f.args {
-            for arg in &list.args {
+            // Behind the table stand the columns that partition it.
+            if let Some(arg) = list.args.first() {
                 match arg {
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(i))) => drop(self.hint(i)),
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts))) => {

@@ -50,6 +50,7 @@ fn config(kind: WindowKind) -> WindowAggregateConfig {
         aggregates,
         phase: WindowPhase::Single,
         input_retracts: false,
+        by_proctime: false,
     };
     set_output(&mut config);
     config
@@ -85,6 +86,7 @@ fn harness(config: WindowAggregateConfig) -> OperatorHarness {
 
 mod flink;
 mod model;
+mod proctime;
 
 const MINUTE: i64 = 60_000;
 

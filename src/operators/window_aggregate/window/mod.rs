@@ -39,6 +39,11 @@ pub enum WindowKind {
         /// Growth.
         step: i64,
     },
+    /// Windows that rows of a key make by coming less than `gap` apart: not known before their rows are.
+    Session {
+        /// The gap.
+        gap: i64,
+    },
     /// Rows carry `window_start` and `window_end` (TIMESTAMP(3)) already: aggregation over the result of another
     /// windowed operator. The end decides the start.
     Attached {
@@ -64,6 +69,11 @@ const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 impl WindowSpec {
+    /// Whether its windows are made by their rows.
+    pub fn is_session(&self) -> bool {
+        matches!(self.kind, WindowKind::Session { .. })
+    }
+
     /// Whether rows carry their windows.
     pub fn is_attached(&self) -> bool {
         matches!(self.kind, WindowKind::Attached { .. })
@@ -98,11 +108,6 @@ impl WindowSpec {
             WindowKind::Hop { size, slide } => {
                 positive("the size", size)?;
                 positive("the slide", slide)?;
-                if size % slide != 0 {
-                    return Err(Error::validation(format!(
-                        "HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"
-                    )));
-                }
             }
             WindowKind::Cumulate { size, step } => {
                 positive("the maximum size", size)?;
@@ -113,19 +118,45 @@ impl WindowSpec {
                     )));
                 }
             }
+            WindowKind::Session { gap } => {
+                if gap <= 0 {
+                    return Err(Error::validation(format!(
+                        "SESSION table function based aggregate requires gap to be positive, but got gap {gap} ms"
+                    )));
+                }
+            }
             WindowKind::Attached { .. } => {}
         }
         Ok(())
     }
 
-    /// Distance of slice ends, which is also the distance of window ends. Zero for attached windows.
+    /// Checks that the windows are made of slices: rows that belong to the same windows.
+    ///
+    /// # Errors
+    /// Validation in Flink's words.
+    pub fn validate_slices(&self) -> Result<()> {
+        match self.kind {
+            WindowKind::Hop { size, slide } if !self.has_slices() => Err(Error::validation(format!(
+                "HOP table function based aggregate requires size must be an integral multiple of slide, but got size {size} ms and slide {slide} ms"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether windows end where slices do: only windows of GROUP BY may be of another size.
+    pub fn has_slices(&self) -> bool {
+        !matches!(self.kind, WindowKind::Hop { size, slide } if slide == 0 || size % slide != 0)
+    }
+
+    /// Distance of slice ends, which is also the distance of window ends. Zero for sessions and attached windows, which have
+    /// no slices.
     pub fn slice_width(&self) -> i64 {
         match self.kind {
             WindowKind::Tumble { size } => size,
             // size is a multiple of slide, so that gcd(size, slide) is the slide.
             WindowKind::Hop { slide, .. } => slide,
             WindowKind::Cumulate { step, .. } => step,
-            WindowKind::Attached { .. } => 0,
+            WindowKind::Session { .. } | WindowKind::Attached { .. } => 0,
         }
     }
 
@@ -138,7 +169,7 @@ impl WindowSpec {
     /// End of the last window that contains the slice: after it the slice is not needed.
     pub fn last_window_end(&self, slice_end: i64) -> i64 {
         match self.kind {
-            WindowKind::Tumble { .. } | WindowKind::Attached { .. } => slice_end,
+            WindowKind::Tumble { .. } | WindowKind::Session { .. } | WindowKind::Attached { .. } => slice_end,
             WindowKind::Hop { size, slide } => slice_end.saturating_add(size - slide),
             WindowKind::Cumulate { size, .. } => {
                 floor_to(slice_end.saturating_sub(1), size, self.offset).saturating_add(size)
@@ -146,12 +177,12 @@ impl WindowSpec {
         }
     }
 
-    /// Start of the window that ends at `end` (not for attached windows).
+    /// Start of the window that ends at `end` (not for sessions and attached windows).
     pub fn window_start(&self, end: i64) -> i64 {
         match self.kind {
             WindowKind::Tumble { size } | WindowKind::Hop { size, .. } => end.saturating_sub(size),
             WindowKind::Cumulate { size, .. } => floor_to(end.saturating_sub(1), size, self.offset),
-            WindowKind::Attached { .. } => end,
+            WindowKind::Session { .. } | WindowKind::Attached { .. } => end,
         }
     }
 
@@ -174,6 +205,9 @@ impl WindowSpec {
 
 /// The greatest `offset + k · width` at or below `t`.
 fn floor_to(t: i64, width: i64, offset: i64) -> i64 {
+    if width == 0 {
+        return t;
+    }
     t.saturating_sub(t.saturating_sub(offset).rem_euclid(width))
 }
 

@@ -49,7 +49,9 @@ fn refused() {
     let bad = |kind, offset| WindowSpec { kind, offset, zone: None }.validate().unwrap_err().message();
     assert!(bad(WindowKind::Tumble { size: 0 }, 0).contains("positive"));
     assert!(bad(WindowKind::Tumble { size: 10 }, -10).contains("abs(offset) < size"));
-    assert!(bad(WindowKind::Hop { size: 10, slide: 3 }, 0).contains("integral multiple of slide"));
+    let uneven = WindowSpec { kind: WindowKind::Hop { size: 10, slide: 3 }, offset: 0, zone: None };
+    assert!(uneven.validate_slices().unwrap_err().message().contains("integral multiple of slide"));
+    assert!(bad(WindowKind::Session { gap: 0 }, 0).contains("gap to be positive"));
     assert!(bad(WindowKind::Cumulate { size: 10, step: 3 }, 0).contains("integral multiple of step"));
 }
 
