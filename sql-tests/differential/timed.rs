@@ -15,8 +15,11 @@ impl Generator<'_> {
     /// A relation that time attributes make possible, if there is a table with a row time.
     pub(crate) fn timed(&mut self) -> Option<Rel> {
         let table = self.timed_table()?;
-        Some(match self.random.below(8) {
-            0 | 1 => self.window_aggregate(&table),
+        Some(match self.random.below(11) {
+            0 => self.window_aggregate(&table),
+            1 => self.session(&table),
+            8 => self.group_window(&table),
+            9 | 10 => self.matches(&table),
             2 => self.window_join(&table),
             3 => self.window_top_n(&table),
             4 | 5 => self.interval_join(&table),
@@ -73,6 +76,106 @@ impl Generator<'_> {
         }
         let text = format!("SELECT {} FROM {windows} AS w GROUP BY {}", named(&items), by.join(", "));
         rel(text, out)
+    }
+
+    /// Sessions of a key, which all calls are over.
+    fn session(&mut self, table: &Table) -> Rel {
+        let types = table.types();
+        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
+        let r = &mut *self.random;
+        let (key, gap, time) = (*r.pick(&keys), *r.pick(&[1, 3, 8]), table.time());
+        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
+        let (name, start) = (&table.name, r.pick(&["window_start", "window_end"]));
+        let mut items = vec![names[key].clone(), format!("w.{start}")];
+        let mut out = vec![types[key], Ty::Time];
+        self.calls(&types, &names, &mut items, &mut out);
+        let text = format!(
+            "SELECT {} FROM TABLE(SESSION(TABLE {name} PARTITION BY c{key}, DESCRIPTOR({time}), INTERVAL '{gap}' SECOND)) AS w GROUP BY {}, w.window_start, w.window_end",
+            named(&items),
+            names[key]
+        );
+        rel(text, out)
+    }
+
+    /// Windows as a function in GROUP BY.
+    fn group_window(&mut self, table: &Table) -> Rel {
+        let types = table.types();
+        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
+        let r = &mut *self.random;
+        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
+        let key = r.one_in(2).then(|| names[*r.pick(&keys)].clone());
+        let time = format!("w.{}", table.time());
+        let (function, lengths) = match r.below(3) {
+            0 => ("TUMBLE", "INTERVAL '10' SECOND"),
+            1 => ("HOP", "INTERVAL '2' SECOND, INTERVAL '6' SECOND"),
+            _ => ("SESSION", "INTERVAL '4' SECOND"),
+        };
+        let part = *r.pick(&["START", "END"]);
+        let mut items = vec![format!("{function}_{part}({time}, {lengths})")];
+        let mut out = vec![Ty::Time];
+        self.calls(&types, &names, &mut items, &mut out);
+        let by: Vec<String> = key.into_iter().chain([format!("{function}({time}, {lengths})")]).collect();
+        let text = format!("SELECT {} FROM {} AS w GROUP BY {}", named(&items), table.name, by.join(", "));
+        rel(text, out)
+    }
+
+    fn calls(&mut self, types: &[Ty], names: &[String], items: &mut Vec<String>, out: &mut Vec<Ty>) {
+        for _ in 0..1 + self.random.below(3) {
+            let call = aggregate_call(types, self.random);
+            items.push(call.sql(names));
+            out.push(call.ty);
+        }
+    }
+
+    /// MATCH_RECOGNIZE with patterns over the values of one number.
+    fn matches(&mut self, table: &Table) -> Rel {
+        let types = table.types();
+        let Some(value) = types.iter().position(|ty| *ty == Ty::Int) else { return self.over(table) };
+        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
+        let r = &mut *self.random;
+        let (v, time) = (format!("c{value}"), table.time());
+        let partition = if r.one_in(3) { String::new() } else { format!("PARTITION BY c{} ", r.pick(&keys)) };
+        let pattern = *r.pick(&[
+            "A B+ C",
+            "A B* C",
+            "A B? C",
+            "A+ B",
+            "A B+? C",
+            "(A B)+",
+            "A (B | C)",
+            "A (B C)* B",
+            "A{2} B",
+            "A{1,3} C",
+            "A{2,} B",
+            "A B{0,2}? C",
+            "(A | B) C+ A",
+            "A (B | C)+ D",
+        ]);
+        let skip = *r.pick(&["PAST LAST ROW", "TO NEXT ROW"]);
+        let within = if r.one_in(3) { " WITHIN INTERVAL '15' SECOND" } else { "" };
+        let conditions: Vec<String> = ["A", "B", "C", "D"]
+            .iter()
+            .filter(|name| pattern.contains(*name))
+            .filter_map(|name| {
+                let what = match r.below(7) {
+                    0 => return None,
+                    1 => format!("{name}.{v} > 0"),
+                    2 => format!("{name}.{v} < 3"),
+                    3 => format!("{name}.{v} >= LAST({name}.{v}, 1) OR LAST({name}.{v}, 1) IS NULL"),
+                    4 if *name != "A" && pattern.starts_with('A') => format!("{name}.{v} > A.{v}"),
+                    5 => format!("MOD({name}.{v}, 2) = 0"),
+                    6 if *name != "A" && pattern.starts_with('A') => format!("{name}.{v} <= FIRST(A.{v})"),
+                    _ => format!("{name}.{v} IS NOT NULL"),
+                };
+                Some(format!("{name} AS {what}"))
+            })
+            .collect();
+        let define = if conditions.is_empty() { "A AS TRUE".to_owned() } else { conditions.join(", ") };
+        let text = format!(
+            "SELECT m.n AS c0, m.f AS c1, m.l AS c2, m.t AS c3 FROM {} MATCH_RECOGNIZE ({partition}ORDER BY {time} MEASURES COUNT({v}) AS n, FIRST({v}) AS f, LAST({v}) AS l, LAST({time}) AS t ONE ROW PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern}){within} DEFINE {define}) AS m",
+            table.name
+        );
+        rel(text, vec![Ty::Big, Ty::Int, Ty::Int, Ty::Time])
     }
 
     fn window_join(&mut self, left: &Table) -> Rel {
