@@ -229,6 +229,7 @@ fn tumble() -> Result<(), Failure> {
             aggregates: vec![call(&schema, count_udaf(), lit(1_i64), false, None)?],
             phase: WindowPhase::Single,
             input_retracts: false,
+            by_proctime: false,
         };
         time(name, &mut WindowAggregateOperator::new(config, KeyGroupRange::ALL)?, &batches)?;
     }

@@ -78,9 +78,9 @@ impl CalcOperator {
     pub fn try_new(config: CalcConfig) -> Result<Self> {
         let CalcConfig { condition, projection, schema } = config;
         let watermark = SharedWatermark::default();
-        let condition = condition.map(|e| watermark.into_calls(e)).transpose()?;
+        let condition = condition.map(|e| watermark.put_into(e)).transpose()?;
         let projection: Option<Vec<_>> = projection
-            .map(|exprs| exprs.into_iter().map(|e| watermark.into_calls(e)).collect::<Result<_>>())
+            .map(|exprs| exprs.into_iter().map(|e| watermark.put_into(e)).collect::<Result<_>>())
             .transpose()?;
         let (leaves, projection) = match (&condition, projection) {
             (Some(_), Some(exprs)) => {

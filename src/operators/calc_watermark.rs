@@ -34,7 +34,7 @@ impl SharedWatermark {
     }
 
     /// An expression whose calls of `CURRENT_WATERMARK` read this watermark.
-    pub(super) fn into_calls(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(super) fn put_into(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
         let replaced = expr.transform_up(|e| {
             Ok(match e.downcast_ref::<ScalarFunctionExpr>() {
                 Some(call) if call.name() == CURRENT_WATERMARK => {

@@ -204,7 +204,7 @@ impl Sessions {
                 }
             }
         }
-        ended.sort_by(|(_, a), (_, b)| (a.end, a.start).cmp(&(b.end, b.start)));
+        ended.sort_by_key(|(_, s)| (s.end, s.start));
         ended
     }
 
