@@ -1,5 +1,5 @@
--- Double bottoms of the dollar in 2025, at the European Central Bank's rates: it falls for two days at least, recovers, falls
--- again to about where it was, within one percent, and rises once more, all within eight weeks. A pattern over rows.
+-- Double bottoms of the euro in 2025, at the European Central Bank's rates: it falls against another currency for two days
+-- at least, recovers, falls again to about where it was, within one percent, and rises once more, all within eight weeks.
 
 CREATE TABLE rates (
   `day` DATE, currency STRING, rate DOUBLE,

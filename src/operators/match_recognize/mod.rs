@@ -19,7 +19,9 @@
 //! keeps what no later row decides. A barrier writes the rows; searches are made again. At the end, what waits is decided
 //! by the rows that are there.
 //!
-//! `MATCH_ROWTIME` is a row time: the watermark behind is held back before the first row of what is undecided.
+//! `MATCH_ROWTIME` is a row time: the watermark behind is held back before the first row by which what is undecided can be
+//! complete, since the match may come later. With WITHIN that is by so much at most; without it, as long as a key has rows
+//! that nothing decides.
 //!
 //! The pattern has the meaning of the SQL standard, which is that of regular expressions: what is preferred comes first,
 //! and what was taken is given back where the rest would fail otherwise. Flink's automaton differs:
@@ -28,6 +30,7 @@
 //! |---|---|---|
 //! | a row that fits both parts of `A+ B` | stays with `A+`: often no match | goes to `B` where the match needs it |
 //! | several ends: `A B* C` where rows are `B` and `C` | the first that is complete | the preferred one: the longest for a greedy `B*` |
+//! | a match behind an earlier row that nothing decides until the input ends | is lost | comes at the end |
 //! | `A B?` and other optional greedy ends | without `B` | with `B` where the next row is one |
 //! | `A B*`, `A B+`, `A B{2,3}` at the end | refused | ends where no further row is `B` |
 //! | groups `(A B)+`, alternatives `A \| B`, a variable that stands twice, `B??`, `B{,2}`, `A+ B?`, ALL ROWS PER MATCH, CLASSIFIER() | refused | as in the standard |

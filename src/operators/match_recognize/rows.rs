@@ -50,6 +50,8 @@ pub(super) struct ComputedRows {
     schema: SchemaRef,
     /// Words of bits of a row.
     words: usize,
+    /// One more than the greatest id there ever was.
+    capacity: usize,
     bits: Vec<u64>,
     operands: Vec<Operand>,
     /// Expression, facts before operands, and id of what could not be computed.
@@ -76,6 +78,7 @@ impl ComputedRows {
             words: exprs.facts.len().div_ceil(64),
             exprs,
             schema,
+            capacity: 0,
             bits: Vec::new(),
             operands,
             broken: HashSet::new(),
@@ -86,7 +89,8 @@ impl ComputedRows {
     /// Computes the values of the rows `picked` of a batch, which are stored under `ids`.
     pub(super) fn put(&mut self, rows: &RecordBatch, picked: &[u32], ids: &[u32]) -> Result<()> {
         let Some(greatest) = ids.iter().max() else { return Ok(()) };
-        let capacity = *greatest as usize + 1;
+        self.capacity = self.capacity.max(*greatest as usize + 1);
+        let capacity = self.capacity;
         if self.bits.len() < capacity * self.words {
             self.bits.resize(capacity * self.words, 0);
         }

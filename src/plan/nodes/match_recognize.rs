@@ -58,8 +58,10 @@ impl Reference {
     pub fn call(navigation: Navigation, variable: Option<(u8, &str)>, value: Option<Expr>) -> Expr {
         let of = variable.map_or_else(String::new, |(_, name)| format!("{name}: "));
         let name = match navigation {
-            Navigation::First(_) => format!("FIRST {of}"),
-            Navigation::Last(_) => format!("LAST {of}"),
+            Navigation::First(0) => format!("FIRST {of}"),
+            Navigation::First(n) => format!("FIRST[{n}] {of}"),
+            Navigation::Last(0) => format!("LAST {of}"),
+            Navigation::Last(n) => format!("LAST[{n}] {of}"),
             Navigation::Each => format!("EACH {of}"),
             Navigation::RowTime { .. } => "MATCH_ROWTIME".to_owned(),
             Navigation::Classifier => "CLASSIFIER".to_owned(),

@@ -214,7 +214,18 @@ fn what_flink_or_tidelake_has_not_is_refused_in_its_place() {
             &["FOR SYSTEM_TIME AS OF"][..],
         ),
         ("1:17", "SELECT * FROM t TABLESAMPLE BERNOULLI (10)", &["TABLESAMPLE"]),
-        ("1:17", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A))", &["MATCH_RECOGNIZE"]),
+        ("1:43", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (^ A) DEFINE A AS TRUE)", &["`^`"]),
+        ("1:43", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (PERMUTE(A, B)) DEFINE A AS TRUE)", &["PERMUTE"]),
+        (
+            "1:46",
+            "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) SUBSET B = (A) DEFINE A AS TRUE)",
+            &["SUBSET"],
+        ),
+        (
+            "1:57",
+            "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS (SELECT TRUE))",
+            &["a sub-query in MATCH_RECOGNIZE"],
+        ),
         ("1:1", "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x", &["WITH RECURSIVE"]),
         ("1:8", "SELECT a AT TIME ZONE 'UTC' FROM t", &["AT TIME ZONE"]),
     ] {

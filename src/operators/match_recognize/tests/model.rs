@@ -11,7 +11,7 @@ struct Row {
     key: i64,
     time: i64,
     number: i64,
-    x: i64,
+    x: Option<i64>,
     facts: [bool; 3],
 }
 
@@ -62,11 +62,14 @@ impl Model<'_> {
         let first_of = |v: u8| path.iter().position(|p| *p == v).map(|p| &self.rows[start + p]);
         match (variable, self.far) {
             // f1 OR x > LAST(a.x)
-            (1, true) => row.facts[1] || last_of(0).is_some_and(|l| row.x > l.x),
+            (1, true) => {
+                row.facts[1] || last_of(0).is_some_and(|l| row.x.zip(l.x).is_some_and(|(x, l)| x > l))
+            }
             // x <= FIRST(b.x) AND (f2 OR x < LAST(c.x, 1))
             (2, true) => {
-                first_of(1).is_some_and(|f| row.x <= f.x)
-                    && (row.facts[2] || last_of(2).is_some_and(|l| row.x < l.x))
+                first_of(1).is_some_and(|f| row.x.zip(f.x).is_some_and(|(x, f)| x <= f))
+                    && (row.facts[2]
+                        || last_of(2).is_some_and(|l| row.x.zip(l.x).is_some_and(|(x, l)| x < l)))
             }
             (v, _) => row.facts[v as usize],
         }
@@ -180,7 +183,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.key))),
         Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.time))),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.number))),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.x))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.x))),
         fact(0),
         fact(1),
         fact(2),
@@ -248,7 +251,7 @@ fn rows(random: &mut Random) -> Vec<Row> {
             key: random.below(keys) as i64,
             time: number * 10 + random.below(40) as i64 / 5 * 5,
             number,
-            x: random.below(8) as i64,
+            x: Some(random.below(8) as i64).filter(|x| *x > 0 || random.below(2) == 0),
             facts: [random.below(3) > 0, random.below(2) > 0, random.below(2) > 0],
         })
         .collect()
