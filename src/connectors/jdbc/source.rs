@@ -138,7 +138,11 @@ impl Source for JdbcSource {
                     schema: schema.clone(),
                     select: select.clone(),
                     limit: limit.clone(),
-                    fetch: table.fetch_size.min(if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows }),
+                    fetch: table.fetch_size.min(if scan.batch_rows == 0 {
+                        BATCH_ROWS
+                    } else {
+                        scan.batch_rows
+                    }),
                     splits: splits.clone(),
                     metrics: scan.metrics.clone(),
                     current: None,
