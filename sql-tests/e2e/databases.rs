@@ -194,8 +194,9 @@ fn rows_are_looked_up() {
         db.sql(&format!(
             "CREATE TABLE {table} (id int, region varchar(10), name varchar(20), least decimal(10, 2))"
         ));
+        let quote = db.pick("'it''s \\'", "'it''s \\\\'");
         db.sql(&format!(
-            "INSERT INTO {table} VALUES (10, 'EU', 'Ada', 20), (11, 'US', 'Bob', 200), (12, 'EU', 'it''s \\\\', 80), (10, 'US', 'Ada II', 300), (NULL, 'EU', 'Nil', 0)"
+            "INSERT INTO {table} VALUES (10, 'EU', 'Ada', 20), (11, 'US', 'Bob', 200), (12, 'EU', {quote}, 80), (10, 'US', 'Ada II', 300), (NULL, 'EU', 'Nil', 0)"
         ));
         let orders = "CREATE TABLE orders (id INT, customer INT, region STRING, amount INT, pt AS PROCTIME()) \
             WITH ('connector' = 'filesystem', 'path' = 'sql-tests/files/lookup/orders.csv', 'format' = 'csv', 'csv.null-literal' = '');";
@@ -322,7 +323,7 @@ fn rows_are_flushed_while_a_job_goes_on() {
         let (place, table) = (Place::new(), format!("f{}", unique()));
         db.sql(&format!("CREATE TABLE {table} (id int primary key)"));
         let sql = format!(
-            "CREATE TABLE g (id INT) WITH ('connector' = 'datagen', 'rows-per-second' = '20', 'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '100000'); \
+            "CREATE TABLE g (id INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'datagen', 'rows-per-second' = '20', 'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '100000'); \
              CREATE TABLE s (id INT, PRIMARY KEY (id) NOT ENFORCED) {}; INSERT INTO s SELECT id FROM g",
             db.with(
                 &table,

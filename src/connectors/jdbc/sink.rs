@@ -168,6 +168,7 @@ impl JdbcWriter {
         let compared = key_names.join(", ");
         let delete = format!("DELETE FROM {} WHERE ({compared}) IN (", self.table.table);
         for (batch, last) in batches.iter().zip(last_of_keys(batches, key)?) {
+            // The old row of an update that another key has taken over goes, as in Flink.
             let is_deleted = |row: &usize| batch.kind(*row).is_retraction();
             let (deleted, written): (Vec<usize>, Vec<usize>) = last.into_iter().partition(is_deleted);
             self.add(&batch.rows, &deleted, Some(key), &delete, ")", &mut statements)?;
@@ -248,8 +249,6 @@ fn last_of_keys(batches: &[ChangeBatch], key: &[usize]) -> Result<Vec<Vec<usize>
 #[async_trait]
 impl SinkWriter for JdbcWriter {
     async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
-        // By key, what an update replaces says nothing.
-        let batch = if self.key.is_some() { batch.without_update_before()? } else { batch };
         self.rows += batch.num_rows();
         self.since.get_or_insert_with(Instant::now);
         self.buffer.push(batch);
