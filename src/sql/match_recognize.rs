@@ -188,12 +188,12 @@ impl Clauses {
             return Ok(());
         }
         let queries = self.derived.iter().map(|tokens| parse(tokens)).collect::<Result<Vec<_>>>()?;
-        let _ = tree.visit(&mut PutBack(queries));
+        let _ = tree.visit(&mut PutBack(queries.into_iter().map(|q| *q).collect()));
         Ok(())
     }
 }
 
-struct PutBack(Vec<Box<Query>>);
+struct PutBack(Vec<Query>);
 
 impl VisitorMut for PutBack {
     type Break = ();
@@ -205,7 +205,7 @@ impl VisitorMut for PutBack {
             && let Some(number) = part.value.strip_prefix(DERIVED)
             && let Some(query) = number.parse().ok().and_then(|n: usize| self.0.get(n))
         {
-            let subquery = query.clone();
+            let subquery = Box::new(query.clone());
             **table = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
         }
         ControlFlow::Continue(())

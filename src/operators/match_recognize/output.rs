@@ -119,11 +119,11 @@ impl Emitting {
         }
         let last = variables.len().saturating_sub(1);
         let from = if self.output.all_rows { from } else { last };
-        for at in from..variables.len() {
+        for (at, class) in variables.iter().enumerate().skip(from) {
             if self.is_full() {
                 return Some(at);
             }
-            self.add_row(variables[at], at, ids, store);
+            self.add_row(*class, at, ids, store);
         }
         None
     }

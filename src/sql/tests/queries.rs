@@ -222,7 +222,7 @@ fn what_flink_or_tidelake_has_not_is_refused_in_its_place() {
             &["SUBSET"],
         ),
         (
-            "1:57",
+            "1:59",
             "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS (SELECT TRUE))",
             &["a sub-query in MATCH_RECOGNIZE"],
         ),
