@@ -30,14 +30,14 @@
 //! | [`stream`] | the data of a stream: change batches, time, key groups, snapshots, watermarks |
 //! | [`sql`] | Flink's dialect: statements, types, hints, with positions; its own syntax tree |
 //! | [`functions`] | Flink's functions |
-//! | [`edges`] | the contracts of sources and sinks |
+//! | [`edges`] | the contracts of sources, sinks and lookups |
 //! | [`catalog`] | tables, views, catalogs |
 //! | [`state`] | keyed state |
 //! | [`checkpoint`] | state of a job in files: manifests, segments, recovery |
 //! | [`runtime`] | operator contract, tasks, channels, barriers, spilling, sink driver; batch jobs |
 //! | [`operators`] | one streaming operator, one file |
 //! | [`formats`] | json, csv, raw, parquet, change messages |
-//! | [`connectors`] | kafka, iceberg, filesystem, datagen, nexmark, print, … |
+//! | [`connectors`] | kafka, iceberg, filesystem, jdbc, datagen, nexmark, print, … |
 //! | [`plan`] | SQL to logical plans, and from there to batch plans or the stream graph |
 //! | [`session`] | statements one after the other: plans and starts |
 //! | [`cli`] | the commands |

@@ -65,7 +65,7 @@ impl Pairs {
         while row < self.batch.num_rows() && rows.len() + alone < self.most {
             let found = self.found(row);
             alone += usize::from(config.outer && found.rows == 0);
-            let room = (self.most - rows.len()) as u32;
+            let room = (self.most - rows.len() - alone) as u32;
             let count = (found.rows - done).min(room);
             for i in done..done + count {
                 rows.push(row as u32);

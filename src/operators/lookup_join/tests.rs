@@ -377,11 +377,10 @@ async fn answers_that_take_too_long_and_failures_end_the_job() {
     assert!(e.contains("lookup in table t: no answer within 10 ms"), "{e}");
     assert!(e.contains("table.exec.async-lookup.timeout"), "{e}");
 
-    let (mut chain, log, _) = self::chain(LookupJoinConfig { capacity: 3, ..config(memory.clone(), false) });
+    let (mut chain, ..) = self::chain(LookupJoinConfig { capacity: 3, ..config(memory.clone(), false) });
     chain.batch(0, rows("+I 1 3")).await.unwrap();
     chain.batch(0, rows("+I 2 99")).await.unwrap();
     memory.permit(2);
     let e = chain.end(Epoch(1)).await.unwrap_err().to_string();
     assert!(e.contains("99 is too much"), "{e}");
-    assert_eq!(seen(&log), "+I 1 3 three");
 }

@@ -177,7 +177,7 @@ async fn what_is_kept_is_right_after_much_coming_and_going() {
 async fn what_is_not_found_is_asked_for_again() {
     let table = Arc::new(Changing::default());
     table.set(1, &["x"]);
-    let retry = MissRetry::new(table.clone(), Duration::from_millis(10), 3);
+    let retry = MissRetry::new(table.clone(), Duration::from_millis(300), 3);
     let later = table.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -55,7 +55,7 @@ impl MysqlClient {
         stream.set_nodelay(true)?;
         let mut packets = Packets::new(BufReader::with_capacity(1 << 16, stream));
         let first = packets.read().await?;
-        let greeting = greeting(&first)?;
+        let greeting = greeting(first)?;
         let (user, password) =
             (address.user.clone().unwrap_or_default(), address.password.clone().unwrap_or_default());
         let flags = LONG_PASSWORD
@@ -100,13 +100,13 @@ impl MysqlClient {
             let packet = self.packets.read().await?;
             match packet.first() {
                 Some(0) => {
-                    let mut fields = Fields::new(&packet[1..]);
+                    let mut fields = Fields::new(packet.get(1..).unwrap_or_default());
                     let (_, _) = (fields.length()?, fields.length()?);
                     if fields.u16()? & MORE_RESULTS == 0 {
                         return Ok(());
                     }
                 }
-                Some(0xff) => return Err(server_error(&packet)),
+                Some(0xff) => return Err(server_error(packet)),
                 _ => return Err(Error::internal("a statement gave rows that nobody asked for")),
             }
         }
@@ -117,11 +117,11 @@ impl MysqlClient {
         self.send(sql).await?;
         let packet = self.packets.read().await?;
         match packet.first() {
-            Some(0xff) => return Err(server_error(&packet)),
+            Some(0xff) => return Err(server_error(packet)),
             Some(0 | 0xfb) | None => return Err(Error::internal("a query gave no rows")),
             Some(_) => {}
         }
-        let columns = Fields::new(&packet).length()? as usize;
+        let columns = Fields::new(packet).length()? as usize;
         // What the columns are is known; the end of their list.
         for _ in 0..=columns {
             self.packets.read().await?;
@@ -137,7 +137,7 @@ impl MysqlClient {
         while cells.rows() < most {
             let packet = self.packets.read().await?;
             match packet.first() {
-                Some(0xff) => return Err(server_error(&packet)),
+                Some(0xff) => return Err(server_error(packet)),
                 Some(0xfe) if packet.len() < 9 => {
                     self.columns = None;
                     return Ok(false);
