@@ -118,7 +118,12 @@ impl TimeToLive {
         let stamp = self.clock.stamp().unwrap_or(now.0);
         let (mut gone, mut oldest) = (Vec::new(), stamp);
         for slot in live() {
-            let Some(written) = self.written.get_mut(slot as usize) else { continue };
+            let slot_at = slot as usize;
+            if slot_at >= self.written.len() {
+                // Restored without a time.
+                self.written.resize(slot_at + 1, i64::MIN);
+            }
+            let Some(written) = self.written.get_mut(slot_at) else { continue };
             if *written == i64::MIN {
                 // Nobody knows how old it is: it counts as written now.
                 *written = stamp;

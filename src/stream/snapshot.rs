@@ -15,9 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt8Array};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt8Array,
+};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
 use crate::error::{Error, Result};
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
@@ -37,6 +39,9 @@ pub enum PartKind {
     /// [`ALL_TABLES`]: nothing of these key groups counts in any table.
     Void(Vec<usize>),
 }
+
+/// The table of [`SnapshotWriter::watermark`].
+const WATERMARK: &str = "watermark";
 
 /// Stands for all tables of an operator.
 pub const ALL_TABLES: &str = "";
@@ -184,6 +189,17 @@ impl SnapshotWriter {
         self.push(table, TablePart { rows, key_groups: None, kind: PartKind::Whole });
     }
 
+    /// Adds the watermark that an operator has heard of, so that what was late before a restore is late after it.
+    ///
+    /// # Errors
+    /// From Arrow.
+    pub fn watermark(&mut self, watermark: i64) -> Result<()> {
+        let schema = Schema::new(vec![Field::new(WATERMARK, DataType::Int64, false)]);
+        let value: ArrayRef = Arc::new(Int64Array::from(vec![watermark]));
+        self.broadcast(WATERMARK, RecordBatch::try_new(Arc::new(schema), vec![value])?);
+        Ok(())
+    }
+
     fn push(&mut self, table: &str, part: TablePart) {
         self.tables.entry(format!("{}{table}", self.scope)).or_default().push(part);
     }
@@ -244,6 +260,21 @@ impl SnapshotReader {
         self.range
     }
 
+    /// The least watermark that a subtask had heard of, if any wrote one: no row is dropped that is not late.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::table`].
+    pub fn watermark(&self) -> Result<Option<i64>> {
+        let mut least = None;
+        for batch in self.table(WATERMARK)? {
+            let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int64Type>());
+            for value in column.into_iter().flatten().flatten() {
+                least = Some(least.map_or(value, |l: i64| l.min(value)));
+            }
+        }
+        Ok(least)
+    }
+
     /// Lets a part of an operator read what [`SnapshotWriter::within`] wrote.
     ///
     /// # Errors
@@ -284,7 +315,6 @@ impl SnapshotReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::ArrayRef;
 
     #[test]
     fn state_that_nobody_asks_for_is_an_error() {

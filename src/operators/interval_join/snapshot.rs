@@ -50,7 +50,7 @@ impl IntervalJoinOperator {
                 }
             }
         }
-        Ok(())
+        writer.watermark(self.watermark)
     }
 
     pub(super) fn read(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -85,6 +85,7 @@ impl IntervalJoinOperator {
                 side.store.append_pending(&stored, batch.num_rows())?;
             }
         }
+        self.watermark = reader.watermark()?.unwrap_or(i64::MIN);
         Ok(())
     }
 }

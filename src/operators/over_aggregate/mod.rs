@@ -205,6 +205,7 @@ impl Operator for OverAggregateOperator {
         }
         if let Some(waiting) = &self.waiting {
             waiting.snapshot(writer)?;
+            writer.watermark(self.watermark.0)?;
         }
         for (i, frame) in self.frames.iter_mut().enumerate() {
             writer.within(&format!("frame_{i}"), |writer| frame.snapshot(writer))?;
@@ -221,6 +222,7 @@ impl Operator for OverAggregateOperator {
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
         if let Some(waiting) = &mut self.waiting {
             waiting.restore(reader)?;
+            self.watermark = Timestamp(reader.watermark()?.unwrap_or(i64::MIN));
         }
         for (i, frame) in self.frames.iter_mut().enumerate() {
             reader.within(&format!("frame_{i}"), |reader| frame.restore(reader))?;

@@ -177,6 +177,38 @@ fn partitions_expire() {
     assert_eq!(over.run("@ 00:00:25\n+I b 3 null\n+I a 4 null\n"), "+I b 3 null 5 2 2\n+I a 4 null 4 1 1");
 }
 
+#[test]
+fn restored_partitions_expire() {
+    let lag = LagCall { column: 1, offset: 1, default: ScalarValue::Int64(None) };
+    let mut config = config(vec![sums(FrameBounds::Rows(Some(1)))], vec![lag], &[OverOutput::RowNumber]);
+    (config.order, config.ttl_ms) = (OverOrder::Arrival, Some(20_000));
+    let mut over = harness(config);
+    let rows: Vec<String> = (0..100).map(|k| format!("+I k{k} 1 null")).collect();
+    over.run(&format!("@ 00:00:01\n{}\n\n| 1 x2\n@ 00:00:10\n", rows.join("\n")));
+    assert!(over.metrics().state_entries >= 300);
+    over.run("+I k3 2 null\n\n@ 00:00:20\n@ 00:00:31\n@ 00:00:40\n@ 00:01:10\n");
+    assert_eq!(over.metrics().state_entries, 0);
+}
+
+#[test]
+fn what_was_late_before_a_restore_is_late_after_it() {
+    let mut over = harness(config(vec![sums(FrameBounds::Rows(None))], vec![], &[]));
+    check(
+        &mut over,
+        "+I a 1 00:00:03
+         ~ 00:00:05
+         | 1 x2
+         +I a 2 00:00:04
+         +I a 3 00:00:06
+         .",
+        "+I a 1 00:00:03 1 1
+         ~ 00:00:05
+         | 1 x2
+         +I a 3 00:00:06 4 2",
+    );
+    assert_eq!(over.metrics().late_rows_dropped, 1);
+}
+
 /// A generator of small numbers.
 struct Random(u64);
 

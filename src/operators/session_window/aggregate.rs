@@ -8,7 +8,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use super::sessions::{Place, Session, Sessions};
-use super::{PAUSE_ROWS, Times, broken, read_watermark, window_columns, write_watermark};
+use super::{PAUSE_ROWS, Times, broken, window_columns};
 use crate::error::{Error, Result};
 use crate::functions::room::in_parts;
 use crate::operators::emit::emit_in_slices;
@@ -340,7 +340,7 @@ impl Operator for SessionAggregateOperator {
             columns.push(Arc::new(numbers));
             writer.keyed(SESSIONS, anonymous(columns, slots.len())?, groups)?;
         }
-        write_watermark(writer, self.sessions.reached())
+        writer.watermark(self.sessions.reached())
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -366,7 +366,7 @@ impl Operator for SessionAggregateOperator {
                 self.next_piece = self.next_piece.max(numbers.value(row) + 1);
             }
         }
-        self.sessions.advance(read_watermark(reader)?);
+        self.sessions.advance(reader.watermark()?.unwrap_or(i64::MIN));
         Ok(())
     }
 

@@ -45,7 +45,6 @@ use crate::stream::{BATCH_ROWS, Timestamp};
 const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
 
 /// State table of the time up to which sessions have ended.
-const WATERMARK: &str = "watermark";
 
 /// The times of rows, as wall-clock milliseconds.
 #[derive(Debug)]
@@ -107,25 +106,6 @@ fn window_columns(window: &WindowSpec, starts: Vec<i64>, ends: Vec<i64>) -> [Arr
         _ => Arc::new(times),
     };
     [Arc::new(TimestampMillisecondArray::from(starts)), Arc::new(TimestampMillisecondArray::from(ends)), time]
-}
-
-fn write_watermark(writer: &mut SnapshotWriter, reached: i64) -> Result<()> {
-    let schema = Arc::new(Schema::new(vec![Field::new(WATERMARK, DataType::Int64, false)]));
-    let value: ArrayRef = Arc::new(Int64Array::from(vec![reached]));
-    writer.broadcast(WATERMARK, RecordBatch::try_new(schema, vec![value])?);
-    Ok(())
-}
-
-/// The least that a subtask had reached: no row is dropped that is not late.
-fn read_watermark(reader: &SnapshotReader) -> Result<i64> {
-    let mut least = None;
-    for batch in reader.table(WATERMARK)? {
-        let column = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int64Type>());
-        for value in column.into_iter().flatten().flatten() {
-            least = Some(least.map_or(value, |l: i64| l.min(value)));
-        }
-    }
-    Ok(least.unwrap_or(i64::MIN))
 }
 
 fn broken() -> Error {

@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use super::sessions::{Place, Sessions};
-use super::{PAUSE_ROWS, Times, broken, read_watermark, window_columns, write_watermark};
+use super::{PAUSE_ROWS, Times, broken, window_columns};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
@@ -237,7 +237,7 @@ impl Operator for SessionWindowOperator {
             columns.push(Arc::new(Int64Array::from(ends.to_vec())));
             writer.keyed(ROWS, anonymous(columns, ids.len())?, groups)?;
         }
-        write_watermark(writer, self.sessions.reached())
+        writer.watermark(self.sessions.reached())
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -260,7 +260,7 @@ impl Operator for SessionWindowOperator {
             let source = self.rows.source(columns)?;
             self.rows.put(&ids, &source, &all);
         }
-        self.sessions.advance(read_watermark(reader)?);
+        self.sessions.advance(reader.watermark()?.unwrap_or(i64::MIN));
         Ok(())
     }
 

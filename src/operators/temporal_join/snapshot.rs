@@ -34,7 +34,8 @@ impl TemporalJoinOperator {
         let retracts = |id: u32| self.kinds.as_ref().is_some_and(|k| k[id as usize].is_retraction());
         self.write_rows(LEFT, &self.left, &left, retracts, writer)?;
         let ends = |id: u32| self.ends[id as usize];
-        self.write_rows(RIGHT, &self.right, &self.right.ids(), ends, writer)
+        self.write_rows(RIGHT, &self.right, &self.right.ids(), ends, writer)?;
+        writer.watermark(self.watermark)
     }
 
     fn write_rows(
@@ -100,6 +101,7 @@ impl TemporalJoinOperator {
                 rows.store.append_pending(&stored, batch.num_rows())?;
             }
         }
+        self.watermark = reader.watermark()?.unwrap_or(i64::MIN);
         Ok(())
     }
 }

@@ -194,7 +194,7 @@ impl Operator for TemporalSortOperator {
             let groups = UInt8Array::from(vec![KeyGroup::of_hash(0).0; ids.len()]);
             writer.keyed(ROWS, anonymous(columns, ids.len())?, groups)?;
         }
-        Ok(())
+        writer.watermark(self.watermark.0)
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -205,6 +205,7 @@ impl Operator for TemporalSortOperator {
                 .ok_or_else(|| Error::internal("the state of a sort has other columns than it should"))?;
             self.keep(columns, batch.num_rows(), Some(arrivals))?;
         }
+        self.watermark = Timestamp(reader.watermark()?.unwrap_or(i64::MIN));
         Ok(())
     }
 

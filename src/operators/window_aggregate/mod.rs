@@ -63,7 +63,6 @@ const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
 /// State table of partial aggregates.
 const SLICES: &str = "slices";
 /// State table of the watermark.
-const WATERMARK: &str = "watermark";
 
 /// Where rows wait for their windows.
 enum Core {
@@ -383,21 +382,12 @@ impl Operator for WindowAggregateOperator {
                 _ => writer.keyed(SLICES, rows, groups)?,
             }
         }
-        let schema = Arc::new(Schema::new(vec![Field::new("watermark", DataType::Int64, false)]));
-        let value: ArrayRef = Arc::new(Int64Array::from(vec![core!(&self.core, c => c.fired_up_to())]));
-        writer.broadcast(WATERMARK, RecordBatch::try_new(schema, vec![value])?);
-        Ok(())
+        writer.watermark(core!(&self.core, c => c.fired_up_to()))
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
-        // Subtasks may differ in what they had fired; the least of it drops no row that is not late.
-        let mut watermark = None;
-        for batch in reader.table(WATERMARK)? {
-            let column = self.column(&batch, 0)?.as_primitive_opt::<Int64Type>();
-            for value in column.into_iter().flatten().flatten() {
-                watermark = Some(watermark.map_or(value, |w: i64| w.min(value)));
-            }
-        }
+        // Subtasks may differ in what they had fired.
+        let watermark = reader.watermark()?;
         core!(&mut self.core, c => c.advance(watermark.unwrap_or(i64::MIN)));
         if let Core::Windows(windows) = &mut self.core {
             return windows.restore(reader);

@@ -288,7 +288,7 @@ impl Operator for WindowTopNOperator {
                 writer.keyed(ROWS, anonymous(columns, ids.len())?, self.directory.key_groups(&slots))?;
             }
         }
-        Ok(())
+        writer.watermark(self.watermark)
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -301,6 +301,7 @@ impl Operator for WindowTopNOperator {
             }
             self.keep(columns, batch.num_rows(), Some(arrivals))?;
         }
+        self.watermark = reader.watermark()?.unwrap_or(i64::MIN);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! Functions over one partition and order share an operator. By a time attribute that is an OVER aggregate; ranks by anything
 //! else are a top-N without a bound, whose numbers change as rows come before others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -249,7 +250,12 @@ impl StreamPlanner {
         let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(all, Default::default())?);
         let mut places = input.columns.clone();
         places.extend((first..physical.fields().len()).map(ColumnRef::Physical));
-        Ok(Relation { node, schema, physical, columns: places, ..input })
+        // Rows wait for the time that they are ordered by; others may be behind the watermark when they come out.
+        let rowtime = match order {
+            OverOrder::RowTime(time) => BTreeSet::from([time]),
+            OverOrder::Arrival => input.rowtime.clone(),
+        };
+        Ok(Relation { node, schema, physical, columns: places, rowtime, ..input })
     }
 }
 
