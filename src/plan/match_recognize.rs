@@ -80,16 +80,19 @@ pub fn match_config(
     })
 }
 
-/// Which columns of the output are row times: `MATCH_ROWTIME`, and the time of each row where all come out.
+/// Which columns of the output are row times: `MATCH_ROWTIME`, and the time of each row where all come out. Where all
+/// come out and there is no WITHIN, none is: a row may wait for ever for the end of its match, and all that is behind
+/// would wait with it.
 pub fn row_times(node: &MatchRecognizeNode) -> Vec<bool> {
     let time = node.order.first().map(|o| &o.expr);
+    let is_bounded = !node.clauses.all_rows || node.clauses.within.is_some();
     node.output()
         .iter()
         .map(|(_, e)| {
             let e = e.clone().unalias();
             let is_match_time =
                 Reference::of(&e).is_some_and(|(r, _)| matches!(r.navigation, Navigation::RowTime { .. }));
-            is_match_time || (node.clauses.all_rows && Some(&e) == time)
+            is_bounded && (is_match_time || (node.clauses.all_rows && Some(&e) == time))
         })
         .collect()
 }
@@ -315,7 +318,7 @@ impl Builder<'_> {
         let builder = LoweredAggregateBuilder::new(&plain, self.schema, self.input, self.props);
         let LoweredAggregate { aggregate, filter, order_bys } = builder.with_name(name).build()?;
         if !order_bys.is_empty() {
-            return Err(Error::unsupported("ORDER BY in an aggregate of MATCH_RECOGNIZE is not supported"));
+            return Err(Error::internal("ORDER BY in an aggregate of MATCH_RECOGNIZE"));
         }
         Ok((variable, AggregateCall::new(aggregate, filter)))
     }

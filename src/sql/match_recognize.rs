@@ -46,12 +46,29 @@ const KEYWORDS: &[&str] = &[
 /// The MATCH_RECOGNIZE clauses of a query while its tokens are read.
 #[derive(Debug, Default)]
 pub(super) struct Clauses {
-    /// For each open one: depth of its parentheses, and where FINAL stands in it.
-    open: Vec<(usize, Option<Location>)>,
+    /// The open ones.
+    open: Vec<Open>,
     /// Depth of the parentheses of PATTERN.
     pattern: Option<usize>,
+    /// Whether these have just closed: WITHIN and SUBSET stand here, elsewhere they are other words.
+    behind_pattern: bool,
     /// Sub-queries taken out.
     derived: Vec<Vec<TokenWithSpan>>,
+}
+
+/// A MATCH_RECOGNIZE whose parenthesis is open.
+#[derive(Debug, Default)]
+struct Open {
+    /// The depth of its parentheses.
+    depth: usize,
+    /// Where FINAL stands in it.
+    last: Option<Location>,
+    /// Whether ALL ROWS PER MATCH has gone by.
+    all_rows: bool,
+    /// Whether PATTERN has gone by.
+    has_pattern: bool,
+    /// Whether DEFINE has gone by.
+    defines: bool,
 }
 
 impl Clauses {
@@ -62,8 +79,8 @@ impl Clauses {
             return;
         };
         match keyword {
-            Keyword::MATCH_RECOGNIZE => self.open.push((depth, None)),
-            Keyword::PATTERN if self.open.last().is_some_and(|(own, _)| own + 1 == depth) => {
+            Keyword::MATCH_RECOGNIZE => self.open.push(Open { depth, ..Open::default() }),
+            Keyword::PATTERN if self.open.last().is_some_and(|own| own.depth + 1 == depth) => {
                 self.pattern = Some(depth);
             }
             _ => {}
@@ -74,20 +91,26 @@ impl Clauses {
     pub(super) fn close(&mut self, depth: usize) {
         if self.pattern == Some(depth) {
             self.pattern = None;
+            self.behind_pattern = true;
+            if let Some(own) = self.open.last_mut() {
+                own.has_pattern = true;
+            }
         }
-        self.open.pop_if(|(own, _)| *own == depth);
+        self.open.pop_if(|own| own.depth == depth);
     }
 
     /// Takes what stands at the cursor, if it is a matter of MATCH_RECOGNIZE.
     ///
     /// # Errors
-    /// Unsupported for clauses and patterns that are not supported; Syntax where WITHIN is not followed by DEFINE.
+    /// Unsupported for clauses and patterns that are not supported; Syntax where WITHIN is not followed by DEFINE;
+    /// Validation for FINAL in DEFINE.
     pub(super) fn read(
         &mut self,
         c: &mut Cursor,
         depth: usize,
         tokens: &mut Vec<TokenWithSpan>,
     ) -> Result<bool> {
+        let behind_pattern = std::mem::take(&mut self.behind_pattern);
         let Some(l) = c.peek() else { return Ok(false) };
         if l.is_keyword("MATCH_RECOGNIZE") && c.nth(1).is_some_and(|l| l.token == Token::LParen) {
             self.take_derived(l.start, tokens)?;
@@ -99,32 +122,42 @@ impl Clauses {
             refuse_in_pattern(c, l)?;
             return Ok(false);
         }
-        let Some((own, last)) = self.open.last_mut() else { return Ok(false) };
+        let Some(own) = self.open.last_mut() else { return Ok(false) };
         let Some(text) = l.bare_word() else { return Ok(false) };
         let upper = text.to_ascii_uppercase();
         let navigates = c.nth(2).is_some_and(|l| l.token == Token::LParen)
             && (c.nth_is_keyword(1, "FIRST") || c.nth_is_keyword(1, "LAST"));
         if navigates && (upper == "FINAL" || upper == "RUNNING") {
             if upper == "FINAL" {
-                last.get_or_insert(l.start);
+                if own.defines {
+                    return Err(Error::validation("FINAL cannot stand in DEFINE")
+                        .hint("a row is tested with the rows before it: leave FINAL out")
+                        .at(l.start));
+                }
+                if own.all_rows {
+                    return Err(final_of_all_rows(l.start));
+                }
+                own.last.get_or_insert(l.start);
             }
             c.bump();
             return Ok(true);
         }
-        if *own != depth {
+        if own.depth != depth {
             return Ok(false);
         }
         match upper.as_str() {
-            "SUBSET" => {
-                return Err(Error::unsupported("SUBSET is not supported")
-                    .hint("use the variables themselves, or columns without a variable, which stand for all of them")
-                    .at(l.start));
+            "SUBSET" if behind_pattern => return Err(subset(l.start)),
+            "WITHIN" if behind_pattern => {
+                within(c, tokens)?;
+                own.defines = true;
             }
-            "WITHIN" => within(c, tokens)?,
-            "ALL" if last.is_some() && c.nth_is_keyword(1, "ROWS") => {
-                return Err(Error::unsupported("FINAL in ALL ROWS PER MATCH is not supported")
-                    .hint("a measure of a row is that of the match up to this row")
-                    .at(last.unwrap_or(l.start)));
+            "ALL" if c.nth_is_keyword(1, "ROWS") => {
+                if let Some(last) = own.last {
+                    return Err(final_of_all_rows(last));
+                }
+                own.all_rows = true;
+                tokens.push(with_keyword(l));
+                c.bump();
             }
             "TO" if ends_in(tokens, Keyword::SKIP) => {
                 tokens.push(l.to_sqlparser());
@@ -136,6 +169,7 @@ impl Clauses {
                 }
             }
             _ if KEYWORDS.contains(&upper.as_str()) => {
+                own.defines |= upper == "DEFINE" && own.has_pattern;
                 tokens.push(with_keyword(l));
                 c.bump();
             }
@@ -224,11 +258,26 @@ fn with_keyword(l: &Lexeme) -> TokenWithSpan {
     TokenWithSpan { token: l.bare_word().map_or_else(|| l.token.clone(), keyword), ..l.to_sqlparser() }
 }
 
+fn final_of_all_rows(at: Location) -> Error {
+    Error::unsupported("FINAL in ALL ROWS PER MATCH is not supported")
+        .hint("a measure of a row is that of the match up to this row")
+        .at(at)
+}
+
+fn subset(at: Location) -> Error {
+    Error::unsupported("SUBSET is not supported")
+        .hint("use the variables themselves, or columns without a variable, which stand for all of them")
+        .at(at)
+}
+
 /// `WITHIN i DEFINE` as the first definition.
 fn within(c: &mut Cursor, tokens: &mut Vec<TokenWithSpan>) -> Result<()> {
     let Some(start) = c.bump() else { return Ok(()) };
-    let interval: Vec<TokenWithSpan> =
-        c.take_until(|l| l.is_keyword("DEFINE")).iter().map(Lexeme::to_sqlparser).collect();
+    let interval = c.take_until(|l| l.is_keyword("DEFINE"));
+    if let Some(l) = interval.iter().find(|l| l.is_keyword("SUBSET")) {
+        return Err(subset(l.start));
+    }
+    let interval: Vec<TokenWithSpan> = interval.iter().map(Lexeme::to_sqlparser).collect();
     let Some(define) = c.peek() else { return Err(c.expected_keyword(&["DEFINE"])) };
     if interval.is_empty() {
         return Err(c.expected("an interval"));

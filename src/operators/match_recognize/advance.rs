@@ -199,6 +199,10 @@ impl MatchRecognizeOperator {
 
     /// Notes until when a key has to be looked at again, and how far it holds the watermark back.
     pub(super) fn settle(&mut self, at: usize) {
+        // Rows that come in order are looked at again in any case, and no watermark goes by.
+        if self.current.is_some() {
+            return;
+        }
         let partition = &mut self.partitions[at];
         let time = |place: usize| partition.rows.get(place).map(|id| self.times[*id as usize]);
         if let (Some(within), Some(first), false) = (self.config.within, time(0), partition.has_deadline) {
@@ -209,9 +213,10 @@ impl MatchRecognizeOperator {
         if !self.config.has_row_time {
             return;
         }
-        // No undecided match ends before the first row by which one can be complete; its rows are as old as the first.
-        let complete = usize::try_from(self.config.least_rows - 1).ok().and_then(time);
-        let holds = if self.config.output.all_rows { complete.and(time(0)) } else { complete };
+        // No undecided match ends before the first row by which one can be complete. Where all rows come out, the first
+        // comes with its own time, also if the rows that complete the match are still to come.
+        let from = if self.config.output.all_rows { 0 } else { self.config.least_rows - 1 };
+        let holds = usize::try_from(from).ok().and_then(time);
         self.hold(at, holds);
     }
 

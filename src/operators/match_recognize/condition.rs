@@ -7,7 +7,8 @@
 //!
 //! Facts and values are computed when rows come ([`super::rows`]). What combines several rows otherwise, or aggregates,
 //! is computed for the row at hand: its inputs make a batch of one row. Aggregates keep their state after each row of the
-//! path, so that a row more costs a row, and a row less nothing.
+//! path, so that a row more costs a row, and a row less nothing: what is
+//! the same of the path as when they were computed last is not looked at.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -162,7 +163,8 @@ impl Condition {
 /// The states of an aggregate after each of its rows on the path.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
-    rows: Vec<u32>,
+    /// Places in the match.
+    places: Vec<u32>,
     states: Vec<Vec<ArrayRef>>,
 }
 
@@ -181,7 +183,7 @@ impl Rows<'_> {
         &self,
         condition: &Condition,
         variable: u8,
-        path: &Path,
+        path: &mut Path,
         trails: &mut Vec<Trail>,
     ) -> Result<bool> {
         match condition {
@@ -239,7 +241,7 @@ impl Rows<'_> {
         input: &Input,
         ty: &DataType,
         variable: u8,
-        path: &Path,
+        path: &mut Path,
         trails: &mut Vec<Trail>,
     ) -> Result<ArrayRef> {
         match input {
@@ -248,27 +250,42 @@ impl Rows<'_> {
                 None => Ok(new_null_array(ty, 1)),
             },
             Input::Aggregate(of, call, number) => {
-                let mut rows: Vec<u32> = match of {
-                    Some(of) => path.places(*of).iter().map(|p| self.ids[*p as usize]).collect(),
-                    None => self.ids.range(..path.variables.len()).copied().collect(),
-                };
-                if of.is_none_or(|of| of == variable) {
-                    rows.push(self.ids[path.variables.len()]);
-                }
                 if trails.len() <= *number {
                     trails.resize_with(*number + 1, Trail::default);
                 }
-                self.aggregate(call, &rows, &mut trails[*number])
+                let (trail, same) = (&mut trails[*number], path.same(*number));
+                // Rows of the path that the trail has.
+                let known = trail.places.partition_point(|place| *place < same);
+                let at = path.variables.len() as u32;
+                let tested = of.is_none_or(|of| of == variable).then_some(at);
+                match of {
+                    Some(of) => {
+                        let rest = path.places(*of).iter().skip(known).copied();
+                        self.aggregate(call, known, rest.chain(tested), trail)
+                    }
+                    None => self.aggregate(call, known, (known as u32..at).chain(tested), trail),
+                }
             }
         }
     }
 
-    fn aggregate(&self, call: &AggregateCall, rows: &[u32], trail: &mut Trail) -> Result<ArrayRef> {
-        let known = trail.rows.iter().zip(rows).take_while(|(a, b)| a == b).count();
-        trail.rows.truncate(known);
+    /// An aggregate over the first `known` rows of a trail and the `rest`.
+    fn aggregate(
+        &self,
+        call: &AggregateCall,
+        mut known: usize,
+        rest: impl Iterator<Item = u32>,
+        trail: &mut Trail,
+    ) -> Result<ArrayRef> {
+        let mut rest = rest.peekable();
+        // The row that was tested last is often on the path now.
+        while rest.next_if(|place| trail.places.get(known) == Some(place)).is_some() {
+            known += 1;
+        }
+        trail.places.truncate(known);
         trail.states.truncate(known);
-        for id in &rows[known..] {
-            let row = self.row(*id)?;
+        for place in rest {
+            let row = self.row(self.ids[place as usize])?;
             let mut accumulator = call.accumulator()?;
             if let Some(state) = trail.states.last() {
                 accumulator.merge_batch(state, &[0], None, 1)?;
@@ -279,7 +296,7 @@ impl Rows<'_> {
                 call.evaluate_filter(&row)?.as_ref(),
                 1,
             )?;
-            trail.rows.push(*id);
+            trail.places.push(place);
             trail.states.push(accumulator.state(EmitTo::All)?);
         }
         match trail.states.last() {

@@ -13,15 +13,20 @@
 //! | partition | slot → rows in order, from the first that a match may begin at; the search from there | when no match begins at a row, or by AFTER MATCH |
 //! | deadlines | time → slot, with WITHIN | when time is over for the first row |
 //!
-//! Input and output are append-only. Rows at or below the watermark are late and dropped, and so are rows without a time.
-//! Equal rows stand in the order of their arrival. A search that has to wait goes on where it was, so a watermark costs
-//! what the new rows cost. Rows are kept as long as a match from them is undecided: WITHIN bounds that, without it a key
+//! Input and output are append-only. Rows at or below the watermark are late and dropped, and so are rows without a time:
+//! counted in a stream, silently in batch, whose plan filters them out below the sort.
+//! Equal rows stand in the order of their arrival. A search that has to wait goes on where it was, so where conditions are
+//! about the row at hand alone, a watermark costs what the new rows cost. Conditions on other rows make each first row
+//! search for itself, as far as a match from it may go, and some patterns try the same rows in many ways: WITHIN bounds
+//! both, and a search that finds no end fails. Rows are kept as long as a match from them is undecided: WITHIN bounds that, without it a key
 //! keeps what no later row decides. A barrier writes the rows; searches are made again. At the end, what waits is decided
 //! by the rows that are there.
 //!
 //! `MATCH_ROWTIME` is a row time: the watermark behind is held back before the first row by which what is undecided can be
 //! complete, since the match may come later. With WITHIN that is by so much at most; without it, as long as a key has rows
-//! that nothing decides.
+//! that nothing decides. With ALL ROWS PER MATCH the watermark is held back before the first undecided row, which comes
+//! with its own time; without WITHIN a row that nothing decides would hold it for good, so there no column is a row time
+//! (`plan::match_recognize::row_times`), and windows behind need WITHIN.
 //!
 //! The pattern has the meaning of the SQL standard, which is that of regular expressions: what is preferred comes first,
 //! and what was taken is given back where the rest would fail otherwise. Flink's automaton differs:

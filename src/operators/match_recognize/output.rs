@@ -7,7 +7,8 @@
 //! ```
 //!
 //! ONE ROW PER MATCH: measures are those of the last row. ALL ROWS PER MATCH: those of each row, with what comes after it
-//! not seen.
+//! not seen. An aggregate takes the rows that an output row has more than the one before, and their states are then put
+//! together along the match, in as many rounds as the logarithm of its rows.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::EmitTo;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::condition::RowRef;
@@ -61,6 +62,8 @@ pub(super) struct Emitting {
     /// Ids and output rows, for each of the aggregates.
     members: Vec<(Vec<u32>, Vec<usize>)>,
     classes: Vec<u8>,
+    /// For each output row: how many before it belong to the same match.
+    behind: Vec<u32>,
     count: usize,
     bytes: usize,
     /// Rows of each variable of the match at hand.
@@ -83,6 +86,7 @@ impl Emitting {
             rows: vec![Vec::new(); output.rows.len()],
             members: vec![Default::default(); output.aggregates.len()],
             classes: Vec::new(),
+            behind: Vec::new(),
             count: 0,
             bytes: 0,
             output,
@@ -123,12 +127,12 @@ impl Emitting {
             if self.is_full() {
                 return Some(at);
             }
-            self.add_row(*class, at, ids, store);
+            self.add_row(*class, at, at - from, ids, store);
         }
         None
     }
 
-    fn add_row(&mut self, class: u8, at: usize, ids: &VecDeque<u32>, store: &RowStore) {
+    fn add_row(&mut self, class: u8, at: usize, behind: usize, ids: &VecDeque<u32>, store: &RowStore) {
         let wide = !store.are_few_bytes(BATCH_ROWS);
         for (row, to) in self.output.rows.iter().zip(&mut self.rows) {
             // Rows up to `at` are seen.
@@ -152,6 +156,11 @@ impl Emitting {
         for ((of, _), (members, groups)) in self.output.aggregates.iter().zip(&mut self.members) {
             let before = members.len();
             match of {
+                _ if behind > 0 => {
+                    if of.is_none_or(|of| of == class) {
+                        members.push(ids[at]);
+                    }
+                }
                 Some(of) => {
                     let places = self.places[*of as usize].iter().take_while(|p| **p as usize <= at);
                     members.extend(places.map(|p| ids[*p as usize]));
@@ -163,6 +172,7 @@ impl Emitting {
         if self.output.classes.is_some() {
             self.classes.push(class);
         }
+        self.behind.push(behind as u32);
         self.count += 1;
     }
 
@@ -183,7 +193,7 @@ impl Emitting {
             let mut accumulator = call.accumulator()?;
             let filter = call.evaluate_filter(&rows)?;
             accumulator.update_batch(&call.evaluate_args(&rows)?, groups, filter.as_ref(), self.count)?;
-            columns.push(accumulator.evaluate(EmitTo::All)?);
+            columns.push(self.along(call, accumulator)?.evaluate(EmitTo::All)?);
         }
         if let Some(names) = &self.output.classes {
             let names: StringArray =
@@ -199,8 +209,38 @@ impl Emitting {
             groups.clear();
         }
         self.classes.clear();
+        self.behind.clear();
         (self.count, self.bytes) = (0, 0);
         Ok(made)
+    }
+
+    /// Puts the state of each output row together with those of the rows of its match before it.
+    fn along(
+        &self,
+        call: &AggregateCall,
+        mut accumulator: Box<dyn GroupsAccumulator>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        let longest = self.behind.iter().copied().max().unwrap_or(0);
+        let all: Vec<usize> = (0..self.count).collect();
+        // After each round, a state covers twice as many rows.
+        let mut covered = 1;
+        while covered <= longest {
+            let states = accumulator.state(EmitTo::All)?;
+            let (mut from, mut to) = (Vec::new(), Vec::new());
+            for (row, behind) in self.behind.iter().enumerate() {
+                if *behind >= covered {
+                    from.push(row as u32 - covered);
+                    to.push(row);
+                }
+            }
+            let from = UInt32Array::from(from);
+            let before = states.iter().map(|s| Ok(take(s, &from, None)?)).collect::<Result<Vec<_>>>()?;
+            accumulator = call.accumulator()?;
+            accumulator.merge_batch(&before, &to, None, self.count)?;
+            accumulator.merge_batch(&states, &all, None, self.count)?;
+            covered *= 2;
+        }
+        Ok(accumulator)
     }
 
     /// The rows that are there, and for each output row which of them it has; `None` if they are all there, in order.

@@ -11,12 +11,13 @@
 //! What was tried is noted, so that it is not tried again. Where no definition looks at other rows, what has failed at a
 //! row fails there always, also for matches that begin later: a key costs as much as it has rows times the length of the
 //! pattern. Otherwise what has failed fails behind the same variables; that is noted for patterns that can come to these
-//! in several ways, `((a b?)+ c?)+`.
+//! in several ways, `((a b?)+ c?)+`. These can be so many that no search comes to an end: one that has tried
+//! [`TESTS`] rows fails.
 
 use std::collections::VecDeque;
 
 use super::pattern::{Instruction, Program};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a search has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(super) struct Path {
     pub(super) variables: Vec<u8>,
     /// For variables that definitions refer to: their rows.
     places: Vec<Vec<u32>>,
+    /// For each aggregate in definitions: rows of the path that are the same as when it was computed last.
+    same: Vec<u32>,
 }
 
 impl Path {
@@ -70,12 +73,23 @@ impl Path {
     fn truncate(&mut self, rows: usize) {
         if rows < self.variables.len() {
             self.variables.truncate(rows);
+            for same in &mut self.same {
+                *same = (*same).min(rows as u32);
+            }
             for places in &mut self.places {
                 while places.last().is_some_and(|p| *p as usize >= rows) {
                     places.pop();
                 }
             }
         }
+    }
+
+    /// Rows of the path that are the same as when this was asked before about an aggregate.
+    pub(super) fn same(&mut self, aggregate: usize) -> u32 {
+        if self.same.len() <= aggregate {
+            self.same.resize(aggregate + 1, 0);
+        }
+        std::mem::replace(&mut self.same[aggregate], self.variables.len() as u32)
     }
 
     /// Rows of a variable.
@@ -94,6 +108,19 @@ struct Step {
 
 const NO_STEP: u32 = u32::MAX;
 
+/// Tests of rows that a search makes at most. Where definitions look at other rows, ways to a match can be as many as a
+/// power of the rows.
+const TESTS: u64 = if cfg!(test) { 1_000_000 } else { 100_000_000 };
+
+/// Paths that it notes at most: some ten bytes each.
+const PATHS: usize = if cfg!(test) { 500_000 } else { 10_000_000 };
+
+fn endless() -> Error {
+    Error::data("MATCH_RECOGNIZE has tried too many ways to match the rows of a key from one first row").hint(
+        "bound the rows of a match by WITHIN, or write a pattern with fewer ways to match the same rows: (A | B)+ and A* A* have many",
+    )
+}
+
 /// A search, under way or not begun.
 #[derive(Debug, Default)]
 pub(super) struct Search {
@@ -108,6 +135,8 @@ pub(super) struct Search {
     steps: Vec<Step>,
     /// The steps of the path at hand.
     taken: Vec<u32>,
+    /// Rows tested since the search began.
+    tested: u64,
     /// Whether a path ended because time was over, which it may not be for a later first row.
     timed_out: bool,
 }
@@ -115,7 +144,7 @@ pub(super) struct Search {
 impl Search {
     /// A search from the first row; `referred`: variables whose rows are looked up, as many as the greatest and one.
     pub(super) fn new(referred: usize) -> Self {
-        let path = Path { variables: Vec::new(), places: vec![Vec::new(); referred] };
+        let path = Path { variables: Vec::new(), places: vec![Vec::new(); referred], same: Vec::new() };
         Search { path, ..Search::default() }
     }
 
@@ -130,6 +159,7 @@ impl Search {
             self.tried.drain(..words);
         }
         self.timed_out = false;
+        self.tested = 0;
         self.at = 0;
         self.path.truncate(0);
         self.choices.clear();
@@ -153,7 +183,7 @@ impl Search {
         program: &Program,
         sight: Sight,
         local: bool,
-        mut fits: impl FnMut(u8, &Path) -> Result<bool>,
+        mut fits: impl FnMut(u8, &mut Path) -> Result<bool>,
     ) -> Result<Found> {
         let by_path = !local && program.ambiguous;
         loop {
@@ -175,10 +205,14 @@ impl Search {
                 }
                 Instruction::Take { variable, number } => {
                     let row = self.path.variables.len();
+                    self.tested += 1;
+                    if self.tested > TESTS || self.steps.len() > PATHS {
+                        return Err(endless());
+                    }
                     let takes = if row < sight.within {
                         let place = if by_path { self.step() } else { row };
                         (!local && !by_path || self.first_try(program, place, number))
-                            && fits(variable, &self.path)?
+                            && fits(variable, &mut self.path)?
                     } else if row == sight.rows && !sight.closed && !sight.ended {
                         return Ok(Found::Waits);
                     } else {

@@ -260,3 +260,24 @@ fn single_parsers() {
     assert!(parse_expr("").is_err());
     assert_eq!(parse_query(" SELECT 1 ").unwrap().text, "SELECT 1");
 }
+
+#[test]
+fn words_of_match_recognize_count_where_their_clauses_stand() {
+    for (at, sql) in [
+        ("1:58", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS FINAL LAST(A.v) > 0)"),
+        (
+            "1:83",
+            "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) WITHIN INTERVAL '1' HOUR DEFINE A AS FINAL LAST(A.v) > 0)",
+        ),
+    ] {
+        refused(crate::error::ErrorKind::Validation, at, sql, &["FINAL cannot stand in DEFINE"]);
+    }
+    let sql = "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A) WITHIN INTERVAL '1' HOUR SUBSET B = (A) DEFINE A AS TRUE)";
+    refused(Unsupported, "1:71", sql, &["SUBSET is not supported"]);
+    let sql = "SELECT * FROM t MATCH_RECOGNIZE (ALL ROWS PER MATCH MEASURES FINAL LAST(A.v) AS v PATTERN (A) DEFINE A AS TRUE)";
+    refused(Unsupported, "1:62", sql, &["FINAL in ALL ROWS PER MATCH"]);
+    // Other words than the clauses.
+    query(
+        "SELECT * FROM t MATCH_RECOGNIZE (MEASURES LAST(A.v) WITHIN GROUP (ORDER BY v) AS a, A.subset AS b, A.w AS subset PATTERN (A) DEFINE A AS A.subset > 1)",
+    );
+}

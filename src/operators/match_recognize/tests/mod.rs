@@ -2,12 +2,14 @@
 
 mod model;
 
-use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::array::{AsArray, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Field, Schema, TimeUnit};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::*;
+use crate::operators::group_aggregate::AggregateCall;
 use crate::operators::harness::{OperatorHarness, check, failure};
 
 pub(super) fn column(name: &str, at: usize) -> Arc<dyn PhysicalExpr> {
@@ -286,4 +288,100 @@ fn the_work_of_a_failed_start_is_not_done_again() {
     }
     assert_eq!(h.run("."), "");
     assert_eq!(h.metrics().state_entries, 0);
+}
+
+#[test]
+fn where_all_rows_come_out_the_watermark_is_held_back_before_the_first_undecided_one() {
+    let mut c = dips(AfterMatch::PastLastRow);
+    c.output.all_rows = true;
+    c.within = Some(10_000);
+    c.values.facts = vec![Arc::new(datafusion::physical_expr::expressions::IsNullExpr::new(column("p", 2)))];
+    let mut operator = MatchRecognizeOperator::new(c).unwrap();
+    let mut out = Output::new();
+    let mut feed = |operator: &mut MatchRecognizeOperator, rows: &[&str], watermark: i64| {
+        let batch = crate::operators::harness::parse_batch(&schema(), rows);
+        let batch = ChangeBatch::insert_only(batch.rows);
+        let _ = operator.process(0, batch, &mut out).unwrap();
+        let _ = operator.on_watermark(Timestamp(watermark), &mut out).unwrap();
+        operator.output_watermark().map(|w| w.0)
+    };
+    // One row is no match yet, but will be a row of one.
+    assert_eq!(feed(&mut operator, &["+I x 00:00:01 10"], 1_500), Some(999));
+    assert_eq!(feed(&mut operator, &["+I x 00:00:02 9"], 2_500), Some(999));
+    assert_eq!(feed(&mut operator, &["+I x 00:00:03 10"], 3_500), None);
+    assert_eq!(feed(&mut operator, &["+I x 00:00:05 10"], 5_500), Some(4_999));
+    // Time is over for it.
+    assert_eq!(feed(&mut operator, &[], 15_000), None);
+}
+
+#[test]
+fn a_search_without_an_end_fails() {
+    // Each row can be `a` or `b`, and `c` looks at rows of `a` without ever being there.
+    let either = Pattern::Alternation(vec![var(0), var(1)]);
+    let many = Pattern::Repeat { inner: Box::new(either), from: 1, to: None, greedy: true };
+    let never = Condition::All(vec![less_than(0, 0), greater_than(0, 0)]);
+    let c =
+        config(&Pattern::Concat(vec![many, var(2)]), vec![None, None, Some(never)], AfterMatch::PastLastRow);
+    let rows: Vec<String> = (0..40).map(|i| format!("+I x 00:00:{i:02} 10")).collect();
+    let failed = failure(&mut harness(c), &format!("{}\n.", rows.join("\n")));
+    assert!(failed.starts_with("MATCH_RECOGNIZE has tried too many ways"), "{failed}");
+}
+
+/// The sum of the prices.
+fn sum() -> AggregateCall {
+    let sum = datafusion::functions_aggregate::sum::sum_udaf();
+    let sum = AggregateExprBuilder::new(sum, vec![column("p", 2)]).schema(schema()).alias("s").build();
+    AggregateCall::new(Arc::new(sum.unwrap()), None)
+}
+
+#[test]
+fn aggregates_follow_the_rows_of_a_match_that_is_longer_than_a_batch() {
+    // `a b+` where `b`: the sum of all rows, or of `b`, is small enough.
+    const ROWS: i64 = 20_000;
+    for of in [None, Some(1)] {
+        let small = Condition::Computed {
+            inputs: vec![Input::Aggregate(of, Box::new(sum()), 0)],
+            schema: Arc::new(Schema::new(vec![Field::new("s", DataType::Int64, true)])),
+            condition: Arc::new(BinaryExpr::new(
+                column("s", 0),
+                datafusion::logical_expr::Operator::Lt,
+                datafusion::physical_expr::expressions::lit(ROWS + 1),
+            )),
+        };
+        let pattern = Pattern::Concat(vec![var(0), repeat(1, 1, None, true)]);
+        let mut c = config(&pattern, vec![None, Some(small)], AfterMatch::PastLastRow);
+        c.output.all_rows = true;
+        c.output.aggregates = vec![(None, sum()), (Some(0), sum()), (Some(1), sum())];
+        let fields = ["all", "a", "b"].map(|n| Field::new(n, DataType::Int64, true));
+        let read = Arc::new(Schema::new(fields.to_vec()));
+        c.output.rows.clear();
+        c.output.values.clear();
+        c.output.columns = vec![column("all", 0), column("a", 1), column("b", 2)];
+        (c.output.read, c.output.schema) = (Arc::clone(&read), read);
+        c.has_row_time = false;
+        let mut operator = MatchRecognizeOperator::new(c).unwrap();
+        let mut out = Output::new();
+        let n = ROWS + 10;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["x"; n as usize])),
+            Arc::new(TimestampMillisecondArray::from_iter_values(0..n)),
+            Arc::new(Int64Array::from(vec![1; n as usize])),
+        ];
+        let rows = RecordBatch::try_new(schema(), columns).unwrap();
+        let _ = operator.process(0, ChangeBatch::insert_only(rows), &mut out).unwrap();
+        let _ = operator.on_watermark(Timestamp(n), &mut out).unwrap();
+        let mut row = 0;
+        for batch in out.drain() {
+            let value = |c: usize, i: usize| {
+                let column = batch.rows.column(c).as_primitive::<arrow::datatypes::Int64Type>();
+                column.is_valid(i).then(|| column.value(i))
+            };
+            for i in 0..batch.num_rows() {
+                row += 1;
+                let b = (row > 1).then_some(row - 1);
+                assert_eq!((value(0, i), value(1, i), value(2, i)), (Some(row), Some(1), b), "{row}");
+            }
+        }
+        assert_eq!(row, ROWS + of.map_or(0, |_| 1));
+    }
 }

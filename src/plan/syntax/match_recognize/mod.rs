@@ -16,7 +16,7 @@ use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, SortExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, SortExpr, cast};
 use datafusion::sql::sqlparser::ast::{
     AfterMatchSkip, Ident, MatchRecognizePattern, MatchRecognizeSymbol, Measure, OrderByExpr,
     RepetitionQuantifier, RowsPerMatch, Spanned, SymbolDefinition, TableFactor,
@@ -198,6 +198,8 @@ fn definitions(
             ))
             .at(if place.line > 0 { place } else { at }));
         }
+        // NULL, which no row fulfils.
+        let expr = if ty == DataType::Null { cast(expr, DataType::Boolean) } else { expr };
         defines.push((number, expr));
     }
     Ok((within, defines))

@@ -16,8 +16,8 @@ use datafusion::common::{Column, DFSchema, Result as DfResult};
 use datafusion::logical_expr::planner::{ContextProvider, RelationPlannerContext};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, Value, VisitMut,
-    VisitorMut,
+    self, Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
+    Spanned, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Location, Result};
@@ -165,6 +165,7 @@ impl<'a> References<'a> {
                     }
                     "CLASSIFIER" => {
                         self.only_in_measures("CLASSIFIER()", place)?;
+                        plain(f)?;
                         if !arguments(f)?.is_empty() {
                             return Err(Error::validation("CLASSIFIER takes no argument").at(place));
                         }
@@ -211,6 +212,7 @@ impl<'a> References<'a> {
                 .hint(format!("write {name}(a.x), or {name}(a.x, 2)"))
                 .at(place)
         };
+        plain(f)?;
         let args = arguments(f)?;
         let (value, n) = match args.as_slice() {
             [value] => (value, 0),
@@ -228,6 +230,7 @@ impl<'a> References<'a> {
         let Clause::Measures { time: Some(time) } = self.clause.clone() else {
             return Err(Error::internal("MATCH_ROWTIME without a time"));
         };
+        plain(f)?;
         let args = arguments(f)?;
         let wrong = || {
             Error::validation("MATCH_ROWTIME takes the row time that the rows are ordered by")
@@ -265,6 +268,18 @@ impl<'a> References<'a> {
             return Err(
                 Error::validation(format!("DISTINCT/ALL not allowed with {whole} function")).at(place)
             );
+        }
+        for clause in &list.clauses {
+            match clause {
+                FunctionArgumentClause::IgnoreOrRespectNulls(_) => {}
+                FunctionArgumentClause::OrderBy(_) => {
+                    return Err(refuse("ORDER BY").hint("rows are aggregated in the order of the match"));
+                }
+                other => return Err(refuse(&other.to_string())),
+            }
+        }
+        if f.parameters != FunctionArguments::None {
+            return Err(refuse("a second list of arguments"));
         }
         let mut args = Vec::new();
         for arg in &list.args {
@@ -354,6 +369,48 @@ fn field_access(e: &SqlExpr) -> Error {
 
 fn number_of(name: &str) -> Option<usize> {
     name.strip_prefix(PLACE)?.parse().ok()
+}
+
+/// Refuses all that can stand at a function but its arguments.
+fn plain(f: &ast::Function) -> Result<()> {
+    let ast::Function {
+        name,
+        uses_odbc_syntax,
+        parameters,
+        args,
+        filter,
+        null_treatment,
+        over,
+        within_group,
+    } = f;
+    let of_arguments = match args {
+        FunctionArguments::List(ast::FunctionArgumentList { duplicate_treatment, args: _, clauses }) => {
+            let clause = clauses.first().map(|clause| match clause {
+                FunctionArgumentClause::OrderBy(_) => "ORDER BY".to_owned(),
+                other => other.to_string(),
+            });
+            duplicate_treatment.as_ref().map(ToString::to_string).or(clause)
+        }
+        FunctionArguments::Subquery(_) => Some("a query".to_owned()),
+        FunctionArguments::None => None,
+    };
+    let others = [
+        (*uses_odbc_syntax, "{fn }"),
+        (*parameters != FunctionArguments::None, "a second list of arguments"),
+        (filter.is_some(), "FILTER"),
+        (over.is_some(), "OVER"),
+        (!within_group.is_empty(), "WITHIN GROUP"),
+    ];
+    let other = others.into_iter().find(|(is, _)| *is).map(|(_, what)| what.to_owned());
+    let what = of_arguments.or_else(|| null_treatment.as_ref().map(ToString::to_string)).or(other);
+    match what {
+        None => Ok(()),
+        Some(what) => {
+            Err(Error::unsupported(format!("{what} in {name} of MATCH_RECOGNIZE is not supported"))
+                .hint(format!("write {name} with its arguments alone"))
+                .at(location_of(name.span())))
+        }
+    }
 }
 
 fn arguments(f: &ast::Function) -> Result<Vec<SqlExpr>> {
