@@ -213,13 +213,41 @@ pub fn is_secret(key: &str) -> bool {
     .any(|s| key.contains(s))
 }
 
-/// Whether the value of an option must never be printed: of a secret, or a URL with a password among its parameters.
+/// Whether the value of an option must never be printed: of a secret, or a URL with a password.
 pub fn hides_secret(key: &str, value: &str) -> bool {
-    let is_url = || key.to_ascii_lowercase().ends_with("url");
-    is_secret(key) || (is_url() && value.to_ascii_lowercase().contains("password="))
+    let key_says = |end: &str| key.to_ascii_lowercase().ends_with(end);
+    is_secret(key) || ((key_says("url") || key_says("uri")) && url_hides_secret(value))
+}
+
+/// Whether a URL has a password, among its parameters or as `user:password@host`. Rather too often than not: a password
+/// may hold what would end the name of the host.
+pub fn url_hides_secret(url: &str) -> bool {
+    let has_user = |rest: &str| rest.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    url.to_ascii_lowercase().contains("password=")
+        || url.split_once("://").is_some_and(|(_, rest)| has_user(rest))
 }
 
 /// The value of an option as it may be printed.
 pub fn redact<'a>(key: &str, value: &'a str) -> &'a str {
     if hides_secret(key, value) { "******" } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hides_secret;
+
+    #[test]
+    fn urls_with_passwords_are_not_shown() {
+        for (key, value, hidden) in [
+            ("url", "jdbc:postgresql://bob:hunter2@db/x", true),
+            ("url", "jdbc:postgresql://bob:hun/ter?2@db/x", true),
+            ("URI", "http://bob:hunter2@h", true),
+            ("url", "jdbc:mysql://h/d?Password=x", true),
+            ("url", "jdbc:postgresql://bob@db:5432/x?user=a:b", false),
+            ("url", "http://h:8081/a", false),
+            ("path", "a://b:c@d", false),
+        ] {
+            assert_eq!(hides_secret(key, value), hidden, "{value}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use super::dialect::Dialect;
 use super::mysql::MysqlClient;
 use super::postgres::PostgresClient;
 use super::values::Cells;
+use crate::edges::lookup::turn::waiting;
 use crate::error::{Error, Result};
 
 /// A connection. One that failed, or whose call was given up, must not be used again.
@@ -106,10 +107,11 @@ impl Pool {
     /// Runs a query; one that fails is tried again on another connection.
     pub(super) async fn query(&self, sql: &str, columns: usize, retries: u32) -> Result<Cells> {
         let closed = |_| Error::internal("a pool was closed");
-        let _permit = self.permits.acquire().await.map_err(closed)?;
+        let _permit = waiting(self.permits.acquire()).await.map_err(closed)?;
         let mut attempt = 0;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let is_reused = idle.is_some();
             let answer = async {
                 let mut client = match idle {
                     Some(client) => client,
@@ -122,6 +124,10 @@ impl Pool {
                 Ok((client, cells)) => {
                     self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
                     return Ok(cells);
+                }
+                // The server may have closed it and the others long ago: no attempt.
+                Err(e) if is_reused && e.is_retryable() => {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 }
                 Err(e) if attempt >= retries || !e.is_retryable() => return Err(e),
                 Err(_) => {

@@ -10,7 +10,7 @@ use crate::catalog::ResolvedTable;
 use crate::connectors::synthetic::refuse_metadata;
 use crate::edges::lookup::LookupCache;
 use crate::error::{Error, Result};
-use crate::options::Options;
+use crate::options::{Options, url_hides_secret};
 
 /// Where a database is and who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,6 +94,8 @@ impl JdbcTable {
         let (lookup_retries, sink_retries) = (retries("lookup.max-retries")?, retries("sink.max-retries")?);
         let flush_rows =
             options.parse::<usize>("sink.buffer-flush.max-rows", "a number of rows")?.unwrap_or(100);
+        // 0 is no bound.
+        let flush_rows = if flush_rows == 0 { usize::MAX } else { flush_rows };
         let flush_interval =
             options.duration("sink.buffer-flush.interval")?.unwrap_or(Duration::from_secs(1));
         // The writers are as many as the subtasks before them.
@@ -121,7 +123,7 @@ impl JdbcTable {
             fetch_size: fetch_size.filter(|n| *n > 0).unwrap_or(FETCH_ROWS),
             lookup,
             lookup_retries,
-            flush_rows: flush_rows.max(1),
+            flush_rows,
             flush_interval: Some(flush_interval).filter(|i| !i.is_zero()),
             sink_retries,
         })
@@ -184,14 +186,18 @@ fn parse_url(text: &str) -> Result<Address> {
             .trim_matches(['[', ']'])
             .to_owned(),
         port: url.port().unwrap_or(port),
-        database: url.path().trim_start_matches('/').to_owned(),
-        user: Some(url.username().to_owned()).filter(|u| !u.is_empty()),
-        password: url.password().map(str::to_owned),
+        database: decoded(url.path().trim_start_matches('/')),
+        user: Some(decoded(url.username())).filter(|u| !u.is_empty()),
+        password: url.password().map(decoded),
         schema: None,
         timeout: Duration::from_secs(60),
     };
     if address.database.is_empty() {
         return Err(invalid("names no database"));
+    }
+    // Else a password would be shown as the name of the database.
+    if url.path().contains('@') {
+        return Err(invalid("has a '@' behind the host: in a password write / as %2F, in a name @ as %40"));
     }
     for (key, value) in url.query_pairs() {
         let off = ["disable", "disabled", "false", "allow", "prefer", "preferred"];
@@ -221,12 +227,26 @@ fn parse_url(text: &str) -> Result<Address> {
             (Dialect::Mysql, "serverTimezone" | "connectionTimeZone")
                 if value.eq_ignore_ascii_case("UTC") => {}
             (_, key) => {
-                return Err(Error::unsupported(format!("the parameter '{key}' of the 'url' is not supported"))
+                // It may be the rest of a password with a & in it.
+                let what = if url_hides_secret(text) {
+                    "a parameter".to_owned()
+                } else {
+                    format!("the parameter '{key}'")
+                };
+                return Err(Error::unsupported(format!("{what} of the 'url' is not supported"))
                     .hint("supported: user, password, currentSchema (PostgreSQL), sslmode=disable, useSSL=false, serverTimezone=UTC (MySQL)"));
             }
         }
     }
     Ok(address)
+}
+
+/// Without percent encoding.
+fn decoded(part: &str) -> String {
+    // That of forms, but for what has a meaning only there.
+    let form = format!("v={}", part.replace('+', "%2B").replace('&', "%26"));
+    let mut values = url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned());
+    values.next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -246,7 +266,14 @@ mod tests {
         assert_eq!(format!("{a:?} {a}"), "postgresql://db:6000/shop postgresql://db:6000/shop");
         let a = parse_url("jdbc:mariadb://localhost/shop?useSSL=false&serverTimezone=UTC").unwrap();
         assert_eq!((a.dialect, a.port), (Dialect::Mysql, 3306));
+        let a = parse_url("jdbc:postgresql://b%40b:p%2Fa+%26=%25@db/my%20shop").unwrap();
+        assert_eq!(
+            (a.user.as_deref(), a.password.as_deref(), a.database.as_str()),
+            (Some("b@b"), Some("p/a+&=%"), "my shop")
+        );
         for (url, says) in [
+            ("jdbc:postgresql://db/x?password=a&abc", "a parameter of"),
+            ("jdbc:postgresql://bob:1/abc@db/x", "%2F"),
             ("postgresql://db/shop", "jdbc:"),
             ("jdbc:oracle://db/shop", "'oracle'"),
             ("jdbc:mysql://db", "no database"),

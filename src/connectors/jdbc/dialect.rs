@@ -86,8 +86,9 @@ impl Dialect {
             Dialect::Postgres => {
                 "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'; SET extra_float_digits = 3; SET bytea_output = 'hex'"
             }
+            // A result may wait for as long as the job takes what it has.
             Dialect::Mysql => {
-                "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = REPLACE(@@sql_mode, 'NO_BACKSLASH_ESCAPES', '')"
+                "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = REPLACE(@@sql_mode, 'NO_BACKSLASH_ESCAPES', ''), net_write_timeout = 86400, net_read_timeout = 86400"
             }
         }
     }

@@ -1,5 +1,7 @@
 //! A connection to PostgreSQL: text in, text out, large results through a cursor.
 
+use std::time::Duration;
+
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use super::config::Address;
@@ -23,6 +25,11 @@ impl PostgresClient {
     pub(super) async fn connect(address: &Address) -> Result<Self> {
         let mut config = Config::new();
         config.host(&address.host).port(address.port).dbname(&address.database).application_name("tidelake");
+        // A server that is gone without a word is noticed within minutes.
+        config
+            .keepalives_idle(Duration::from_secs(60))
+            .keepalives_interval(Duration::from_secs(15))
+            .keepalives_retries(4);
         if let Some(user) = &address.user {
             config.user(user);
         }

@@ -116,11 +116,14 @@ impl JdbcWriter {
         let statements = self.statements(&batches).context(|| format!("table {}", self.table.name))?;
         let mut attempt = 0;
         loop {
+            let is_reused = self.client.is_some();
             match self.run(&statements).await {
                 Ok(()) => {
                     self.bytes += statements.iter().map(|s| s.len() as u64).sum::<u64>();
                     return Ok(());
                 }
+                // The server may have closed the connection long ago: no attempt.
+                Err(e) if is_reused && e.is_retryable() => {}
                 Err(e) if attempt >= self.table.sink_retries || !e.is_retryable() => {
                     return Err(e.context(format!("table {}", self.table.name)));
                 }

@@ -178,7 +178,8 @@ struct Current {
     split: Split,
     id: SplitId,
     rows: u64,
-    batches: mpsc::Receiver<Result<RecordBatch>>,
+    /// `None` says that there are no more.
+    batches: mpsc::Receiver<Result<Option<RecordBatch>>>,
     task: AbortHandle,
 }
 
@@ -200,9 +201,9 @@ impl SourceReader for JdbcReader {
             let (table, schema, skip) = (self.table.clone(), self.schema.clone(), split.skip);
             let (metrics, fetch) = (self.metrics.clone(), self.fetch);
             let task = tokio::spawn(async move {
-                if let Err(e) = read(&table, &schema, &sql, (skip, fetch), &metrics, &sender).await {
-                    let _ = sender.send(Err(e)).await;
-                }
+                let end = read(&table, &schema, &sql, (skip, fetch), &metrics, &sender).await;
+                // Nobody listens any more if the reader is gone.
+                let _ = sender.send(end.map(|()| None)).await;
             });
             let id = self.next_id;
             self.next_id += 1;
@@ -210,9 +211,10 @@ impl SourceReader for JdbcReader {
             self.current = Some(Current { split, id, rows, batches, task: task.abort_handle() });
             return Ok(SourceEvent::SplitsStarted(vec![id]));
         };
-        match current.batches.recv().await {
-            Some(batch) => {
-                let rows = batch.context(|| format!("table {}", self.table.name))?;
+        let part = current.batches.recv().await;
+        let part = part.unwrap_or_else(|| Err(Error::internal("the task that reads it has ended early")));
+        match part.context(|| format!("table {}", self.table.name))? {
+            Some(rows) => {
                 current.rows += rows.num_rows() as u64;
                 Ok(SourceEvent::Batch { split: current.id, batch: ChangeBatch::insert_only(rows) })
             }
@@ -240,7 +242,7 @@ async fn read(
     sql: &str,
     (mut skip, fetch): (u64, usize),
     metrics: &SourceMetrics,
-    sender: &mpsc::Sender<Result<RecordBatch>>,
+    sender: &mpsc::Sender<Result<Option<RecordBatch>>>,
 ) -> Result<()> {
     let columns = schema.fields().len();
     let mut client = Client::connect(&table.address).await?;
@@ -255,7 +257,7 @@ async fn read(
         let known = skip.min(batch.num_rows() as u64);
         skip -= known;
         let batch = batch.slice(known as usize, batch.num_rows() - known as usize);
-        if batch.num_rows() > 0 && sender.send(Ok(batch)).await.is_err() {
+        if batch.num_rows() > 0 && sender.send(Ok(Some(batch))).await.is_err() {
             return Ok(());
         }
     }

@@ -8,6 +8,7 @@
 //! ```
 
 mod options;
+pub mod turn;
 
 use std::fmt::Debug;
 use std::sync::Arc;

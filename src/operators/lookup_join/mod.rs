@@ -10,7 +10,7 @@
 //! | | |
 //! |---|---|
 //! | state | none. Batches wait for their answers, and none of them is left at a barrier |
-//! | changelog | any in, the same out: the row that a retraction takes back is looked up again, as in Flink. Where a half of an update has another number of rows than one, halves become `-D` and `+I` |
+//! | changelog | any in, the same out: the row that a retraction takes back is looked up again, as in Flink. Where a row may have several, or a half of an update has another number of rows than one, halves become `-D` and `+I`: as `-U` that of another right row could be dropped, and its key would stay for ever |
 //! | watermark | waits behind the rows that came before it |
 //! | barrier, end | wait until all is answered and out |
 
@@ -25,6 +25,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
+use crate::edges::lookup::turn::within;
 use crate::edges::lookup::{LookupRows, LookupSource};
 use crate::error::{Error, Result};
 use crate::functions::room::evaluate;
@@ -57,9 +58,12 @@ pub struct LookupJoinConfig {
     pub output: Vec<JoinColumn>,
     /// Their schema.
     pub output_schema: SchemaRef,
+    /// Whether updates may stay updates: a row has at most one of the table, so that keys of the left side are keys of the
+    /// result. Otherwise each half is a `-D` or a `+I`.
+    pub keeps_updates: bool,
     /// Batches that wait for answers at the same time.
     pub capacity: usize,
-    /// How long an answer may take.
+    /// How long an answer may take, beside waiting for a connection.
     pub timeout: Option<Duration>,
 }
 
@@ -152,9 +156,9 @@ impl LookupJoinOperator {
             let asked = config.lookup.lookup(&distinct);
             let answer = match config.timeout {
                 None => asked.await,
-                Some(timeout) => match tokio::time::timeout(timeout, asked).await {
-                    Ok(answer) => answer,
-                    Err(_) => Err(timed_out(timeout)),
+                Some(timeout) => match within(timeout, asked).await {
+                    Some(answer) => answer,
+                    None => Err(timed_out(timeout)),
                 },
             };
             let answer = answer.map_err(|e| e.context(format!("lookup in table {}", config.table)))?;

@@ -47,9 +47,10 @@ impl Pairs {
     /// The next rows of the join; `None` when there are no more.
     pub(super) fn next(&mut self, config: &LookupJoinConfig) -> Result<Option<ChangeBatch>> {
         while self.row < self.batch.num_rows() {
+            let begun = (self.done > 0).then_some(self.row as u32);
             let (rows, places) = self.next_pairs(config)?;
             if !rows.is_empty() {
-                return self.emit(config, &rows, &places).map(Some);
+                return self.emit(config, &rows, &places, begun).map(Some);
             }
         }
         Ok(None)
@@ -130,7 +131,14 @@ impl Pairs {
         Ok((0..rows.len()).map(|i| holds.is_valid(i) && holds.value(i)).collect())
     }
 
-    fn emit(&self, config: &LookupJoinConfig, rows: &[u32], places: &[Place]) -> Result<ChangeBatch> {
+    /// `begun`: whether pairs of the row at which they begin are out already.
+    fn emit(
+        &self,
+        config: &LookupJoinConfig,
+        rows: &[u32],
+        places: &[Place],
+        begun: Option<u32>,
+    ) -> Result<ChangeBatch> {
         // Often every row finds one.
         let in_order = rows.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let first = rows.first().map_or(0, |row| *row as usize);
@@ -151,7 +159,15 @@ impl Pairs {
         let joined = RecordBatch::try_new_with_options(config.output_schema.clone(), columns, &options)?;
         Ok(match &self.batch.kinds {
             None => ChangeBatch::insert_only(joined),
-            Some(kinds) => ChangeBatch::with_kinds(joined, RowKinds::new(codes(kinds, rows))),
+            Some(kinds) if config.keeps_updates => {
+                // Of these rows other pairs are in the part before or behind.
+                let cut = [begun, (self.done > 0).then_some(self.row as u32)];
+                ChangeBatch::with_kinds(joined, RowKinds::new(codes(kinds, rows, cut)))
+            }
+            Some(kinds) => {
+                let codes = rows.iter().map(|row| whole(kinds.codes()[*row as usize])).collect();
+                ChangeBatch::with_kinds(joined, RowKinds::new(codes))
+            }
         })
     }
 
@@ -180,18 +196,22 @@ impl Pairs {
     }
 }
 
-/// The kinds of joined rows. A half of an update stays one only where it and the other half have one row each.
-fn codes(kinds: &RowKinds, rows: &[u32]) -> Vec<u8> {
+/// The kind of a row that is no half of an update.
+fn whole(code: u8) -> u8 {
+    let is_taken = RowKind::from_code(code).is_some_and(RowKind::is_retraction);
+    if is_taken { RowKind::Delete as u8 } else { RowKind::Insert as u8 }
+}
+
+/// The kinds of joined rows. A half of an update stays one only where it and the other half have one row each; `cut` rows
+/// have more than are here.
+fn codes(kinds: &RowKinds, rows: &[u32], cut: [Option<u32>; 2]) -> Vec<u8> {
     let mut codes: Vec<u8> = rows.iter().map(|row| kinds.codes()[*row as usize]).collect();
     for run in rows.chunk_by(|a, b| a == b).scan(0, |at, run| {
         *at += run.len();
         Some(*at - run.len()..*at)
     }) {
-        if run.len() > 1 {
-            codes[run].iter_mut().for_each(|code| {
-                let taken = RowKind::from_code(*code).is_some_and(RowKind::is_retraction);
-                *code = if taken { RowKind::Delete as u8 } else { RowKind::Insert as u8 };
-            });
+        if run.len() > 1 || cut.contains(&Some(rows[run.start])) {
+            codes[run].iter_mut().for_each(|code| *code = whole(*code));
         }
     }
     // Only neighbours of the input are one update: what lay between them has found nothing.
@@ -202,7 +222,7 @@ fn codes(kinds: &RowKinds, rows: &[u32]) -> Vec<u8> {
             _ => false,
         };
         if is_torn {
-            codes[i] = if codes[i] == 1 { RowKind::Delete as u8 } else { RowKind::Insert as u8 };
+            codes[i] = whole(codes[i]);
         }
     }
     ChangeBatch::heal_pairs(&mut codes);
@@ -211,6 +231,6 @@ fn codes(kinds: &RowKinds, rows: &[u32]) -> Vec<u8> {
 
 /// So that tests can see it.
 #[cfg(test)]
-pub(super) fn codes_of(kinds: &[u8], rows: &[u32]) -> Vec<u8> {
-    codes(&RowKinds::new(kinds.to_vec()), rows)
+pub(super) fn codes_of(kinds: &[u8], rows: &[u32], cut: [Option<u32>; 2]) -> Vec<u8> {
+    codes(&RowKinds::new(kinds.to_vec()), rows, cut)
 }

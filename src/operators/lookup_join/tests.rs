@@ -109,6 +109,7 @@ fn config(lookup: Arc<dyn LookupSource>, outer: bool) -> LookupJoinConfig {
             JoinColumn::Input(JoinSide::Right, 1),
         ],
         output_schema: Arc::new(Schema::new(fields)),
+        keeps_updates: true,
         capacity: 2,
         timeout: None,
     }
@@ -188,11 +189,33 @@ fn retractions_are_looked_up_again() {
 #[test]
 fn halves_of_updates_stay_halves_only_beside_each_other() {
     // -U +U, each with one row; each with two; what lay between them found nothing.
-    assert_eq!(codes_of(&[1, 2], &[0, 1]), [1, 2]);
-    assert_eq!(codes_of(&[1, 2], &[0, 0, 1, 1]), [3, 3, 0, 0]);
-    assert_eq!(codes_of(&[1, 2], &[0, 1, 1]), [3, 0, 0]);
-    assert_eq!(codes_of(&[1, 2, 1, 2], &[0, 3]), [3, 0]);
-    assert_eq!(codes_of(&[0, 3, 2], &[0, 1, 1]), [0, 3, 3]);
+    assert_eq!(codes_of(&[1, 2], &[0, 1], [None, None]), [1, 2]);
+    assert_eq!(codes_of(&[1, 2], &[0, 0, 1, 1], [None, None]), [3, 3, 0, 0]);
+    assert_eq!(codes_of(&[1, 2], &[0, 1, 1], [None, None]), [3, 0, 0]);
+    assert_eq!(codes_of(&[1, 2, 1, 2], &[0, 3], [None, None]), [3, 0]);
+    assert_eq!(codes_of(&[0, 3, 2], &[0, 1, 1], [None, None]), [0, 3, 3]);
+    // Of the first or of the last row there is more in another part.
+    assert_eq!(codes_of(&[1, 2], &[0, 1], [Some(0), None]), [3, 0]);
+    assert_eq!(codes_of(&[1, 2], &[0, 1], [None, Some(1)]), [3, 0]);
+    assert_eq!(codes_of(&[1, 2, 1, 2], &[0, 1, 2, 3], [None, Some(3)]), [1, 2, 3, 0]);
+}
+
+#[test]
+fn updates_of_rows_that_may_have_several_are_deleted_and_inserted() {
+    // One row for each half, but not the same one: its key is another.
+    let config = LookupJoinConfig { keeps_updates: false, ..config(Memory::new(None), false) };
+    check(
+        &mut harness(config),
+        "+I 1 2\n\n-U 1 2\n+U 1 3\n\n-U 1 3\n+U 1 1\n\n-D 1 1",
+        "+I 1 2 two
+         -D 1 2 two
+         +I 1 3 three
+         -D 1 3 three
+         +I 1 1 one
+         +I 1 1 uno
+         -D 1 1 one
+         -D 1 1 uno",
+    );
 }
 
 #[test]

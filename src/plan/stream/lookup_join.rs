@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, TableScan, binary_expr,
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, Projection, TableScan, binary_expr, lit,
 };
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -67,6 +67,9 @@ struct LookupKey {
 impl StreamPlanner {
     /// A lookup join.
     pub(super) fn lower_lookup_join(&mut self, node: &LookupJoinNode) -> Result<Relation> {
+        if never_matches(node) {
+            return self.lower_without_matches(node);
+        }
         let looked_up = looked_up(&node.right)?;
         let provider = source_as_provider(&looked_up.scan.source)?;
         let table = connector_table(&provider)?;
@@ -75,7 +78,9 @@ impl StreamPlanner {
             .lookup()
             .ok_or_else(|| Error::internal(format!("table {} cannot be looked up", table.name)))?;
         let hint = self.options.state_ttls.lookup(&node.right).unwrap_or_default();
+        let is_full = matches!(ability.cache, LookupCache::Full(_)) || ability.points.is_none();
         let left = self.lower_join_input(&node.left)?;
+        check_hint(&hint, table, is_full, left.changelog)?;
         let join = node.as_join()?;
         let (keys, residual) = keys_of(condition_of(&join)?, &join, &looked_up, &ability, table)?;
 
@@ -90,9 +95,8 @@ impl StreamPlanner {
         );
         let filter = residual.as_ref().map(|r| self.join_filter(r, &left, &right)).transpose()?;
         let lookup = self.lookup_source(table, &looked_up, &ability, &keys, &right_schema, &right, &hint)?;
-        let shuffles = hint.shuffle && left.changelog.is_append_only();
         let left_exprs: Vec<Expr> = keys.iter().map(|k| k.left.clone()).collect();
-        let (left, exchange) = if shuffles {
+        let (left, exchange) = if hint.shuffle {
             let (left, keys) = self.with_key_columns(left, &left_exprs)?;
             (left, Some(keys))
         } else {
@@ -117,7 +121,8 @@ impl StreamPlanner {
         let place = |c: usize| output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, c));
         let changelog =
             if left.changelog.is_append_only() { ChangelogMode::APPEND_ONLY } else { ChangelogMode::ALL };
-        let upsert_keys = upsert_keys(&left, table, &looked_up, node.right.schema(), &keys, &output);
+        let finds_one = finds_one(table, &looked_up, node.right.schema(), &keys)?;
+        let upsert_keys = upsert_keys(&left, table, &looked_up, finds_one, &output);
         let rowtime = left.rowtime.iter().filter_map(|c| place(*c)).collect();
         let proctime = left.mapped_proctime(place);
         let attached = left.attached.and_then(|window| {
@@ -125,7 +130,6 @@ impl StreamPlanner {
         });
         let kind = if node.kind == JoinType::Left { JoinKind::Left } else { JoinKind::Inner };
         let detail = describe(table, &ability, kind, &keys, residual.as_ref(), &hint);
-        let is_full = matches!(ability.cache, LookupCache::Full(_)) || ability.points.is_none();
         let capacity = match hint.is_async {
             Some(false) => 1,
             _ => hint.capacity.unwrap_or(self.options.lookups.capacity),
@@ -140,6 +144,7 @@ impl StreamPlanner {
             filter,
             output,
             output_schema: physical.clone(),
+            keeps_updates: finds_one,
             capacity,
             // A table may take its time to be read.
             timeout: (!is_full).then(|| hint.timeout.unwrap_or(self.options.lookups.timeout)),
@@ -151,6 +156,22 @@ impl StreamPlanner {
         self.graph.nodes[id].inputs.iter_mut().for_each(|e| e.update_before = UpdateBefore::Required);
         let relation = Relation::plain(id, join.schema.clone(), physical, changelog, rowtime);
         Ok(Relation { attached, ..relation.with_keys(upsert_keys).with_proctime(proctime) })
+    }
+
+    /// A lookup join that finds nothing: no rows, or those of the left side beside NULL. Nobody is asked.
+    fn lower_without_matches(&mut self, node: &LookupJoinNode) -> Result<Relation> {
+        let schema = node.as_join()?.schema;
+        let mut left = node.left.clone();
+        let mut columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
+        for (qualifier, field) in node.right.schema().iter() {
+            let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
+            columns.push(null.alias_qualified(qualifier.cloned(), field.name()));
+        }
+        if node.kind != JoinType::Left {
+            left = LogicalPlan::Filter(Filter::try_new(lit(false), Arc::new(left))?);
+        }
+        let projection = Projection::try_new_with_schema(columns, Arc::new(left), schema)?;
+        self.lower(&LogicalPlan::Projection(projection))
     }
 
     /// Who is asked for the rows of keys.
@@ -235,6 +256,49 @@ impl LookedUp<'_> {
     }
 }
 
+/// Whether no row of the right side can match: it is empty, or the condition is never true.
+fn never_matches(node: &LookupJoinNode) -> bool {
+    fn is_empty(plan: &LogicalPlan) -> bool {
+        match plan {
+            LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
+            LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_) => {
+                plan.inputs().iter().all(|input| is_empty(input))
+            }
+            LogicalPlan::Extension(e) if e.node.as_any().is::<WatermarkNode>() => {
+                plan.inputs().iter().all(|input| is_empty(input))
+            }
+            _ => false,
+        }
+    }
+    let is_never = |part: &Expr| match part {
+        Expr::Literal(value, _) => value.is_null() || *value == ScalarValue::Boolean(Some(false)),
+        _ => false,
+    };
+    is_empty(&node.right) || split_conjunction(&node.condition).into_iter().any(is_never)
+}
+
+/// Refuses what a hint says and nothing would come of.
+fn check_hint(hint: &LookupHint, table: &ConnectorTable, is_full: bool, left: ChangelogMode) -> Result<()> {
+    let refused = |what: &str, why: &str| {
+        Err(Error::validation(format!(
+            "the option {what} of the hint LOOKUP has no effect on table {}: {why}",
+            table.name
+        ))
+        .hint("leave it out"))
+    };
+    let in_memory = "it is read into memory, and nothing is asked for";
+    if is_full && hint.retry.is_some() {
+        return refused("'retry-predicate'", in_memory);
+    }
+    if is_full && hint.timeout.is_some() {
+        return refused("'timeout'", in_memory);
+    }
+    if hint.shuffle && !left.is_append_only() {
+        return refused("'shuffle'", "the left side changes, and changes of a row have to stay in order");
+    }
+    Ok(())
+}
+
 /// Takes the right side apart.
 fn looked_up(plan: &LogicalPlan) -> Result<LookedUp<'_>> {
     match plan {
@@ -265,9 +329,6 @@ fn looked_up(plan: &LogicalPlan) -> Result<LookedUp<'_>> {
                 [input] => looked_up(input),
                 _ => Err(Error::internal("a watermark over nothing")),
             }
-        }
-        LogicalPlan::EmptyRelation(_) => {
-            Err(super::not_yet("a lookup join with a table of which no row can match"))
         }
         other => Err(Error::internal(format!("a lookup join with {}", other.display()))),
     }
@@ -340,14 +401,27 @@ fn constant_key(part: &Expr, right: &DFSchemaRef) -> Result<Option<(Expr, Expr, 
     Ok(None)
 }
 
+/// Whether a row has at most one of the table: its primary key is compared.
+fn finds_one(
+    table: &ConnectorTable,
+    looked_up: &LookedUp<'_>,
+    right: &DFSchema,
+    keys: &[LookupKey],
+) -> Result<bool> {
+    let mut compared = BTreeSet::new();
+    for key in keys {
+        compared.extend(looked_up.column_of(&key.right, right)?.map(|c| c.name));
+    }
+    Ok(!table.primary_key.is_empty() && table.primary_key.iter().all(|name| compared.contains(name)))
+}
+
 /// Unique keys of the result: those of the left side where at most one row is found for each, and those with the primary
 /// key of the table.
 fn upsert_keys(
     left: &Relation,
     table: &ConnectorTable,
     looked_up: &LookedUp<'_>,
-    right: &DFSchema,
-    keys: &[LookupKey],
+    finds_one: bool,
     output: &[JoinColumn],
 ) -> Vec<Vec<usize>> {
     let place = |c: &usize| output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, *c));
@@ -364,9 +438,7 @@ fn upsert_keys(
         .collect();
     // The column of the right side that is a column of the table.
     let of_table = |name: &String| looked_up.columns.iter().position(|e| is_column(e, name));
-    let compared: Vec<Column> =
-        keys.iter().filter_map(|k| looked_up.column_of(&k.right, right).ok().flatten()).collect();
-    if table.primary_key.iter().all(|name| compared.iter().any(|c| c.name == *name)) {
+    if finds_one {
         return lefts.collect();
     }
     let own: Option<Vec<usize>> =
