@@ -7,6 +7,8 @@
 //!
 //! Many batches wait at the same time for a few connections: the last of them would be out of time before anybody was asked.
 
+#![expect(clippy::disallowed_methods, reason = "a time limit is about the clock")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -32,19 +32,16 @@ pub use rows::{SessionWindowConfig, SessionWindowOperator};
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMillisecondArray};
+use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
 use crate::operators::window_aggregate::assign::to_millis;
 use crate::operators::window_aggregate::{WallClock, WindowSpec};
-use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_ROWS, Timestamp};
 
 /// Rows of output after which an operator pauses.
 const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
-
-/// State table of the time up to which sessions have ended.
 
 /// The times of rows, as wall-clock milliseconds.
 #[derive(Debug)]

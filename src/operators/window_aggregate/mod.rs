@@ -62,7 +62,6 @@ const PAUSE_ROWS: usize = 16 * BATCH_ROWS;
 
 /// State table of partial aggregates.
 const SLICES: &str = "slices";
-/// State table of the watermark.
 
 /// Where rows wait for their windows.
 enum Core {

@@ -406,8 +406,9 @@ fn plain(f: &ast::Function) -> Result<()> {
     match what {
         None => Ok(()),
         Some(what) => {
-            Err(Error::unsupported(format!("{what} in {name} of MATCH_RECOGNIZE is not supported"))
-                .hint(format!("write {name} with its arguments alone"))
+            let function = name.to_string().to_uppercase();
+            Err(Error::unsupported(format!("{what} in {function} of MATCH_RECOGNIZE is not supported"))
+                .hint(format!("write {function} with its arguments alone"))
                 .at(location_of(name.span())))
         }
     }
