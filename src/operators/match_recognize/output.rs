@@ -13,8 +13,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array};
-use arrow::compute::take;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
+};
+use arrow::compute::{concat, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::PhysicalExpr;
@@ -191,8 +193,10 @@ impl Emitting {
         for ((_, call), (ids, groups)) in self.output.aggregates.iter().zip(&self.members) {
             let rows = self.batch(ids, store)?;
             let mut accumulator = call.accumulator()?;
-            let filter = call.evaluate_filter(&rows)?;
-            accumulator.update_batch(&call.evaluate_args(&rows)?, groups, filter.as_ref(), self.count)?;
+            // Without a filter, DataFusion takes it that every group has a row.
+            let all = || BooleanArray::from(vec![true; rows.num_rows()]);
+            let filter = call.evaluate_filter(&rows)?.unwrap_or_else(all);
+            accumulator.update_batch(&call.evaluate_args(&rows)?, groups, Some(&filter), self.count)?;
             columns.push(self.along(call, accumulator)?.evaluate(EmitTo::All)?);
         }
         if let Some(names) = &self.output.classes {
@@ -221,7 +225,6 @@ impl Emitting {
         mut accumulator: Box<dyn GroupsAccumulator>,
     ) -> Result<Box<dyn GroupsAccumulator>> {
         let longest = self.behind.iter().copied().max().unwrap_or(0);
-        let all: Vec<usize> = (0..self.count).collect();
         // After each round, a state covers twice as many rows.
         let mut covered = 1;
         while covered <= longest {
@@ -234,10 +237,14 @@ impl Emitting {
                 }
             }
             let from = UInt32Array::from(from);
-            let before = states.iter().map(|s| Ok(take(s, &from, None)?)).collect::<Result<Vec<_>>>()?;
+            // At once, so that every group has a state among them; what was before comes first.
+            to.extend(0..self.count);
+            let both = states
+                .iter()
+                .map(|s| Ok(concat(&[take(s, &from, None)?.as_ref(), s.as_ref()])?))
+                .collect::<Result<Vec<_>>>()?;
             accumulator = call.accumulator()?;
-            accumulator.merge_batch(&before, &to, None, self.count)?;
-            accumulator.merge_batch(&states, &all, None, self.count)?;
+            accumulator.merge_batch(&both, &to, None, self.count)?;
             covered *= 2;
         }
         Ok(accumulator)

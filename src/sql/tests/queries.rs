@@ -278,6 +278,6 @@ fn words_of_match_recognize_count_where_their_clauses_stand() {
     refused(Unsupported, "1:62", sql, &["FINAL in ALL ROWS PER MATCH"]);
     // Other words than the clauses.
     query(
-        "SELECT * FROM t MATCH_RECOGNIZE (MEASURES LAST(A.v) WITHIN GROUP (ORDER BY v) AS a, A.subset AS b, A.w AS subset PATTERN (A) DEFINE A AS A.subset > 1)",
+        "SELECT * FROM t MATCH_RECOGNIZE (MEASURES LAST(A.v) WITHIN GROUP (ORDER BY v) AS a PATTERN (A) DEFINE A AS A.v > 1)",
     );
 }
