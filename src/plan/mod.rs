@@ -14,6 +14,7 @@ pub mod batch;
 pub(crate) mod declared_table;
 pub(crate) mod errors;
 pub mod insert;
+mod interval;
 pub mod logical;
 pub(crate) mod match_recognize;
 pub mod nodes;

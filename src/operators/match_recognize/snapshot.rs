@@ -16,7 +16,6 @@ use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const ROWS: &str = "rows";
-const WATERMARK: &str = "watermark";
 
 fn broken() -> Error {
     Error::internal("the state of a MATCH_RECOGNIZE has other columns than it should")
@@ -31,9 +30,7 @@ impl MatchRecognizeOperator {
         let waiting: Vec<u32> = self.waiting.values().flatten().copied().collect();
         self.write_rows(&passed, true, writer)?;
         self.write_rows(&waiting, false, writer)?;
-        let watermark = Arc::new(Int64Array::from(vec![self.watermark]));
-        writer.broadcast(WATERMARK, anonymous(vec![watermark], 1)?);
-        Ok(())
+        writer.watermark(self.watermark)
     }
 
     fn write_rows(&self, ids: &[u32], passed: bool, writer: &mut SnapshotWriter) -> Result<()> {
@@ -88,10 +85,7 @@ impl MatchRecognizeOperator {
                 self.settle(slot);
             }
         }
-        // The subtasks before saw the same watermarks before the barrier.
-        let watermarks = reader.table(WATERMARK)?;
-        let values = watermarks.iter().filter_map(|b| b.columns().first()?.as_primitive_opt::<Int64Type>());
-        if let Some(watermark) = values.filter(|w| !w.is_empty()).map(|w| w.value(0)).min() {
+        if let Some(watermark) = reader.watermark()? {
             self.watermark = watermark;
         }
         Ok(())

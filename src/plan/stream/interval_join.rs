@@ -8,17 +8,15 @@
 //! ```
 
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use super::join::{Condition, KeyPair};
 use super::{ColumnRef, Relation};
 use crate::operators::join::{JoinKind, JoinSide};
+use crate::plan::interval::nanoseconds;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
-const NANOS_PER_DAY: i64 = 86_400_000_000_000;
-
 /// What the condition of an interval join says of its times.
 pub(super) struct Interval {
     /// Physical row time columns of the left and the right.
@@ -176,11 +174,6 @@ fn time_of(expr: &Expr, left: &Relation, right: &Relation) -> Option<Time> {
 
 /// An interval that is always as long.
 fn nanos_of(expr: &Expr) -> Option<i64> {
-    match expr {
-        // Days have 24 hours: no row time is in a zone with other ones.
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(i)), _) if i.months == 0 => {
-            i64::from(i.days).checked_mul(NANOS_PER_DAY)?.checked_add(i.nanoseconds)
-        }
-        _ => None,
-    }
+    let Expr::Literal(value, _) = expr else { return None };
+    i64::try_from(nanoseconds(value)?).ok()
 }

@@ -228,18 +228,8 @@ impl StreamPlanner {
         let mut rowtime = BTreeSet::new();
         let rowtimes = [&left.rowtime, &right.rowtime];
         // Rows come out when they come out: a processing time that is never NULL stays one.
-        let proctime = config
-            .output
-            .iter()
-            .enumerate()
-            .filter(|(_, column)| match column {
-                JoinColumn::Input(JoinSide::Left, c) => {
-                    left.proctime.contains(c) && !kind.pads(JoinSide::Right)
-                }
-                _ => false,
-            })
-            .map(|(i, _)| i)
-            .collect();
+        let place = |c| config.output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, c));
+        let proctime = if kind.pads(JoinSide::Right) { BTreeSet::new() } else { left.mapped_proctime(place) };
         // The windows of the left side, where it is never NULL.
         let windowed = interval.as_ref().and_then(|i| i.window).filter(|_| !kind.pads(JoinSide::Right));
         let attached = windowed.and(left.attached).and_then(|window| {

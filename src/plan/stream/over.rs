@@ -27,6 +27,7 @@ use crate::operators::over_aggregate::{
     FrameBounds, LagCall, OverAggregateConfig, OverAggregateOperator, OverFrame, OverOrder, OverOutput,
 };
 use crate::operators::top_n::RankFunction;
+use crate::plan::interval::milliseconds;
 use crate::plan::stream::rank::{Arrival, Rank, by_arrival};
 use crate::plan::stream::top_n::{Bound, UNBOUNDED};
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet};
@@ -341,27 +342,14 @@ fn frame_bounds(params: &WindowFunctionParams) -> Result<FrameBounds> {
         (WindowFrameUnits::Rows, None) => Ok(FrameBounds::Rows(None)),
         (WindowFrameUnits::Range, None) => Ok(FrameBounds::Range(None)),
         (WindowFrameUnits::Rows, Some(ScalarValue::UInt64(Some(n)))) => Ok(FrameBounds::Rows(Some(n))),
-        (WindowFrameUnits::Range, Some(value)) => Ok(FrameBounds::Range(Some(milliseconds(&value)?))),
+        (WindowFrameUnits::Range, Some(value)) => Ok(FrameBounds::Range(Some(length(&value)?))),
         (units, _) => Err(not_yet(&format!("a frame of {units}"))),
     }
 }
 
 /// The length of an interval of days and shorter parts.
-fn milliseconds(value: &ScalarValue) -> Result<i64> {
-    let length = match value {
-        ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 => {
-            Some(i64::from(i.days) * 86_400_000 + i.nanoseconds / 1_000_000)
-        }
-        ScalarValue::IntervalDayTime(Some(i)) => {
-            Some(i64::from(i.days) * 86_400_000 + i64::from(i.milliseconds))
-        }
-        ScalarValue::DurationMillisecond(Some(ms)) => Some(*ms),
-        ScalarValue::DurationSecond(Some(s)) => s.checked_mul(1000),
-        ScalarValue::DurationMicrosecond(Some(us)) => Some(us / 1000),
-        ScalarValue::DurationNanosecond(Some(ns)) => Some(ns / 1_000_000),
-        _ => None,
-    };
-    length.filter(|ms| *ms >= 0).ok_or_else(|| {
+fn length(value: &ScalarValue) -> Result<i64> {
+    milliseconds(value).filter(|ms| *ms >= 0).ok_or_else(|| {
         Error::unsupported(format!("a RANGE of {value} before the current row"))
             .hint("use an interval of days or less that is not negative, as INTERVAL '1' HOUR")
     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{
     EmptyRelation, Expr, ExprSchemable, LogicalPlan, Operator as BinaryOperator, Values,
 };
@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 use crate::connectors::values::ValuesSource;
 use crate::edges::{ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
+use crate::plan::interval::milliseconds;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::shared_scan::scan_use;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet, physical_expr};
@@ -182,16 +183,7 @@ impl StreamPlanner {
         let delay = |left: &Expr, right: &Expr, sign: i64| -> Option<i64> {
             (column_of(left) == Some(column)).then_some(())?;
             let Expr::Literal(value, _) = right else { return None };
-            let nanos = match value {
-                ScalarValue::IntervalMonthDayNano(Some(v)) if v.months == 0 => {
-                    i64::from(v.days) * 86_400_000_000_000 + v.nanoseconds
-                }
-                ScalarValue::IntervalDayTime(Some(v)) => {
-                    i64::from(v.days) * 86_400_000_000_000 + i64::from(v.milliseconds) * 1_000_000
-                }
-                _ => return None,
-            };
-            Some(sign * nanos.div_euclid(1_000_000))
+            Some(sign * milliseconds(value)?)
         };
         let simple = match &node.watermark {
             e if column_of(e) == Some(column) => Some(0),

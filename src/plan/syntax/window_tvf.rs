@@ -21,6 +21,7 @@ use crate::sql::ast::TABLE_ARGUMENT;
 use crate::sql::suggestion;
 
 use crate::plan::errors::sql_names;
+use crate::plan::interval;
 use crate::plan::nodes::window_tvf::{WindowColumns, WindowTvfNode};
 
 /// Plans the window functions among the table factors.
@@ -273,29 +274,23 @@ fn time_column(descriptor: Option<ast::Expr>, input: &LogicalPlan, function: &st
 pub(in crate::plan) fn milliseconds(expr: Expr, function: &str, what: &str) -> DfResult<i64> {
     let context = SimplifyContext::default();
     let expr = ExprSimplifier::new(context).simplify(expr)?;
-    let value = match &expr {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(v)), _) if v.months == 0 => {
-            i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000
-        }
-        Expr::Literal(ScalarValue::IntervalDayTime(Some(v)), _) => {
-            i64::from(v.days) * 86_400_000 + i64::from(v.milliseconds)
-        }
+    if let Expr::Literal(value, _) = &expr
+        && let Some(length) = interval::milliseconds(value)
+    {
+        return Ok(length);
+    }
+    match &expr {
         Expr::Literal(
             ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)),
             _,
-        ) => {
-            return Err(Error::unsupported(format!("the {what} of {function} is given in months or years"))
-                .hint("only SECOND, MINUTE, HOUR and DAY are supported as the time unit")
-                .into());
-        }
-        other => {
-            return Err(Error::validation(format!(
-                "the {what} of {function} has to be a constant interval, not {}",
-                sql_names(&other.to_string())
-            ))
-            .hint("write INTERVAL '10' MINUTE")
-            .into());
-        }
-    };
-    Ok(value)
+        ) => Err(Error::unsupported(format!("the {what} of {function} is given in months or years"))
+            .hint("only SECOND, MINUTE, HOUR and DAY are supported as the time unit")
+            .into()),
+        other => Err(Error::validation(format!(
+            "the {what} of {function} has to be a constant interval, not {}",
+            sql_names(&other.to_string())
+        ))
+        .hint("write INTERVAL '10' MINUTE")
+        .into()),
+    }
 }

@@ -6,6 +6,7 @@
 //!  DEFINE b AS x < LAST(b.x, 1)  ─► likewise; the row that is tested is the plain columns
 //! ```
 
+mod arguments;
 mod references;
 
 use std::collections::HashSet;
