@@ -87,6 +87,7 @@ pub mod sql;
 pub mod state;
 #[allow(clippy::indexing_slicing, reason = "kinds beside rows, one per row")]
 pub mod stream;
+pub mod tableflow;
 #[allow(clippy::indexing_slicing, reason = "tables of 16 or 256 entries, by half or whole bytes")]
 pub mod text;
 pub mod types;

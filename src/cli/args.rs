@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::parse_setting;
+use super::{duration, parse_setting};
 
 /// Flink SQL over files, Kafka topics and Iceberg tables, batch or streaming.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Run sqllogictest files in batch and in streaming.
     Test(TestArgs),
+    /// Turn Kafka topics into Iceberg tables, exactly once.
+    Tableflow(Box<super::tableflow::TableflowArgs>),
     /// Look at the checkpoints of jobs.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -116,10 +118,6 @@ pub(super) struct SavepointPathArgs {
     /// Sets an option of the store, such as s3.endpoint. May be repeated.
     #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub(super) set: Vec<(String, String)>,
-}
-
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    crate::options::parse_duration(text).ok_or_else(|| "expected a duration such as 30s".to_owned())
 }
 
 #[derive(Debug, Args)]

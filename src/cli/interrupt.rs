@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, ErrorKind};
-use crate::runtime::job::{RunningJob, StopHandle};
+use crate::runtime::job::{JobNature, RunningJob, StopHandle};
 
 use super::stderr::say;
 
@@ -129,7 +129,12 @@ impl Interrupts {
 
     /// The job that a signal stops, as long as the guard lives.
     pub(super) fn guard(&self, job: &RunningJob) -> JobGuard {
-        self.state().job = Some(Job { endless: job.nature().endless, stop: job.stop_handle() });
+        self.guard_stop(job.nature(), job.stop_handle())
+    }
+
+    /// The same for what is no single job.
+    pub(super) fn guard_stop(&self, nature: JobNature, stop: StopHandle) -> JobGuard {
+        self.state().job = Some(Job { endless: nature.endless, stop });
         JobGuard(self.clone())
     }
 }
@@ -146,7 +151,7 @@ impl Drop for JobGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::job::{JobMetrics, JobNature};
+    use crate::runtime::job::JobMetrics;
 
     fn job(endless: bool) -> RunningJob {
         let nature = JobNature { endless, ..JobNature::default() };

@@ -4,6 +4,7 @@
 //!  arguments ─► run      scripts ─► session ─► render (table, csv, json) ─► stdout      progress, notices ─► stderr
 //!             ├ explain  the same, but queries and inserts are only planned
 //!             ├ test     .slt files, each in batch and in streaming
+//!             ├ tableflow  topics into tables
 //!             ├ checkpoint, savepoint  what is kept of jobs
 //!             └ broker   the embedded Kafka broker, alone
 //! ```
@@ -24,6 +25,7 @@ mod run;
 mod savepoint;
 mod script;
 mod stderr;
+mod tableflow;
 pub mod test;
 
 use std::process::ExitCode;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
             Command::Test(args) => test::main(args).await,
             Command::Checkpoint(command) => checkpoint::main(command).await,
             Command::Savepoint(command) => savepoint::main(command).await,
+            Command::Tableflow(args) => tableflow::main(*args).await,
             Command::Broker(args) => match broker::run(args).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
@@ -68,6 +71,11 @@ pub fn main() -> ExitCode {
     // Whatever still reads in the background (a blocking read of stdin, a closing client) must not hold the end up.
     runtime.shutdown_background();
     code
+}
+
+/// A duration such as `10s`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::options::parse_duration(text).ok_or_else(|| "expected a duration such as 30s".to_owned())
 }
 
 /// `key=value` of `-s`.

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use crate::options::parse_bytes;
 pub use notices::Notices;
 pub use sink::{
-    Committable, NoCommit, OpenedSink, Shared, Sink, SinkChangelog, SinkCommitter, SinkContext, SinkIdentity,
-    SinkWriter, WriteMode,
+    Claim, Committable, NoCommit, OpenedSink, Shared, Sink, SinkChangelog, SinkCommitter, SinkContext,
+    SinkIdentity, SinkWriter, WriteMode,
 };
 pub use source::{
     ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::edges::SplitState;
 use crate::error::{Error, Result};
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
@@ -35,13 +36,33 @@ pub struct SinkContext {
     pub epoch: Epoch,
     /// What the sinks of the job have in common.
     pub shared: Shared,
+    /// What [`Sink::claim`] gave, if the job goes on from the table itself.
+    pub claim: Option<Claim>,
 }
 
 impl SinkContext {
     /// For a job of which nothing is kept.
     pub fn new(mode: WriteMode, parallelism: usize) -> Self {
-        SinkContext { mode, parallelism, identity: None, epoch: Epoch(0), shared: Shared::default() }
+        SinkContext {
+            mode,
+            parallelism,
+            identity: None,
+            epoch: Epoch(0),
+            shared: Shared::default(),
+            claim: None,
+        }
     }
+}
+
+/// What a table knows of the job that writes to it, where the job has no checkpoints and goes on from its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Number of the process that writes: no process with a smaller one can commit any more.
+    pub generation: u64,
+    /// The last epoch that is committed.
+    pub epoch: Epoch,
+    /// How far the source was read for what is in the table; `None` if nothing was ever committed.
+    pub positions: Option<Vec<SplitState>>,
 }
 
 /// A sink of a job that goes on after its process has died.
@@ -146,6 +167,21 @@ pub trait Sink: Send + Sync + Debug {
         Ok(true)
     }
 
+    /// Whether its table keeps how far the source was read, in the commits of the rows themselves: a job without state then
+    /// goes on from there, whatever has happened to its process, and needs no checkpoints.
+    fn keeps_positions(&self) -> bool {
+        false
+    }
+
+    /// Takes the table over for this process, if it [keeps positions](Sink::keeps_positions). A table that does not exist
+    /// is made.
+    ///
+    /// # Errors
+    /// External; Validation if the table belongs to something else.
+    async fn claim(&self) -> Result<Claim> {
+        Err(Error::internal("the sink keeps no positions"))
+    }
+
     /// Opens one writer per subtask and the one committer of the job. Checks what can be checked: the target
     /// exists, is writable, has the right columns.
     ///
@@ -213,6 +249,10 @@ pub trait SinkWriter: Send {
 /// Makes the work of all writers visible, once per epoch.
 #[async_trait]
 pub trait SinkCommitter: Send {
+    /// How far the source has been read for the commit that follows. Called before each commit of a job that took a
+    /// [`Claim`]; after the `last` one nothing follows.
+    fn on_positions(&mut self, _positions: Vec<SplitState>, _last: bool) {}
+
     /// Commits what all writers prepared up to `epoch`; a writer whose input ended earlier prepared under another
     /// number. Idempotent.
     ///

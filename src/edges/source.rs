@@ -49,6 +49,8 @@ pub struct SourceMetrics {
     pub skipped: AtomicU64,
     /// Fields that it made NULL.
     pub nulled: AtomicU64,
+    /// Rows with a field that has no column and stands in the one for the rest (`json.rest-column`).
+    pub rested: AtomicU64,
 }
 
 /// [`SourceMetrics::lag`] of a source that has none.
@@ -101,6 +103,15 @@ pub trait Source: Send + Sync + Debug {
         parallelism: usize,
         restored: Option<Vec<SplitState>>,
     ) -> Result<Vec<Box<dyn SourceReader>>>;
+
+    /// Positions that another run has left, for a run with other bounds: what they say of where that one was to end is
+    /// taken out.
+    ///
+    /// # Errors
+    /// Data if they are not its own.
+    fn adopt(&self, positions: Vec<SplitState>) -> Result<Vec<SplitState>> {
+        Ok(positions)
+    }
 
     /// How its rows can be looked up by key; `None` if they cannot.
     fn lookup(&self) -> Option<LookupTable> {

@@ -59,6 +59,8 @@ pub struct BadRecord {
     pub record: usize,
     /// Why.
     pub error: Error,
+    /// The record itself, where it is listed and does not end the job.
+    pub bytes: Vec<u8>,
 }
 
 /// Rows decoded from pushed records.
@@ -74,6 +76,10 @@ pub struct Decoded {
     pub skipped: u64,
     /// Fields made NULL by it.
     pub nulled: u64,
+    /// Rows with a field that has no column and stands in the one for the rest.
+    pub rested: u64,
+    /// Records that gave no row because they are bad, if they are [listed](RecordDecoder::list_bad), in their order.
+    pub bad: Vec<BadRecord>,
 }
 
 /// Decodes self-contained records such as Kafka values into batches.
@@ -84,10 +90,13 @@ pub trait RecordDecoder: Send {
     /// Records pushed and not yet flushed.
     fn pending(&self) -> usize;
 
+    /// From now on bad records do not fail a flush: they give no row and are listed in [`Decoded::bad`].
+    fn list_bad(&mut self);
+
     /// Decodes everything pushed since the last flush.
     ///
     /// # Errors
-    /// The first bad record, unless parse errors are ignored. The decoder is empty afterwards.
+    /// The first bad record, unless parse errors are ignored or bad records are listed. The decoder is empty afterwards.
     fn flush(&mut self) -> Result<Decoded, BadRecord>;
 }
 

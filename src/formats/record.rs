@@ -45,6 +45,11 @@ pub trait RowDecoder: Send {
         0
     }
 
+    /// Records since the last call of which a field has no column and stands in the one for the rest.
+    fn take_rested(&mut self) -> u64 {
+        0
+    }
+
     /// The batch so far; the next one is empty.
     ///
     /// # Errors
@@ -75,11 +80,12 @@ pub(crate) struct BufferedRecords {
     decoder: Box<dyn RowDecoder>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    lists_bad: bool,
 }
 
 impl BufferedRecords {
     pub(crate) fn new(decoder: Box<dyn RowDecoder>) -> Self {
-        BufferedRecords { decoder, bytes: Vec::new(), ends: Vec::new() }
+        BufferedRecords { decoder, bytes: Vec::new(), ends: Vec::new(), lists_bad: false }
     }
 }
 
@@ -93,8 +99,12 @@ impl RecordDecoder for BufferedRecords {
         self.ends.len()
     }
 
+    fn list_bad(&mut self) {
+        self.lists_bad = true;
+    }
+
     fn flush(&mut self) -> Result<Decoded, BadRecord> {
-        let decoded = decode_all(&mut *self.decoder, &self.bytes, &self.ends);
+        let decoded = decode_all(&mut *self.decoder, &self.bytes, &self.ends, self.lists_bad);
         self.bytes.clear();
         self.ends.clear();
         if decoded.is_err() {
@@ -106,15 +116,28 @@ impl RecordDecoder for BufferedRecords {
     }
 }
 
-fn decode_all(decoder: &mut dyn RowDecoder, bytes: &[u8], ends: &[usize]) -> Result<Decoded, BadRecord> {
+fn decode_all(
+    decoder: &mut dyn RowDecoder,
+    bytes: &[u8],
+    ends: &[usize],
+    lists_bad: bool,
+) -> Result<Decoded, BadRecord> {
     let mut start = 0;
     let mut rows = 0;
+    let mut bad = Vec::new();
     // Filled from the first record on that does not give exactly one row.
     let mut records: Option<Vec<u32>> = None;
     for (record, end) in ends.iter().enumerate() {
         let data = bytes.get(start..*end).unwrap_or_default();
         start = *end;
-        decoder.decode(data).map_err(|error| BadRecord { record, error })?;
+        if let Err(error) = decoder.decode(data) {
+            let record =
+                BadRecord { record, error, bytes: if lists_bad { data.to_vec() } else { Vec::new() } };
+            if !lists_bad {
+                return Err(record);
+            }
+            bad.push(record);
+        }
         let now = decoder.rows();
         if records.is_none() && now != rows + 1 {
             records = Some((0..rows as u32).collect());
@@ -125,12 +148,15 @@ fn decode_all(decoder: &mut dyn RowDecoder, bytes: &[u8], ends: &[usize]) -> Res
         rows = now;
     }
     let last = ends.len().saturating_sub(1);
-    let rows = decoder.finish().map_err(|error| BadRecord { record: last, error })?;
+    let rows = decoder.finish().map_err(|error| BadRecord { record: last, error, bytes: Vec::new() })?;
     Ok(Decoded {
         rows,
         kinds: decoder.take_kinds(),
         records,
-        skipped: decoder.take_skipped(),
+        // Those that are listed are not skipped.
+        skipped: decoder.take_skipped().saturating_sub(bad.len() as u64),
         nulled: decoder.take_nulled(),
+        rested: decoder.take_rested(),
+        bad,
     })
 }

@@ -119,6 +119,7 @@ impl JobMetrics {
             p.bytes_in += s.bytes.load(Ordering::Relaxed);
             p.skipped_records += s.skipped.load(Ordering::Relaxed);
             p.nulled_fields += s.nulled.load(Ordering::Relaxed);
+            p.rested_rows += s.rested.load(Ordering::Relaxed);
             let total = s.total_bytes.load(Ordering::Relaxed);
             if total > 0 {
                 p.total_bytes = Some(p.total_bytes.unwrap_or(0) + total);
@@ -163,6 +164,8 @@ pub struct JobProgress {
     pub skipped_records: u64,
     /// Fields that it made NULL.
     pub nulled_fields: u64,
+    /// Rows with a field that has no column and stands in the one for the rest.
+    pub rested_rows: u64,
     /// Bytes of state written to disk, once the job has ended.
     pub spilled_bytes: u64,
     /// Number of the last commit, and how long ago it was.

@@ -145,7 +145,7 @@ impl SessionConfig {
         )
     }
 
-    fn restart_strategy(&self) -> Result<RestartStrategy> {
+    pub(super) fn restart_strategy(&self) -> Result<RestartStrategy> {
         let kind = self.parsed(
             "restart-strategy.type",
             "exponential-delay, fixed-delay, failure-rate or none",

@@ -170,6 +170,7 @@ impl Execution {
             job: JobOptions {
                 checkpoint_interval: config.checkpoint_interval(None)?,
                 memory: Some(StateMemory::new(memory, config.temporary_folder())),
+                restarts: Some(config.restart_strategy()?),
                 ..JobOptions::default()
             },
             live_interval: config.checkpoint_interval(Some(LIVE_INTERVAL))?,

@@ -12,293 +12,91 @@
 //! checked. A conflict leads to a new check. An unknown outcome (timeout, dropped connection, a COMMIT error that the
 //! SQL catalog swallows) is settled by loading the table again.
 //!
-//! State: none beyond the table itself; the marker `tidelake.pipeline` / `tidelake.epoch` is in the snapshot summary.
+//! State: none beyond the table itself; the marker is in the snapshot summary (`mark`). Where the table keeps how far the
+//! source was read, that is committed with the rows, by one process at a time (`kept`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use iceberg::spec::{DataFile, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json};
-use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction, Transaction};
-use iceberg::{ErrorKind, Namespace, NamespaceIdent, TableCommit, TableCreation, TableIdent};
-use serde::{Deserialize, Serialize};
+use iceberg::{ErrorKind, TableIdent};
 use uuid::Uuid;
 
+use super::evolution::Evolution;
+use super::fenced::{FencedCatalog, Judge, Verdict};
 use super::lake::Lake;
+use super::mark::{Ledger, Mark, Positions, from_states};
 use super::outage::Outage;
-use crate::edges::{Committable, Notices, SinkCommitter};
+use super::prepared::Prepared;
+use crate::edges::{Committable, Notices, SinkCommitter, SplitState};
 use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
 use crate::stream::Epoch;
-
-const PIPELINE: &str = "tidelake.pipeline";
-const EPOCH: &str = "tidelake.epoch";
 
 /// Attempts when others commit at the same time; each of them means that somebody made progress.
 const MAX_CONFLICTS: u32 = 200;
 /// Attempts after errors of the catalog or the store.
 const MAX_FAILURES: u32 = 4;
 
-/// The data files of one writer and epoch, as stored in checkpoints.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Prepared {
-    version: u32,
-    pipeline: Uuid,
-    epoch: u64,
-    table: Uuid,
-    spec: i32,
-    paths: Vec<String>,
-    files: Vec<String>,
+/// A commit to a table: data files, and what is said with them.
+pub(super) struct Change<'a, J> {
+    /// What it is, for messages.
+    pub what: String,
+    /// Whether the table may take it.
+    pub judge: &'a J,
+    /// Its files.
+    pub files: &'a [Prepared],
+    /// Summary of its snapshot.
+    pub summary: HashMap<String, String>,
+    /// Table properties that it sets.
+    pub properties: HashMap<String, String>,
+    /// Columns that it adds.
+    pub evolution: Option<&'a Evolution>,
+    /// By a job that goes on after its process has died, so that it may have been done before.
+    pub recovered: bool,
 }
 
-impl Prepared {
-    /// Describes `files`, written for the current default partition spec of `table`.
-    ///
-    /// # Errors
-    /// Internal if a file cannot be described.
-    pub fn new(table: &Table, pipeline: Uuid, epoch: Epoch, files: &[DataFile]) -> Result<Self> {
-        let metadata = table.metadata();
-        let described = files
-            .iter()
-            .map(|f| {
-                serialize_data_file_to_json(
-                    f.clone(),
-                    metadata.default_partition_type(),
-                    metadata.format_version(),
-                )
-                .map_err(|e| Error::internal(format!("data file {}: {}", f.file_path(), e.message())))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Prepared {
-            version: 1,
-            pipeline,
-            epoch: epoch.0,
-            table: metadata.uuid(),
-            spec: metadata.default_partition_spec_id(),
-            paths: files.iter().map(|f| f.file_path().to_owned()).collect(),
-            files: described,
-        })
-    }
-
-    /// For the checkpoint.
-    ///
-    /// # Errors
-    /// Internal.
-    pub fn to_bytes(&self) -> Result<Committable> {
-        serde_json::to_vec(self).map_err(|e| Error::internal(e.to_string()))
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let p: Prepared = serde_json::from_slice(bytes).map_err(|e| {
-            Error::internal(format!("prepared Iceberg files in the checkpoint are damaged: {e}"))
-        })?;
-        if p.version != 1 {
-            return Err(Error::internal(format!(
-                "prepared Iceberg files have the unknown version {}",
-                p.version
-            )));
-        }
-        Ok(p)
-    }
-
-    fn data_files(&self, metadata: &TableMetadata) -> Result<Vec<DataFile>> {
-        let wrap = |e: iceberg::Error| Error::internal(format!("a prepared data file: {}", e.message()));
-        let spec = metadata
-            .partition_spec_by_id(self.spec)
-            .ok_or_else(|| Error::internal(format!("the table has no partition spec {}", self.spec)))?;
-        let schema = metadata.current_schema();
-        let types = spec.partition_type(schema).map_err(wrap)?;
-        self.files
-            .iter()
-            .map(|json| deserialize_data_file_from_json(json, self.spec, &types, schema).map_err(wrap))
-            .collect()
-    }
-}
-
-/// What the ancestry of a table says about an epoch.
+/// How a commit ended that was not refused by the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Go,
+pub(super) enum Landed {
+    /// It is in the table.
     Committed,
-    /// Another table took its name.
-    Replaced,
+    /// Somebody else has changed what it continues; nothing of it is in the table.
+    Diverged,
 }
 
-/// Identifies one commit.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    pipeline: Uuid,
-    epoch: u64,
-    table: Uuid,
+enum Attempt {
+    Landed(Landed),
+    Conflict(Error),
+    Failed(Error),
 }
 
-impl Mark {
-    fn judge(&self, metadata: &TableMetadata) -> Verdict {
-        if metadata.uuid() != self.table {
-            return Verdict::Replaced;
-        }
-        let pipeline = self.pipeline.to_string();
-        let mut next = metadata.current_snapshot();
-        while let Some(snapshot) = next {
-            let summary = &snapshot.summary().additional_properties;
-            if summary.get(PIPELINE) == Some(&pipeline) {
-                // Epochs of a pipeline are committed in order, so its newest marker tells.
-                let newest = summary.get(EPOCH).and_then(|e| e.parse::<u64>().ok()).unwrap_or(0);
-                return if newest >= self.epoch { Verdict::Committed } else { Verdict::Go };
-            }
-            next = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
-        }
-        Verdict::Go
-    }
-
-    fn properties(&self) -> HashMap<String, String> {
-        HashMap::from([
-            (PIPELINE.to_owned(), self.pipeline.to_string()),
-            (EPOCH.to_owned(), self.epoch.to_string()),
-            ("engine-name".to_owned(), "tidelake".to_owned()),
-            ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ])
-    }
+/// A table and its catalog, to commit to.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub lake: Arc<Lake>,
+    pub ident: TableIdent,
+    /// For failures that are waited for.
+    pub notices: Notices,
 }
 
-/// A catalog whose `load_table` refuses to hand out a table that has the commit already.
-#[derive(Debug)]
-struct FencedCatalog {
-    inner: Arc<dyn iceberg::Catalog>,
-    mark: Mark,
-    verdict: Mutex<Verdict>,
-}
-
-impl FencedCatalog {
-    fn verdict(&self) -> Verdict {
-        self.verdict.lock().map_or(Verdict::Go, |v| *v)
-    }
-}
-
-#[async_trait]
-impl iceberg::Catalog for FencedCatalog {
-    async fn load_table(&self, ident: &TableIdent) -> iceberg::Result<Table> {
-        let table = self.inner.load_table(ident).await?;
-        let verdict = self.mark.judge(table.metadata());
-        if let Ok(mut v) = self.verdict.lock() {
-            *v = verdict;
-        }
-        match verdict {
-            Verdict::Go => Ok(table),
-            // Not retryable, so the transaction stops here.
-            other => Err(iceberg::Error::new(ErrorKind::PreconditionFailed, format!("{other:?}"))),
-        }
-    }
-
-    async fn update_table(&self, commit: TableCommit) -> iceberg::Result<Table> {
-        self.inner.update_table(commit).await
-    }
-
-    async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> iceberg::Result<Vec<NamespaceIdent>> {
-        self.inner.list_namespaces(parent).await
-    }
-
-    async fn create_namespace(
-        &self,
-        namespace: &NamespaceIdent,
-        properties: HashMap<String, String>,
-    ) -> iceberg::Result<Namespace> {
-        self.inner.create_namespace(namespace, properties).await
-    }
-
-    async fn get_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<Namespace> {
-        self.inner.get_namespace(namespace).await
-    }
-
-    async fn namespace_exists(&self, namespace: &NamespaceIdent) -> iceberg::Result<bool> {
-        self.inner.namespace_exists(namespace).await
-    }
-
-    async fn update_namespace(
-        &self,
-        namespace: &NamespaceIdent,
-        properties: HashMap<String, String>,
-    ) -> iceberg::Result<()> {
-        self.inner.update_namespace(namespace, properties).await
-    }
-
-    async fn drop_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<()> {
-        self.inner.drop_namespace(namespace).await
-    }
-
-    async fn list_tables(&self, namespace: &NamespaceIdent) -> iceberg::Result<Vec<TableIdent>> {
-        self.inner.list_tables(namespace).await
-    }
-
-    async fn create_table(
-        &self,
-        namespace: &NamespaceIdent,
-        creation: TableCreation,
-    ) -> iceberg::Result<Table> {
-        self.inner.create_table(namespace, creation).await
-    }
-
-    async fn drop_table(&self, table: &TableIdent) -> iceberg::Result<()> {
-        self.inner.drop_table(table).await
-    }
-
-    async fn purge_table(&self, table: &TableIdent) -> iceberg::Result<()> {
-        self.inner.purge_table(table).await
-    }
-
-    async fn table_exists(&self, table: &TableIdent) -> iceberg::Result<bool> {
-        self.inner.table_exists(table).await
-    }
-
-    async fn rename_table(&self, src: &TableIdent, dest: &TableIdent) -> iceberg::Result<()> {
-        self.inner.rename_table(src, dest).await
-    }
-
-    async fn register_table(&self, table: &TableIdent, location: String) -> iceberg::Result<Table> {
-        self.inner.register_table(table, location).await
-    }
-}
-
-/// The one committer of a job for one table.
-pub(super) struct IcebergCommitter {
-    lake: Arc<Lake>,
-    ident: TableIdent,
-    notices: Notices,
-}
-
-impl IcebergCommitter {
-    /// For the table `ident`; failures that are waited for go to `notices`.
-    pub fn new(lake: Arc<Lake>, ident: TableIdent, notices: Notices) -> Self {
-        IcebergCommitter { lake, ident, notices }
-    }
-
-    async fn commit_epoch(&self, epoch: Epoch, committables: &[Committable], recovered: bool) -> Result<()> {
-        let prepared = Self::parse(committables).context(|| self.lake.shown(&self.ident))?;
-        let Some(first) = prepared.first() else { return Ok(()) };
-        let mark = Mark { pipeline: first.pipeline, epoch: epoch.0, table: first.table };
-        // Epochs of preparation may differ: writers whose input ended earlier wait for the next commit.
-        if prepared.iter().any(|p| p.pipeline != mark.pipeline || p.table != mark.table) {
-            return Err(Error::internal(format!(
-                "{}: files of different jobs in the commit of epoch {epoch}",
-                self.lake.shown(&self.ident)
-            )));
-        }
-        self.commit_all(&prepared, mark, recovered).await
-    }
-
-    /// `recovered`: by a job that goes on after its process has died, so that it may have been done before.
-    async fn commit_all(&self, prepared: &[Prepared], mark: Mark, recovered: bool) -> Result<()> {
+impl Target {
+    /// Commits, over conflicts and failures of the catalog.
+    ///
+    /// # Errors
+    /// Validation if another process has taken the table over; External.
+    pub async fn commit<J: Judge>(&self, change: &Change<'_, J>) -> Result<Landed> {
         let (mut conflicts, mut failures) = (0, 0);
         let what = format!("{}: cannot commit", self.lake.shown(&self.ident));
         let mut outage = Outage::new(what, &self.notices);
         loop {
-            let outcome = self.attempt(prepared, mark, recovered).await?;
+            let outcome = self.attempt(change).await?;
             let error = match outcome {
-                Attempt::Committed => {
+                Attempt::Landed(landed) => {
                     outage.is_over();
-                    return Ok(());
+                    return Ok(landed);
                 }
                 Attempt::Conflict(e) => {
                     conflicts += 1;
@@ -323,10 +121,10 @@ impl IcebergCommitter {
     }
 
     /// One transaction and, unless it certainly succeeded, a look at what became of it.
-    async fn attempt(&self, prepared: &[Prepared], mark: Mark, recovered: bool) -> Result<Attempt> {
+    async fn attempt<J: Judge>(&self, change: &Change<'_, J>) -> Result<Attempt> {
         let shown = self.lake.shown(&self.ident);
         let failed = |e: &iceberg::Error| {
-            let error = self.lake.error(format!("{shown}: commit of epoch {}", mark.epoch), e);
+            let error = self.lake.error(format!("{shown}: {}", change.what), e);
             let conflict = e.kind() == ErrorKind::CatalogCommitConflicts || e.retryable();
             if conflict { Attempt::Conflict(error) } else { Attempt::Failed(error) }
         };
@@ -334,80 +132,101 @@ impl IcebergCommitter {
             Ok(t) => t,
             Err(e) => return Ok(failed(&e)),
         };
-        match mark.judge(table.metadata()) {
-            Verdict::Committed => return Ok(Attempt::Committed),
-            Verdict::Replaced => return Err(self.replaced()),
-            Verdict::Go => {}
-        }
         let metadata = table.metadata();
+        if let Some(landed) = self.told(change.judge.judge(metadata))? {
+            return Ok(Attempt::Landed(landed));
+        }
+        let schema = match change.evolution {
+            Some(evolution) => evolution.schema_for(metadata).context(|| shown.clone())?,
+            None => Arc::clone(metadata.current_schema()),
+        };
         let mut files = Vec::new();
-        for p in prepared {
+        for p in change.files {
             if p.spec != metadata.default_partition_spec_id() {
                 return Err(Error::unsupported(format!(
                     "{shown}: the partitioning of the table was changed while files were being written"
                 ))
                 .hint("start the job again: it will write with the new partitioning"));
             }
-            files.extend(p.data_files(metadata)?);
+            files.extend(p.data_files(metadata, &schema)?);
         }
-        let fenced =
-            FencedCatalog { inner: Arc::clone(self.lake.client()), mark, verdict: Mutex::new(Verdict::Go) };
-        let transaction = Transaction::new(&table);
+        let fenced = FencedCatalog::new(self.lake.client(), change.judge);
+        let mut transaction = Transaction::new(&table);
+        let mut built = Ok(());
+        if let Some(evolution) = change.evolution {
+            match evolution.add_to(transaction.clone()) {
+                Ok(t) => transaction = t,
+                Err(e) => built = Err(e),
+            }
+        }
+        if !change.properties.is_empty() {
+            let all = change.properties.iter();
+            let action = all.fold(transaction.update_table_properties(), |action, (k, v)| {
+                action.set(k.clone(), v.clone())
+            });
+            match action.apply(transaction.clone()) {
+                Ok(t) => transaction = t,
+                Err(e) => built = Err(e),
+            }
+        }
         let action = transaction
             .fast_append()
             .add_data_files(files)
             // Reads every manifest of the table. Worth it only after a restart, where the snapshot with the marker
             // may have expired meanwhile.
-            .with_check_duplicate(recovered)
-            .set_snapshot_properties(mark.properties());
+            .with_check_duplicate(change.recovered)
+            .set_snapshot_properties(change.summary.clone());
         failpoint("iceberg-committing");
-        let committed = match action.apply(transaction) {
+        let committed = match built.and_then(|()| action.apply(transaction)) {
             Ok(t) => t.commit(&fenced).await,
             Err(e) => Err(e),
         };
         failpoint("iceberg-committed");
         match (committed, fenced.verdict()) {
-            (Err(_), Verdict::Committed) => Ok(Attempt::Committed),
-            (Err(_), Verdict::Replaced) => Err(self.replaced()),
-            (Err(e), Verdict::Go) if recovered && e.message().contains("already referenced by table") => {
-                Ok(Attempt::Committed)
+            (Err(e), Verdict::Go)
+                if change.recovered && e.message().contains("already referenced by table") =>
+            {
+                Ok(Attempt::Landed(Landed::Committed))
             }
+            (Err(_), verdict) if verdict != Verdict::Go => self
+                .told(verdict)?
+                .map(Attempt::Landed)
+                .ok_or_else(|| Error::internal("a verdict without an end")),
             (result, _) => {
                 // Also after success: the SQL catalog reports success when its COMMIT failed.
                 let now = match self.lake.client().load_table(&self.ident).await {
-                    Ok(t) => mark.judge(t.metadata()),
+                    Ok(t) => change.judge.judge(t.metadata()),
                     Err(e) => return Ok(failed(&e)),
                 };
-                match (now, result) {
-                    (Verdict::Committed, _) => Ok(Attempt::Committed),
-                    (Verdict::Replaced, _) => Err(self.replaced()),
-                    (Verdict::Go, Err(e)) => Ok(failed(&e)),
-                    (Verdict::Go, Ok(_)) => Ok(Attempt::Failed(Error::external(format!(
-                        "{shown}: the catalog accepted the commit of epoch {} and lost it",
-                        mark.epoch
+                match (self.told(now)?, result) {
+                    (Some(landed), _) => Ok(Attempt::Landed(landed)),
+                    (None, Err(e)) => Ok(failed(&e)),
+                    (None, Ok(_)) => Ok(Attempt::Failed(Error::external(format!(
+                        "{shown}: the catalog accepted the {} and lost it",
+                        change.what
                     )))),
                 }
             }
         }
     }
 
-    fn replaced(&self) -> Error {
-        Error::external(format!(
-            "{} was dropped and created again while rows were being written",
-            self.lake.shown(&self.ident)
-        ))
-        .hint("nothing was written to the new table; start the job again")
+    /// What a verdict means; `None` if the commit may come.
+    fn told(&self, verdict: Verdict) -> Result<Option<Landed>> {
+        let shown = self.lake.shown(&self.ident);
+        match verdict {
+            Verdict::Go => Ok(None),
+            Verdict::Committed => Ok(Some(Landed::Committed)),
+            Verdict::Diverged => Ok(Some(Landed::Diverged)),
+            Verdict::Replaced => Err(Error::external(format!(
+                "{shown} was dropped and created again while rows were being written"
+            ))
+            .hint("nothing was written to the new table; start the job again")),
+            Verdict::Fenced(generation) => Err(Error::validation(format!(
+                "{shown} was taken over by another process (generation {generation}), which writes the same rows"
+            ))
+            .hint("nothing is lost and nothing is written twice; let one of the two run")),
+        }
     }
-
-    fn parse(committables: &[Committable]) -> Result<Vec<Prepared>> {
-        committables.iter().map(|c| Prepared::from_bytes(c)).collect()
-    }
-}
-
-enum Attempt {
-    Committed,
-    Conflict(Error),
-    Failed(Error),
 }
 
 /// Grows to two seconds, with jitter so that rivals do not meet again.
@@ -417,8 +236,159 @@ fn backoff(attempt: u32) -> Duration {
     Duration::from_millis((ceiling / 2 + jitter).min(2_000))
 }
 
+/// The one committer of a job for one table.
+pub(super) struct IcebergCommitter {
+    target: Target,
+    /// Where the table keeps how far the source was read.
+    kept: Option<Kept>,
+    /// Columns that the first commit adds.
+    evolution: Option<Evolution>,
+}
+
+impl IcebergCommitter {
+    /// For a table. What it `kept` is gone on from; `evolution` comes with the first rows.
+    pub fn new(target: Target, kept: Option<Kept>, evolution: Option<Evolution>) -> Self {
+        IcebergCommitter { target, kept, evolution }
+    }
+
+    fn shown(&self) -> String {
+        self.target.lake.shown(&self.target.ident)
+    }
+
+    async fn commit_epoch(
+        &mut self,
+        epoch: Epoch,
+        committables: &[Committable],
+        recovered: bool,
+    ) -> Result<()> {
+        let prepared = Self::parse(committables).context(|| self.shown())?;
+        if self.kept.is_some() {
+            return self.commit_kept(epoch, &prepared).await;
+        }
+        let Some(first) = prepared.first() else { return Ok(()) };
+        let mark = Mark { pipeline: first.pipeline, epoch: epoch.0, table: first.table, continues: None };
+        self.check(&prepared, mark)?;
+        let change = Change {
+            what: format!("commit of epoch {epoch}"),
+            judge: &mark,
+            files: &prepared,
+            summary: mark.summary(),
+            properties: HashMap::new(),
+            evolution: self.evolution.as_ref(),
+            recovered,
+        };
+        match self.target.commit(&change).await? {
+            Landed::Committed => {
+                self.evolution = None;
+                Ok(())
+            }
+            Landed::Diverged => Err(Error::internal("a commit that continues nothing has diverged")),
+        }
+    }
+
+    /// Epochs of preparation may differ: writers whose input ended earlier wait for the next commit.
+    fn check(&self, prepared: &[Prepared], mark: Mark) -> Result<()> {
+        if prepared.iter().any(|p| p.pipeline != mark.pipeline || p.table != mark.table) {
+            return Err(Error::internal(format!(
+                "{}: files of different jobs in the commit of epoch {}",
+                self.shown(),
+                mark.epoch
+            )));
+        }
+        Ok(())
+    }
+
+    /// Commits rows together with how far the source was read for them.
+    async fn commit_kept(&mut self, epoch: Epoch, prepared: &[Prepared]) -> Result<()> {
+        let Some((mark, next)) = self.kept.as_ref().and_then(|k| k.next(epoch, !prepared.is_empty())) else {
+            return Ok(());
+        };
+        self.check(prepared, mark)?;
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let before = kept.at.positions.clone().unwrap_or_default();
+        let change = Change {
+            what: format!("commit of epoch {epoch}"),
+            judge: &mark,
+            files: prepared,
+            summary: next.summary(&before),
+            properties: next.properties(),
+            // A column comes with the first row that may have it.
+            evolution: self.evolution.as_ref().filter(|_| !prepared.is_empty()),
+            recovered: false,
+        };
+        let landed = self.target.commit(&change).await?;
+        if landed == Landed::Diverged {
+            return Err(diverged(&self.shown()));
+        }
+        if !prepared.is_empty() {
+            self.evolution = None;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.committed(next);
+        }
+        Ok(())
+    }
+
+    fn parse(committables: &[Committable]) -> Result<Vec<Prepared>> {
+        committables.iter().map(|c| Prepared::from_bytes(c)).collect()
+    }
+}
+
+/// The table does not hold what the next commit continues.
+pub(super) fn diverged(shown: &str) -> Error {
+    Error::validation(format!(
+        "{shown} is not in the state that this job has left it in: it was rolled back, or its properties were changed"
+    ))
+    .hint(
+        "nothing more was written. 'source-positions.on-rollback' = 'resume' reads again what was taken back when the job \
+         is started again",
+    )
+}
+
+/// A table that keeps how far the source was read, as the last commit has left it.
+pub(super) struct Kept {
+    /// What the table says.
+    pub at: Ledger,
+    /// The table.
+    pub table: Uuid,
+    reached: Option<(Positions, bool)>,
+    committed: Instant,
+}
+
+/// How long a commit of positions alone may wait for rows.
+const EMPTY_COMMITS_EVERY: Duration = Duration::from_secs(300);
+
+impl Kept {
+    /// As the table says it.
+    pub fn new(at: Ledger, table: Uuid) -> Self {
+        Kept { at, table, reached: None, committed: Instant::now() }
+    }
+
+    /// The commit of `epoch`, if there is one to be made. Records without rows (bad ones, markers of transactions) move the
+    /// positions as well, but are not worth a snapshot each.
+    fn next(&self, epoch: Epoch, has_rows: bool) -> Option<(Mark, Ledger)> {
+        let (positions, last) = self.reached.as_ref()?;
+        let moved = self.at.positions.as_ref() != Some(positions);
+        let due = has_rows || moved && (*last || self.committed.elapsed() >= EMPTY_COMMITS_EVERY);
+        let continues = Some((self.at.generation, self.at.epoch));
+        let mark = Mark { pipeline: self.at.pipeline, epoch: epoch.0, table: self.table, continues };
+        due.then(|| (mark, Ledger { epoch: epoch.0, positions: Some(positions.clone()), ..self.at.clone() }))
+    }
+
+    fn committed(&mut self, at: Ledger) {
+        self.at = at;
+        self.committed = Instant::now();
+    }
+}
+
 #[async_trait]
 impl SinkCommitter for IcebergCommitter {
+    fn on_positions(&mut self, positions: Vec<SplitState>, last: bool) {
+        if let (Some(kept), Ok(positions)) = (&mut self.kept, from_states(&positions)) {
+            kept.reached = Some((positions, last));
+        }
+    }
+
     async fn commit(&mut self, epoch: Epoch, committables: Vec<Committable>) -> Result<()> {
         self.commit_epoch(epoch, &committables, false).await
     }
@@ -430,12 +400,19 @@ impl SinkCommitter for IcebergCommitter {
     async fn abort(&mut self, tried: Option<Epoch>, committables: Vec<Committable>) {
         let Ok(prepared) = Self::parse(&committables) else { return };
         // Files may only go when it is certain that no snapshot names them.
-        let Ok(table) = self.lake.client().load_table(&self.ident).await else { return };
+        let Ok(table) = self.target.lake.client().load_table(&self.target.ident).await else { return };
         for p in prepared {
             // A commit has the number of the whole epoch, not those under which its parts were prepared.
             let epoch = tried.map_or(p.epoch, |e| e.0);
-            let mark = Mark { pipeline: p.pipeline, epoch, table: p.table };
-            if mark.judge(table.metadata()) == Verdict::Go {
+            let continues = self.kept.as_ref().map(|k| (k.at.generation, k.at.epoch));
+            let mark = Mark { pipeline: p.pipeline, epoch, table: p.table, continues };
+            // A commit whose answer was lost may still arrive, unless the table has another head by now.
+            let is_out = match mark.judge(table.metadata()) {
+                Verdict::Go => tried.is_none() || continues.is_none(),
+                Verdict::Fenced(_) => true,
+                Verdict::Committed | Verdict::Replaced | Verdict::Diverged => false,
+            };
+            if is_out {
                 for path in p.paths {
                     let _ = table.file_io().delete(path).await;
                 }

@@ -15,17 +15,22 @@
 //! targets, deletion vectors, data files other than Parquet, views.
 
 mod catalog;
+mod claim;
 mod commit;
 mod config;
 mod connection;
 mod deletes;
+mod evolution;
+mod fenced;
 mod lake;
+mod mark;
 mod monitor;
 mod options;
 mod outage;
 mod partition;
 mod paths;
 mod predicate;
+mod prepared;
 mod provider;
 mod read;
 mod scan;
@@ -38,6 +43,7 @@ mod writer;
 mod tests;
 
 pub use catalog::IcebergCatalog;
+pub use mark::{KeptCommit, KeptPositions};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -83,6 +89,22 @@ pub async fn create_catalog(
     let catalog = IcebergCatalog::new(name, options.clone(), Lake::open(config).await?);
     catalog.ensure_default_database(embedded).await.context(|| format!("catalog `{name}`"))?;
     Ok(Arc::new(catalog))
+}
+
+/// What a table keeps of how far its source was read (`'source-positions' = 'table'`); `None` if it keeps nothing.
+///
+/// # Errors
+/// As [`create_catalog`]; Validation if there is no such table; Data if what it keeps is damaged.
+pub async fn kept_positions(
+    options: &BTreeMap<String, String>,
+    base_dir: &Path,
+    database: &str,
+    table: &str,
+) -> Result<Option<KeptPositions>> {
+    let taken = Options::new("catalog tableflow", "iceberg", options);
+    let lake = Lake::open(CatalogConfig::parse("tableflow", &taken, base_dir)?).await?;
+    let found = lake.load(&table_ident(database, table)?).await?;
+    KeptPositions::read(found.metadata()).context(|| lake.shown(found.identifier()))
 }
 
 /// `'connector' = 'iceberg'`: a table of an Iceberg catalog declared in another catalog, for instance by `LIKE`, which
@@ -133,7 +155,8 @@ impl ConnectorFactory for IcebergFactory {
             read = ReadOptions::parse(options)?;
             lookup = LookupCache::parse(options, false)?;
             // A table declared once may carry the options of its INSERTs as well.
-            for key in ["target-file-size-bytes", "compression-codec", "distribution-mode", "write-format"] {
+            let writes = ["target-file-size-bytes", "compression-codec", "distribution-mode", "write-format"];
+            for key in writes.iter().chain(sink::JOB_OPTIONS) {
                 options.take(key);
             }
             Ok(())

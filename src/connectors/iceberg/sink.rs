@@ -11,18 +11,22 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use iceberg::TableIdent;
 use iceberg::spec::{TableMetadata, Transform};
+use iceberg::table::Table;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use super::catalog::create;
-use super::commit::IcebergCommitter;
+use super::claim;
+use super::commit::{IcebergCommitter, Target};
 use super::connection::Connection;
+use super::evolution::Evolution;
+use super::lake::Lake;
 use super::types::check_digits;
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
 use crate::edges::{
-    Notices, OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode,
+    Claim, Notices, OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::options::{Options, parse_bytes};
@@ -36,7 +40,17 @@ pub(super) struct WriteOptions {
     target_file_size: Option<u64>,
     compression: Option<String>,
     distribution: Option<&'static str>,
+    /// `source-positions` = `table`.
+    keeps_positions: bool,
+    /// `source-positions.on-rollback` = `resume`.
+    resumes_rollback: bool,
+    /// `schema-evolution` = `add-columns`.
+    adds_columns: bool,
 }
+
+/// Options of writes that say how a job and its table belong together.
+pub(super) const JOB_OPTIONS: &[&str] =
+    &["source-positions", "source-positions.on-rollback", "schema-evolution"];
 
 impl WriteOptions {
     /// Takes the write options.
@@ -55,7 +69,20 @@ impl WriteOptions {
             return Err(Error::unsupported(format!("writing to the branch '{branch}' is not supported"))
                 .hint("write to main, or create the branch afterwards with another tool"));
         }
+        let [positions, on_rollback, evolution] = JOB_OPTIONS else {
+            return Err(Error::internal("three options"));
+        };
+        let keeps_positions = options.one_of(positions, &["none", "table"])? == Some("table");
+        let on_rollback = options.one_of(on_rollback, &["fail", "resume"])?;
+        if on_rollback.is_some() && !keeps_positions {
+            return Err(Error::validation(
+                "'source-positions.on-rollback' is for 'source-positions' = 'table'",
+            ));
+        }
         Ok(WriteOptions {
+            keeps_positions,
+            resumes_rollback: on_rollback == Some("resume"),
+            adds_columns: options.one_of(evolution, &["none", "add-columns"])? == Some("add-columns"),
             target_file_size: options.bytes("target-file-size-bytes")?,
             compression: options.take("compression-codec"),
             distribution: options.one_of("distribution-mode", &["none", "hash"])?,
@@ -113,6 +140,27 @@ impl IcebergSink {
     }
 }
 
+impl IcebergSink {
+    fn target(&self, lake: &Arc<Lake>) -> Target {
+        Target { lake: Arc::clone(lake), ident: self.ident.clone(), notices: self.notices.clone() }
+    }
+
+    /// The table, made if it may be.
+    async fn find(&self, lake: &Lake) -> Result<Table> {
+        match (lake.find(&self.ident).await?, &self.template) {
+            (Some(t), _) => Ok(t),
+            (None, Some(def)) => {
+                // As Flink's connector does.
+                lake.ensure_namespace(self.ident.namespace()).await?;
+                // Whoever creates it: it is there.
+                create(lake, &self.ident, def, true).await?;
+                lake.load(&self.ident).await
+            }
+            (None, None) => lake.load(&self.ident).await,
+        }
+    }
+}
+
 /// Rows of one identity partition go to one writer, so that few partitions make few files. Not for other transforms:
 /// distributing by `ts` would not bring the rows of one `days(ts)` together.
 fn distribution(metadata: &TableMetadata, schema: &SchemaRef, option: Option<&str>) -> Option<Vec<usize>> {
@@ -144,6 +192,17 @@ impl Sink for IcebergSink {
         self.distribute_by.clone()
     }
 
+    fn keeps_positions(&self) -> bool {
+        self.options.keeps_positions
+    }
+
+    async fn claim(&self) -> Result<Claim> {
+        let lake = self.connection.open().await?;
+        let table = self.find(&lake).await?;
+        let target = self.target(&lake);
+        claim::claim(&target, table, self.options.resumes_rollback).await
+    }
+
     async fn open(&self, context: &SinkContext) -> Result<OpenedSink> {
         let (mode, parallelism) = (context.mode, context.parallelism);
         let lake = self.connection.open().await?;
@@ -151,23 +210,31 @@ impl Sink for IcebergSink {
         if mode == WriteMode::Overwrite {
             return Err(no_overwrite().context(shown));
         }
-        let table = match (lake.find(&self.ident).await?, &self.template) {
-            (Some(t), _) => t,
-            (None, Some(def)) => {
-                // As Flink's connector does.
-                lake.ensure_namespace(self.ident.namespace()).await?;
-                // Whoever creates it: it is there.
-                create(&lake, &self.ident, def, true).await?;
-                lake.load(&self.ident).await?
-            }
-            (None, None) => lake.load(&self.ident).await?,
+        if self.options.keeps_positions && context.claim.is_none() {
+            return Err(Error::unsupported("'source-positions' = 'table' is for INSERT in streaming mode")
+                .hint("SET 'execution.runtime-mode' = 'streaming'; a bounded source ends there, too")
+                .context(shown));
+        }
+        let mut table = self.find(&lake).await?;
+        let mut evolution = None;
+        if self.options.adds_columns
+            && let Some((planned, evolved)) = Evolution::plan(&lake, &self.ident, &self.schema).await?
+        {
+            (evolution, table) = (Some(planned), evolved);
+        }
+        let kept = match &context.claim {
+            Some(claim) => Some(claim::taken(&table, claim).context(|| shown.clone())?),
+            None => None,
         };
         let metadata = table.metadata();
         let (properties, target_file_size) =
             writer_properties(&self.options, metadata.properties()).context(|| shown.clone())?;
         let mapping = map_columns(metadata, &self.schema).context(|| shown.clone())?;
         let run = Uuid::now_v7();
-        let pipeline = context.identity.as_ref().map_or(run, SinkIdentity::pipeline);
+        let pipeline = match &kept {
+            Some(kept) => kept.at.pipeline,
+            None => context.identity.as_ref().map_or(run, SinkIdentity::pipeline),
+        };
         let setup = Arc::new(WriteSetup {
             lake: Arc::clone(&lake),
             table,
@@ -180,7 +247,7 @@ impl Sink for IcebergSink {
         let writers = (0..parallelism.max(1))
             .map(|i| Ok(Box::new(IcebergWriter::new(Arc::clone(&setup), i)?) as Box<dyn SinkWriter>))
             .collect::<Result<Vec<_>>>()?;
-        let committer = IcebergCommitter::new(lake, self.ident.clone(), self.notices.clone());
+        let committer = IcebergCommitter::new(self.target(&lake), kept, evolution);
         Ok(OpenedSink { writers, committer: Box::new(committer) })
     }
 }

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use iceberg::spec::{
     ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type,
 };
@@ -100,6 +100,14 @@ fn identifier_ids(key: Option<&PrimaryKey>, fields: &[NestedFieldRef]) -> Result
             }
         })
         .collect()
+}
+
+/// The Iceberg type of an Arrow field of a sink, its ids provisional.
+///
+/// # Errors
+/// As [`to_schema`].
+pub(super) fn to_iceberg(field: &FieldRef) -> Result<Type> {
+    to_type(&LogicalType::from_field(field)?.root, &mut 0, field.name())
 }
 
 fn to_type(root: &TypeRoot, ids: &mut i32, path: &str) -> Result<Type> {

@@ -27,9 +27,9 @@ use iceberg::writer::{CurrentFileStatus, IcebergWriter as _, IcebergWriterBuilde
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
-use super::commit::Prepared;
 use super::lake::Lake;
 use super::paths::{TrackedLocations, check_values};
+use super::prepared::Prepared;
 use crate::connectors::conform::conform_batch;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};

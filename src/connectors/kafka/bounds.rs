@@ -23,7 +23,7 @@ pub(super) fn plan(
     if let Some(before) = &before {
         let there: BTreeSet<&TopicPartition> = found.iter().collect();
         if let Some(gone) = before.keys().find(|at| !there.contains(at)) {
-            return Err(Error::external(format!(
+            return Err(Error::validation(format!(
                 "the state to continue from has {gone}, which the table does not read or Kafka does not have any more"
             )));
         }
@@ -38,11 +38,11 @@ pub(super) fn plan(
     for (((at, start), low), stop) in found.iter().zip(starts).zip(&lows).zip(stops) {
         let plan = match before.as_mut().and_then(|b| b.remove(at)) {
             Some(old) => SplitPlan { stop: old.stop.or(stop), ..old },
-            None => SplitPlan { at: at.clone(), next: start, stop },
+            None => SplitPlan { at: at.clone(), next: start, stop, rows: 0 },
         };
         let nothing_left = plan.stop.is_some_and(|stop| plan.next >= stop);
         if plan.next < *low && !nothing_left {
-            return Err(Error::external(format!(
+            return Err(Error::data(format!(
                 "{at}: offset {} is not there any more, the oldest record has offset {low}",
                 plan.next
             ))

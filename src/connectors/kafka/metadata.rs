@@ -9,9 +9,14 @@
 //! | `offset` | BIGINT NOT NULL | |
 //! | `timestamp` | TIMESTAMP_LTZ(3) NOT NULL | yes |
 //! | `timestamp-type` | STRING NOT NULL: NoTimestampType, CreateTime, LogAppendTime | |
+//! | `decode-error` | STRING: why the record is no row of the table; ours | |
+//! | `bad-value` | BYTES: the key or value that could not be decoded; ours | |
+//!
+//! With one of the last two, bad records do not end the job: they are rows of NULLs.
 //!
 //! A column may be declared with another type of the same family; values are cast.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -40,9 +45,25 @@ pub(super) enum Key {
     Offset,
     Timestamp,
     TimestampType,
+    DecodeError,
+    BadValue,
 }
 
-const KEYS: [(&str, Key); 7] = [
+impl Key {
+    /// Whether it makes a bad record a row.
+    pub(super) fn tells_of_bad_records(self) -> bool {
+        matches!(self, Key::DecodeError | Key::BadValue)
+    }
+}
+
+/// A key or value that could not be decoded.
+#[derive(Debug)]
+pub(super) struct BadValue {
+    pub(super) error: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+const KEYS: [(&str, Key); 9] = [
     ("topic", Key::Topic),
     ("partition", Key::Partition),
     ("headers", Key::Headers),
@@ -50,6 +71,8 @@ const KEYS: [(&str, Key); 7] = [
     ("offset", Key::Offset),
     ("timestamp", Key::Timestamp),
     ("timestamp-type", Key::TimestampType),
+    ("decode-error", Key::DecodeError),
+    ("bad-value", Key::BadValue),
 ];
 
 /// The key of a metadata column, its declared type checked. `writing` tells whether a sink asks, `any_topic` whether
@@ -65,7 +88,8 @@ pub(super) fn key_of(table: &str, column: &MetadataColumn, writing: bool, any_to
     };
     let ty = column.field.data_type();
     let (fits, expected) = match key {
-        Key::Topic | Key::TimestampType => (*ty == DataType::Utf8, "STRING"),
+        Key::Topic | Key::TimestampType | Key::DecodeError => (*ty == DataType::Utf8, "STRING"),
+        Key::BadValue => (*ty == DataType::Binary, "BYTES"),
         Key::Partition | Key::LeaderEpoch => (is_number(ty), "INT, or another number or STRING"),
         Key::Offset => (is_number(ty), "BIGINT, or another number or STRING"),
         Key::Timestamp => (matches!(ty, DataType::Timestamp(..)), "TIMESTAMP_LTZ(3) or TIMESTAMP(3)"),
@@ -123,6 +147,8 @@ pub(super) struct Collector {
     header_ends: Vec<i32>,
     header_keys: StringBuilder,
     header_values: BinaryBuilder,
+    /// By record: what could not be decoded.
+    pub(super) bad: BTreeMap<u32, BadValue>,
     time_zone: Tz,
 }
 
@@ -138,6 +164,7 @@ impl Collector {
             header_ends: vec![0],
             header_keys: StringBuilder::new(),
             header_values: BinaryBuilder::new(),
+            bad: BTreeMap::new(),
             time_zone,
         }
     }
@@ -210,6 +237,14 @@ impl Collector {
             }
             Key::TimestampType => Arc::new(StringArray::from_iter_values(&self.types)),
             Key::Headers => self.headers(field)?,
+            Key::DecodeError => {
+                let errors = (0..self.len() as u32).map(|i| self.bad.get(&i).map(|b| b.error.as_str()));
+                Arc::new(errors.collect::<StringArray>())
+            }
+            Key::BadValue => {
+                let values = (0..self.len() as u32).map(|i| self.bad.get(&i).map(|b| b.bytes.as_slice()));
+                Arc::new(values.collect::<BinaryArray>())
+            }
         };
         let chosen = match records {
             Some(records) => take(&all, records, None)?,
@@ -244,6 +279,7 @@ impl Collector {
         self.epochs.clear();
         self.timestamps.clear();
         self.types.clear();
+        self.bad.clear();
         if self.header_ends.len() > 1 {
             self.header_ends.truncate(1);
             self.header_keys = StringBuilder::new();

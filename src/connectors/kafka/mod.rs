@@ -51,6 +51,14 @@ use super::{ConnectorEnv, ConnectorFactory, Sink, Source};
 use crate::catalog::ResolvedTable;
 use crate::error::Result;
 
+/// The topics that the options of a table of records mean, sorted. Blocks.
+///
+/// # Errors
+/// Validation for bad options; External if the cluster does not answer.
+pub fn topics(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<String>> {
+    source::KafkaSource::new(table, Connector::Log, env)?.topics()
+}
+
 /// `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KafkaFactory;

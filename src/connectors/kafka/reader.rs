@@ -38,6 +38,8 @@ pub(super) struct SplitPlan {
     pub(super) next: i64,
     /// Where a bounded read ends, exclusive.
     pub(super) stop: Option<i64>,
+    /// Rows that have come of it so far, over all runs: what a table that it is written to has to have.
+    pub(super) rows: u64,
 }
 
 /// A split's position in snapshots.
@@ -49,16 +51,19 @@ struct Position {
     offset: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop: Option<i64>,
+    #[serde(default)]
+    rows: u64,
 }
 
 impl SplitPlan {
     /// As a snapshot keeps it.
-    fn to_state(&self) -> Result<SplitState> {
+    pub(super) fn to_state(&self) -> Result<SplitState> {
         let position = Position {
             topic: self.at.topic.to_string(),
             partition: self.at.partition,
             offset: self.next,
             stop: self.stop,
+            rows: self.rows,
         };
         let position = serde_json::to_string(&position)
             .map_err(|e| Error::internal(format!("position of {}: {e}", self.at)))?;
@@ -71,7 +76,7 @@ impl SplitPlan {
             Error::data(format!("the snapshot of Kafka split {} cannot be read: {e}", state.split))
         })?;
         let at = TopicPartition { topic: p.topic.into(), partition: p.partition };
-        Ok(SplitPlan { at, next: p.offset, stop: p.stop })
+        Ok(SplitPlan { at, next: p.offset, stop: p.stop, rows: p.rows })
     }
 
     /// Whether a bounded read has come to its end.
@@ -157,6 +162,9 @@ impl SourceReader for KafkaReader {
                 && let Some(position) = self.positions.get_mut(&split)
             {
                 position.next = next;
+                if let Some(SourceEvent::Batch { batch, .. }) = &item.event {
+                    position.rows += batch.num_rows() as u64;
+                }
             }
             if let Some(event) = item.event {
                 return Ok(event);

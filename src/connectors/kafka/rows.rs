@@ -10,16 +10,19 @@
 //! deletes the row of its key); the same goes for the key
 //! where there is a key format; a value that holds several rows repeats the key's columns; a column that is in both
 //! is taken from the value.
+//!
+//! Where a column asks for the error of a record (`decode-error`), a bad record is a row as well: it has NULLs where its key
+//! or value would be, and the error beside them.
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, SchemaRef};
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::metadata::{Collector, Key, declared};
+use super::metadata::{BadValue, Collector, Key, declared};
 use super::offsets::TopicPartition;
 use crate::error::{Error, Result};
-use crate::formats::{Decoded, RecordDecoder};
+use crate::formats::{BadRecord, Decoded, RecordDecoder};
 use crate::stream::ChangeBatch;
 use crate::stream::{RowKind, RowKinds};
 
@@ -76,9 +79,15 @@ impl Side {
         self.record_of.as_ref().and_then(|m| m.get(pushed as usize)).copied().unwrap_or(pushed)
     }
 
-    /// Decodes; an error comes with the record it is about.
-    fn flush(&mut self) -> Result<Decoded, (u32, Error)> {
-        self.decoder.flush().map_err(|bad| (self.record(bad.record as u32), bad.error))
+    /// Decodes; an error comes with the record it is about. Bad records that don't end the job are told to `meta`.
+    fn flush(&mut self, meta: &mut Collector, what: &str) -> Result<Decoded, (u32, Error)> {
+        let mut decoded = self.decoder.flush().map_err(|bad| (self.record(bad.record as u32), bad.error))?;
+        for BadRecord { record, error, bytes } in std::mem::take(&mut decoded.bad) {
+            let record = self.record(record as u32);
+            self.nulls.push(record);
+            meta.bad.insert(record, BadValue { error: format!("{what}: {}", error.message()), bytes });
+        }
+        Ok(decoded)
     }
 
     /// Record and row of every row, by record; a row of NULLs is `None`. Nothing when row `i` is record `i`.
@@ -120,6 +129,7 @@ pub(super) struct RowReader {
     time_zone: chrono_tz::Tz,
     skipped: u64,
     nulled: u64,
+    rested: u64,
 }
 
 impl RowReader {
@@ -144,8 +154,15 @@ impl RowReader {
                 }
                 all
             });
+        let (mut key, mut value) = (key, value);
+        if wants.iter().any(|key| key.tells_of_bad_records()) {
+            value.decoder.list_bad();
+            if let Some(key) = &mut key {
+                key.decoder.list_bad();
+            }
+        }
         let meta = Collector::new(wants, time_zone);
-        RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0, nulled: 0 }
+        RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0, nulled: 0, rested: 0 }
     }
 
     /// Takes a record.
@@ -172,6 +189,11 @@ impl RowReader {
         std::mem::take(&mut self.nulled)
     }
 
+    /// Rows of which a field stands in the column for the rest, since the last call.
+    pub(super) fn take_rested(&mut self) -> u64 {
+        std::mem::take(&mut self.rested)
+    }
+
     /// The rows of all records taken since the last flush; `None` if there are none.
     pub(super) fn flush(&mut self, from: &TopicPartition) -> Result<Option<ChangeBatch>> {
         if self.meta.len() == 0 {
@@ -192,15 +214,16 @@ impl RowReader {
             let offset = meta.offset(record as usize).unwrap_or(-1);
             error.context(format!("{from} offset {offset}, {side}"))
         };
-        let values = self.value.flush().map_err(|e| place(&self.meta, e, "value"))?;
+        let values = self.value.flush(&mut self.meta, "value").map_err(|e| place(&self.meta, e, "value"))?;
         let mut value_pairs = self.value.pairs(&values, records);
         self.skipped += values.skipped;
         self.nulled += values.nulled;
+        self.rested += values.rested;
 
         let mut keys = None;
         let mut key_pairs = None;
         if let Some(key) = &mut self.key {
-            let decoded = key.flush().map_err(|e| place(&self.meta, e, "key"))?;
+            let decoded = key.flush(&mut self.meta, "key").map_err(|e| place(&self.meta, e, "key"))?;
             key_pairs = key.pairs(&decoded, records);
             self.skipped += decoded.skipped;
             self.nulled += decoded.nulled;

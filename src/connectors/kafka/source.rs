@@ -96,7 +96,8 @@ impl KafkaSource {
     /// Checks the table; connects to nothing.
     pub(super) fn new(table: &ResolvedTable, connector: Connector, env: &ConnectorEnv) -> Result<Self> {
         let options = TableOptions::parse(table, connector, env)?;
-        let metadata = table.metadata.iter().map(|m| metadata_origin(&options, m)).collect::<Result<_>>()?;
+        let metadata: Vec<_> =
+            table.metadata.iter().map(|m| metadata_origin(&options, m)).collect::<Result<_>>()?;
         let mut schema = table.scan_schema();
         if connector == Connector::Upsert {
             // A deleted row has its key and nothing else.
@@ -107,6 +108,18 @@ impl KafkaSource {
                 .collect();
             schema = Arc::new(Schema::new(fields));
         }
+        let lists_bad =
+            metadata.iter().any(|m| matches!(m, MetadataOrigin::Record(k) if k.tells_of_bad_records()));
+        if lists_bad
+            && (connector == Connector::Upsert
+                || options.value.format.changelog() != SourceChangelog::AppendOnly)
+        {
+            return Err(Error::unsupported(format!(
+                "table {}: a bad record cannot be a row ('decode-error', 'bad-value') where rows replace each other",
+                options.table
+            ))
+            .hint("read the topic with 'connector' = 'kafka' and a format of rows"));
+        }
         Ok(KafkaSource {
             options: Arc::new(options),
             schema,
@@ -114,6 +127,14 @@ impl KafkaSource {
             metadata,
             time_zone: env.time_zone,
         })
+    }
+
+    /// The topics there are of those that are meant.
+    pub(super) fn topics(&self) -> Result<Vec<String>> {
+        let servers = connect(&self.options)?;
+        let found = Cluster::new(&self.options, &servers)?.partitions(&self.options.topics)?;
+        let names: BTreeSet<String> = found.iter().map(|at| at.topic.to_string()).collect();
+        Ok(names.into_iter().collect())
     }
 
     /// A row reader for the columns asked for. Formats decode only those.
@@ -201,6 +222,12 @@ impl Source for KafkaSource {
             Connector::Upsert => SourceChangelog::Upsert,
             Connector::Log => self.options.value.format.changelog(),
         }
+    }
+
+    fn adopt(&self, positions: Vec<SplitState>) -> Result<Vec<SplitState>> {
+        let without_end =
+            |state: &SplitState| SplitPlan { stop: None, ..SplitPlan::from_state(state)? }.to_state();
+        positions.iter().map(without_end).collect()
     }
 
     async fn readers(
@@ -343,7 +370,7 @@ impl Discovery {
         for (at, low) in new.into_iter().zip(lows) {
             let owner = owner(&at.topic, at.partition, self.inboxes.len());
             self.known.insert(at.clone());
-            shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None });
+            shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None, rows: 0 });
         }
         shares.into_iter().all(|(owner, plans)| self.inboxes.get(owner).is_some_and(|inbox| inbox.add(plans)))
     }

@@ -271,6 +271,7 @@ impl Worker {
             drained.batch = self.setup.rows.flush(&split.plan.at)?;
             self.setup.metrics.skipped.fetch_add(self.setup.rows.take_skipped(), Ordering::Relaxed);
             self.setup.metrics.nulled.fetch_add(self.setup.rows.take_nulled(), Ordering::Relaxed);
+            self.setup.metrics.rested.fetch_add(self.setup.rows.take_rested(), Ordering::Relaxed);
         }
         if drained.finished {
             split.plan.next = split.plan.next.max(split.plan.stop.unwrap_or(split.plan.next));
@@ -308,7 +309,7 @@ impl Worker {
         match e.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 let next = plan.map_or(-1, |p| p.next);
-                Err(Error::external(format!("{place}: offset {next} is not there any more: Kafka has deleted the records up to there, or the topic was made anew"))
+                Err(Error::data(format!("{place}: offset {next} is not there any more: Kafka has deleted the records up to there, or the topic was made anew"))
                     .hint("records are lost to this job; begin again with 'scan.startup.mode' = 'earliest-offset', and keep records longer (retention.ms, retention.bytes)"))
             }
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {

@@ -1,11 +1,14 @@
 //! JSON text to columns in one pass.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::JsonOptions;
 use super::fail::{Fail, describe};
 use super::object::ObjectReader;
+use super::rest::Rest;
 use super::scan::Scanner;
 use crate::error::{Error, Result};
 use crate::formats::column::Batch;
@@ -14,13 +17,20 @@ use crate::formats::record::RowDecoder;
 /// Decoder of JSON records.
 pub(super) struct JsonDecoder {
     reader: ObjectReader,
+    rest: Option<Rest>,
     batch: Batch,
 }
 
 impl JsonDecoder {
-    pub(super) fn new(schema: SchemaRef, options: JsonOptions) -> Result<Self> {
-        let reader = ObjectReader::new(schema.fields(), options);
-        Ok(JsonDecoder { reader, batch: Batch::new(schema)? })
+    /// For the columns of `schema`, of which one may be for all that has no column.
+    pub(super) fn new(schema: SchemaRef, options: JsonOptions, rest: Option<usize>) -> Result<Self> {
+        let mut fields = schema.fields().to_vec();
+        if let Some(field) = rest.and_then(|i| fields.get_mut(i)) {
+            // No field of a record has this name.
+            *field = Arc::new(field.as_ref().clone().with_name("\u{0}"));
+        }
+        let reader = ObjectReader::new(&fields, options);
+        Ok(JsonDecoder { reader, rest: rest.map(Rest::new), batch: Batch::new(schema)? })
     }
 
     fn record(&mut self, s: &mut Scanner<'_>) -> Result<(), Fail> {
@@ -58,7 +68,10 @@ impl JsonDecoder {
 
     fn row(&mut self, s: &mut Scanner<'_>) -> Result<(), Fail> {
         let rows = self.batch.rows();
-        self.reader.object(s, &mut self.batch.columns, rows)?;
+        match &mut self.rest {
+            None => self.reader.object(s, &mut self.batch.columns, rows)?,
+            Some(rest) => rest.object(&mut self.reader, s, &mut self.batch.columns, rows)?,
+        }
         self.reader.close_row(&mut self.batch)
     }
 }
@@ -102,6 +115,10 @@ impl RowDecoder for JsonDecoder {
 
     fn take_nulled(&mut self) -> u64 {
         self.reader.take_nulled()
+    }
+
+    fn take_rested(&mut self) -> u64 {
+        self.rest.as_mut().map_or(0, Rest::take_rows)
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {

@@ -11,12 +11,13 @@
 //! that is no JSON is skipped.
 //!
 //! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
-//! parse errors are ignored.
+//! parse errors are ignored. An option of our own, `rest-column`, names a column for all that has none (`rest`).
 
 mod decode;
 pub(crate) mod encode;
 pub(crate) mod fail;
 pub(crate) mod object;
+mod rest;
 mod scalar;
 pub(crate) mod scan;
 pub(crate) mod shape;
@@ -71,6 +72,8 @@ impl JsonOptions {
 pub struct JsonFormat {
     schema: SchemaRef,
     options: JsonOptions,
+    /// `rest-column`.
+    rest: Option<usize>,
 }
 
 impl JsonFormat {
@@ -78,7 +81,8 @@ impl JsonFormat {
     ///
     /// # Errors
     /// Validation for bad options, Unsupported for column types that JSON cannot hold.
-    pub fn new(options: &Options, prefix: &str, schema: SchemaRef) -> Result<Self> {
+    pub fn new(options_given: &Options, prefix: &str, schema: SchemaRef) -> Result<Self> {
+        let options = options_given;
         let key = |name: &str| format!("{prefix}{name}");
         let fail_on_missing_field = options.bool(&key("fail-on-missing-field"), false)?;
         let options_of_all = JsonOptions::new(options, prefix)?;
@@ -93,7 +97,25 @@ impl JsonFormat {
         options.bool(&key("decode.json-parser.enabled"), true)?;
         let options = JsonOptions { fail_on_missing_field, ..options_of_all };
         check_types(&schema)?;
-        Ok(JsonFormat { schema, options })
+        let rest = rest_column(options_given, &key("rest-column"), &schema)?;
+        if rest.is_some() && fail_on_missing_field {
+            return Err(Error::validation(format!(
+                "{} and {} contradict each other",
+                key("fail-on-missing-field"),
+                key("rest-column")
+            )));
+        }
+        Ok(JsonFormat { schema, options, rest })
+    }
+}
+
+/// The column that an option names for what has no column.
+fn rest_column(options: &Options, key: &str, schema: &SchemaRef) -> Result<Option<usize>> {
+    let Some(name) = options.take(key) else { return Ok(None) };
+    match schema.column_with_name(&name) {
+        Some((i, field)) if *field.data_type() == DataType::Utf8 && field.is_nullable() => Ok(Some(i)),
+        Some(_) => Err(options.invalid(key, &name, "a column of type STRING that may be NULL")),
+        None => Err(options.invalid(key, &name, "one of the columns")),
     }
 }
 
@@ -133,7 +155,8 @@ impl RecordFormat for JsonFormat {
 
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
         let schema = Arc::new(self.schema.project(projection)?);
-        Ok(Box::new(decode::JsonDecoder::new(schema, self.options)?))
+        let rest = self.rest.and_then(|rest| projection.iter().position(|i| *i == rest));
+        Ok(Box::new(decode::JsonDecoder::new(schema, self.options, rest)?))
     }
 
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {

@@ -19,20 +19,25 @@ use crate::types::LogicalType;
 
 /// Reads objects into the columns of a row, and single values.
 pub(crate) struct ObjectReader {
-    shape: RowShape,
-    cx: Context,
+    pub(super) shape: RowShape,
+    pub(super) cx: Context,
 }
 
-struct Context {
+pub(super) struct Context {
     options: JsonOptions,
     skipped: u64,
     nulled: u64,
+    /// Nothing may be lost: whatever has no place in the columns is put elsewhere by the reader of the outermost object.
+    pub(super) keeps_all: bool,
+    /// A field of an inner object had no place.
+    pub(super) lost: bool,
 }
 
 impl ObjectReader {
     /// A reader of objects with these fields.
     pub(crate) fn new(fields: &[FieldRef], options: JsonOptions) -> Self {
-        ObjectReader { shape: RowShape::new(fields), cx: Context { options, skipped: 0, nulled: 0 } }
+        let cx = Context { options, skipped: 0, nulled: 0, keeps_all: false, lost: false };
+        ObjectReader { shape: RowShape::new(fields), cx }
     }
 
     /// Takes the object at the scanner's position into the open row of `columns`, which begin with one per field and
@@ -117,7 +122,10 @@ impl Context {
                         }
                         self.value(s, &mut field.shape, column).map_err(|e| at_field(e, &field.name))?;
                     }
-                    None => s.skip_value(0)?,
+                    None => {
+                        self.lost |= s.peek() != b'n';
+                        s.skip_value(0)?;
+                    }
                 }
                 nth += 1;
                 if !s.more(b'}')? {
@@ -140,7 +148,12 @@ impl Context {
 
     /// Takes a value into a column. One of the wrong type becomes NULL if parse errors are ignored.
     #[inline]
-    fn value(&mut self, s: &mut Scanner<'_>, shape: &mut Shape, column: &mut Column) -> Result<(), Fail> {
+    pub(super) fn value(
+        &mut self,
+        s: &mut Scanner<'_>,
+        shape: &mut Shape,
+        column: &mut Column,
+    ) -> Result<(), Fail> {
         let start = s.pos;
         match self.convert(s, shape, column) {
             Err(Fail::Mismatch) => self.mismatch(s, column, start),
@@ -154,7 +167,7 @@ impl Context {
         s.skip_value(0)?;
         // A mismatch is found before the value is closed: what is there of it is cut off.
         column.truncate(column.len());
-        if self.options.ignore_parse_errors {
+        if self.options.ignore_parse_errors && !self.keeps_all {
             column.push_null();
             self.nulled += 1;
             return Ok(());
@@ -207,6 +220,7 @@ impl Context {
                 let value = match s.peek() {
                     b't' => s.literal("true").map(|()| true)?,
                     b'f' => s.literal("false").map(|()| false)?,
+                    _ if self.keeps_all => return Err(Fail::Mismatch),
                     // Java's parseBoolean: whatever is not "true" is false.
                     _ => text(s)?.ok_or(Fail::Mismatch)?.trim().eq_ignore_ascii_case("true"),
                 };

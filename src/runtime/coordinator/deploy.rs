@@ -197,6 +197,7 @@ impl Coordinator {
                         identity,
                         epoch: Epoch(self.epoch),
                         shared: self.shared.clone(),
+                        claim: self.options.claim.clone(),
                     };
                     let mut opened = sink.open(&context).await.context(|| node.detail.clone())?;
                     if let (Some(snapshot), Some(checkpoints)) = (restore, checkpoints) {

@@ -24,12 +24,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::checkpoint::JobSnapshot;
-use crate::edges::{Committable, Shared, SinkCommitter, SplitState};
+use crate::edges::{Claim, Committable, Shared, SinkCommitter, SplitState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::channel::Cancellation;
 use crate::runtime::graph::StreamGraph;
 use crate::runtime::job::{JobMetrics, StopHandle};
 use crate::runtime::message::{Barrier, BarrierKind};
+use crate::runtime::restart::RestartStrategy;
 use crate::runtime::spilling::memory::StateMemory;
 use crate::runtime::supervisor::{Keeping, StartFrom};
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, sleep_until};
@@ -68,6 +69,10 @@ pub struct JobOptions {
     pub keeping: Option<Keeping>,
     /// What it starts from if there is no checkpoint of its own that stems from it.
     pub start: Option<StartFrom>,
+    /// What its sink has said of where the job stands, if that is kept in the table.
+    pub claim: Option<Claim>,
+    /// When a job that goes on from its table is started again.
+    pub restarts: Option<RestartStrategy>,
 }
 
 struct TaskInfo {
@@ -231,13 +236,14 @@ impl Coordinator {
     fn mode(&self) -> Option<SnapshotMode> {
         match &self.options.checkpoints {
             Some(checkpoints) => Some(checkpoints.mode()),
-            None => self.options.on_snapshot.is_some().then_some(SnapshotMode::Whole),
+            None => self.keeps().then_some(SnapshotMode::Whole),
         }
     }
 
     /// Whether snapshots are kept.
     fn keeps(&self) -> bool {
-        self.options.on_snapshot.is_some() || self.options.checkpoints.is_some()
+        let JobOptions { on_snapshot, checkpoints, claim, .. } = &self.options;
+        on_snapshot.is_some() || checkpoints.is_some() || claim.is_some()
     }
 
     async fn run(
@@ -423,9 +429,21 @@ impl Coordinator {
             self.save(pending.snapshot, pending.begun, last);
             return Ok(());
         }
+        self.tell_positions(&pending.snapshot, pending.kind == BarrierKind::Final);
         self.commit(pending.epoch).await?;
         self.complete(pending.epoch);
         Ok(())
+    }
+
+    /// Tells sinks that keep it how far the source has been read.
+    fn tell_positions(&mut self, snapshot: &JobSnapshot, last: bool) {
+        if self.options.claim.is_none() {
+            return;
+        }
+        let positions: Vec<SplitState> = snapshot.sources.values().flatten().cloned().collect();
+        for sink in &mut self.sinks {
+            sink.committer.on_positions(positions.clone(), last);
+        }
     }
 
     /// An epoch is complete everywhere.
@@ -438,8 +456,15 @@ impl Coordinator {
     /// What is left to commit at the end of a job whose checkpoints are not kept, or which was stopped.
     async fn commit_end(&mut self) -> Result<()> {
         let prepared = self.sinks.iter().any(|s| !s.prepared.is_empty());
+        // Without a stop, after which the last barrier was the last commit: records without rows count, too.
+        let ended = self.options.claim.is_some() && self.tasks.iter().all(|t| t.ended.is_some());
+        if ended {
+            let mut snapshot = JobSnapshot::default();
+            self.add_ended(&BTreeSet::new(), &mut snapshot);
+            self.tell_positions(&snapshot, true);
+        }
         // Without any earlier epoch the committers are called even for nothing: an OVERWRITE by no rows is one.
-        if prepared || self.epoch == 0 {
+        if prepared || ended || self.epoch == 0 {
             self.commit(Epoch(self.epoch + 1)).await?;
         }
         self.committed.send_replace(FINAL_EPOCH.0);

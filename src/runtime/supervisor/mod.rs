@@ -9,6 +9,7 @@
 //! Data, statements and defects fail again in the same way, so they end the job at once.
 
 mod claims;
+mod from_table;
 mod start;
 
 use std::collections::BTreeSet;
@@ -57,6 +58,14 @@ pub async fn run_job(
     metrics: Arc<JobMetrics>,
     stop: StopHandle,
 ) -> Result<()> {
+    if let Some(kept) = from_table::kept_by_sink(&graph)? {
+        return match keeping {
+            None if options.start.is_none() && options.restore.is_none() => {
+                from_table::run(&graph, &kept, &options, &metrics, &stop).await
+            }
+            _ => Err(from_table::two_memories()),
+        };
+    }
     let Some(keeping) = keeping else {
         let mut options = options;
         if let Some(start) = options.start.take() {

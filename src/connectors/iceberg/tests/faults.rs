@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use iceberg::table::Table;
 use iceberg::{Error, ErrorKind, Namespace, NamespaceIdent, Result, TableCommit, TableCreation, TableIdent};
 
-use super::super::commit::IcebergCommitter;
+use super::super::commit::{IcebergCommitter, Target};
 use super::super::lake;
 use super::reads::raw;
 use super::*;
@@ -113,6 +113,11 @@ impl iceberg::Catalog for Faulty {
     }
 }
 
+fn committer(over: &Arc<lake::Lake>, table: &Table) -> IcebergCommitter {
+    let (lake, ident) = (Arc::clone(over), table.identifier().clone());
+    IcebergCommitter::new(Target { lake, ident, notices: Notices::default() }, None, None)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_ends_in_exactly_one_commit() {
     use Fault::*;
@@ -141,14 +146,8 @@ async fn every_fault_ends_in_exactly_one_commit() {
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..10))]).unwrap();
         let committables = write(&mut sink, &[rows], Epoch(7)).await;
         // Once by the run that wrote the files, once by a run after a restart, where the crate also checks duplicates.
-        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone(), Notices::default())
-            .commit(Epoch(7), committables.clone())
-            .await
-            .unwrap();
-        IcebergCommitter::new(Arc::clone(&over), table.identifier().clone(), Notices::default())
-            .recover(Epoch(7), committables)
-            .await
-            .unwrap();
+        committer(&over, &table).commit(Epoch(7), committables.clone()).await.unwrap();
+        committer(&over, &table).recover(Epoch(7), committables).await.unwrap();
         assert!(faulty.faults.lock().unwrap().is_empty(), "{faults:?}");
         let got = lake.query("t", "SELECT count(*) AS c FROM t").await;
         assert_eq!(got.column(0).as_primitive::<Int64Type>().value(0), 10, "{faults:?}");
@@ -173,7 +172,7 @@ async fn a_catalog_that_stays_broken_gives_an_error() {
         lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
     let committables = write(&mut sink, &[rows], Epoch(1)).await;
-    let mut committer = IcebergCommitter::new(over, table.identifier().clone(), Notices::default());
+    let mut committer = committer(&over, &table);
     let e = committer.commit(Epoch(1), committables).await.unwrap_err().to_string();
     assert!(e.contains("commit of epoch 1") && e.contains("state is unknown"), "{e}");
 }

@@ -4,6 +4,7 @@
 mod commits;
 mod deletes;
 mod faults;
+mod kept;
 mod partitions;
 mod reads;
 mod streaming;

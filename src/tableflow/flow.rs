@@ -1,0 +1,320 @@
+//! One topic on its way into its table, from its first record to the end of the process.
+//!
+//! ```text
+//!          ┌── what columns? the table's, and what its records show beyond them ◄──┐
+//!          ▼                                                                       │ rows came that have fields
+//!  CREATE TABLE source, sink; INSERT INTO sink SELECT * FROM source ─► a job ──────┤ without a column
+//!                                                                                  └─► stopped, ended, suspended
+//! ```
+//!
+//! The job is one of the engine's own: Kafka source, decoder, Iceberg sink, a commit per interval. Where it stands is in the
+//! table, so that nothing has to be remembered here. New columns are found in the rest column of the rows that are committed;
+//! the job is stopped with a commit and goes on with them a moment later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray};
+use futures::StreamExt;
+use tokio::sync::Mutex;
+
+use super::config::{REST, RecordFormat, Route, TableflowConfig};
+use super::infer::{Column, extend, infer};
+use super::status::{Phase, Status};
+use crate::catalog::{CatalogObject, ObjectPath, TableDef};
+use crate::error::{Error, Result, ResultExt};
+use crate::runtime::job::{RunningJob, StopHandle};
+use crate::session::{Session, StatementResult};
+use crate::sql::quote_ident;
+
+/// Records that columns are inferred from.
+const SAMPLE_RECORDS: usize = 5_000;
+/// Bytes of them.
+const SAMPLE_BYTES: usize = 16 << 20;
+/// How often an empty topic is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two looks for new columns.
+const EVOLVE_EVERY: Duration = Duration::from_secs(5);
+
+/// What all flows of a process share.
+pub(super) struct Common {
+    /// Plans and starts their jobs.
+    pub session: Mutex<Session>,
+    /// What the user asks.
+    pub config: TableflowConfig,
+    /// Asks all for their end.
+    pub stop: StopHandle,
+    names: AtomicU64,
+}
+
+impl Common {
+    /// For a session that has the catalog.
+    pub fn new(session: Session, config: TableflowConfig, stop: StopHandle) -> Self {
+        Common { session: Mutex::new(session), config, stop, names: AtomicU64::new(0) }
+    }
+
+    /// A name for a table of the session that no other has.
+    fn name(&self, what: &str) -> String {
+        format!("{what}_{}", self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn run(&self, sql: &str) -> Result<StatementResult> {
+        self.session.lock().await.execute_sql(sql).await
+    }
+
+    /// The texts or bytes of the first column of a query in batch mode, as far as they are wanted.
+    async fn values(&self, sql: &str, most: usize, bytes: usize) -> Result<Vec<Vec<u8>>> {
+        let query = {
+            let mut session = self.session.lock().await;
+            session.set("execution.runtime-mode", "batch")?;
+            let started = session.query(sql).await;
+            session.set("execution.runtime-mode", "streaming")?;
+            started?
+        };
+        let (mut rows, mut values, mut size) = (query.rows, Vec::new(), 0);
+        let stop = query.job.stop_handle();
+        while let Some(batch) = rows.next().await {
+            let batch = batch?.rows;
+            let column = batch.column(0);
+            for i in (0..column.len()).filter(|i| !column.is_null(*i)) {
+                let value = match column.as_binary_opt::<i32>() {
+                    Some(bytes) => bytes.value(i),
+                    None => column.as_string::<i32>().value(i).as_bytes(),
+                };
+                size += value.len();
+                values.push(value.to_vec());
+            }
+            if values.len() >= most || size >= bytes {
+                stop.cancel();
+                drop(rows);
+                return Ok(values);
+            }
+        }
+        query.job.wait().await?;
+        Ok(values)
+    }
+}
+
+/// A topic on its way into its table.
+pub(super) struct Flow {
+    /// From where to where.
+    pub route: Route,
+    /// How it goes.
+    pub status: Arc<Status>,
+    /// What all share.
+    pub common: Arc<Common>,
+}
+
+/// Why a job has ended without a failure.
+enum Ended {
+    /// It was stopped, or all is read.
+    Done,
+    /// Its rows have fields that could be columns.
+    Outgrown,
+}
+
+impl Flow {
+    /// Runs until it is stopped, all is read or something fails that no other attempt cures.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn run(&self) -> Result<()> {
+        let ended = self.run_jobs().await.context(|| format!("topic {}", self.route.topic));
+        self.status.set_phase(match &ended {
+            Ok(()) => Phase::Ended,
+            Err(_) => Phase::Suspended,
+        });
+        ended
+    }
+
+    async fn run_jobs(&self) -> Result<()> {
+        loop {
+            let Some(columns) = self.wait_for_columns().await? else { return Ok(()) };
+            let job = self.start(&columns).await?;
+            self.status.began(&job.metrics(), &columns);
+            match self.attend(job).await? {
+                Ended::Done => return Ok(()),
+                Ended::Outgrown => self.status.set_phase(Phase::Evolving),
+            }
+        }
+    }
+
+    /// The columns to write; `None` if it is time to end and there is nothing to be written.
+    async fn wait_for_columns(&self) -> Result<Option<Vec<Column>>> {
+        loop {
+            let columns = self.columns().await?;
+            if !columns.is_empty() {
+                return Ok(Some(columns));
+            }
+            self.status.set_phase(Phase::Empty);
+            if self.common.config.once || self.common.stop.is_stopped() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.common.stop.stopped() => return Ok(None),
+            }
+        }
+    }
+
+    /// The columns of the table with those that its records show beyond them. Without a table those of a sample.
+    pub async fn columns(&self) -> Result<Vec<Column>> {
+        let config = &self.common.config;
+        let have = match self.table().await? {
+            Some(def) => columns_of(&def, config)?,
+            None => Vec::new(),
+        };
+        if let Some(fixed) = config.fixed_columns() {
+            return Ok(extend(&have, &fixed));
+        }
+        let records = match have.is_empty() {
+            true => self.sample().await?,
+            false => self.rest().await?,
+        };
+        let seen = infer(records.iter().map(Vec::as_slice), &config.reserved());
+        if have.is_empty() && seen.is_empty() && !records.is_empty() {
+            return Err(Error::data(format!(
+                "none of the first {} records is a JSON object with a field that could be a column",
+                records.len()
+            ))
+            .hint("--format raw or --format text takes the values as they are"));
+        }
+        Ok(extend(&have, &seen))
+    }
+
+    /// The table, if there is one.
+    async fn table(&self) -> Result<Option<Arc<TableDef>>> {
+        let Route { namespace, table, .. } = &self.route;
+        let path = ObjectPath {
+            catalog: "tableflow".to_owned(),
+            database: namespace.clone(),
+            object: table.clone(),
+        };
+        let catalogs = Arc::clone(self.common.session.lock().await.catalogs());
+        let def = match catalogs.find(&path).await? {
+            Some(CatalogObject::Table(def)) => def,
+            _ => return Ok(None),
+        };
+        if !def.options.contains_key("tidelake.pipeline") && !self.common.config.adopt {
+            return Err(Error::validation(format!(
+                "the table {namespace}.{table} is not one that tableflow has made"
+            ))
+            .hint("--adopt appends to it all the same; --table-name chooses another name"));
+        }
+        Ok(Some(def))
+    }
+
+    /// Values of the topic.
+    async fn sample(&self) -> Result<Vec<Vec<u8>>> {
+        let name = self.common.name("sample");
+        self.common.run(&self.common.config.sample_table(&name, &self.route.topic)).await?;
+        let sql = format!("SELECT v FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(&name));
+        let sampled = self.common.values(&sql, SAMPLE_RECORDS, SAMPLE_BYTES).await;
+        self.drop_table(&name).await;
+        sampled
+    }
+
+    /// What the newest rows of the table have in the rest column.
+    async fn rest(&self) -> Result<Vec<Vec<u8>>> {
+        let Route { namespace, table, .. } = &self.route;
+        let sql = format!(
+            "SELECT {REST} FROM tableflow.{}.{} WHERE {REST} IS NOT NULL ORDER BY _timestamp DESC LIMIT {SAMPLE_RECORDS}",
+            quote_ident(namespace),
+            quote_ident(table)
+        );
+        self.common.values(&sql, SAMPLE_RECORDS, usize::MAX).await
+    }
+
+    async fn drop_table(&self, name: &str) {
+        // It is gone with the session at the latest.
+        let _ = self.common.run(&format!("DROP TEMPORARY TABLE {}", quote_ident(name))).await;
+    }
+
+    /// Starts the job.
+    async fn start(&self, columns: &[Column]) -> Result<RunningJob> {
+        let (common, route) = (&self.common, &self.route);
+        let (source, sink) = (common.name("source"), common.name("sink"));
+        common
+            .run(&common.config.source_table(&source, &route.topic, columns, &common.config.bounds()))
+            .await?;
+        common.run(&common.config.sink_table(&sink, route, columns)).await?;
+        let insert = format!("INSERT INTO {} SELECT * FROM {}", quote_ident(&sink), quote_ident(&source));
+        let started = common.run(&insert).await;
+        self.drop_table(&source).await;
+        self.drop_table(&sink).await;
+        match started? {
+            StatementResult::Insert(job) => Ok(job),
+            _ => Err(Error::internal("an INSERT that is no job")),
+        }
+    }
+
+    /// Waits for the end of a job, and ends it when its rows have outgrown its columns.
+    async fn attend(&self, job: RunningJob) -> Result<Ended> {
+        let (metrics, stop) = (job.metrics(), job.stop_handle());
+        let config = &self.common.config;
+        let evolves = config.format == RecordFormat::Json && !config.once;
+        let mut done = std::pin::pin!(job.wait());
+        let mut ticks = tokio::time::interval(config.commit_interval.max(EVOLVE_EVERY));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut looked_at, mut outgrown, mut stopping) = (0, false, false);
+        loop {
+            tokio::select! {
+                ended = &mut done => {
+                    self.status.ended();
+                    return ended.map(|_| if outgrown && !stopping { Ended::Outgrown } else { Ended::Done });
+                }
+                () = self.common.stop.stopped(), if !stopping => {
+                    stopping = true;
+                    stop.stop();
+                }
+                _ = ticks.tick(), if evolves && !outgrown && !stopping => {
+                    let rested = metrics.progress().rested_rows;
+                    if rested == looked_at {
+                        continue;
+                    }
+                    looked_at = rested;
+                    // A table that cannot be looked at now is the job's to notice.
+                    let now = self.columns().await.unwrap_or_default();
+                    if !now.is_empty() && self.status.is_outgrown_by(&now) {
+                        outgrown = true;
+                        stop.stop();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The statements that it would run, with what it knows by now.
+    ///
+    /// # Errors
+    /// Of Kafka and of the catalog.
+    pub async fn explain(&self) -> Result<String> {
+        let config = &self.common.config;
+        let Route { topic, namespace, table } = &self.route;
+        let exists = self.table().await?.is_some();
+        let columns = self.columns().await?;
+        if columns.is_empty() {
+            return Ok(format!(
+                "-- topic {topic} has no records yet: {namespace}.{table} is made with the first ones\n"
+            ));
+        }
+        let note = if exists { "exists and goes on" } else { "is made" };
+        let source = config.source_table("source", topic, &columns, &config.bounds());
+        let sink = config.sink_table("sink", &self.route, &columns);
+        Ok(format!(
+            "-- topic {topic}: the table {namespace}.{table} {note}\n{source};\n\n{sink};\n\nINSERT INTO sink SELECT * FROM source;\n"
+        ))
+    }
+}
+
+/// The columns of a table that come from the values of records.
+pub(super) fn columns_of(def: &TableDef, config: &TableflowConfig) -> Result<Vec<Column>> {
+    let reserved = config.reserved();
+    let own = def.columns.iter().filter(|c| !reserved.contains(&c.name));
+    own.map(|c| {
+        let ty = c.ty.clone().ok_or_else(|| Error::internal(format!("column `{}` has no type", c.name)))?;
+        Ok(Column { name: c.name.clone(), ty })
+    })
+    .collect()
+}
