@@ -19,6 +19,7 @@
 //! | [`pipes`] | standard input and named pipes as tables |
 //! | [`examples`] | the pages show what the examples print |
 //! | [`pipelines`] | Kafka to windows to Iceberg, on real services where they are given |
+//! | [`tableflow`] | topics that become tables, killed and fenced and evolved on the way |
 //! | [`startup`] | time to run two lines |
 //! | [`crash`] | a job killed again and again on real services: nothing lost, nothing twice |
 //! | [`differential`] | random queries over random changelogs, streaming against batch |
@@ -48,6 +49,7 @@ mod e2e {
     pub(crate) mod signals;
     pub(crate) mod startup;
     pub(crate) mod support;
+    pub(crate) mod tableflow;
 }
 
 mod crash;

@@ -122,6 +122,12 @@ impl Running {
         assert!(sent.unwrap().success(), "kill -s {name}");
     }
 
+    /// Kills it, if it has not ended, and forgets it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
     /// Waits for its end, or kills it at the deadline and fails.
     pub(crate) fn finish(mut self, deadline: Duration) -> Ran {
         let mut peak_memory = None;

@@ -316,17 +316,11 @@ impl Observer for Shown {
         let now = status.look();
         let p = now.progress;
         let mut text = format!("{}: {}", status.route, counted(p.rows_out, "row"));
-        if let Some((commits, _)) = p.last_commit {
-            text += &format!(", {}", counted(commits, "commit"));
-        }
         if p.skipped_records > 0 {
             text += &format!(", {} skipped", counted(p.skipped_records, "bad record"));
         }
         if p.rested_rows > 0 {
             text += &format!(", {} with fields in _rest", counted(p.rested_rows, "row"));
-        }
-        if failure.is_none() && p.rows_out == 0 && p.last_commit.is_none() {
-            text += ", nothing new";
         }
         say(&text);
         if let Some(e) = failure {

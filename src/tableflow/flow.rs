@@ -23,7 +23,7 @@ use super::config::{REST, RecordFormat, Route, TableflowConfig};
 use super::infer::{Column, extend, infer};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::job::{RunningJob, StopHandle};
 use crate::session::{Session, StatementResult};
 use crate::sql::quote_ident;
@@ -36,6 +36,9 @@ const SAMPLE_BYTES: usize = 16 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two looks for new columns.
 const EVOLVE_EVERY: Duration = Duration::from_secs(5);
+
+/// The way out for records that cannot be decoded.
+const BAD_RECORDS: &str = "--on-error rescue keeps such records as rows with their bytes and the error, --on-error skip leaves them out";
 
 /// What all flows of a process share.
 pub(super) struct Common {
@@ -120,7 +123,10 @@ impl Flow {
     /// # Errors
     /// The failure.
     pub async fn run(&self) -> Result<()> {
-        let ended = self.run_jobs().await.context(|| format!("topic {}", self.route.topic));
+        let ended = self.run_jobs().await.map_err(|e| {
+            let e = if e.kind() == ErrorKind::Data { e.hint(BAD_RECORDS) } else { e };
+            e.context(self.route.to_string())
+        });
         self.status.set_phase(match &ended {
             Ok(()) => Phase::Ended,
             Err(_) => Phase::Suspended,

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::config::{REST, RecordFormat, Route, TableflowConfig};
+use super::config::{OnError, REST, RecordFormat, Route, TableflowConfig};
 use super::flow::columns_of;
 use super::infer::Column;
 use crate::catalog::{CatalogObject, ObjectPath};
@@ -81,7 +81,9 @@ pub async fn verify(
     let mut all = Vec::new();
     for (table, _) in session.catalogs().list_objects("tableflow", &config.namespace).await? {
         let base = std::env::current_dir()?;
-        let Some(kept) = kept_positions(&config.catalog, &base, &config.namespace, &table).await? else {
+        let Some(kept) =
+            kept_positions("tableflow", &config.catalog, &base, &config.namespace, &table).await?
+        else {
             continue;
         };
         let Some(first) = kept.now.values().next() else { continue };
@@ -228,7 +230,10 @@ async fn compare(
     };
     let columns = columns_of(&def, config)?;
     let format = format_of(&columns, &def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>());
-    let config = TableflowConfig { format, ..config.clone() };
+    // Bad records that are no rows of the table are none here.
+    let rescued = def.columns.iter().any(|c| c.name == "_error");
+    let on_error = if rescued { OnError::Rescue } else { OnError::Skip };
+    let config = TableflowConfig { format, on_error, ..config.clone() };
     let stops: Vec<String> =
         now.iter().map(|a| format!("partition:{},offset:{}", a.partition, a.offset)).collect();
     let bounds = [

@@ -25,6 +25,7 @@ mod fenced;
 mod lake;
 mod mark;
 mod monitor;
+mod nested;
 mod options;
 mod outage;
 mod partition;
@@ -91,18 +92,20 @@ pub async fn create_catalog(
     Ok(Arc::new(catalog))
 }
 
-/// What a table keeps of how far its source was read (`'source-positions' = 'table'`); `None` if it keeps nothing.
+/// What a table of the catalog `name` keeps of how far its source was read (`'source-positions' = 'table'`); `None` if it
+/// keeps nothing.
 ///
 /// # Errors
 /// As [`create_catalog`]; Validation if there is no such table; Data if what it keeps is damaged.
 pub async fn kept_positions(
+    name: &str,
     options: &BTreeMap<String, String>,
     base_dir: &Path,
     database: &str,
     table: &str,
 ) -> Result<Option<KeptPositions>> {
-    let taken = Options::new("catalog tableflow", "iceberg", options);
-    let lake = Lake::open(CatalogConfig::parse("tableflow", &taken, base_dir)?).await?;
+    let taken = Options::new(format!("catalog {name}"), "iceberg", options);
+    let lake = Lake::open(CatalogConfig::parse(name, &taken, base_dir)?).await?;
     let found = lake.load(&table_ident(database, table)?).await?;
     KeptPositions::read(found.metadata()).context(|| lake.shown(found.identifier()))
 }

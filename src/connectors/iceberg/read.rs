@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::stream::BoxStream;
@@ -20,8 +20,8 @@ use iceberg::io::FileMetadata;
 use iceberg::scan::FileScanTask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use super::deletes;
 use super::scan::Scan;
+use super::{deletes, nested};
 use crate::connectors::conform::conform_batch;
 use crate::edges::SourceMetrics;
 use crate::error::guard::guarded_stream;
@@ -132,12 +132,16 @@ impl Source {
         BATCH_BYTES / width.max(1)
     }
 
-    /// Bytes of a row, in the row group where they are most.
-    async fn row_bytes(&self) -> Result<usize> {
+    async fn footer(&self) -> Result<ArrowReaderMetadata> {
         let file = self.scan.table().file_io().new_input(&self.task.data_file_path).map_err(external)?;
         let size = FileMetadata { size: self.task.file_size_in_bytes };
         let mut file = ArrowFileReader::new(size, file.reader().await.map_err(external)?);
-        let footer = ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?;
+        Ok(ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?)
+    }
+
+    /// Bytes of a row, in the row group where they are most.
+    async fn row_bytes(&self) -> Result<usize> {
+        let footer = self.footer().await?;
         let ids: Vec<i32> = self.scan.ids(&self.projection);
         let columns = footer.parquet_schema();
         let wanted = |leaf: usize| {
@@ -153,9 +157,22 @@ impl Source {
     async fn open(&self) -> Result<BoxStream<'static, Result<Piece>>> {
         let (scan, mut task) = (&self.scan, self.task.clone());
         let mut ids = scan.ids(&self.projection);
-        let wanted = ids.len();
+        // Whether the file has each of them, as far as the crate could not give NULLs for it.
+        let mut there = vec![true; ids.len()];
         let mut deletions = None;
-        task.schema = Arc::clone(scan.table().metadata().current_schema());
+        let metadata = scan.table().metadata();
+        task.schema = Arc::clone(metadata.current_schema());
+        let mut lacks_fields = false;
+        if metadata.schemas_iter().len() > 1 {
+            let file = self.footer().await?;
+            let in_file = nested::ids_of(file.parquet_schema());
+            there = nested::columns_there(&task.schema, &ids, &in_file);
+            let mut kept = there.iter();
+            ids.retain(|_| kept.next().is_none_or(|there| *there));
+            if let Some(pruned) = nested::without_missing(&task.schema, &in_file) {
+                (task.schema, lacks_fields) = (pruned, true);
+            }
+        }
         if !task.deletes.is_empty() {
             deletions = Some(scan.delete_files().load(scan.table(), &task).await?);
             for id in deletes::key_ids(&task) {
@@ -206,8 +223,17 @@ impl Source {
                 {
                     batch = filter_record_batch(&batch, &keep)?;
                 }
-                let columns = batch.columns().get(..wanted).unwrap_or_default();
-                Ok((rows, conform_batch(columns, batch.num_rows(), &schema)?))
+                let mut read = batch.columns().iter();
+                let mut columns = Vec::with_capacity(there.len());
+                for (field, there) in schema.fields().iter().zip(&there) {
+                    let ty = field.data_type();
+                    columns.push(match if *there { read.next() } else { None } {
+                        Some(column) if lacks_fields => nested::fill(column, ty)?,
+                        Some(column) => Arc::clone(column),
+                        None => new_null_array(ty, batch.num_rows()),
+                    });
+                }
+                Ok((rows, conform_batch(&columns, batch.num_rows(), &schema)?))
             })
             .boxed())
     }

@@ -154,15 +154,16 @@ impl RowReader {
                 }
                 all
             });
-        let (mut key, mut value) = (key, value);
-        if wants.iter().any(|key| key.tells_of_bad_records()) {
-            value.decoder.list_bad();
-            if let Some(key) = &mut key {
-                key.decoder.list_bad();
-            }
-        }
         let meta = Collector::new(wants, time_zone);
         RowReader { schema, origins, key, value, meta, upsert, time_zone, skipped: 0, nulled: 0, rested: 0 }
+    }
+
+    /// Bad records are rows as well, whether or not their errors are among the columns.
+    pub(super) fn list_bad(&mut self) {
+        self.value.decoder.list_bad();
+        if let Some(key) = &mut self.key {
+            key.decoder.list_bad();
+        }
     }
 
     /// Takes a record.

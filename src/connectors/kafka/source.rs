@@ -108,25 +108,26 @@ impl KafkaSource {
                 .collect();
             schema = Arc::new(Schema::new(fields));
         }
-        let lists_bad =
-            metadata.iter().any(|m| matches!(m, MetadataOrigin::Record(k) if k.tells_of_bad_records()));
-        if lists_bad
-            && (connector == Connector::Upsert
-                || options.value.format.changelog() != SourceChangelog::AppendOnly)
-        {
-            return Err(Error::unsupported(format!(
-                "table {}: a bad record cannot be a row ('decode-error', 'bad-value') where rows replace each other",
-                options.table
-            ))
-            .hint("read the topic with 'connector' = 'kafka' and a format of rows"));
-        }
-        Ok(KafkaSource {
+        let source = KafkaSource {
             options: Arc::new(options),
             schema,
             physical: table.physical.fields().len(),
             metadata,
             time_zone: env.time_zone,
-        })
+        };
+        if source.tells_of_bad_records() && source.changelog() != SourceChangelog::AppendOnly {
+            return Err(Error::unsupported(format!(
+                "table {}: a bad record cannot be a row ('decode-error', 'bad-value') where rows replace each other",
+                source.options.table
+            ))
+            .hint("read the topic with 'connector' = 'kafka' and a format of rows"));
+        }
+        Ok(source)
+    }
+
+    /// Whether a column of the table makes bad records rows.
+    fn tells_of_bad_records(&self) -> bool {
+        self.metadata.iter().any(|m| matches!(m, MetadataOrigin::Record(key) if key.tells_of_bad_records()))
     }
 
     /// The topics there are of those that are meant.
@@ -189,7 +190,11 @@ impl KafkaSource {
             None => Arc::clone(&self.schema),
         };
         let schema = Arc::new(Schema::new(schema.fields().clone()));
-        Ok(RowReader::new(schema, origins, key, value, upsert, self.time_zone))
+        let mut rows = RowReader::new(schema, origins, key, value, upsert, self.time_zone);
+        if self.tells_of_bad_records() {
+            rows.list_bad();
+        }
+        Ok(rows)
     }
 }
 

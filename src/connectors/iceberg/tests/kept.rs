@@ -42,7 +42,7 @@ async fn count(lake: &Lake) -> i64 {
 }
 
 async fn kept(lake: &Lake) -> KeptPositions {
-    kept_positions(&lake.options, lake.dir.path(), &lake.database, "t").await.unwrap().unwrap()
+    kept_positions("lake", &lake.options, lake.dir.path(), &lake.database, "t").await.unwrap().unwrap()
 }
 
 /// The crate's client and the table.

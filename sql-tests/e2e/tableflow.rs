@@ -1,0 +1,289 @@
+//! Topics that become tables: on the embedded broker, and on a real one where it is given.
+
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use crate::crash::Dice;
+use crate::crash::services::Broker;
+
+use super::support::{Place, Ran, Running, finish, service, tidelake, unique};
+
+const LONG: Duration = Duration::from_secs(120);
+
+struct Setting {
+    place: Place,
+    servers: String,
+    catalog: Vec<String>,
+    topic: String,
+}
+
+impl Setting {
+    fn embedded() -> Self {
+        Setting { place: Place::new(), servers: "embedded".into(), catalog: Vec::new(), topic: "t".into() }
+    }
+
+    /// A topic of its own on the real broker.
+    fn real(partitions: i32) -> Option<Self> {
+        let servers = service("TIDELAKE_TEST_KAFKA", "no topic of a real broker becomes a table")?;
+        let topic = format!("tableflow_{}", unique());
+        Broker::new(&servers).create(std::slice::from_ref(&topic), partitions);
+        Some(Setting { place: Place::new(), servers, catalog: Vec::new(), topic })
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = tidelake();
+        command.arg("tableflow").stdin(Stdio::null());
+        if args.first() == Some(&"verify") {
+            command.arg("verify");
+        }
+        let warehouse = self.place.path("lake");
+        command.args([
+            "--bootstrap-servers",
+            &self.servers,
+            "--topic",
+            &self.topic,
+            "--warehouse",
+            &warehouse,
+        ]);
+        command.args(&self.catalog).args(args.iter().filter(|a| **a != "verify"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        finish(self.command(args), LONG)
+    }
+
+    fn start(&self, args: &[&str]) -> Running {
+        Running::start(self.command(args))
+    }
+
+    /// Writes records.
+    fn put(&self, records: &[&str]) {
+        let lines = self.place.write("records.txt", format!("{}\n", records.join("\n")));
+        self.place
+            .run(
+                &format!(
+                    "CREATE TABLE l (v STRING) WITH ('connector' = 'filesystem', 'path' = '{lines}', 'format' = 'raw');
+                     CREATE TABLE o (v STRING) WITH ('connector' = 'kafka', 'topic' = '{}',
+                       'properties.bootstrap.servers' = '{}', 'format' = 'raw');
+                     INSERT INTO o SELECT v FROM l;",
+                    self.topic, self.servers
+                ),
+                &[],
+            )
+            .ok();
+    }
+
+    fn query(&self, select: &str) -> Vec<serde_json::Value> {
+        let catalog = format!(
+            "CREATE CATALOG lake WITH ('type' = 'iceberg', 'warehouse' = '{}', 'catalog-name' = 'tableflow');
+             USE CATALOG lake; USE `default`;",
+            self.place.path("lake")
+        );
+        let select = select.replace("{t}", &self.topic);
+        self.place.run(&format!("{catalog} {select};"), &["--format", "json"]).ok().rows()
+    }
+
+    fn verified(&self) -> String {
+        self.run(&["verify", "--deep"]).ok().stdout
+    }
+}
+
+#[test]
+fn a_first_run_needs_no_services() {
+    let s = Setting { topic: "flights".into(), ..Setting::embedded() };
+    let ran = s.run(&["--load", "flights=data/flights-2013-w01.json", "--once"]).ok();
+    assert!(ran.stderr.contains("flights → default.flights: 6,099 rows"), "{}", ran.stderr);
+    let rows = s.query(
+        "SELECT COUNT(*) AS n, COUNT(DISTINCT _offset * 10 + _partition) AS o, SUM(distance) AS d FROM {t}",
+    );
+    assert_eq!(rows[0]["n"], 6099);
+    assert_eq!(rows[0]["o"], 6099);
+    let verified = s.run(&["verify"]).ok().stdout;
+    assert!(verified.contains("6,099 rows") && verified.trim_end().ends_with(": ok"), "{verified}");
+}
+
+#[test]
+fn a_dry_run_prints_sql_that_runs() {
+    let s = Setting::embedded();
+    let file = s.place.write("r.json", "{\"id\": 1, \"a\": {\"x\": 1.5}}\n{\"id\": 2}\n");
+    let load = format!("t={file}");
+    let args =
+        ["--load", &load, "--dry-run", "--partition-by", "hours(_timestamp)", "--include", "key,headers"];
+    let sql = s.run(&args).ok().stdout;
+    assert!(
+        sql.contains("`a` ROW<`x` DOUBLE>") && sql.contains("PARTITIONED BY (hours(_timestamp))"),
+        "{sql}"
+    );
+    let script = s.place.write("flow.sql", sql);
+    let mut explain = tidelake();
+    explain.args(["explain", &script]);
+    let plan = finish(explain, LONG).ok().stdout;
+    assert!(plan.contains("Sink"), "{plan}");
+    assert!(s.place.visible_files("lake").iter().all(|f| f.extension().is_none_or(|e| e != "parquet")));
+}
+
+#[test]
+fn mistakes_are_told() {
+    let s = Setting::embedded();
+    s.run(&["--once"]).fails_with(&["topic t does not exist"]);
+    let mut nowhere = tidelake();
+    nowhere.args(["tableflow", "--bootstrap-servers", "embedded", "--topic", "t"]);
+    finish(nowhere, LONG).fails_with(&["--warehouse"]);
+    s.run(&["verify"]).fails_with(&["no table of tableflow"]);
+    let bad = Setting { topic: "(".into(), ..Setting::embedded() };
+    bad.run(&["--once"]).fails_with(&["--topic ("]);
+    let file = s.place.write("r.json", "1\n2\n");
+    let load = format!("t={file}");
+    let ran = s.run(&["--load", &load, "--once"]);
+    ran.fails_with(&["none of the first 2 records is a JSON object", "--format raw"]);
+    s.run(&["--load", &load, "--once", "--format", "text"]).ok();
+    assert_eq!(s.query("SELECT SUM(CAST(`value` AS INT)) AS n FROM {t}")[0]["n"], 3);
+}
+
+#[test]
+fn a_topic_grows_columns_and_keeps_its_bad_records() {
+    let Some(s) = Setting::real(2) else { return };
+    s.put(&[r#"{"id":1,"a":{"x":1}}"#, r#"{"id":2}"#]);
+    let flow = s.start(&["--commit-interval", "200ms"]);
+    let rows = |n: i64| {
+        for _ in 0..400 {
+            thread::sleep(Duration::from_millis(100));
+            if s.place.visible_files("lake").len() > 3
+                && s.query("SELECT COUNT(*) AS n FROM {t}")[0]["n"].as_i64() >= Some(n)
+            {
+                return;
+            }
+        }
+        panic!("no {n} rows");
+    };
+    rows(2);
+    s.put(&[r#"{"id":3,"name":"n","a":{"x":3,"y":true},"tags":["p"]}"#, r#"{"id":"four"}"#]);
+    rows(4);
+    // Found in the rows that are committed; the rows that follow have the columns.
+    thread::sleep(Duration::from_secs(7));
+    s.put(&[r#"{"id":5,"name":"later","a":{"x":5,"y":false},"tags":["q"]}"#]);
+    rows(5);
+    flow.signal("INT");
+    flow.finish(LONG).ok();
+    let all = s.query("SELECT id, a, name, tags, _rest FROM {t} ORDER BY _timestamp, _partition, _offset");
+    let of = |id: i64| all.iter().find(|r| r["id"] == id).unwrap();
+    assert_eq!(
+        (&of(5)["name"], &of(5)["a"]["y"], &of(5)["_rest"]),
+        (&"later".into(), &false.into(), &serde_json::Value::Null)
+    );
+    assert!(of(3)["_rest"].as_str().unwrap().contains("\"name\":\"n\""), "{:?}", of(3));
+    assert!(all.iter().any(|r| r["_rest"] == "{\"id\":\"four\"}"), "{all:?}");
+    assert!(s.verified().contains("5 rows compared: ok"));
+
+    s.put(&["no json", r#"{"id":7}"#]);
+    s.run(&["--once"]).fails_with(&["cannot parse the record as JSON", "--on-error rescue"]);
+    s.run(&["--once", "--on-error", "rescue"]).ok();
+    let bad = s.query("SELECT _error, CAST(_bad_value AS STRING) AS v FROM {t} WHERE _error IS NOT NULL");
+    assert_eq!((bad.len(), &bad[0]["v"]), (1, &"no json".into()));
+    assert!(bad[0]["_error"].as_str().unwrap().contains("cannot parse"), "{bad:?}");
+    assert!(s.verified().contains("7 rows compared: ok"));
+}
+
+#[test]
+fn of_two_processes_one_goes_on() {
+    let Some(s) = Setting::real(1) else { return };
+    s.put(&[r#"{"id":1}"#]);
+    let mut first = s.start(&["--commit-interval", "100ms"]);
+    let until_there = || {
+        for _ in 0..300 {
+            thread::sleep(Duration::from_millis(100));
+            if s.place.visible_files("lake").iter().any(|f| f.extension().is_some_and(|e| e == "parquet")) {
+                return;
+            }
+        }
+        panic!("nothing is committed");
+    };
+    until_there();
+    let second = s.start(&["--commit-interval", "100ms"]);
+    thread::sleep(Duration::from_secs(2));
+    s.put(&[r#"{"id":2}"#, r#"{"id":3}"#]);
+    assert!(first.dies_within(Duration::from_secs(30)), "it would write what the other writes");
+    first.finish(LONG).fails_with(&["taken over by another process"]);
+    second.signal("TERM");
+    second.finish(LONG).ok();
+    s.run(&["--once"]).ok();
+    assert!(s.verified().contains("3 rows, 1 partition"));
+}
+
+#[test]
+fn what_is_missing_or_twice_is_found() {
+    let Some(s) = Setting::real(1) else { return };
+    s.put(&[r#"{"id":1}"#, r#"{"id":2}"#]);
+    s.run(&["--once"]).ok();
+    assert!(s.verified().contains(": ok"));
+    let lake = s.place.path("lake");
+    let sql = format!(
+        "CREATE CATALOG lake WITH ('type' = 'iceberg', 'warehouse' = '{lake}', 'catalog-name' = 'tableflow');
+         INSERT INTO lake.`default`.{t} SELECT * FROM lake.`default`.{t} WHERE id = 2;",
+        t = s.topic
+    );
+    s.place.run(&sql, &[]).ok();
+    let ran = s.run(&["verify"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("2 rows were read and 3 are there"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("3 rows have 2 different offsets"), "{}", ran.stdout);
+    let ran = s.run(&["verify", "--deep", "--output", "json"]);
+    assert!(ran.rows()[0]["problems"].as_array().unwrap().len() >= 3, "{}", ran.stdout);
+}
+
+/// Where a flow is killed.
+const FAILPOINTS: &[&str] = &[
+    "iceberg-claiming",
+    "iceberg-claimed",
+    "sink-opened",
+    "barrier-passed",
+    "sink-prepared",
+    "iceberg-committing",
+    "iceberg-committed",
+];
+
+#[test]
+fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
+    let Some(mut s) = Setting::real(4) else { return };
+    let Some(catalog) = service("TIDELAKE_TEST_REST_CATALOG", "no flow is killed on a REST catalog") else {
+        return;
+    };
+    s.catalog = vec!["--catalog-uri".into(), catalog, "--namespace".into(), s.topic.clone()];
+    let kills: u64 = std::env::var("TIDELAKE_CRASH_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let seed: u64 = std::env::var("TIDELAKE_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let mut dice = Dice(seed);
+    let rows = kills * 2_500;
+    let producer = s.place.start(
+        &format!(
+            "CREATE TABLE g (id BIGINT, s STRING) WITH ('connector' = 'datagen', 'rows-per-second' = '3000',
+               'number-of-rows' = '{rows}', 'fields.id.kind' = 'sequence', 'fields.id.start' = '1',
+               'fields.id.end' = '{rows}', 'fields.s.length' = '20');
+             CREATE TABLE o (id BIGINT, s STRING) WITH ('connector' = 'kafka', 'topic' = '{}',
+               'properties.bootstrap.servers' = '{}', 'format' = 'json');
+             INSERT INTO o SELECT * FROM g;",
+            s.topic, s.servers
+        ),
+        &[],
+    );
+    thread::sleep(Duration::from_secs(1));
+    for kill in 0..kills {
+        let parallelism = (1 + dice.roll(3)).to_string();
+        let mut command = s.command(&["--commit-interval", "100ms", "--parallelism", &parallelism]);
+        // At its own failpoint first, then anywhere.
+        let place = FAILPOINTS.get(usize::try_from(kill).unwrap());
+        if let Some(place) = place {
+            command.env("TIDELAKE_FAILPOINT", format!("{place}:{}", 1 + dice.roll(3)));
+        }
+        let mut flow = Running::start(command);
+        flow.dies_within(Duration::from_millis(200 + dice.roll(1_500)));
+        flow.kill();
+    }
+    producer.finish(Duration::from_secs(600)).ok();
+    s.run(&["--once"]).ok();
+    let verified = s.verified();
+    eprintln!("tableflow: {kills} kills, seed {seed}: {verified}");
+    let thousands = format!("{},{:03} rows compared: ok", rows / 1000, rows % 1000);
+    assert!(verified.contains(&thousands), "{verified}");
+}
