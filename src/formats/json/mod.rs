@@ -13,12 +13,14 @@
 //! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
 //! parse errors are ignored.
 
+mod confluent;
 mod decode;
 pub(crate) mod encode;
 pub(crate) mod fail;
 pub(crate) mod object;
 mod scalar;
 pub(crate) mod scan;
+pub(crate) mod schema;
 pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 
+pub use confluent::JsonConfluentFormat;
 pub(crate) use encode::{range, timestamp_value};
 
 use super::datetime::TimestampFormat;
