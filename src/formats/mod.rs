@@ -39,6 +39,8 @@ pub mod protobuf;
 pub mod raw;
 mod record;
 mod schema_columns;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -111,6 +113,14 @@ pub trait RecordEncoder: Send {
     /// Data for values the format cannot hold.
     fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()>;
 
+    /// Appends what is left at the end of a file.
+    ///
+    /// # Errors
+    /// As [`RecordEncoder::encode`].
+    fn finish(&mut self, _buffer: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+
     /// As [`RecordEncoder::encode`], for rows of any kind.
     ///
     /// # Errors
@@ -167,6 +177,11 @@ pub trait RecordFormat: Send + Sync + Debug {
     /// Unsupported for column types that the format cannot write.
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>>;
 
+    /// Whether what comes first in a file tells how to read the rest, so that reading within the file begins with it.
+    fn has_header(&self) -> bool {
+        false
+    }
+
     /// What stands between the records of a file.
     fn separator(&self) -> &'static [u8] {
         b"\n"
@@ -191,13 +206,12 @@ pub trait RecordFormat: Send + Sync + Debug {
     }
 }
 
-/// Names that [`record_format`] knows.
+/// Names that [`record_format`] knows: formats of files.
 pub const RECORD_FORMATS: &[&str] =
-    &["json", "csv", "raw", "debezium-json", "canal-json", "maxwell-json", "ogg-json"];
+    &["json", "csv", "raw", "avro", "debezium-json", "canal-json", "maxwell-json", "ogg-json"];
 
 /// Names that [`message_format`] knows beside [`RECORD_FORMATS`]: their records have no end of their own.
 pub const MESSAGE_FORMATS: &[&str] = &[
-    "avro",
     "avro-confluent",
     "avro-registry",
     "json-confluent",
@@ -263,6 +277,7 @@ pub fn record_format(
         "json" => Ok(Arc::new(json::JsonFormat::new(options, prefix, schema)?)),
         "csv" => Ok(Arc::new(csv::CsvFormat::new(options, prefix, schema)?)),
         "raw" => Ok(Arc::new(raw::RawFormat::new(options, prefix, schema)?)),
+        "avro" => Ok(Arc::new(avro::AvroFileFormat::new(options, prefix, schema)?)),
         "debezium-json" | "canal-json" | "maxwell-json" | "ogg-json" => {
             Ok(Arc::new(cdc::CdcFormat::new(name, options, prefix, schema)?))
         }

@@ -21,6 +21,7 @@
 //! table's precision is.
 
 pub(crate) mod columns;
+mod container;
 mod cursor;
 mod decode;
 mod default;
@@ -42,6 +43,7 @@ use super::{RecordEncoder, RecordFormat, RecordPlace, RowDecoder};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::options::Options;
 use crate::registry::SchemaKind;
+pub use container::AvroFileFormat;
 use derive::{Timestamps, derive};
 use encode::Encoder;
 use plan::Program;
@@ -125,12 +127,18 @@ impl AvroFormat {
         Ok(AvroFormat { schema, text, reader, registry, ignore })
     }
 
-    fn own_schema(&self) -> Result<(&str, AvroSchema)> {
+    fn own_schema(&self) -> Result<Given<'_>> {
         match &self.text {
-            Ok(text) => Ok((text, AvroSchema::parse(text, &[])?)),
+            Ok(text) => Ok(Given { text, schema: AvroSchema::parse(text, &[])? }),
             Err(e) => Err(e.duplicate()),
         }
     }
+}
+
+/// The schema to write with.
+struct Given<'a> {
+    text: &'a str,
+    schema: AvroSchema,
 }
 
 impl RecordFormat for AvroFormat {
@@ -143,7 +151,7 @@ impl RecordFormat for AvroFormat {
         let source = match &self.registry {
             Some(registry) => Source::Registry(Programs::new(registry.client.clone(), SchemaKind::Avro)),
             None => {
-                let own = Arc::new(self.own_schema()?.1);
+                let own = Arc::new(self.own_schema()?.schema);
                 Source::Own(Program::new(own, self.reader.as_deref(), schema.fields())?)
             }
         };
@@ -153,7 +161,7 @@ impl RecordFormat for AvroFormat {
     }
 
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {
-        let (text, schema) = self.own_schema()?;
+        let Given { text, schema } = self.own_schema()?;
         let encoder = Encoder::new(&schema, &self.schema)?;
         let prefix = match &self.registry {
             Some(registry) => confluent::header(registry.id(SchemaKind::Avro, text.to_owned())?).to_vec(),
