@@ -297,6 +297,11 @@ impl Decoder {
 
 impl RowDecoder for Decoder {
     fn frame(&mut self, data: &[u8], end: bool) -> Option<Frame> {
+        // What is no Avro file is not read to its end to find out.
+        let begins = data.iter().zip(MAGIC).all(|(a, b)| a == b);
+        if !begins && (self.file.is_none() || data.first() == MAGIC.first()) {
+            return Some(Frame { record: data.len(), total: data.len() });
+        }
         let mut cursor = Cursor::new(data);
         let whole = if data.first() == MAGIC.first() {
             header(&mut cursor).is_ok()

@@ -259,7 +259,7 @@ fn schemas_in_files() {
 
 #[test]
 fn the_schema_of_a_table() {
-    let columns = "id BIGINT NOT NULL, name STRING, ship_to ROW<zip STRING, lines ARRAY<ROW<x INT>>>, tags MAP<STRING, DOUBLE>, at TIMESTAMP_LTZ(3)";
+    let columns = "id BIGINT NOT NULL, name STRING, ship_to ROW<zip STRING, lines ARRAY<ROW<x INT>>>, tags MAP<STRING, DOUBLE>, `at` TIMESTAMP_LTZ(3)";
     let text = derive::derive(&schema(columns)).unwrap();
     assert_eq!(
         text,
