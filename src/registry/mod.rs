@@ -15,6 +15,7 @@
 mod config;
 mod http;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a real registry keeps what other runs registered")]
 pub(crate) mod tests;
 
 use std::collections::HashMap;
