@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use prost_reflect::prost::Message;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
@@ -57,10 +61,21 @@ impl FileResolver for Texts {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         let given = self.0.iter().find(|(n, _)| n == name).map(|(_, text)| text.as_str());
         match given.or_else(|| KNOWN.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)) {
-            Some(text) => File::from_source(name, text),
+            Some(text) => match described(name, text) {
+                Some(file) => Ok(file),
+                None => File::from_source(name, text),
+            },
             None => Err(protox::Error::file_not_found(name)),
         }
     }
+}
+
+/// A file that is no text but its description in Base64, as some clients register it.
+fn described(name: &str, text: &str) -> Option<File> {
+    let bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
+    let mut file = FileDescriptorProto::decode(bytes.as_slice()).ok()?;
+    file.name = Some(name.to_owned());
+    Some(File::from_file_descriptor_proto(file))
 }
 
 fn bad(e: impl std::fmt::Display) -> Error {

@@ -257,6 +257,22 @@ fn schemas_in_files() {
     assert_eq!(show(&read(&format, &[[0x0a, 2, 8, 5]]).unwrap()), ["{a: 5}"]);
 }
 
+/// As Confluent's client for Python registers `syntax = "proto3"; import "o.proto"; message M { O o = 1; }`.
+#[test]
+fn descriptions_in_base64() {
+    use base64::Engine;
+    let imports = [("o.proto".to_owned(), "syntax = \"proto3\"; message O { int32 a = 1; }".to_owned())];
+    let text = "syntax = \"proto3\"; import \"o.proto\"; message M { O o = 1; }";
+    let file = descriptor::from_text(text, &imports).unwrap();
+    let mut described = file.file_descriptor_proto().clone();
+    described.name = Some("m.proto".to_owned());
+    use prost_reflect::prost::Message;
+    let base64 = base64::prelude::BASE64_STANDARD.encode(described.encode_to_vec());
+    let again = descriptor::from_text(&base64, &imports).unwrap();
+    assert_eq!(again.messages().next().unwrap().full_name(), "M");
+    assert!(descriptor::from_text("AAAA", &[]).is_err());
+}
+
 #[test]
 fn the_schema_of_a_table() {
     let columns = "id BIGINT NOT NULL, name STRING, ship_to ROW<zip STRING, lines ARRAY<ROW<x INT>>>, tags MAP<STRING, DOUBLE>, `at` TIMESTAMP_LTZ(3)";
