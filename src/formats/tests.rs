@@ -69,3 +69,40 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
+
+/// Decodes damaged copies of a record among good ones: whatever becomes of them, the good ones are as they were.
+pub(crate) fn survive(format: &dyn RecordFormat, good: &[u8]) {
+    let all: Vec<usize> = (0..format.schema().fields().len()).collect();
+    let wanted = show(&read(format, &[good]).unwrap());
+    let mut decoder = format.row_decoder(&all).unwrap();
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for _ in 0..2_000 {
+        let mut bad = good.to_vec();
+        for _ in 0..=random(3) {
+            match random(3) {
+                0 => bad.truncate(random(bad.len().max(1))),
+                1 if !bad.is_empty() => {
+                    let at = random(bad.len());
+                    bad[at] = random(256) as u8;
+                }
+                _ => bad.insert(random(bad.len() + 1), random(256) as u8),
+            }
+        }
+        decoder.decode(good).unwrap();
+        let rows = decoder.rows();
+        if decoder.decode(&bad).is_err() {
+            assert_eq!(decoder.rows(), rows, "rows of a bad record");
+        }
+        let after = decoder.rows();
+        decoder.decode(good).unwrap();
+        let batch = decoder.finish().unwrap();
+        assert_eq!(show(&batch.slice(0, 1)), wanted);
+        assert_eq!(show(&batch.slice(after, 1)), wanted);
+    }
+}

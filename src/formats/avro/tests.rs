@@ -1,7 +1,7 @@
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
 use super::*;
-use crate::formats::tests::{hex, options, read, schema, show, unhex, write};
+use crate::formats::tests::{hex, options, read, schema, show, survive, unhex, write};
 use crate::registry::tests::Fake;
 use crate::registry::{NewSchema, RegistryClient, RegistryConfig};
 
@@ -49,6 +49,13 @@ fn records_of_fastavro() {
             "false|-7|NULL|1.5|-2.25|æ日|00ff|B|616263|-12345.67|2024-02-29|23:59:59.999|2024-07-01T12:00:00.123456|12345678-1234-5678-1234-567812345678|[]|{}|NULL|{int: NULL, string: NULL, N: {p: 9, q: z}}",
         ]
     );
+}
+
+#[test]
+fn damaged_records_leave_the_others_alone() {
+    let format = plain(COLUMNS, &[("schema", SCHEMA)]).unwrap();
+    survive(&format, &unhex(ALL));
+    survive(&format, &unhex(NULLS));
 }
 
 #[test]
