@@ -36,7 +36,8 @@
 //! | [`checkpoint`] | state of a job in files: manifests, segments, recovery |
 //! | [`runtime`] | operator contract, tasks, channels, barriers, spilling, sink driver; batch jobs |
 //! | [`operators`] | one streaming operator, one file |
-//! | [`formats`] | json, csv, raw, parquet, change messages |
+//! | [`registry`] | a client of schema registries |
+//! | [`formats`] | json, csv, raw, avro, protobuf, parquet, change messages |
 //! | [`connectors`] | kafka, iceberg, filesystem, jdbc, datagen, nexmark, print, … |
 //! | [`plan`] | SQL to logical plans, and from there to batch plans or the stream graph |
 //! | [`session`] | statements one after the other: plans and starts |
@@ -71,6 +72,7 @@ pub mod options;
     reason = "nodes of the graph and columns, by numbers that the planner itself handed out"
 )]
 pub mod plan;
+pub mod registry;
 #[allow(
     clippy::indexing_slicing,
     reason = "tasks, chains and nodes, by numbers that the runtime itself handed out"

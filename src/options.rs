@@ -208,6 +208,9 @@ pub fn is_secret(key: &str) -> bool {
         "access-key",
         "private",
         "basic.auth",
+        "user-info",
+        "user.info",
+        "request.header",
     ]
     .iter()
     .any(|s| key.contains(s))

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  options "json.…" ─► record_format ─► RecordFormat ─► RecordDecoder   Kafka keys and values: pushed records → batches
+//!                     (message_format)
 //!                                            │     └──► RowDecoder      files: cuts records out of bytes, rows → batches
 //!                                            └────────► RecordEncoder   rows → records
 //! ```
@@ -12,22 +13,34 @@
 //! | csv | yes | one record a line |
 //! | raw | yes | one line a row |
 //! | debezium-json, canal-json, maxwell-json, ogg-json | yes | one message a line |
+//! | avro | yes | object container files |
+//! | avro-confluent, json-confluent, protobuf-confluent | yes, with the id of their schema | no |
+//! | protobuf | yes | no |
 //! | parquet | no | yes |
+//!
+//! Those with an id in front ask a schema registry ([`crate::registry`]); Confluent's names `avro-registry`,
+//! `json-registry` and `proto-registry` mean the same. [`schema_columns`] tells the columns of a registered schema.
 //!
 //! Options and results are those of Flink's formats of the same names. The formats of change data capture give rows with
 //! kinds ([`RowDecoder::take_kinds`], [`Decoded::kinds`]) and take them ([`RecordEncoder::encode_changes`]); all others
 //! know inserts only and don't pay for it.
 
+pub mod avro;
 mod bytes;
 pub mod cdc;
 mod column;
+mod confluent;
 pub mod csv;
 mod datetime;
 pub mod json;
 mod number;
 pub mod parquet;
+pub mod protobuf;
 pub mod raw;
 mod record;
+mod schema_columns;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -41,6 +54,7 @@ use crate::options::Options;
 use crate::stream::{ChangeBatch, RowKinds};
 
 pub use record::{Frame, RowDecoder};
+pub use schema_columns::{SchemaColumn, SchemaColumns, schema_columns};
 
 /// A timestamp of an Arrow column as SQL text; the column has to hold timestamps.
 pub(crate) fn write_timestamp_sql(column: &arrow::array::ArrayRef, row: usize) -> String {
@@ -108,6 +122,14 @@ pub trait RecordEncoder: Send {
     /// Data for values the format cannot hold.
     fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()>;
 
+    /// Appends what is left at the end of a file.
+    ///
+    /// # Errors
+    /// As [`RecordEncoder::encode`].
+    fn finish(&mut self, _buffer: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+
     /// As [`RecordEncoder::encode`], for rows of any kind.
     ///
     /// # Errors
@@ -164,6 +186,11 @@ pub trait RecordFormat: Send + Sync + Debug {
     /// Unsupported for column types that the format cannot write.
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>>;
 
+    /// Whether what comes first in a file tells how to read the rest, so that reading within the file begins with it.
+    fn has_header(&self) -> bool {
+        false
+    }
+
     /// What stands between the records of a file.
     fn separator(&self) -> &'static [u8] {
         b"\n"
@@ -188,9 +215,61 @@ pub trait RecordFormat: Send + Sync + Debug {
     }
 }
 
-/// Names that [`record_format`] knows.
+/// Names that [`record_format`] knows: formats of files.
 pub const RECORD_FORMATS: &[&str] =
-    &["json", "csv", "raw", "debezium-json", "canal-json", "maxwell-json", "ogg-json"];
+    &["json", "csv", "raw", "avro", "debezium-json", "canal-json", "maxwell-json", "ogg-json"];
+
+/// Names that [`message_format`] knows beside [`RECORD_FORMATS`]: their records have no end of their own.
+pub const MESSAGE_FORMATS: &[&str] = &[
+    "avro-confluent",
+    "avro-registry",
+    "json-confluent",
+    "json-registry",
+    "protobuf",
+    "protobuf-confluent",
+    "proto-registry",
+];
+
+/// Where the records of a format stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The topic, where there is exactly one.
+    pub topic: Option<String>,
+    /// Whether they are keys.
+    pub key: bool,
+}
+
+/// As [`record_format`], for records that stand alone, such as Kafka's.
+///
+/// # Errors
+/// As there.
+pub fn message_format(
+    name: &str,
+    options: &Options,
+    prefix: &str,
+    schema: SchemaRef,
+    place: &RecordPlace,
+) -> Result<Arc<dyn RecordFormat>> {
+    match name {
+        "avro" => Ok(Arc::new(avro::AvroFormat::new(options, prefix, schema)?)),
+        "avro-confluent" | "avro-registry" => {
+            Ok(Arc::new(avro::AvroFormat::confluent(options, prefix, schema, place)?))
+        }
+        "json-confluent" | "json-registry" => {
+            Ok(Arc::new(json::JsonConfluentFormat::new(options, prefix, schema, place)?))
+        }
+        "protobuf" => Ok(Arc::new(protobuf::ProtobufFormat::new(options, prefix, schema)?)),
+        "protobuf-confluent" | "proto-registry" => {
+            Ok(Arc::new(protobuf::ProtobufFormat::confluent(options, prefix, schema, place)?))
+        }
+        _ if RECORD_FORMATS.contains(&name) => record_format(name, options, prefix, schema),
+        other => Err(Error::validation(format!("there is no format '{other}' for records")).hint(format!(
+            "supported formats: {}, {}",
+            RECORD_FORMATS.join(", "),
+            MESSAGE_FORMATS.join(", ")
+        ))),
+    }
+}
 
 /// The format `name` for rows of `schema`, with its options taken from `options` under `prefix`: `json.`, or
 /// `value.json.`, `key.csv.` where a connector has several formats.
@@ -207,6 +286,7 @@ pub fn record_format(
         "json" => Ok(Arc::new(json::JsonFormat::new(options, prefix, schema)?)),
         "csv" => Ok(Arc::new(csv::CsvFormat::new(options, prefix, schema)?)),
         "raw" => Ok(Arc::new(raw::RawFormat::new(options, prefix, schema)?)),
+        "avro" => Ok(Arc::new(avro::AvroFileFormat::new(options, prefix, schema)?)),
         "debezium-json" | "canal-json" | "maxwell-json" | "ogg-json" => {
             Ok(Arc::new(cdc::CdcFormat::new(name, options, prefix, schema)?))
         }

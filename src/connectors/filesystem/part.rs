@@ -224,8 +224,11 @@ impl PartFile {
     /// # Errors
     /// As [`PartFile::write`].
     pub(super) async fn finish(&mut self) -> Result<StagedFile> {
-        if let Encoder::Parquet { writer, .. } = &mut self.encoder {
-            writer.finish()?;
+        match &mut self.encoder {
+            Encoder::Parquet { writer, .. } => {
+                writer.finish()?;
+            }
+            Encoder::Records { encoder, .. } => encoder.finish(&mut self.buffer)?,
         }
         self.take_finished().await?;
         self.flush().await?;

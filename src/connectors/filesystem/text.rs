@@ -111,6 +111,10 @@ pub(super) struct TextSplit {
     /// The split begins in the middle of a record that belongs to the one before.
     skip_partial: bool,
     skip_header: bool,
+    /// The format has a header, which counts in bytes instead of lines.
+    binary: bool,
+    /// The reading begins after the header, which the decoder has to see first.
+    header_due: bool,
     /// The line that begins at `pos`, counted where the file cannot be read again to find it.
     pipe_line: Option<u64>,
     /// Offset after the last batch that was handed out.
@@ -159,6 +163,8 @@ impl TextSplit {
             ended: false,
             skip_partial,
             skip_header: format.skips_first_line() && offset == 0,
+            binary: format.has_header(),
+            header_due: format.has_header() && offset > 0,
             pipe_line: split.file.entry.pipe.then_some(1),
             committed: split.resume.map_or(split.start, |p| p.offset),
             split,
@@ -176,10 +182,19 @@ impl TextSplit {
         decoder: &mut dyn RowDecoder,
         rows: usize,
     ) -> Result<Option<RecordBatch>> {
+        if self.header_due {
+            let header = self.header(decoder).await.context(|| format!("file {}", self.shown))?;
+            decoder.decode(&header).context(|| format!("file {}", self.shown))?;
+            self.header_due = false;
+        }
         loop {
             if let Err(e) = self.decode(decoder, rows) {
-                let line = self.line().await;
-                let at = line.map_or_else(|_| String::new(), |n| format!(" line {n}"));
+                let line = if self.binary { Ok(None) } else { self.line().await.map(Some) };
+                let at = match line {
+                    Ok(None) => format!(" byte {}", self.offset),
+                    Ok(Some(n)) => format!(" line {n}"),
+                    Err(_) => String::new(),
+                };
                 return Err(e.context(format!("file {}{at}", self.shown)));
             }
             let finished = (self.ended && self.pos == self.filled) || self.past_end();
@@ -201,6 +216,30 @@ impl TextSplit {
                     None => self.ended = true,
                 },
             }
+        }
+    }
+
+    /// What comes first in the file.
+    async fn header(&self, decoder: &mut dyn RowDecoder) -> Result<Vec<u8>> {
+        let mut size = HEAD;
+        loop {
+            let (store, file) = (self.store.clone(), self.split.file.clone());
+            let reading = move || {
+                let raw = store.open(&file.entry, 0)?;
+                let mut bytes = Vec::new();
+                Compression::of(&file.entry.path).open(raw)?.take(size as u64).read_to_end(&mut bytes)?;
+                Ok::<_, Error>(bytes)
+            };
+            let mut bytes = tokio::task::spawn_blocking(reading).await??;
+            let whole = bytes.len() < size;
+            if let Some(frame) = decoder.frame(&bytes, whole) {
+                bytes.truncate(frame.record);
+                return Ok(bytes);
+            }
+            if whole || size > MAX_RECORD {
+                return Err(Error::data("the file has no header"));
+            }
+            size *= 4;
         }
     }
 

@@ -189,8 +189,8 @@ impl TableOptions {
         }
 
         let (key, value, value_format) = match connector {
-            Connector::Log => parts(&options, table, &name)?,
-            Connector::Upsert => upsert_parts(&options, table, &name)?,
+            Connector::Log => parts(&options, table, &name, topics.single())?,
+            Connector::Upsert => upsert_parts(&options, table, &name, topics.single())?,
         };
         if partitioner == Partitioner::RoundRobin && key.is_some() {
             return Err(fail(

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use crate::catalog::ResolvedTable;
 use crate::edges::SourceChangelog;
 use crate::error::{Error, Result, ResultExt};
-use crate::formats::{RecordFormat, record_format};
+use crate::formats::{RecordFormat, RecordPlace, message_format};
 use crate::options::Options;
 
 /// The key or the value of the records.
@@ -38,6 +38,7 @@ pub(super) fn parts(
     options: &Options,
     table: &ResolvedTable,
     name: &str,
+    topic: Option<&str>,
 ) -> Result<(Option<Part>, Part, String)> {
     let fail = |text: &str| Error::validation(format!("table {name}: {text}"));
     // The options of a format stand under the key that chose it: `json.…`, `value.json.…`, `key.json.…`.
@@ -80,14 +81,14 @@ pub(super) fn parts(
                 )));
             }
             let what = "'key.fields'";
-            Some(key_part(options, table, name, &format, &fields, &prefix, what)?)
+            Some(key_part(options, table, name, (&format, topic), &fields, &prefix, what)?)
         }
     };
     let value = value_part(
         options,
         table,
         name,
-        (&value_format, &value_prefix),
+        (&value_format, &value_prefix, topic),
         key.as_ref().filter(|_| except_key),
     )?;
     Ok((key, value, value_format))
@@ -98,6 +99,7 @@ pub(super) fn upsert_parts(
     options: &Options,
     table: &ResolvedTable,
     name: &str,
+    topic: Option<&str>,
 ) -> Result<(Option<Part>, Part, String)> {
     let fail = |text: &str| Error::validation(format!("table {name}: {text}"));
     let Some(pk) = &table.def.primary_key else {
@@ -113,10 +115,10 @@ pub(super) fn upsert_parts(
     if !prefix.is_empty() && !except_key {
         return Err(fail(OVERLAP));
     }
-    let key = key_part(options, table, name, &key_format, &pk.columns, &prefix, "the PRIMARY KEY")?;
+    let key = key_part(options, table, name, (&key_format, topic), &pk.columns, &prefix, "the PRIMARY KEY")?;
     let value_prefix = format!("value.{value_format}.");
     let mut value =
-        value_part(options, table, name, (&value_format, &value_prefix), except_key.then_some(&key))?;
+        value_part(options, table, name, (&value_format, &value_prefix, topic), except_key.then_some(&key))?;
     if value.format.changelog() != SourceChangelog::AppendOnly {
         return Err(fail(&format!(
             "'upsert-kafka' connector doesn't support '{value_format}' as value format, because '{value_format}' is not in insert-only mode."
@@ -135,7 +137,7 @@ fn key_part(
     options: &Options,
     table: &ResolvedTable,
     name: &str,
-    format: &str,
+    (format, topic): (&str, Option<&str>),
     fields: &[String],
     prefix: &str,
     what: &str,
@@ -165,7 +167,8 @@ fn key_part(
     }
     let schema = Arc::new(Schema::new(stripped));
     let null_is_row = format == "raw";
-    let part = record_format(format, options, &format!("key.{format}."), schema)
+    let place = RecordPlace { topic: topic.map(str::to_owned), key: true };
+    let part = message_format(format, options, &format!("key.{format}."), schema, &place)
         .context(|| format!("table {name}, key format"))?;
     if part.changelog() != SourceChangelog::AppendOnly {
         return Err(fail(&format!(
@@ -180,15 +183,16 @@ fn value_part(
     options: &Options,
     table: &ResolvedTable,
     name: &str,
-    (format, prefix): (&str, &str),
+    (format, prefix, topic): (&str, &str, Option<&str>),
     except: Option<&Part>,
 ) -> Result<Part> {
     let columns: Vec<usize> = (0..table.physical.fields().len())
         .filter(|i| except.is_none_or(|k| !k.columns.contains(i)))
         .collect();
     let schema = Arc::new(table.physical.project(&columns)?);
-    let part =
-        record_format(format, options, prefix, schema).context(|| format!("table {name}, value format"))?;
+    let place = RecordPlace { topic: topic.map(str::to_owned), key: false };
+    let part = message_format(format, options, prefix, schema, &place)
+        .context(|| format!("table {name}, value format"))?;
     let raw = format == "raw";
     Ok(Part { format: part, columns, null_is_row: raw, null_is_absent: raw })
 }

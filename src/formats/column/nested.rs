@@ -35,6 +35,12 @@ impl ListValues {
         self.validity.push(valid);
     }
 
+    /// Whether there are items that belong to no closed list yet.
+    pub(crate) fn is_open(&self) -> bool {
+        let end = self.offsets.last().map_or(0, |o| usize::try_from(*o).unwrap_or(0));
+        self.children.first().is_some_and(|c| c.len() > end)
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.validity.len()

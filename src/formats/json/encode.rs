@@ -22,12 +22,20 @@ pub(crate) struct JsonEncoder {
     /// `"name":` of every column.
     names: Vec<Vec<u8>>,
     options: JsonOptions,
+    /// What every record begins with.
+    prefix: Vec<u8>,
 }
 
 impl JsonEncoder {
     pub(crate) fn new(schema: SchemaRef, options: JsonOptions) -> Self {
         let names = schema.fields().iter().map(|f| quoted_name(f.name())).collect();
-        JsonEncoder { schema, names, options }
+        JsonEncoder { schema, names, options, prefix: Vec::new() }
+    }
+
+    /// Begins every record with these bytes.
+    pub(crate) fn with_prefix(mut self, prefix: &[u8]) -> Self {
+        self.prefix = prefix.to_vec();
+        self
     }
 }
 
@@ -45,6 +53,7 @@ impl RecordEncoder for JsonEncoder {
         }
         let columns: Vec<&dyn Array> = rows.columns().iter().map(|c| &**c).collect();
         for row in 0..rows.num_rows() {
+            buffer.extend_from_slice(&self.prefix);
             self.object(buffer, &self.names, &columns, row)?;
             ends.push(buffer.len());
         }

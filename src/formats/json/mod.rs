@@ -13,6 +13,7 @@
 //! One rule is stricter: text after the first object of a record is an error (Flink drops it without a word), unless
 //! parse errors are ignored. An option of our own, `rest-column`, names a column for all that has none (`rest`).
 
+mod confluent;
 mod decode;
 pub(crate) mod encode;
 pub(crate) mod fail;
@@ -20,6 +21,7 @@ pub(crate) mod object;
 mod rest;
 mod scalar;
 pub(crate) mod scan;
+pub(crate) mod schema;
 pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 
+pub use confluent::JsonConfluentFormat;
 pub(crate) use encode::{range, timestamp_value};
 
 use super::datetime::TimestampFormat;

@@ -6,6 +6,7 @@ mod failures;
 mod formats;
 mod options;
 mod positions;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
