@@ -18,10 +18,11 @@ use super::progress::{count, counted, size};
 use super::stderr::{self, say};
 use super::{duration, parse_setting};
 use crate::error::{Error, Result};
+use crate::registry::SchemaKind;
 use crate::runtime::job::{JobNature, StopHandle};
 use crate::tableflow::{
-    self, Metadata, Observer, OnError, Phase, RecordFormat, StartAt, Status, TableflowConfig, Topics,
-    Verified,
+    self, Metadata, Observer, OnError, Phase, RecordFormat, RegistryOptions, StartAt, Status,
+    TableflowConfig, Topics, Verified,
 };
 
 /// Turn Kafka topics into Iceberg tables, exactly once.
@@ -60,6 +61,15 @@ struct Ends {
     /// An option of the catalog or of its storage, such as s3.endpoint or token. May be repeated.
     #[arg(long = "catalog-option", value_name = "KEY=VALUE", value_parser = parse_setting)]
     catalog_options: Vec<(String, String)>,
+    /// The schema registry; schemas are those of the subject TOPIC-value.
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+    /// An option of the registry, such as basic-auth.user-info. May be repeated.
+    #[arg(long = "registry-option", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    registry_options: Vec<(String, String)>,
+    /// How records are read [default: json].
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
     /// Namespace of the tables; {topic} stands for the topic.
     #[arg(long, default_value = "default", value_name = "NAME")]
     namespace: String,
@@ -75,9 +85,6 @@ struct RunFlow {
     /// Name of a topic, or a regular expression of whole names. May be repeated; new topics are picked up.
     #[arg(long = "topic", value_name = "PATTERN", required = true)]
     topics: Vec<String>,
-    /// How records are read.
-    #[arg(long, value_enum, default_value_t = FormatArg::Json)]
-    format: FormatArg,
     /// Name of the tables; {topic} stands for the topic.
     #[arg(long, default_value = "{topic}", value_name = "NAME")]
     table_name: String,
@@ -145,6 +152,12 @@ enum FormatArg {
     Raw,
     /// The value as text, in one column.
     Text,
+    /// Avro with the id of its schema in the registry.
+    Avro,
+    /// Protobuf with the id of its schema in the registry.
+    Protobuf,
+    /// JSON with the id of its JSON Schema in the registry.
+    JsonSchema,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -192,6 +205,21 @@ impl Ends {
             return Err(Error::validation("it is not said where the tables are")
                 .hint("--warehouse DIR, or --catalog-uri http://… of a REST catalog"));
         }
+        let is_registered =
+            matches!(self.format, Some(FormatArg::Avro | FormatArg::Protobuf | FormatArg::JsonSchema));
+        let registry = match self.registry {
+            Some(url) if is_registered => {
+                Some(RegistryOptions { url, options: self.registry_options.into_iter().collect() })
+            }
+            Some(_) => {
+                return Err(Error::validation("--registry is for records with the id of their schema")
+                    .hint("--format avro, protobuf or json-schema"));
+            }
+            None if is_registered => {
+                return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
+            }
+            None => None,
+        };
         Ok(TableflowConfig {
             servers: self.bootstrap_servers.unwrap_or_default(),
             kafka: self.kafka_properties.into_iter().collect(),
@@ -200,7 +228,15 @@ impl Ends {
             table_name: "{topic}".to_owned(),
             table_properties: BTreeMap::new(),
             partition_by: Vec::new(),
-            format: RecordFormat::Json,
+            format: match self.format {
+                None | Some(FormatArg::Json) => RecordFormat::Json,
+                Some(FormatArg::Raw) => RecordFormat::Raw,
+                Some(FormatArg::Text) => RecordFormat::Text,
+                Some(FormatArg::Avro) => RecordFormat::Registered(SchemaKind::Avro),
+                Some(FormatArg::Protobuf) => RecordFormat::Registered(SchemaKind::Protobuf),
+                Some(FormatArg::JsonSchema) => RecordFormat::Registered(SchemaKind::Json),
+            },
+            registry,
             on_error: OnError::Suspend,
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),
@@ -220,15 +256,16 @@ impl RunFlow {
         if let Some(size) = self.memory {
             config.set.push((crate::edges::PROCESS_MEMORY.to_owned(), size));
         }
+        let has_schema =
+            matches!(config.format, RecordFormat::Registered(SchemaKind::Avro | SchemaKind::Protobuf));
+        if has_schema && self.on_error == OnErrorArg::Skip {
+            return Err(Error::unsupported("--on-error skip is not supported for Avro and Protobuf")
+                .hint("--on-error rescue keeps bad records as rows"));
+        }
         Ok(TableflowConfig {
             table_name: self.table_name,
             table_properties: self.table_properties.into_iter().collect(),
             partition_by: self.partition_by,
-            format: match self.format {
-                FormatArg::Json => RecordFormat::Json,
-                FormatArg::Raw => RecordFormat::Raw,
-                FormatArg::Text => RecordFormat::Text,
-            },
             on_error: match self.on_error {
                 OnErrorArg::Suspend => OnError::Suspend,
                 OnErrorArg::Skip => OnError::Skip,

@@ -6,9 +6,13 @@
 //!
 //! The formats `avro-confluent`, `json-confluent` and `protobuf-confluent` share this, the options of the registry, and
 //! where their schemas are registered: under `subject`, or `<topic>-key` and `<topic>-value` in a Kafka table of one topic.
+//! An option of our own, `unknown-fields` = `error`, refuses records whose schema has fields that the table lacks (Avro and
+//! Protobuf; Flink leaves them out).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
 
 use super::RecordPlace;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +34,68 @@ pub(crate) struct Registry {
     /// The option that names it.
     subject_key: String,
     register: bool,
+    /// `unknown-fields` = `error`.
+    strict: bool,
+}
+
+/// Records have fields that the table has no columns for, by their schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownFields {
+    /// Id of the schema.
+    pub schema: u32,
+}
+
+impl std::fmt::Display for UnknownFields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "schema {} has fields without a column", self.schema)
+    }
+}
+
+impl std::error::Error for UnknownFields {}
+
+impl UnknownFields {
+    /// What an error says of it.
+    pub fn of(error: &Error) -> Option<Self> {
+        std::error::Error::source(error)?.downcast_ref().copied()
+    }
+
+    /// Refuses a schema with fields, at any level, that `columns` lack.
+    fn check(schema: &RegisteredSchema, columns: &SchemaRef) -> Result<()> {
+        for found in super::schema_columns(schema, None)?.columns {
+            let column = columns.fields().iter().find(|f| *f.name() == found.name);
+            let missing = match column {
+                None => Some(found.name.clone()),
+                Some(column) => lacking(&found.ty.to_arrow(), column.data_type(), &found.name),
+            };
+            if let Some(path) = missing {
+                return Err(Error::data(format!("records have the field `{path}`, and the table has not"))
+                    .hint("add the column, or leave such fields out with 'unknown-fields' = 'ignore'")
+                    .caused_by(UnknownFields { schema: schema.id }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A field inside of a type that another type lacks.
+fn lacking(found: &DataType, have: &DataType, path: &str) -> Option<String> {
+    match (found, have) {
+        (DataType::Struct(found), DataType::Struct(have)) => found.iter().find_map(|f| {
+            let path = format!("{path}.{}", f.name());
+            match have.iter().find(|h| h.name() == f.name()) {
+                None => Some(path),
+                Some(h) => lacking(f.data_type(), h.data_type(), &path),
+            }
+        }),
+        (DataType::List(found), DataType::List(have)) => lacking(found.data_type(), have.data_type(), path),
+        (DataType::Map(found, _), DataType::Map(have, _)) => match (found.data_type(), have.data_type()) {
+            (DataType::Struct(found), DataType::Struct(have)) => {
+                lacking(found.get(1)?.data_type(), have.get(1)?.data_type(), path)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 impl Registry {
@@ -43,7 +109,9 @@ impl Registry {
         }
         let side = if place.key { "key" } else { "value" };
         let subject = given.or_else(|| place.topic.as_ref().map(|topic| format!("{topic}-{side}")));
+        let strict = options.one_of(&key("unknown-fields"), &["ignore", "error"])? == Some("error");
         Ok(Registry {
+            strict,
             client: RegistryClient::new(registry.config)?,
             subject,
             subject_key: key("subject"),
@@ -57,6 +125,11 @@ impl Registry {
             Error::validation(format!("Option '{}' is required for serialization", self.subject_key))
                 .hint("it is the topic's name with -key or -value when the table has one topic")
         })
+    }
+
+    /// The columns that the schemas of records may not go beyond, if that is asked for.
+    pub(crate) fn bounds(&self, columns: &SchemaRef) -> Option<SchemaRef> {
+        self.strict.then(|| Arc::clone(columns))
     }
 
     /// The id to write with.
@@ -93,14 +166,16 @@ pub(crate) fn split(record: &[u8]) -> Result<(u32, &[u8])> {
 pub(crate) struct Programs<P> {
     client: RegistryClient,
     kind: SchemaKind,
+    /// Columns that no schema may go beyond.
+    bounds: Option<SchemaRef>,
     last: Option<(u32, Arc<P>)>,
     known: HashMap<u32, Result<Arc<P>>>,
 }
 
 impl<P> Programs<P> {
     /// For schemas of one kind.
-    pub(crate) fn new(client: RegistryClient, kind: SchemaKind) -> Self {
-        Programs { client, kind, last: None, known: HashMap::new() }
+    pub(crate) fn new(client: RegistryClient, kind: SchemaKind, bounds: Option<SchemaRef>) -> Self {
+        Programs { client, kind, bounds, last: None, known: HashMap::new() }
     }
 
     /// The program for a schema, made by `make` when it is met first.
@@ -124,6 +199,9 @@ impl<P> Programs<P> {
                             "schema {id} is {}, not {}",
                             schema.kind, self.kind
                         )));
+                    }
+                    if let Some(columns) = &self.bounds {
+                        UnknownFields::check(&schema, columns)?;
                     }
                     make(&schema).map(Arc::new).map_err(|e| e.context(format!("schema {id}")))
                 });

@@ -29,7 +29,7 @@ pub mod avro;
 mod bytes;
 pub mod cdc;
 mod column;
-mod confluent;
+pub mod confluent;
 pub mod csv;
 mod datetime;
 pub mod json;

@@ -4,6 +4,7 @@ use std::io::BufRead;
 
 use arrow::array::RecordBatch;
 
+use super::confluent::UnknownFields;
 use super::{BadRecord, Decoded, RecordDecoder};
 use crate::error::Result;
 use crate::stream::RowKinds;
@@ -133,7 +134,8 @@ fn decode_all(
         if let Err(error) = decoder.decode(data) {
             let record =
                 BadRecord { record, error, bytes: if lists_bad { data.to_vec() } else { Vec::new() } };
-            if !lists_bad {
+            // That the columns are too few is no defect of the record.
+            if !lists_bad || UnknownFields::of(&record.error).is_some() {
                 return Err(record);
             }
             bad.push(record);

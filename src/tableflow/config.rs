@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::infer::Column;
 use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::registry::{self, RegistryClient, SchemaKind};
 use crate::sql::quote_ident;
 use crate::types::{LogicalType, TypeRoot};
 
@@ -24,6 +26,44 @@ pub enum RecordFormat {
     Raw,
     /// The bytes of the value as text.
     Text,
+    /// As the schemas of the registry say.
+    Registered(SchemaKind),
+}
+
+/// A schema registry.
+#[derive(Clone)]
+pub struct RegistryOptions {
+    /// Its URLs.
+    pub url: String,
+    /// Further options, as those of the formats: `basic-auth.user-info`, …
+    pub options: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for RegistryOptions {
+    /// URLs may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryOptions").finish_non_exhaustive()
+    }
+}
+
+impl RegistryOptions {
+    fn all(&self, prefix: &str) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> =
+            self.options.iter().map(|(k, v)| (format!("{prefix}{k}"), v.clone())).collect();
+        all.insert(format!("{prefix}url"), self.url.clone());
+        all
+    }
+
+    /// A client of it.
+    ///
+    /// # Errors
+    /// Validation for bad options.
+    pub fn client(&self) -> Result<RegistryClient> {
+        let options = Options::new("tableflow", "registry", &self.all("registry."));
+        let parsed = registry::RegistryConfig::from_options(&options, "registry.")?;
+        options.finish()?;
+        RegistryClient::new(parsed.config)
+    }
 }
 
 /// What becomes of records that cannot be decoded.
@@ -96,6 +136,8 @@ pub struct TableflowConfig {
     pub partition_by: Vec<String>,
     /// How records are read.
     pub format: RecordFormat,
+    /// Where their schemas are.
+    pub registry: Option<RegistryOptions>,
     /// What becomes of bad ones.
     pub on_error: OnError,
     /// Where a new topic begins.
@@ -195,7 +237,7 @@ impl TableflowConfig {
     pub fn fixed_columns(&self) -> Option<Vec<Column>> {
         let column = |root| vec![Column { name: "value".to_owned(), ty: LogicalType::nullable(root) }];
         match self.format {
-            RecordFormat::Json => None,
+            RecordFormat::Json | RecordFormat::Registered(_) => None,
             RecordFormat::Raw => Some(column(TypeRoot::Varbinary(crate::types::MAX_LENGTH))),
             RecordFormat::Text => Some(column(TypeRoot::Varchar(crate::types::MAX_LENGTH))),
         }
@@ -228,10 +270,15 @@ impl TableflowConfig {
         format!("CREATE TEMPORARY TABLE {} (v BYTES) {}", quote_ident(name), with(&options))
     }
 
+    /// Whether there is a column for all that has none.
+    pub fn has_rest(&self) -> bool {
+        matches!(self.format, RecordFormat::Json | RecordFormat::Registered(SchemaKind::Json))
+    }
+
     /// The further columns of every table, in their order: name, SQL type, metadata key of the connector.
     fn further_columns(&self) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
         let mut columns = Vec::new();
-        if self.format == RecordFormat::Json {
+        if self.has_rest() {
             columns.push((REST, "STRING", None));
         }
         if self.on_error == OnError::Rescue {
@@ -256,15 +303,25 @@ impl TableflowConfig {
         let format = match self.format {
             RecordFormat::Json => "json",
             RecordFormat::Raw | RecordFormat::Text => "raw",
+            RecordFormat::Registered(SchemaKind::Avro) => "avro-confluent",
+            RecordFormat::Registered(SchemaKind::Protobuf) => "protobuf-confluent",
+            RecordFormat::Registered(SchemaKind::Json) => "json-confluent",
         };
         let mut options = self.kafka_options(format);
         options.remove("format");
         options.insert("value.format".to_owned(), format.to_owned());
         options.insert("topic".to_owned(), topic.to_owned());
-        if self.format == RecordFormat::Json {
-            options.insert("value.json.rest-column".to_owned(), REST.to_owned());
+        let prefix = format!("value.{format}.");
+        if let (RecordFormat::Registered(kind), Some(registry)) = (self.format, &self.registry) {
+            options.extend(registry.all(&prefix));
+            if kind != SchemaKind::Json {
+                options.insert(format!("{prefix}unknown-fields"), "error".to_owned());
+            }
+        }
+        if self.has_rest() {
+            options.insert(format!("{prefix}rest-column"), REST.to_owned());
             if self.on_error == OnError::Skip {
-                options.insert("value.json.ignore-parse-errors".to_owned(), "true".to_owned());
+                options.insert(format!("{prefix}ignore-parse-errors"), "true".to_owned());
             }
         }
         if self.include.contains(&Metadata::Key) {
@@ -363,6 +420,7 @@ pub(super) mod tests {
             table_properties: BTreeMap::new(),
             partition_by: Vec::new(),
             format: RecordFormat::Json,
+            registry: None,
             on_error: OnError::Suspend,
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),

@@ -24,9 +24,12 @@ use super::infer::{Column, extend, infer};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::confluent::UnknownFields;
+use crate::formats::schema_columns;
 use crate::runtime::job::{RunningJob, StopHandle};
 use crate::session::{Session, StatementResult};
 use crate::sql::quote_ident;
+use crate::types::{LogicalType, RowField, TypeRoot};
 
 /// Records that columns are inferred from.
 const SAMPLE_RECORDS: usize = 5_000;
@@ -107,6 +110,8 @@ pub(super) struct Flow {
     pub status: Arc<Status>,
     /// What all share.
     pub common: Arc<Common>,
+    /// Ids of schemas whose records had fields without a column.
+    schemas: std::sync::Mutex<Vec<u32>>,
 }
 
 /// Why a job has ended without a failure.
@@ -118,6 +123,11 @@ enum Ended {
 }
 
 impl Flow {
+    /// The flow of a topic.
+    pub fn new(route: Route, status: Arc<Status>, common: Arc<Common>) -> Self {
+        Flow { route, status, common, schemas: std::sync::Mutex::default() }
+    }
+
     /// Runs until it is stopped, all is read or something fails that no other attempt cures.
     ///
     /// # Errors
@@ -139,11 +149,45 @@ impl Flow {
             let Some(columns) = self.wait_for_columns().await? else { return Ok(()) };
             let job = self.start(&columns).await?;
             self.status.began(&job.metrics(), &columns);
-            match self.attend(job).await? {
-                Ended::Done => return Ok(()),
-                Ended::Outgrown => self.status.set_phase(Phase::Evolving),
+            match self.attend(job).await {
+                Ok(Ended::Done) => return Ok(()),
+                Ok(Ended::Outgrown) => self.status.set_phase(Phase::Evolving),
+                // Nothing of the record is written; with its columns it is read again.
+                Err(e) => match UnknownFields::of(&e) {
+                    Some(UnknownFields { schema }) if !self.lock_schemas().contains(&schema) => {
+                        self.lock_schemas().push(schema);
+                        self.status.set_phase(Phase::Evolving);
+                    }
+                    _ => return Err(e),
+                },
             }
         }
+    }
+
+    fn lock_schemas(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        self.schemas.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The columns of the newest schema of the topic, and of those that were met in its records.
+    async fn registered(&self) -> Result<Vec<Column>> {
+        let Some(registry) = &self.common.config.registry else {
+            return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
+        };
+        let client = registry.client()?;
+        let subject = format!("{}-value", self.route.topic);
+        let mut schemas = Vec::new();
+        let met = self.lock_schemas().clone();
+        for id in met {
+            schemas.push(client.schema(id).await?);
+        }
+        schemas.extend(client.latest(&subject).await?.map(|latest| latest.schema));
+        let mut all = Vec::new();
+        for schema in schemas {
+            let columns = schema_columns(&schema, None)?.columns.into_iter();
+            let columns = columns.map(|c| Column { name: c.name, ty: relaxed(c.ty) });
+            all = extend(&all, &columns.collect::<Vec<_>>());
+        }
+        Ok(all)
     }
 
     /// The columns to write; `None` if it is time to end and there is nothing to be written.
@@ -173,6 +217,14 @@ impl Flow {
         };
         if let Some(fixed) = config.fixed_columns() {
             return Ok(extend(&have, &fixed));
+        }
+        if let RecordFormat::Registered(_) = config.format {
+            let known = extend(&have, &self.registered().await?);
+            if !config.has_rest() || have.is_empty() {
+                return Ok(known);
+            }
+            let seen = self.rest().await?;
+            return Ok(extend(&known, &infer(seen.iter().map(Vec::as_slice), &config.reserved())));
         }
         let records = match have.is_empty() {
             true => self.sample().await?,
@@ -259,7 +311,7 @@ impl Flow {
     async fn attend(&self, job: RunningJob) -> Result<Ended> {
         let (metrics, stop) = (job.metrics(), job.stop_handle());
         let config = &self.common.config;
-        let evolves = config.format == RecordFormat::Json && !config.once;
+        let evolves = config.has_rest() && !config.once;
         let mut done = std::pin::pin!(job.wait());
         let mut ticks = tokio::time::interval(config.commit_interval.max(EVOLVE_EVERY));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -312,6 +364,19 @@ impl Flow {
             "-- topic {topic}: the table {namespace}.{table} {note}\n{source};\n\n{sink};\n\nINSERT INTO sink SELECT * FROM source;\n"
         ))
     }
+}
+
+/// A type that may be NULL at every level: columns are added later, and bad records have none.
+fn relaxed(ty: LogicalType) -> LogicalType {
+    let inner = |t: Box<LogicalType>| Box::new(relaxed(*t));
+    LogicalType::nullable(match ty.root {
+        TypeRoot::Array(t) => TypeRoot::Array(inner(t)),
+        TypeRoot::Map(k, v) => TypeRoot::Map(k, inner(v)),
+        TypeRoot::Row(fields) => TypeRoot::Row(
+            fields.into_iter().map(|f| RowField { ty: relaxed(f.ty), comment: None, ..f }).collect(),
+        ),
+        other => other,
+    })
 }
 
 /// The columns of a table that come from the values of records.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-pub use config::{Metadata, OnError, RecordFormat, Route, StartAt, TableflowConfig};
+pub use config::{Metadata, OnError, RecordFormat, RegistryOptions, Route, StartAt, TableflowConfig};
 pub use load::load;
 pub use status::{Phase, Snapshot, Status};
 pub use verify::{Verified, verify};
@@ -184,7 +184,7 @@ impl Flows {
             }
             let status = Arc::new(Status::new(route.clone()));
             self.observer.topic(&status);
-            let flow = Flow { route, status: Arc::clone(&status), common: Arc::clone(&self.common) };
+            let flow = Flow::new(route, Arc::clone(&status), Arc::clone(&self.common));
             self.running.spawn(async move {
                 let ended = flow.run().await;
                 (status, ended)
@@ -244,7 +244,7 @@ pub async fn dry_run(config: TableflowConfig, topics: &Topics) -> Result<String>
     let common = Arc::new(Common::new(session, config, StopHandle::new()));
     for route in routes {
         let status = Arc::new(Status::new(route.clone()));
-        text += &Flow { route, status, common: Arc::clone(&common) }.explain().await?;
+        text += &Flow::new(route, status, Arc::clone(&common)).explain().await?;
         text.push('\n');
     }
     Ok(text)

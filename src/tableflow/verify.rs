@@ -229,7 +229,10 @@ async fn compare(
         return Err(Error::external("the table is gone"));
     };
     let columns = columns_of(&def, config)?;
-    let format = format_of(&columns, &def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>());
+    let format = match config.format {
+        RecordFormat::Registered(_) => config.format,
+        _ => format_of(&columns, &def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>()),
+    };
     // Bad records that are no rows of the table are none here.
     let rescued = def.columns.iter().any(|c| c.name == "_error");
     let on_error = if rescued { OnError::Rescue } else { OnError::Skip };
@@ -244,7 +247,8 @@ async fn compare(
     let bounds = bounds.map(|(k, v)| (k.to_owned(), v)).into();
     super::execute(session, &config.source_table("records", &route.topic, &columns, &bounds)).await?;
     let mut selected: Vec<String> = columns.iter().map(|c| quote_ident(&c.name)).collect();
-    if format == RecordFormat::Json {
+    let config = &config;
+    if config.has_rest() {
         selected.push(REST.to_owned());
     }
     let selected = selected.join(", ");

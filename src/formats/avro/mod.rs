@@ -149,7 +149,10 @@ impl RecordFormat for AvroFormat {
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
         let schema = Arc::new(self.schema.project(projection)?);
         let source = match &self.registry {
-            Some(registry) => Source::Registry(Programs::new(registry.client.clone(), SchemaKind::Avro)),
+            Some(registry) => {
+                let bounds = registry.bounds(&self.schema);
+                Source::Registry(Programs::new(registry.client.clone(), SchemaKind::Avro, bounds))
+            }
             None => {
                 let own = Arc::new(self.own_schema()?.schema);
                 Source::Own(Program::new(own, self.reader.as_deref(), schema.fields())?)

@@ -51,7 +51,7 @@ impl RecordFormat for JsonConfluentFormat {
 
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
         let schema = Arc::new(self.json.schema.project(projection)?);
-        let inner = JsonDecoder::new(schema, self.json.options)?;
+        let inner = JsonDecoder::new(schema, self.json.options, self.json.rest_in(projection))?;
         Ok(Box::new(Decoder { inner, ignore: self.json.options.ignore_parse_errors, skipped: 0 }))
     }
 
@@ -102,6 +102,10 @@ impl RowDecoder for Decoder {
 
     fn take_nulled(&mut self) -> u64 {
         self.inner.take_nulled()
+    }
+
+    fn take_rested(&mut self) -> u64 {
+        self.inner.take_rested()
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {

@@ -112,6 +112,13 @@ impl JsonFormat {
     }
 }
 
+impl JsonFormat {
+    /// Where the column for the rest is among those of a projection.
+    fn rest_in(&self, projection: &[usize]) -> Option<usize> {
+        self.rest.and_then(|rest| projection.iter().position(|i| *i == rest))
+    }
+}
+
 /// The column that an option names for what has no column.
 fn rest_column(options: &Options, key: &str, schema: &SchemaRef) -> Result<Option<usize>> {
     let Some(name) = options.take(key) else { return Ok(None) };
@@ -158,8 +165,7 @@ impl RecordFormat for JsonFormat {
 
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
         let schema = Arc::new(self.schema.project(projection)?);
-        let rest = self.rest.and_then(|rest| projection.iter().position(|i| *i == rest));
-        Ok(Box::new(decode::JsonDecoder::new(schema, self.options, rest)?))
+        Ok(Box::new(decode::JsonDecoder::new(schema, self.options, self.rest_in(projection))?))
     }
 
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {

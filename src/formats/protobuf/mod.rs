@@ -141,7 +141,8 @@ impl RecordFormat for ProtobufFormat {
         let source = match &self.source {
             Messages::Own(message) => Source::Own(plan(message, schema.fields(), self.reading(false))?),
             Messages::Registry(registry, _, name) => {
-                let programs = Programs::new(registry.client.clone(), SchemaKind::Protobuf);
+                let bounds = registry.bounds(&self.schema);
+                let programs = Programs::new(registry.client.clone(), SchemaKind::Protobuf, bounds);
                 Source::Registry(programs, name.clone())
             }
         };
