@@ -314,9 +314,11 @@ impl TableflowConfig {
         let prefix = format!("value.{format}.");
         if let (RecordFormat::Registered(kind), Some(registry)) = (self.format, &self.registry) {
             options.extend(registry.all(&prefix));
-            if kind != SchemaKind::Json {
-                options.insert(format!("{prefix}unknown-fields"), "error".to_owned());
-            }
+            let (key, value) = match kind {
+                SchemaKind::Json => ("timestamp-format.standard", "ISO-8601"),
+                SchemaKind::Avro | SchemaKind::Protobuf => ("unknown-fields", "error"),
+            };
+            options.insert(format!("{prefix}{key}"), value.to_owned());
         }
         if self.has_rest() {
             options.insert(format!("{prefix}rest-column"), REST.to_owned());
