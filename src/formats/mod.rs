@@ -19,7 +19,7 @@
 //! | parquet | no | yes |
 //!
 //! Those with an id in front ask a schema registry ([`crate::registry`]); Confluent's names `avro-registry`,
-//! `json-registry` and `proto-registry` mean the same. [`schema_columns`] tells the columns of a registered schema.
+//! `json-registry` and `proto-registry` mean the same. [`schema_columns()`] tells the columns of a registered schema.
 //!
 //! Options and results are those of Flink's formats of the same names. The formats of change data capture give rows with
 //! kinds ([`RowDecoder::take_kinds`], [`Decoded::kinds`]) and take them ([`RecordEncoder::encode_changes`]); all others

@@ -34,6 +34,10 @@ pub struct SchemaColumn {
     pub ty: LogicalType,
     /// What the schema says about it.
     pub comment: Option<String>,
+    /// The number of a Protobuf field, which stays when the field is renamed.
+    pub number: Option<u32>,
+    /// Earlier names of an Avro field.
+    pub aliases: Vec<String>,
 }
 
 /// The columns of a schema.

@@ -32,7 +32,15 @@ pub(crate) fn columns(schema: &AvroSchema) -> Result<SchemaColumns> {
             walk.ty(schema.root, "value")?.map(|ty| vec![("value".to_owned(), ty, None)]).unwrap_or_default()
         }
     };
-    let columns = columns.into_iter().map(|(name, ty, comment)| SchemaColumn { name, ty, comment }).collect();
+    let aliases = |name: &str| {
+        let field = record.and_then(|(_, r)| r.fields.iter().find(|f| f.name == name));
+        field.map(|f| f.aliases.clone()).unwrap_or_default()
+    };
+    let column = |(name, ty, comment): Found| {
+        let aliases = aliases(&name);
+        SchemaColumn { name, ty, comment, number: None, aliases }
+    };
+    let columns = columns.into_iter().map(column).collect();
     Ok(SchemaColumns { columns, left_out: walk.left_out })
 }
 

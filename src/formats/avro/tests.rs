@@ -412,7 +412,7 @@ fn columns_of_a_schema() {
     assert_eq!(batch.finish().unwrap().num_rows(), 2);
 
     let odd = record(
-        r#"{"name":"n","type":"null"},{"name":"o","type":{"type":"record","name":"empty","fields":[]}},{"name":"u","type":[{"type":"record","name":"a.X","fields":[{"name":"v","type":"int","doc":"why"}]},{"type":"record","name":"b.X","fields":[{"name":"w","type":"null"},{"name":"v","type":"int"}]}]},{"name":"d","type":{"type":"fixed","name":"dur","size":12,"logicalType":"duration"},"doc":"how long"}"#,
+        r#"{"name":"n","type":"null"},{"name":"o","type":{"type":"record","name":"empty","fields":[]}},{"name":"u","type":[{"type":"record","name":"a.X","fields":[{"name":"v","type":"int","doc":"why"}]},{"type":"record","name":"b.X","fields":[{"name":"w","type":"null"},{"name":"v","type":"int"}]}]},{"name":"d","type":{"type":"fixed","name":"dur","size":12,"logicalType":"duration"},"doc":"how long","aliases":["old"]}"#,
     );
     let found = columns::columns(&AvroSchema::parse(&odd, &[]).unwrap()).unwrap();
     let shown: Vec<String> = found.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect();
@@ -425,6 +425,7 @@ fn columns_of_a_schema() {
     );
     assert_eq!(found.left_out, ["n", "o", "u.b_X.w"]);
     assert_eq!(found.columns[1].comment.as_deref(), Some("how long"));
+    assert_eq!(found.columns[1].aliases, ["old"]);
 }
 
 #[test]

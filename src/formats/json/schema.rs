@@ -79,7 +79,13 @@ pub(crate) fn columns(text: &str, references: &[(String, String)]) -> Result<Sch
     let mut walk = Walk { root: &root, others: &others, open: Vec::new(), left_out: Vec::new(), depth: 0 };
     let mut found = walk.ty(At { document: &root, schema: &root }, "")?;
     if let Some(LogicalType { root: TypeRoot::Row(fields), .. }) = &mut found {
-        let column = |f: RowField| SchemaColumn { name: f.name, ty: f.ty, comment: f.comment };
+        let column = |f: RowField| SchemaColumn {
+            name: f.name,
+            ty: f.ty,
+            comment: f.comment,
+            number: None,
+            aliases: Vec::new(),
+        };
         let columns = std::mem::take(fields).into_iter().map(column).collect();
         return Ok(SchemaColumns { columns, left_out: walk.left_out });
     }

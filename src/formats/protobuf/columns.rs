@@ -22,8 +22,11 @@ pub(crate) fn columns(schema: &RegisteredSchema, message: Option<&str>) -> Resul
     };
     let mut walk = Walk { open: Vec::new(), left_out: Vec::new() };
     let fields = walk.message(&message, "")?;
-    let columns =
-        fields.into_iter().map(|f| SchemaColumn { name: f.name, ty: f.ty, comment: f.comment }).collect();
+    let column = |f: RowField| {
+        let number = message.get_field_by_name(&f.name).map(|field| field.number());
+        SchemaColumn { name: f.name, ty: f.ty, comment: f.comment, number, aliases: Vec::new() }
+    };
+    let columns = fields.into_iter().map(column).collect();
     Ok(SchemaColumns { columns, left_out: walk.left_out })
 }
 

@@ -377,6 +377,7 @@ fn columns_of_a_message() {
         shown.join(", "),
         "i32 INT NOT NULL, i64 BIGINT NOT NULL, u32 BIGINT NOT NULL, u64 DECIMAL(20, 0) NOT NULL, s32 INT NOT NULL, s64 BIGINT NOT NULL, f32 BIGINT NOT NULL, f64 DECIMAL(20, 0) NOT NULL, sf32 INT NOT NULL, sf64 BIGINT NOT NULL, b BOOLEAN NOT NULL, f FLOAT NOT NULL, d DOUBLE NOT NULL, s STRING NOT NULL, y BYTES NOT NULL, c STRING NOT NULL, m ROW<`a` INT NOT NULL, `b` STRING>, packed ARRAY<INT NOT NULL> NOT NULL, texts ARRAY<STRING NOT NULL> NOT NULL, map MAP<STRING NOT NULL, ROW<`a` INT NOT NULL, `b` STRING> NOT NULL> NOT NULL, ts TIMESTAMP_LTZ(9), w BIGINT, opt INT, x STRING, z INT, colors ARRAY<STRING NOT NULL> NOT NULL"
     );
+    assert_eq!(found.columns.last().unwrap().number, Some(300));
     let fields: Vec<_> = found.columns.iter().map(|c| c.ty.to_field(&c.name)).collect();
     let all = options("p.", &[("message-class-name", "T"), ("schema", PROTO)]);
     let format = ProtobufFormat::new(&all, "p.", Arc::new(arrow::datatypes::Schema::new(fields))).unwrap();
