@@ -35,6 +35,7 @@ mod parquet_tests;
 mod part;
 mod partition;
 mod pipe;
+mod scan;
 mod sink;
 #[cfg(test)]
 mod sink_tests;
