@@ -57,6 +57,7 @@ use self::layout::Layout;
 use self::location::Location;
 use self::monitor::Monitor;
 use self::partition::Partitioning;
+pub use self::scan::{filter_on_views, row_widths};
 pub use self::sink::FilesystemSink;
 use self::sink::SinkOptions;
 pub use self::source::FilesystemSource;

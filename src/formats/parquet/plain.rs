@@ -124,8 +124,8 @@ impl Footer {
         Some(most)
     }
 
-    /// Statistics of declared columns, in their types, with the bytes of rows of so many in each column.
-    pub(crate) fn statistics(&self, declared: &Schema, widths: &[usize]) -> Statistics {
+    /// Statistics of declared columns, in their types.
+    pub(crate) fn statistics(&self, declared: &Schema) -> Statistics {
         let found: Vec<Option<&Field>> =
             declared.fields().iter().map(|f| self.named(f).next().map(|(_, plain)| plain)).collect();
         let schema = Arc::new(Schema::new(found.iter().flatten().copied().cloned().collect::<Vec<_>>()));
@@ -149,11 +149,6 @@ impl Footer {
             let Some(found) = columns.next() else { continue };
             *column = typed(found, field.data_type());
         }
-        for (column, width) in statistics.column_statistics.iter_mut().zip(widths) {
-            column.byte_size = Precision::Inexact(width.saturating_mul(self.rows()));
-        }
-        let sizes = statistics.column_statistics.iter().map(|c| c.byte_size);
-        statistics.total_byte_size = sizes.reduce(|a, b| a.add(&b)).unwrap_or(Precision::Absent);
         statistics
     }
 }

@@ -313,7 +313,7 @@ fn footers_tell_what_can_be_read_straight() {
         Field::new("n", DataType::Int32, true),
         Field::new("t", ms(None), true),
     ]);
-    let known = footer.statistics(&declared, &[8, 8, 8, 4, 8]);
+    let known = footer.statistics(&declared);
     use datafusion::common::ScalarValue;
     use datafusion::common::stats::Precision;
     assert_eq!(known.num_rows, Precision::Exact(3));

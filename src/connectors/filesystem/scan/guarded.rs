@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use datafusion::common::Result as DfResult;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
@@ -28,7 +28,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
-use super::input::ScanFile;
+use super::input::{InputFactory, ScanFile};
 use crate::connectors::filesystem::parquet::{ParquetScan, reread};
 use crate::edges::CountRows;
 use crate::error::guard::{guarded, guarded_stream};
@@ -41,6 +41,8 @@ pub(super) struct Watched {
     /// Name of the table, for errors.
     pub(super) name: String,
     pub(super) context: String,
+    /// Bytes of the columns of the files in a row.
+    pub(super) widths: Vec<usize>,
     pub(super) rows: CountRows,
     /// How a file that fails is read by our reader.
     pub(super) reread: ParquetScan,
@@ -57,6 +59,34 @@ impl GuardedSource {
     /// Around DataFusion's.
     pub(super) fn new(inner: Arc<dyn FileSource>, watched: Arc<Watched>) -> Self {
         GuardedSource { inner, watched }
+    }
+
+    /// The same source of a table with other types, which the filter is for; `None` if it cannot be had.
+    ///
+    /// # Errors
+    /// From DataFusion.
+    pub(super) fn over(
+        &self,
+        table: &TableSchema,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+    ) -> DfResult<Option<Arc<dyn FileSource>>> {
+        let Some(inner) = self.inner.downcast_ref::<ParquetSource>() else { return Ok(None) };
+        let mut source = ParquetSource::new(table.clone())
+            .with_table_parquet_options(inner.table_parquet_options().clone())
+            .with_parquet_file_reader_factory(Arc::new(InputFactory));
+        if let Some(filter) = filter {
+            source = source.with_predicate(filter);
+        }
+        let source = self.around(Arc::new(source));
+        match inner.projection() {
+            Some(projection) => source.try_pushdown_projection(projection),
+            None => Ok(Some(source)),
+        }
+    }
+
+    /// Bytes of each column of the table in a row; those of columns that are constant are not known.
+    pub(super) fn widths(&self) -> &[usize] {
+        &self.watched.widths
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! Partition and metadata columns are constants of a file. What cannot be read here is left to the readers, with their
-//! errors; so is a file that is damaged: it is read once more by them ([`guarded`]).
+//! errors; so is a file that is damaged: it is read once more by them ([`guarded`]). Texts are read as they are declared, or
+//! as views where most of them are filtered out at once ([`views`]).
 
 mod guarded;
 mod input;
 mod straight;
+mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,16 +22,21 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
 
 use self::guarded::{GuardedSource, Watched};
 use self::input::{InputFactory, Probe, Progress, ScanFile};
 use self::straight::StraightColumns;
+pub use self::views::filter_on_views;
 use super::FileFormat;
 use super::layout::Projected;
 use super::location::Store;
@@ -46,6 +53,17 @@ const AT_ONCE: usize = 8;
 
 /// Rows in a batch, at least: files of wider rows are left to the readers.
 const FEW_ROWS: usize = 1024;
+
+/// Bytes of each column of a row, as far as a scan of files knows them; `None` for other plans.
+pub fn row_widths(plan: &dyn ExecutionPlan) -> Option<Vec<Option<usize>>> {
+    let config = plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
+    let source = config.file_source().downcast_ref::<GuardedSource>()?;
+    let width = |expr: &ProjectionExpr| {
+        let column = expr.expr.downcast_ref::<Column>()?;
+        source.widths().get(column.index()).copied()
+    };
+    Some(source.projection()?.as_ref().iter().map(width).collect())
+}
 
 /// The plan of a scan; `None` where the readers have to read.
 ///
@@ -81,6 +99,7 @@ pub(super) async fn plan(
     let watched = Arc::new(Watched {
         name: scan.table.to_owned(),
         context: source.context(),
+        widths,
         rows: scan.count.clone(),
         // What a failed file is read again for.
         reread: ParquetScan {
@@ -95,9 +114,9 @@ pub(super) async fn plan(
     let schema = table.table_schema();
     let mut statistics = Vec::new();
     let mut partitioned = Vec::new();
-    for OpenedFile { file, footer, widths } in opened {
+    for OpenedFile { file, footer, .. } in opened {
         let constants = projected.constants(&file, store)?;
-        let of_file = Arc::new(with_constants(footer.statistics(&columns, &widths), &constants));
+        let of_file = Arc::new(with_constants(footer.statistics(&columns), &constants));
         let mut entry = PartitionedFile::new(file.entry.path.clone(), file.entry.size)
             .with_partition_values(constants)
             .with_extension(ScanFile {
@@ -185,18 +204,13 @@ fn table_schema(columns: &Arc<Schema>, projected: &Projected) -> (TableSchema, V
 fn with_constants(mut statistics: Statistics, constants: &[ScalarValue]) -> Statistics {
     for value in constants {
         statistics.column_statistics.push(if value.is_null() {
-            ColumnStatistics {
-                null_count: statistics.num_rows,
-                byte_size: Precision::Exact(0),
-                ..ColumnStatistics::new_unknown()
-            }
+            ColumnStatistics { null_count: statistics.num_rows, ..ColumnStatistics::new_unknown() }
         } else {
             ColumnStatistics {
                 null_count: Precision::Exact(0),
                 min_value: Precision::Exact(value.clone()),
                 max_value: Precision::Exact(value.clone()),
                 distinct_count: Precision::Exact(1),
-                byte_size: statistics.num_rows.multiply(&Precision::Exact(value.size())).to_inexact(),
                 ..ColumnStatistics::new_unknown()
             }
         });

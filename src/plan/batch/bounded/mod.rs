@@ -45,6 +45,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::connectors::filesystem::filter_on_views;
 use crate::error::guard::stream_within_columns;
 use crate::error::{Error, Result};
 use crate::stream::BATCH_BYTES;
@@ -69,6 +70,7 @@ type Node = Arc<dyn ExecutionPlan>;
 fn bound(node: Node, batch_rows: usize) -> DfResult<Transformed<Node>> {
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
         if is_narrow(filter.input(), batch_rows) {
+            let node = filter_on_views(filter)?.unwrap_or(node);
             return Ok(Transformed::yes(WrapExec::over(node, Sliced)));
         }
         // With one row a batch, none is waited for.

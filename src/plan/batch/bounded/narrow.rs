@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
@@ -19,6 +19,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
 use super::Node;
 use super::project::ProjectExec;
+use crate::connectors::filesystem::row_widths;
 use crate::stream::BATCH_BYTES;
 
 /// Whether as many rows as a batch may have are sure to fit into one.
@@ -93,6 +94,9 @@ fn has_same_columns(a: &Schema, b: &Schema) -> bool {
 }
 
 fn of_leaf(leaf: &Node) -> Widths {
+    if let Some(widths) = row_widths(leaf.as_ref()) {
+        return widths;
+    }
     let Ok(statistics) = leaf.partition_statistics(None) else { return Vec::new() };
     let Some(rows) = statistics.num_rows.get_value().copied() else { return Vec::new() };
     let columns = statistics.column_statistics.iter();
@@ -100,14 +104,28 @@ fn of_leaf(leaf: &Node) -> Widths {
 }
 
 fn of_exprs<'a>(exprs: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>, input: &Node) -> Widths {
-    let widths = widths(input);
+    let (widths, schema) = (widths(input), input.schema());
     exprs
+        .map(|e| uncast(e, &schema))
         .map(|e| match (e.downcast_ref::<Column>(), e.downcast_ref::<Literal>()) {
             (Some(column), _) => widths.get(column.index()).copied().flatten(),
             (_, Some(literal)) => literal.value().try_as_str().map(|text| text.map_or(0, str::len)),
             _ => None,
         })
         .collect()
+}
+
+/// What a cast from text to text is over, which leaves texts as long as they are.
+fn uncast<'a>(expr: &'a Arc<dyn PhysicalExpr>, input: &Schema) -> &'a Arc<dyn PhysicalExpr> {
+    let is_text = |ty: &DataType| matches!(ty, DataType::Utf8 | DataType::Utf8View);
+    match expr.downcast_ref::<CastExpr>() {
+        Some(cast)
+            if is_text(cast.cast_type()) && cast.expr().data_type(input).is_ok_and(|t| is_text(&t)) =>
+        {
+            cast.expr()
+        }
+        _ => expr,
+    }
 }
 
 fn projected(widths: Widths, projection: Option<&[usize]>) -> Widths {
