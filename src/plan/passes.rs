@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::functions::{self, FunctionContext};
 use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
-use crate::plan::batch::push_filters::{KnownAggregates, PushFilters, Pushed};
+use crate::plan::batch::push_filters::{KnownAggregates, PushConditions, PushDynamicFilters};
 use crate::plan::logical::balance::BalanceConditions;
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
@@ -153,8 +153,8 @@ pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
             continue;
         }
         rules.push(match rule.name() {
-            "FilterPushdown" => Arc::new(PushFilters::around(rule, Pushed::Conditions)),
-            "FilterPushdown(Post)" => Arc::new(PushFilters::around(rule, Pushed::Dynamic)),
+            "FilterPushdown" => Arc::new(PushConditions),
+            "FilterPushdown(Post)" => Arc::new(PushDynamicFilters(rule)),
             "aggregate_statistics" => Arc::new(KnownAggregates(rule)),
             _ => rule,
         });

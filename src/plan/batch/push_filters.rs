@@ -23,49 +23,80 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, NullEquality, Result as DfResult, Statistics, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::split_conjunction;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::filter_pushdown::PushedDown;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Which filters are pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// Conditions of the query.
-    Conditions,
-    /// What becomes known while a plan runs.
-    Dynamic,
-}
-
-/// The rule with fences around it.
+/// Tells scans of the conditions right above them, which they may use to read less. DataFusion's own rule takes all
+/// conditions apart and puts them together again, as deep as they are many.
 #[derive(Debug)]
-pub struct PushFilters {
-    rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
-    pushed: Pushed,
-}
+pub struct PushConditions;
 
-impl PushFilters {
-    /// Around DataFusion's rule.
-    pub fn around(rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>, pushed: Pushed) -> Self {
-        PushFilters { rule, pushed }
+/// Expressions of a condition that are told at most: no statistics answer thousands of questions.
+const MOST_EXPRESSIONS: usize = 500;
+
+impl PhysicalOptimizerRule for PushConditions {
+    fn optimize(&self, plan: Node, config: &ConfigOptions) -> DfResult<Node> {
+        plan.transform_up(|node| {
+            let Some(filter) = node.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(node)) };
+            let Some(scan) = filter.input().downcast_ref::<DataSourceExec>() else {
+                return Ok(Transformed::no(node));
+            };
+            let mut expressions = 0;
+            filter.predicate().apply(|_| {
+                expressions += 1;
+                let is_long = expressions > MOST_EXPRESSIONS;
+                Ok(if is_long { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })?;
+            if expressions > MOST_EXPRESSIONS {
+                return Ok(Transformed::no(node));
+            }
+            let conditions = split_conjunction(filter.predicate()).into_iter().cloned().collect();
+            let told = scan.data_source().try_pushdown_filters(conditions, config)?;
+            // A source that would do the filtering by itself is not asked to: the filter stays.
+            let asked = told.filters.iter().all(|pushed| matches!(pushed, PushedDown::No));
+            match told.updated_node {
+                Some(source) if asked => {
+                    let scan: Node = Arc::new(DataSourceExec::new(source));
+                    Ok(Transformed::yes(node.with_new_children(vec![scan])?))
+                }
+                _ => Ok(Transformed::no(node)),
+            }
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "push_conditions"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
     }
 }
 
+/// DataFusion's rule for filters that become known while a plan runs, with fences around it.
+#[derive(Debug)]
+pub struct PushDynamicFilters(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+
 type Node = Arc<dyn ExecutionPlan>;
 
-impl PhysicalOptimizerRule for PushFilters {
+impl PhysicalOptimizerRule for PushDynamicFilters {
     fn optimize(&self, plan: Node, config: &ConfigOptions) -> DfResult<Node> {
         let fenced = plan.transform_up(|node| {
-            let fences = fences(&node, self.pushed);
+            let fences = fences(&node);
             if !fences.contains(&true) {
                 return Ok(Transformed::no(node));
             }
@@ -77,7 +108,7 @@ impl PhysicalOptimizerRule for PushFilters {
             let inputs = inputs.collect();
             Ok(Transformed::yes(node.with_new_children(inputs)?))
         });
-        let pushed = self.rule.optimize(fenced.data()?, config)?;
+        let pushed = self.0.optimize(fenced.data()?, config)?;
         pushed
             .transform_up(|node| match node.downcast_ref::<FenceExec>() {
                 Some(fence) => Ok(Transformed::yes(Arc::clone(&fence.input))),
@@ -87,7 +118,7 @@ impl PhysicalOptimizerRule for PushFilters {
     }
 
     fn name(&self) -> &str {
-        self.rule.name()
+        self.0.name()
     }
 
     fn schema_check(&self) -> bool {
@@ -96,11 +127,8 @@ impl PhysicalOptimizerRule for PushFilters {
 }
 
 /// Before which inputs of a node fences have to stand.
-fn fences(node: &Node, pushed: Pushed) -> Vec<bool> {
+fn fences(node: &Node) -> Vec<bool> {
     let inputs = node.children();
-    if pushed == Pushed::Conditions {
-        return inputs.iter().map(|i| !(node.is::<FilterExec>() && i.is::<DataSourceExec>())).collect();
-    }
     let mut fences: Vec<bool> = inputs.iter().map(|i| has_twins(&i.schema())).collect();
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         for (fence, more) in fences.iter_mut().zip(fences_of_join(join)) {

@@ -29,6 +29,9 @@ use super::guarded::GuardedSource;
 
 type Expr = Arc<dyn PhysicalExpr>;
 
+/// Conditions of a filter that are put in order.
+const MOST_CONDITIONS: usize = 64;
+
 /// The plan of a filter with texts as views; `None` if it is not one over a scan of texts.
 ///
 /// # Errors
@@ -40,6 +43,11 @@ pub fn filter_on_views(filter: &FilterExec) -> DfResult<Option<Arc<dyn Execution
     };
     let Some(source) = config.file_source().downcast_ref::<GuardedSource>() else { return Ok(None) };
     let file_schema = source.table_schema().file_schema();
+    let conditions = split_conjunction(filter.predicate());
+    // More of them stand as they are, balanced: put together anew they would be as deep as they are many.
+    if conditions.len() > MOST_CONDITIONS {
+        return Ok(None);
+    }
     if filter.fetch().is_some() || !file_schema.fields().iter().any(|f| *f.data_type() == DataType::Utf8) {
         return Ok(None);
     }
@@ -61,8 +69,7 @@ pub fn filter_on_views(filter: &FilterExec) -> DfResult<Option<Arc<dyn Execution
         .build();
     let scan = DataSourceExec::from_data_source(config);
 
-    let conditions = split_conjunction(filter.predicate()).into_iter();
-    let conditions = conditions.map(|c| on_views(Arc::clone(c), &scan.schema()));
+    let conditions = conditions.into_iter().map(|c| on_views(Arc::clone(c), &scan.schema()));
     let predicate = conjunction(cheapest_first(conditions.collect::<DfResult<_>>()?));
     let projection = filter.projection().as_ref().map(|p| p.to_vec());
     let filtered = FilterExecBuilder::new(predicate, scan)
