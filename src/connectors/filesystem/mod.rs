@@ -4,6 +4,7 @@
 //!  path ─► Location ─► Discovery ─► files ─► splits ─► TextSplit │ ParquetSplit ─► Layout ─► batches
 //!          local, s3   folders,              queue     read ahead, decode          partition and metadata columns
 //!                      patterns
+//!                      └─► `scan` (batch, Parquet) ─► DataFusion's own source, where it gives what the readers give
 //!  rows ─► FileSinkWriter ─► hidden part files ─► committables ─► FileCommitter ─► visible files
 //! ```
 //!
