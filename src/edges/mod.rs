@@ -27,8 +27,8 @@ pub use sink::{
     SinkIdentity, SinkWriter, WriteMode,
 };
 pub use source::{
-    ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
-    project,
+    BatchScan, CountRows, ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader,
+    SplitId, SplitState, project,
 };
 
 /// The option behind `--memory`.

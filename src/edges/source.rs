@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::edges::lookup::LookupTable;
 use crate::error::Result;
@@ -34,6 +35,21 @@ pub struct ScanRequest {
     pub batch_rows: usize,
     /// Counters to keep up to date.
     pub metrics: Arc<SourceMetrics>,
+}
+
+/// Told of rows as they are read.
+pub type CountRows = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// A scan of a batch query.
+pub struct BatchScan<'a> {
+    /// Name of the table, for errors.
+    pub table: &'a str,
+    /// What to read.
+    pub request: &'a ScanRequest,
+    /// Counts the rows.
+    pub count: CountRows,
+    /// DataFusion's session.
+    pub session: &'a dyn Session,
 }
 
 /// Counters of a source, for the progress line.
@@ -123,6 +139,15 @@ pub trait Source: Send + Sync + Debug {
     /// # Errors
     /// As [`Source::readers`].
     async fn batch_provider(&self) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+
+    /// The plan of a scan in batch mode that reads better than the readers do, with their rows and their errors; `None`:
+    /// they have to read.
+    ///
+    /// # Errors
+    /// As [`Source::readers`].
+    async fn batch_scan(&self, _scan: BatchScan<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         Ok(None)
     }
 }

@@ -4,7 +4,10 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, Decimal128Builder, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BooleanBufferBuilder, Decimal128Array, PrimitiveArray,
+};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     ArrowNativeTypeOp, DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, i256,
 };
@@ -195,48 +198,106 @@ fn as_decimal(a: &ArrayRef) -> Result<(Decimal128Array, u8)> {
 
 fn decimals(op: Arith, l: &ArrayRef, r: &ArrayRef, p: u8, s: i8) -> Result<ArrayRef> {
     let ((l, ls), (r, rs)) = (as_decimal(l)?, as_decimal(r)?);
-    let mut out = Decimal128Builder::with_capacity(l.len()).with_precision_and_scale(p, s)?;
-    let scale = u32::from(s as u8);
-    let (ls, rs) = (u32::from(ls), u32::from(rs));
-    let common = ls.max(rs);
-    for i in 0..l.len() {
-        if l.is_null(i) || r.is_null(i) {
-            out.append_null();
-            continue;
+    let (ls, rs, scale) = (u32::from(ls), u32::from(rs), u32::from(s as u8));
+    let nulls = NullBuffer::union(l.nulls(), r.nulls());
+    let is_valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+    let (limit, common) = (10u128.pow(u32::from(p.min(38))), ls.max(rs));
+    // Factors of the sides, if they are small.
+    let (lf, rf) = (power(common - ls), power(common - rs));
+    let mut values = Vec::with_capacity(l.len());
+    let mut lost = Vec::new();
+    for (row, (a, b)) in l.values().iter().zip(r.values()).enumerate() {
+        let (a, b) = (*a, *b);
+        // What fits 128 bits on its way, which is nearly everything.
+        let quick = match op {
+            Arith::Mul if scale == ls + rs => multiply(a, b),
+            Arith::Add if scale == common => add_scaled(a, lf, b, rf, 1),
+            Arith::Sub if scale == common => add_scaled(a, lf, b, rf, -1),
+            _ => None,
+        };
+        let value = match quick {
+            Some(value) => Some(value),
+            None if !is_valid(row) => Some(0),
+            None => wide(op, (a, ls), (b, rs), scale)?,
+        };
+        match value.filter(|v| v.unsigned_abs() < limit) {
+            Some(value) => values.push(value),
+            None => {
+                values.push(0);
+                lost.push(row);
+            }
         }
-        let (a, b) = (i256::from_i128(l.value(i)), i256::from_i128(r.value(i)));
-        let value = match op {
-            Arith::Add => shift_up(a, common - ls).wrapping_add(shift_up(b, common - rs)),
-            Arith::Sub => shift_up(a, common - ls).wrapping_sub(shift_up(b, common - rs)),
-            Arith::Mul => a.wrapping_mul(b),
-            Arith::Div => {
-                if b == i256::ZERO {
-                    return Err(Error::data("division by zero"));
-                }
-                // a / 10^ls ÷ b / 10^rs, with `scale` digits.
-                let up = (scale + rs) as i64 - i64::from(ls);
-                if up >= 0 {
-                    half_up(shift_up(a, up as u32), b)
-                } else {
-                    half_up(a, shift_up(b, (-up) as u32))
-                }
-            }
-            Arith::Rem => {
-                let (a, b) = (shift_up(a, common - ls), shift_up(b, common - rs));
-                if b == i256::ZERO {
-                    return Err(Error::data("division by zero"));
-                }
-                a.wrapping_rem(b)
-            }
-        };
-        let value = match op {
-            Arith::Div => value,
-            Arith::Mul => rescale(value, ls + rs, scale),
-            _ => rescale(value, common, scale),
-        };
-        out.append_option(value.to_i128().filter(|v| fits(*v, p)));
     }
-    Ok(Arc::new(out.finish()))
+    let nulls = without(nulls, &lost, values.len());
+    let out = Decimal128Array::new(values.into(), nulls).with_precision_and_scale(p, s)?;
+    Ok(Arc::new(out))
+}
+
+fn power(digits: u32) -> Option<i128> {
+    10i128.checked_pow(digits)
+}
+
+#[inline]
+fn multiply(a: i128, b: i128) -> Option<i128> {
+    match (i64::try_from(a), i64::try_from(b)) {
+        // One instruction, which cannot overflow.
+        (Ok(a), Ok(b)) => Some(i128::from(a) * i128::from(b)),
+        _ => a.checked_mul(b),
+    }
+}
+
+#[inline]
+fn add_scaled(a: i128, lf: Option<i128>, b: i128, rf: Option<i128>, sign: i128) -> Option<i128> {
+    let b = multiply(b, rf?)?.checked_mul(sign)?;
+    multiply(a, lf?)?.checked_add(b)
+}
+
+/// The rows that are valid but for those that are `lost`.
+fn without(nulls: Option<NullBuffer>, lost: &[usize], rows: usize) -> Option<NullBuffer> {
+    if lost.is_empty() {
+        return nulls;
+    }
+    let mut valid = BooleanBufferBuilder::new(rows);
+    match nulls {
+        Some(nulls) => valid.append_buffer(nulls.inner()),
+        None => valid.append_n(rows, true),
+    }
+    for row in lost {
+        valid.set_bit(*row, false);
+    }
+    Some(NullBuffer::new(valid.finish()))
+}
+
+/// An operation on 256 bits; `None` if its result is beyond 128.
+fn wide(op: Arith, (a, ls): (i128, u32), (b, rs): (i128, u32), scale: u32) -> Result<Option<i128>> {
+    let common = ls.max(rs);
+    let (a, b) = (i256::from_i128(a), i256::from_i128(b));
+    let value = match op {
+        Arith::Add => shift_up(a, common - ls).wrapping_add(shift_up(b, common - rs)),
+        Arith::Sub => shift_up(a, common - ls).wrapping_sub(shift_up(b, common - rs)),
+        Arith::Mul => a.wrapping_mul(b),
+        Arith::Div => {
+            if b == i256::ZERO {
+                return Err(Error::data("division by zero"));
+            }
+            // a / 10^ls ÷ b / 10^rs, with `scale` digits.
+            let up = i64::from(scale + rs) - i64::from(ls);
+            if up >= 0 { half_up(shift_up(a, up as u32), b) } else { half_up(a, shift_up(b, (-up) as u32)) }
+        }
+        Arith::Rem => {
+            let (a, b) = (shift_up(a, common - ls), shift_up(b, common - rs));
+            if b == i256::ZERO {
+                return Err(Error::data("division by zero"));
+            }
+            a.wrapping_rem(b)
+        }
+    };
+    let value = match op {
+        Arith::Div => value,
+        Arith::Mul => rescale(value, ls + rs, scale),
+        _ => rescale(value, common, scale),
+    };
+    Ok(value.to_i128())
 }
 
 fn rescale(v: i256, from: u32, to: u32) -> i256 {

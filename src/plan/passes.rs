@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::functions::{self, FunctionContext};
 use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
+use crate::plan::batch::push_filters::{KnownAggregates, PushConditions, PushDynamicFilters};
 use crate::plan::logical::balance::BalanceConditions;
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
@@ -143,20 +144,20 @@ fn node_by_node(rule: Arc<dyn OptimizerRule + Send + Sync>) -> Arc<dyn Optimizer
     }
 }
 
-/// Rules that physical plans do without. `FilterPushdown` pushes a condition on one side of an outer join to the other one that
-/// has a column of that name; sources get their filters from the logical plan. `aggregate_statistics` refuses plans whose
-/// aggregates were renamed; no source here knows counts before it is read.
-const NOT_IN_BATCH: &[&str] = &["FilterPushdown", "FilterPushdown(Post)", "aggregate_statistics"];
-
-/// DataFusion's rules for batch plans, without those that give wrong rows.
+/// DataFusion's rules for batch plans, those that give wrong rows for some shapes kept from these.
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(ForgetOrder)];
     for rule in PhysicalOptimizer::new().rules {
         // Run once more behind LimitPushdown, it loses the limit of a VALUES whose columns it cuts.
-        let again = rule.name() == "ProjectionPushdown" && rules.iter().any(|r| r.name() == rule.name());
-        if !again && !NOT_IN_BATCH.contains(&rule.name()) {
-            rules.push(rule);
+        if rule.name() == "ProjectionPushdown" && rules.iter().any(|r| r.name() == rule.name()) {
+            continue;
         }
+        rules.push(match rule.name() {
+            "FilterPushdown" => Arc::new(PushConditions),
+            "FilterPushdown(Post)" => Arc::new(PushDynamicFilters(rule)),
+            "aggregate_statistics" => Arc::new(KnownAggregates(rule)),
+            _ => rule,
+        });
     }
     rules
 }

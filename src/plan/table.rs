@@ -1,13 +1,14 @@
 //! Tables as DataFusion sees them.
 //!
 //! ```text
-//!  ConnectorTable   what the connector reads: physical ++ metadata columns; scanned through its readers, or through
-//!                   the connector's own provider where that pushes down more
+//!  ConnectorTable   what the connector reads: physical ++ metadata columns; scanned through its readers, or by a plan of
+//!                   the connector's own where that pushes down more
 //!  DerivedTable     a plan under a name: a view, or a ConnectorTable with computed columns and watermark
 //! ```
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::edges::{ScanRequest, Source, SourceChangelog};
+use crate::edges::{BatchScan, ScanRequest, Source, SourceChangelog};
 use crate::error::{Error, Result};
 use crate::plan::batch::net_rows_exec::NetRowsScan;
 use crate::plan::batch::reader_exec::ReaderScan;
@@ -110,6 +111,18 @@ impl TableProvider for ConnectorTable {
             batch_rows: BATCH_ROWS,
             metrics: self.metrics.add_source(),
         };
+        let counted = Arc::clone(&self.metrics);
+        let native = BatchScan {
+            table: &self.name,
+            request: &scan,
+            count: Arc::new(move |rows| {
+                counted.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
+            }),
+            session: state,
+        };
+        if let Some(plan) = self.source.batch_scan(native).await.map_err(|e| e.context(self.name.clone()))? {
+            return Ok(plan);
+        }
         if self.source.changelog() != SourceChangelog::AppendOnly {
             let key = self.normalized_by()?;
             return Ok(Arc::new(NetRowsScan::plan(

@@ -1,7 +1,8 @@
 //! From planned queries to running jobs, in both modes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
@@ -10,7 +11,8 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig as DataFusionConfig;
 use futures::StreamExt;
@@ -21,6 +23,7 @@ use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
+use crate::plan::batch::bounded::bounded;
 use crate::plan::batch::match_recognize::MatchRecognizeExecPlanner;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::passes;
@@ -115,6 +118,8 @@ pub fn datafusion_options(config: &SessionConfig) -> Result<ConfigOptions> {
     options.optimizer.max_passes = 3;
     // It loses the group of NULL: SELECT DISTINCT a … ORDER BY a LIMIT 1.
     options.optimizer.enable_topk_aggregation = false;
+    // The bounds of row groups know no NaN.
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     Ok(options)
 }
 
@@ -228,6 +233,26 @@ impl Execution {
     /// Of sources that cannot be read, and of DataFusion's planner.
     pub async fn physical(&self, optimized: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         physical_plan(&self.state, optimized).await
+    }
+
+    /// Runs the batch plan of an optimized plan for nothing but what its operators count: the plan with that.
+    ///
+    /// # Errors
+    /// Those of the query.
+    pub async fn analyze(&self, optimized: &LogicalPlan) -> Result<String> {
+        let plan = bounded(self.physical(optimized).await?, self.state.config().batch_size())?;
+        let begun = Instant::now();
+        let (mut batches, mut rows) = (execute_stream(Arc::clone(&plan), self.state.task_ctx())?, 0);
+        while let Some(batch) = batches.next().await.transpose()? {
+            rows += batch.num_rows();
+        }
+        let read: u64 = self.metrics.sources_so_far().iter().map(|s| s.bytes.load(Ordering::Relaxed)).sum();
+        Ok(format!(
+            "{rows} rows in {:.3} s, of {} rows read; {read} bytes of files\n{}",
+            begun.elapsed().as_secs_f64(),
+            self.metrics.rows_in.load(Ordering::Relaxed),
+            DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false)
+        ))
     }
 
     /// The stream graph of optimized plans with their sinks.

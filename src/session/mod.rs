@@ -338,8 +338,13 @@ impl Session {
         for detail in details {
             if matches!(detail, ExplainDetail::JsonExecutionPlan | ExplainDetail::PlanAdvice) {
                 return Err(Error::unsupported(format!("EXPLAIN {detail:?} is not supported"))
-                    .hint("supported details: CHANGELOG_MODE, ESTIMATED_COST"));
+                    .hint("supported details: ANALYZE, CHANGELOG_MODE, ESTIMATED_COST"));
             }
+        }
+        let analyze = details.contains(&ExplainDetail::Analyze);
+        if analyze && !matches!(target, Statement::Query(_)) {
+            return Err(Error::unsupported("EXPLAIN ANALYZE of an INSERT is not supported: it would be run")
+                .hint("EXPLAIN ANALYZE takes a query, e.g. that of the INSERT"));
         }
         let (prepared, queries) = match target {
             Statement::Query(query) => {
@@ -364,6 +369,10 @@ impl Session {
             }
         };
         let Prepared { execution, .. } = prepared;
+        if analyze && !execution.batch {
+            return Err(Error::unsupported("EXPLAIN ANALYZE does not run in streaming mode")
+                .hint("SET 'execution.runtime-mode' = 'batch'"));
+        }
         let mut text = String::from("== Abstract Syntax Tree ==\n");
         for (query, _) in &queries {
             text += &format!("{}\n", query.plan.display_indent());
@@ -381,6 +390,13 @@ impl Session {
                 on_conflict: query.on_conflict,
                 enforced,
             });
+        }
+        if analyze {
+            text += "\n== Execution ==\n";
+            for query in &optimized {
+                text += &execution.analyze(&query.plan).await?;
+            }
+            return table(&["result"], vec![vec![text]]);
         }
         text += "\n== Optimized Execution Plan ==\n";
         if execution.batch {

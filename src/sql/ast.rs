@@ -199,6 +199,8 @@ pub enum ExplainDetail {
     JsonExecutionPlan,
     /// `PLAN_ADVICE`.
     PlanAdvice,
+    /// `ANALYZE`: the query is run.
+    Analyze,
 }
 
 /// `CREATE [TEMPORARY] TABLE`.

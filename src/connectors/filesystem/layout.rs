@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatchOptions;
+use datafusion::common::ScalarValue;
 
 use super::location::Store;
 use super::partition::{Partitioning, repeat};
@@ -56,6 +57,7 @@ impl FileMetadata {
     }
 }
 
+/// Where a column comes from.
 #[derive(Debug, Clone, Copy)]
 enum Origin {
     /// Index among the columns of the file.
@@ -152,6 +154,25 @@ pub(super) struct Projected {
 }
 
 impl Projected {
+    /// For each column, in which place among the columns that are read of the files it stands; `None` for those that are
+    /// the same in all rows of a file.
+    pub(super) fn places(&self) -> impl Iterator<Item = Option<usize>> {
+        self.origins.iter().map(|origin| match origin {
+            Origin::File(i) => Some(*i),
+            Origin::Partition(_) | Origin::Metadata(_) => None,
+        })
+    }
+
+    /// The values of the columns that are the same in all rows of a file, in their order.
+    ///
+    /// # Errors
+    /// Data if a metadata value does not fit its declared type.
+    pub(super) fn constants(&self, file: &SplitFile, store: &Store) -> Result<Vec<ScalarValue>> {
+        let columns = self.origins.iter().zip(self.schema.fields());
+        let arrays = columns.filter_map(|(origin, field)| constant(*origin, field, file, store).transpose());
+        arrays.map(|array| Ok(ScalarValue::try_from_array(&array?, 0)?)).collect()
+    }
+
     /// Puts partition and metadata columns beside the columns of a file.
     ///
     /// # Errors
@@ -161,18 +182,26 @@ impl Projected {
         let missing = || Error::internal("a batch lacks a column of its file");
         let mut columns = Vec::with_capacity(self.origins.len());
         for (origin, field) in self.origins.iter().zip(self.schema.fields()) {
-            columns.push(match origin {
-                Origin::File(i) => rows.columns().get(*i).cloned().ok_or_else(missing)?,
-                Origin::Partition(i) => repeat(file.partition.get(*i).ok_or_else(missing)?, n)?,
-                Origin::Metadata(m) => {
-                    let options = CastOptions { safe: false, ..Default::default() };
-                    let value = cast_with_options(&m.value(file, store), field.data_type(), &options)
-                        .context(|| format!("column `{}`", field.name()))?;
-                    repeat(&value, n)?
-                }
+            columns.push(match (origin, constant(*origin, field, file, store)?) {
+                (Origin::File(i), _) => rows.columns().get(*i).cloned().ok_or_else(missing)?,
+                (_, Some(value)) => repeat(&value, n)?,
+                (_, None) => return Err(missing()),
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(n));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+/// The value of a column that is the same in all rows of a file, as an array of one row.
+fn constant(origin: Origin, field: &Field, file: &SplitFile, store: &Store) -> Result<Option<ArrayRef>> {
+    match origin {
+        Origin::File(_) => Ok(None),
+        Origin::Partition(i) => Ok(file.partition.get(i).cloned()),
+        Origin::Metadata(m) => {
+            let options = CastOptions { safe: false, ..Default::default() };
+            let value = cast_with_options(&m.value(file, store), field.data_type(), &options);
+            Ok(Some(value.context(|| format!("column `{}`", field.name()))?))
+        }
     }
 }

@@ -4,6 +4,7 @@
 //!  path ─► Location ─► Discovery ─► files ─► splits ─► TextSplit │ ParquetSplit ─► Layout ─► batches
 //!          local, s3   folders,              queue     read ahead, decode          partition and metadata columns
 //!                      patterns
+//!                      └─► `scan` (batch, Parquet) ─► DataFusion's own source, where it gives what the readers give
 //!  rows ─► FileSinkWriter ─► hidden part files ─► committables ─► FileCommitter ─► visible files
 //! ```
 //!
@@ -35,6 +36,7 @@ mod parquet_tests;
 mod part;
 mod partition;
 mod pipe;
+mod scan;
 mod sink;
 #[cfg(test)]
 mod sink_tests;
@@ -56,6 +58,7 @@ use self::layout::Layout;
 use self::location::Location;
 use self::monitor::Monitor;
 use self::partition::Partitioning;
+pub use self::scan::{filter_on_views, row_widths};
 pub use self::sink::FilesystemSink;
 use self::sink::SinkOptions;
 pub use self::source::FilesystemSource;

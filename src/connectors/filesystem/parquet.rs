@@ -16,8 +16,8 @@ use datafusion::logical_expr::Expr;
 use parquet::file::reader::{ChunkReader, Length};
 use tokio::sync::mpsc;
 
-use super::location::Store;
-use super::split::{Position, Split};
+use super::location::{FileEntry, Store};
+use super::split::{Position, Split, SplitFile};
 use crate::edges::SourceMetrics;
 use crate::error::guard::guarded;
 use crate::error::{Error, Result};
@@ -87,8 +87,28 @@ fn pump(
     metrics: &SourceMetrics,
     sender: &mpsc::Sender<Result<Piece>>,
 ) -> Result<()> {
+    read(store, split, scan, metrics, |piece| sender.blocking_send(Ok(piece)).is_ok())
+}
+
+/// Reads a whole file for nothing but the error that it has.
+///
+/// # Errors
+/// Data for a damaged file.
+pub(super) fn reread(store: &Store, file: &Arc<SplitFile>, scan: &ParquetScan) -> Result<()> {
+    let split = Split { file: Arc::clone(file), start: 0, end: u64::MAX, resume: None };
+    guarded(|| read(store, &split, scan, &SourceMetrics::default(), |_| true))
+}
+
+/// Hands out the rows of a split until nobody wants more.
+fn read(
+    store: &Store,
+    split: &Split,
+    scan: &ParquetScan,
+    metrics: &SourceMetrics,
+    mut hand_out: impl FnMut(Piece) -> bool,
+) -> Result<()> {
     let entry = &split.file.entry;
-    let input = StoreFile { store: store.clone(), path: entry.path.as_str().into(), size: entry.size };
+    let input = StoreFile::new(store.clone(), entry);
     let file = ParquetFile::open(input, scan.schema.clone())?;
     let resume = split.resume.unwrap_or_default();
     let mut pruned = entry.size;
@@ -103,7 +123,7 @@ fn pump(
         let mut reader = file.read(group, rows, scan.batch_rows).map_err(damaged)?;
         while let Some(batch) = reader.next().map_err(damaged)? {
             rows += batch.num_rows() as u64;
-            if sender.blocking_send(Ok(Piece { batch, group: group as u64, rows })).is_err() {
+            if !hand_out(Piece { batch, group: group as u64, rows }) {
                 return Ok(());
             }
         }
@@ -120,10 +140,21 @@ fn pump(
 
 /// A file as the Parquet reader wants it.
 #[derive(Debug, Clone)]
-struct StoreFile {
+pub(super) struct StoreFile {
     store: Store,
     path: Arc<str>,
     size: u64,
+}
+
+impl StoreFile {
+    pub(super) fn new(store: Store, entry: &FileEntry) -> Self {
+        StoreFile { store, path: entry.path.as_str().into(), size: entry.size }
+    }
+
+    /// Whether it is cheap to read a little of it.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.store, Store::Local)
+    }
 }
 
 impl Length for StoreFile {
@@ -136,7 +167,7 @@ impl Length for StoreFile {
 const PIECE: u64 = 1 << 20;
 
 /// Sequential reads in pieces.
-struct PieceReader {
+pub(super) struct PieceReader {
     file: StoreFile,
     at: u64,
     piece: Bytes,

@@ -14,6 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
 
 use super::FileFormat;
 use super::discover::Discovery;
@@ -22,11 +23,13 @@ use super::location::Store;
 use super::monitor::Monitor;
 use super::parquet::{ParquetScan, ParquetSplit};
 use super::partition::Partitioning;
+use super::scan;
 use super::split::{Position, Queue, Restored, SPLIT_BYTES, Split, SplitFile, cut};
 use super::text::{ChunkPool, Compression, TextSplit};
 use crate::edges::lookup::{LookupCache, LookupTable};
 use crate::edges::{
-    ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState,
+    BatchScan, ScanRequest, Source, SourceChangelog, SourceEvent, SourceMetrics, SourceReader, SplitId,
+    SplitState,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{RecordFormat, RowDecoder};
@@ -128,6 +131,10 @@ impl Source for FilesystemSource {
             FileFormat::Records(format) => format.changelog(),
             FileFormat::Parquet(_) => SourceChangelog::AppendOnly,
         }
+    }
+
+    async fn batch_scan(&self, scan: BatchScan<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        scan::plan(self, &scan).await.context(|| self.context())
     }
 
     async fn readers(

@@ -14,6 +14,8 @@
 //! can be read and is never written.
 
 mod damage;
+mod pages;
+mod plain;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,8 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Error, Result};
 use crate::options::Options;
 
+pub(crate) use pages::check_pages;
+pub(crate) use plain::{DictionaryInput, Footer};
 pub(crate) use read::{ParquetFile, average_row_bytes, fewer_rows, is_overflow};
 
 /// The format `parquet` with its options.

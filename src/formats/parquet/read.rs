@@ -239,7 +239,8 @@ fn check_cast(found: &Field, declared: &Field) -> Result<()> {
     Ok(())
 }
 
-fn lossless(from: &DataType, to: &DataType) -> bool {
+/// Whether a type can be read as another one: what does not fit is found when values are cast.
+pub(super) fn lossless(from: &DataType, to: &DataType) -> bool {
     use DataType as D;
     if from == to {
         return true;

@@ -255,3 +255,129 @@ fn wide_rows_make_small_batches() {
         assert_eq!(arrow::compute::concat_batches(&schema, &batches).unwrap(), batch);
     }
 }
+
+/// Dictionaries of a file in memory.
+struct InMemory(Option<Bytes>);
+
+impl DictionaryInput for InMemory {
+    type Input = Bytes;
+
+    fn input(&self) -> Option<Arc<Bytes>> {
+        self.0.clone().map(Arc::new)
+    }
+}
+
+#[test]
+fn footers_tell_what_can_be_read_straight() {
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("a", Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef, true),
+        ("n", Arc::new(Int32Array::from(vec![Some(1), None, Some(3)])) as ArrayRef, true),
+        ("s", Arc::new(StringViewArray::from(vec!["a", "b", "a longer one than twelve"])) as ArrayRef, false),
+        ("d", Arc::new(Float64Array::from(vec![1.0, f64::NAN, 1.0])) as ArrayRef, true),
+        ("t", Arc::new(TimestampMicrosecondArray::from(vec![1_001, -1_001, 0])) as ArrayRef, true),
+        ("p", Arc::new(Decimal128Array::from(vec![1, 2, 3]).with_precision_and_scale(10, 2).unwrap()), true),
+    ])
+    .unwrap();
+    let file = write_plain(&batch);
+    let footer = Footer::read(&file).unwrap();
+    assert_eq!(footer.rows(), 3);
+    let ms = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
+    for (name, ty, nullable, straight) in [
+        ("a", DataType::Int32, true, true),
+        ("a", DataType::Int64, false, true),
+        ("a", DataType::Int8, true, false),
+        ("n", DataType::Int32, true, true),
+        ("n", DataType::Int32, false, false),
+        ("s", DataType::Utf8, false, true),
+        ("s", DataType::Binary, true, false),
+        ("d", DataType::Float64, false, true),
+        ("d", DataType::Float32, true, false),
+        ("t", ms(None), true, true),
+        ("t", DataType::Timestamp(TimeUnit::Microsecond, None), true, true),
+        ("t", DataType::Timestamp(TimeUnit::Nanosecond, None), true, false),
+        ("p", DataType::Decimal128(12, 2), true, true),
+        ("p", DataType::Decimal128(12, 3), true, false),
+        ("p", DataType::Decimal128(9, 2), true, false),
+        ("missing", DataType::Utf8, true, true),
+        ("missing", DataType::Utf8, false, false),
+        ("A", DataType::Int32, false, false),
+    ] {
+        let field = Field::new(name, ty.clone(), nullable);
+        assert_eq!(footer.is_straight(&field), straight, "{name} {ty} {nullable}");
+    }
+
+    let declared = Schema::new(vec![
+        Field::new("a", DataType::Int64, true),
+        Field::new("missing", DataType::Int64, true),
+        Field::new("d", DataType::Float64, true),
+        Field::new("n", DataType::Int32, true),
+        Field::new("t", ms(None), true),
+    ]);
+    let known = footer.statistics(&declared);
+    use datafusion::common::ScalarValue;
+    use datafusion::common::stats::Precision;
+    assert_eq!(known.num_rows, Precision::Exact(3));
+    let [a, missing, d, n, t] = &known.column_statistics[..] else { panic!() };
+    assert_eq!(a.min_value, Precision::Exact(ScalarValue::Int64(Some(1))));
+    assert_eq!(a.max_value, Precision::Exact(ScalarValue::Int64(Some(3))));
+    assert_eq!(missing.null_count, Precision::Absent);
+    // NaN is no bound.
+    assert_eq!((&d.min_value, &d.null_count), (&Precision::Absent, &Precision::Exact(0)));
+    assert_eq!(n.null_count, Precision::Exact(1));
+    assert_eq!(t.max_value, Precision::Exact(ScalarValue::TimestampMillisecond(Some(1), None)));
+    assert!(Footer::read(&file.slice(..file.len() - 20)).is_err());
+}
+
+#[test]
+fn footers_tell_how_wide_rows_are() {
+    use parquet::file::properties::EnabledStatistics;
+
+    let field = Field::new("s", DataType::Utf8, true);
+    let write = |texts: StringArray, statistics| {
+        let batch = RecordBatch::try_from_iter([("s", Arc::new(texts) as ArrayRef)]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_statistics_enabled(statistics)
+            .set_dictionary_page_size_limit(2 << 20)
+            .build();
+        let mut out = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        Bytes::from(out)
+    };
+    // One long text in all rows, which is stored once.
+    let long = "x".repeat(100_000);
+    let file = write(StringArray::from_iter_values((0..50).map(|_| &long)), EnabledStatistics::None);
+    let footer = Footer::read(&file).unwrap();
+    let told = footer.metadata.row_group(0).column(0).unencoded_byte_array_data_bytes().is_some();
+    let width = footer.width(&field, &InMemory(Some(file.clone())));
+    assert!(width.is_some_and(|w| (100_000..110_000).contains(&w)), "{width:?}");
+    assert_eq!(footer.width(&field, &InMemory(None)).is_some(), told);
+
+    let file = write(StringArray::from_iter_values((0..50).map(|i| i.to_string())), EnabledStatistics::Page);
+    let width = Footer::read(&file).unwrap().width(&field, &InMemory(Some(file)));
+    assert!(width.is_some_and(|w| w < 30), "{width:?}");
+    let empty = write(StringArray::from_iter_values::<&str, _>([]), EnabledStatistics::Page);
+    let footer = Footer::read(&empty).unwrap();
+    assert_eq!(footer.width(&field, &InMemory(None)), Some(4));
+    assert_eq!(footer.width(&Field::new("i", DataType::Int32, true), &InMemory(None)), Some(4));
+}
+
+#[test]
+fn chunks_that_end_early_are_found() {
+    let ids = Int32Array::from_iter_values(0..5_000);
+    let file = write_plain(&RecordBatch::try_from_iter([("i", Arc::new(ids) as ArrayRef)]).unwrap());
+    let footer = Footer::read(&file).unwrap();
+    let chunk = footer.metadata.row_group(0).column(0);
+    let (start, length) = chunk.byte_range();
+    let bytes = file.slice(start as usize..(start + length) as usize);
+    check_pages(chunk, &bytes).unwrap();
+    let page = (chunk.data_page_offset() as u64 - start) as usize;
+    for (at, byte) in [(page + 1, 0x06), (page + 1, 0x02), (page, 0xFF)] {
+        let mut damaged = bytes.to_vec();
+        damaged[at] = byte;
+        let e = check_pages(chunk, &damaged.into()).unwrap_err().to_string();
+        assert!(!e.is_empty(), "{at} {byte}");
+    }
+    assert!(check_pages(chunk, &bytes.slice(..bytes.len() / 2)).is_err());
+}

@@ -6,6 +6,7 @@ mod grouping_sets;
 pub mod lower;
 pub mod match_recognize;
 pub mod net_rows_exec;
+pub mod push_filters;
 pub mod reader_exec;
 mod set_operation;
 mod unnest;

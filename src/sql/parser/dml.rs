@@ -137,7 +137,8 @@ fn set_body(c: &mut Cursor) -> Result<Statement> {
     Ok(Statement::StatementSet(inserts))
 }
 
-const DETAILS: [&str; 4] = ["ESTIMATED_COST", "CHANGELOG_MODE", "JSON_EXECUTION_PLAN", "PLAN_ADVICE"];
+const DETAILS: [&str; 5] =
+    ["ESTIMATED_COST", "CHANGELOG_MODE", "JSON_EXECUTION_PLAN", "PLAN_ADVICE", "ANALYZE"];
 
 pub(super) fn explain(c: &mut Cursor) -> Result<Statement> {
     c.bump();
@@ -150,6 +151,7 @@ pub(super) fn explain(c: &mut Cursor) -> Result<Statement> {
                 "ESTIMATED_COST" => ExplainDetail::EstimatedCost,
                 "CHANGELOG_MODE" => ExplainDetail::ChangelogMode,
                 "JSON_EXECUTION_PLAN" => ExplainDetail::JsonExecutionPlan,
+                "ANALYZE" => ExplainDetail::Analyze,
                 _ => ExplainDetail::PlanAdvice,
             };
             if !details.contains(&detail) {

@@ -174,6 +174,8 @@ fn explains() {
     };
     assert!(matches!(explain("EXPLAIN SELECT 1"), (d, Statement::Query(_)) if d.is_empty()));
     assert!(matches!(explain("EXPLAIN PLAN FOR INSERT INTO t SELECT 1"), (_, Statement::Insert(_))));
+    let (d, _) = explain("EXPLAIN ANALYZE SELECT 1");
+    assert_eq!(d, [ExplainDetail::Analyze]);
     let (d, _) = explain("EXPLAIN changelog_mode, ESTIMATED_COST, JSON_EXECUTION_PLAN, PLAN_ADVICE SELECT 1");
     assert_eq!(d.first(), Some(&ExplainDetail::ChangelogMode));
     assert_eq!(d.len(), 4);

@@ -8,6 +8,7 @@
 //!  UnnestExec        ─►  UnnestRowsExec: some rows at a time, however many one gives
 //!  joins, sorts      ─►  FittedExec(join(PeekExec, PeekExec)): as many rows a batch as fit, by the first rows of the inputs
 //!  the rest          ─►  SlicedExec(…): in slices
+//!  all but projections, over rows that are known to be narrow ─► SlicedExec(…): as DataFusion has it
 //! ```
 //!
 //! What DataFusion cannot hold in one column is an error here and no panic. Done last, for plans that run: EXPLAIN shows
@@ -15,6 +16,7 @@
 
 mod batches;
 mod fitted;
+mod narrow;
 mod project;
 mod unnest;
 mod wrap;
@@ -43,12 +45,14 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::connectors::filesystem::filter_on_views;
 use crate::error::guard::stream_within_columns;
 use crate::error::{Error, Result};
 use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::slices;
 use batches::{BatchRows, Batches, Sliced};
 use fitted::{Fitted, PeekExec};
+use narrow::is_narrow;
 use project::ProjectExec;
 use unnest::UnnestRowsExec;
 use wrap::WrapExec;
@@ -65,11 +69,18 @@ type Node = Arc<dyn ExecutionPlan>;
 
 fn bound(node: Node, batch_rows: usize) -> DfResult<Transformed<Node>> {
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
+        if is_narrow(filter.input(), batch_rows) {
+            let node = filter_on_views(filter)?.unwrap_or(node);
+            return Ok(Transformed::yes(WrapExec::over(node, Sliced)));
+        }
         // With one row a batch, none is waited for.
         let filter: Node = Arc::new(filter.with_batch_size(1)?);
         return Ok(Transformed::yes(WrapExec::over(filter, Batches)));
     }
     if let Some(repartition) = node.downcast_ref::<RepartitionExec>().filter(|r| !r.preserve_order()) {
+        if is_narrow(repartition.input(), batch_rows) {
+            return Ok(Transformed::no(node));
+        }
         let input = WrapExec::over(Arc::clone(repartition.input()), BatchRows(batch_rows));
         let repartition = WrapExec::over(node.with_new_children(vec![input])?, BatchRows(1));
         return Ok(Transformed::yes(WrapExec::over(repartition, Batches)));
@@ -91,6 +102,10 @@ fn bound(node: Node, batch_rows: usize) -> DfResult<Transformed<Node>> {
         });
     }
     if makes_batches(&node) {
+        // Inputs that are begun early do not yet know what filters a join will ask of them.
+        if node.children().into_iter().all(|input| is_narrow(input, batch_rows)) {
+            return Ok(Transformed::yes(WrapExec::over(node, Sliced)));
+        }
         let inputs = node.children().into_iter().map(|input| PeekExec::over(Arc::clone(input)));
         let inputs = inputs.collect();
         return Ok(Transformed::yes(WrapExec::over(node.with_new_children(inputs)?, Fitted)));
