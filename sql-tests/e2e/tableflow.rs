@@ -253,7 +253,7 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
     s.catalog = vec!["--catalog-uri".into(), catalog, "--namespace".into(), s.topic.clone()];
     let kills: u64 = std::env::var("TIDELAKE_CRASH_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let seed: u64 = std::env::var("TIDELAKE_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let rows = kills * 2_500;
     let producer = s.place.start(
         &format!(

@@ -263,12 +263,24 @@ impl ExecutionPlan for FenceExec {
 }
 
 /// `COUNT(*)` and the like from what a scan knows of its rows. Where DataFusion's rule changes what the plan gives, the plan
-/// stays as it is.
+/// stays as it is. So it does where a value is asked for: a page that cannot be read is an error, whatever the footer says
+/// of it.
 #[derive(Debug)]
 pub struct KnownAggregates(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
+/// Whether an aggregate without groups is more than a count.
+fn asks_for_values(plan: &Node) -> bool {
+    let own = plan.downcast_ref::<AggregateExec>().is_some_and(|aggregate| {
+        aggregate.group_expr().is_empty() && aggregate.aggr_expr().iter().any(|f| f.fun().name() != "count")
+    });
+    own || plan.children().into_iter().any(asks_for_values)
+}
+
 impl PhysicalOptimizerRule for KnownAggregates {
     fn optimize(&self, plan: Node, config: &ConfigOptions) -> DfResult<Node> {
+        if asks_for_values(&plan) {
+            return Ok(plan);
+        }
         let Ok(known) = self.0.optimize(Arc::clone(&plan), config) else { return Ok(plan) };
         let (before, after) = (plan.schema(), known.schema());
         let same = before.fields().len() == after.fields().len()

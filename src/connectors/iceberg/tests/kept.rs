@@ -277,7 +277,7 @@ async fn columns_come_with_the_rows_that_have_them() {
             ],
         )
         .unwrap();
-        let prepared = write(&mut opened, &[rows.clone()], Epoch(1)).await;
+        let prepared = write(&mut opened, std::slice::from_ref(&rows), Epoch(1)).await;
         opened.committer.commit(Epoch(1), prepared).await.unwrap();
         let def = lake.table("t").await;
         assert_eq!(names(&def), ["id", "at", "name"], "{}", lake.name);
@@ -299,12 +299,12 @@ async fn a_schema_changed_by_others_meanwhile_is_an_error_that_another_attempt_c
     let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let ints = || Arc::new(Int64Array::from(vec![1])) as arrow::array::ArrayRef;
     let rows = RecordBatch::try_new(sink.schema(), vec![ints(), ints()]).unwrap();
-    let prepared = write(&mut opened, &[rows.clone()], Epoch(1)).await;
+    let prepared = write(&mut opened, std::slice::from_ref(&rows), Epoch(1)).await;
     let mut other = columns();
     other[1].name = "b".into();
     let second = declared(&lake, other).await.unwrap();
     let mut second = second.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
-    let theirs = write(&mut second, &[rows.clone()], Epoch(1)).await;
+    let theirs = write(&mut second, std::slice::from_ref(&rows), Epoch(1)).await;
     second.committer.commit(Epoch(1), theirs).await.unwrap();
     let e = opened.committer.commit(Epoch(1), prepared).await.unwrap_err();
     assert!(e.to_string().contains("changed by somebody else while adding `a`") && e.is_retryable(), "{e}");
