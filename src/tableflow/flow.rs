@@ -19,6 +19,7 @@ use arrow::array::{Array, AsArray};
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
+use super::Observer;
 use super::config::{REST, RecordFormat, Route, TableflowConfig};
 use super::infer::{Column, extend, infer};
 use super::status::{Phase, Status};
@@ -43,6 +44,10 @@ const EVOLVE_EVERY: Duration = Duration::from_secs(5);
 /// The way out for records that cannot be decoded.
 const BAD_RECORDS: &str = "--on-error rescue keeps such records as rows with their bytes and the error, --on-error skip leaves them out";
 
+/// How long is waited for Kafka, the catalog or the registry before another attempt, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
 /// What all flows of a process share.
 pub(super) struct Common {
     /// Plans and starts their jobs.
@@ -51,13 +56,20 @@ pub(super) struct Common {
     pub config: TableflowConfig,
     /// Asks all for their end.
     pub stop: StopHandle,
+    /// Hears of what happens meanwhile.
+    pub observer: Arc<dyn Observer>,
     names: AtomicU64,
 }
 
 impl Common {
     /// For a session that has the catalog.
-    pub fn new(session: Session, config: TableflowConfig, stop: StopHandle) -> Self {
-        Common { session: Mutex::new(session), config, stop, names: AtomicU64::new(0) }
+    pub fn new(
+        session: Session,
+        config: TableflowConfig,
+        stop: StopHandle,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Common { session: Mutex::new(session), config, stop, observer, names: AtomicU64::new(0) }
     }
 
     /// A name for a table of the session that no other has.
@@ -145,10 +157,24 @@ impl Flow {
     }
 
     async fn run_jobs(&self) -> Result<()> {
+        let mut delay = RETRY_FIRST;
         loop {
-            let Some(columns) = self.wait_for_columns().await? else { return Ok(()) };
-            let job = self.start(&columns).await?;
-            self.status.began(&job.metrics(), &columns);
+            let job = match self.next_job().await {
+                Ok(Some(job)) => job,
+                Ok(None) => return Ok(()),
+                // Kafka, the catalog or the registry may be back soon.
+                Err(e) if e.is_retryable() && !self.common.config.once => {
+                    self.tell(&format!("{e}; trying again in {delay:.0?}"));
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = self.common.stop.stopped() => return Err(e),
+                    }
+                    delay = (delay * 2).min(RETRY_MOST);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            delay = RETRY_FIRST;
             match self.attend(job).await {
                 Ok(Ended::Done) => return Ok(()),
                 Ok(Ended::Outgrown) => self.status.set_phase(Phase::Evolving),
@@ -162,6 +188,18 @@ impl Flow {
                 },
             }
         }
+    }
+
+    /// The next job, begun; `None` if it is time to end.
+    async fn next_job(&self) -> Result<Option<RunningJob>> {
+        let Some(columns) = self.wait_for_columns().await? else { return Ok(None) };
+        let job = self.start(&columns).await?;
+        self.status.began(&job.metrics(), &columns);
+        Ok(Some(job))
+    }
+
+    fn tell(&self, text: &str) {
+        self.common.observer.notice(&format!("{}: {text}", self.route));
     }
 
     fn lock_schemas(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
@@ -320,8 +358,10 @@ impl Flow {
             tokio::select! {
                 ended = &mut done => {
                     self.status.ended();
+                    metrics.notices.take().iter().for_each(|text| self.tell(text));
                     return ended.map(|_| if outgrown && !stopping { Ended::Outgrown } else { Ended::Done });
                 }
+                text = metrics.notices.next() => self.tell(&text),
                 () = self.common.stop.stopped(), if !stopping => {
                     stopping = true;
                     stop.stop();

@@ -132,6 +132,15 @@ pub trait Observer: Send + Sync {
     fn notice(&self, text: &str);
 }
 
+/// Of a run that does nothing.
+struct Deaf;
+
+impl Observer for Deaf {
+    fn topic(&self, _: &Arc<Status>) {}
+    fn ended(&self, _: &Arc<Status>, _: Option<&Error>) {}
+    fn notice(&self, _: &str) {}
+}
+
 /// Runs the topics into their tables until `stop` is asked for, or with [`TableflowConfig::once`] until what was there is
 /// committed. A topic that fails does not end the others.
 ///
@@ -156,7 +165,7 @@ pub async fn run(
             .hint("create it, or leave --once out to wait for it"));
         }
     }
-    let common = Arc::new(Common::new(session, config, stop));
+    let common = Arc::new(Common::new(session, config, stop, Arc::clone(&observer)));
     let mut flows = Flows { common, observer, known: BTreeSet::new(), running: JoinSet::new(), failed: 0 };
     flows.add(&found)?;
     flows.run(topics).await?;
@@ -241,7 +250,7 @@ pub async fn dry_run(config: TableflowConfig, topics: &Topics) -> Result<String>
     let found = discover(&mut session, &config, topics).await?;
     let routes = config.routes(&found)?;
     let mut text = format!("{};\n\n", config.create_catalog());
-    let common = Arc::new(Common::new(session, config, StopHandle::new()));
+    let common = Arc::new(Common::new(session, config, StopHandle::new(), Arc::new(Deaf)));
     for route in routes {
         let status = Arc::new(Status::new(route.clone()));
         text += &Flow::new(route, status, Arc::clone(&common)).explain().await?;
