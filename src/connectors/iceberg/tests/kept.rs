@@ -169,7 +169,8 @@ async fn roll_back(lake: &Lake, to: i64) {
     let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     json["current-snapshot-id"] = to.into();
     json["refs"]["main"]["snapshot-id"] = to.into();
-    let rolled = location.replace(".metadata.json", "-rolled.metadata.json");
+    let folder = location.rsplit_once('/').unwrap().0;
+    let rolled = format!("{folder}/00099-{}.metadata.json", Uuid::new_v4());
     let output = table.file_io().new_output(&rolled).unwrap();
     output.write(serde_json::to_vec(&json).unwrap().into()).await.unwrap();
     client.drop_table(&ident).await.unwrap();
