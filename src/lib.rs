@@ -15,7 +15,7 @@
 //!                      stream      what all of them speak of: change batches, time, key groups, snapshots
 //!  both ends       edges: Source, Sink ◄── connectors (kafka, iceberg, …) × formats (json, csv, …)
 //!  everywhere      functions: Flink's, on Arrow arrays   types, text: values   options   error
-//!  around it       cli: run, explain, test, broker
+//!  around it       cli: run, explain, test, tableflow, broker
 //! ```
 //!
 //! From lowest to highest, each importing only from those above it in this table:
@@ -41,6 +41,7 @@
 //! | [`connectors`] | kafka, iceberg, filesystem, jdbc, datagen, nexmark, print, … |
 //! | [`plan`] | SQL to logical plans, and from there to batch plans or the stream graph |
 //! | [`session`] | statements one after the other: plans and starts |
+//! | [`tableflow`] | topics into Iceberg tables: routes, inference, flows, proof |
 //! | [`cli`] | the commands |
 //!
 //! A program that embeds it, brings tables of its own and reads the rows of queries begins at [`session::Session`];

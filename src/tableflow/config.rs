@@ -17,6 +17,9 @@ use crate::types::{LogicalType, TypeRoot};
 /// The column for all of a record that has no column.
 pub const REST: &str = "_rest";
 
+/// The table property that names the topic of a table that tableflow has made.
+pub(super) const TOPIC: &str = "tidelake.topic";
+
 /// How records are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFormat {
@@ -376,6 +379,8 @@ impl TableflowConfig {
                 ("catalog-table", &route.table),
                 ("source-positions", "table"),
                 ("schema-evolution", "add-columns"),
+                // Whose it is, from the moment that it is there.
+                (TOPIC, &route.topic),
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned())),
         );

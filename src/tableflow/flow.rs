@@ -20,7 +20,7 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::Observer;
-use super::config::{REST, RecordFormat, Route, TableflowConfig};
+use super::config::{REST, RecordFormat, Route, TOPIC, TableflowConfig};
 use super::infer::{Column, extend, infer};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
@@ -292,7 +292,8 @@ impl Flow {
             Some(CatalogObject::Table(def)) => def,
             _ => return Ok(None),
         };
-        if !def.options.contains_key("tidelake.pipeline") && !self.common.config.adopt {
+        let is_ours = [TOPIC, "tidelake.pipeline"].iter().any(|key| def.options.contains_key(*key));
+        if !is_ours && !self.common.config.adopt {
             return Err(Error::validation(format!(
                 "the table {namespace}.{table} is not one that tableflow has made"
             ))

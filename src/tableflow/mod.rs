@@ -59,7 +59,9 @@ impl Topics {
         }
         for pattern in patterns {
             regex::Regex::new(pattern).map_err(|e| {
-                Error::validation(format!("--topic {pattern}: {e}")).hint("a name or a regular expression")
+                // What is wrong stands in the last line of the picture that is drawn of it.
+                let why = e.to_string().lines().last().unwrap_or_default().replace("error: ", "");
+                Error::validation(format!("--topic {pattern}: {why}")).hint("a name or a regular expression")
             })?;
         }
         Ok(Topics(patterns.to_vec()))

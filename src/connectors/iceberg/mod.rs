@@ -117,7 +117,7 @@ pub struct IcebergFactory;
 
 /// Table properties of Iceberg that `LIKE` copies: they describe the table and are read from it.
 const PROPERTY_PREFIXES: &[&str] =
-    &["write.", "read.", "commit.", "history.", "gc.", "schema.", "compatibility."];
+    &["write.", "read.", "commit.", "history.", "gc.", "schema.", "compatibility.", "tidelake."];
 
 impl IcebergFactory {
     fn table(
