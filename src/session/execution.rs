@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::ExecutionProps;
@@ -354,7 +354,8 @@ impl Execution {
                     table: insert.table,
                     enforcer: self.enforcer,
                 };
-                planned.push((batch_plan(&self.state, &optimized, &self.metrics).await?, target));
+                let state = in_order(&self.state, &optimized);
+                planned.push((batch_plan(&state, &optimized, &self.metrics).await?, target));
             }
             let stop = stop.clone();
             tokio::spawn(async move {
@@ -391,6 +392,28 @@ impl Execution {
         };
         Ok(RunningJob::new(metrics, nature, stop, join(task)))
     }
+}
+
+/// How a plan whose rows are written is executed: where they are only passed on, those of a file stay in its order. Topics
+/// keep the order that they are written in, and event time rests on it.
+fn in_order(state: &SessionState, plan: &LogicalPlan) -> SessionState {
+    let mut state = state.clone();
+    let passes_on = |node: &LogicalPlan| {
+        matches!(
+            node,
+            LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::TableScan(_)
+                | LogicalPlan::Union(_)
+        )
+    };
+    if !plan.exists(|node| Ok(!passes_on(node))).unwrap_or(true) {
+        let optimizer = &mut state.config_mut().options_mut().optimizer;
+        optimizer.repartition_file_scans = false;
+        optimizer.enable_round_robin_repartition = false;
+    }
+    state
 }
 
 /// The batch plan of an optimized plan.
