@@ -270,7 +270,7 @@ impl Flow {
         };
         let seen = infer(records.iter().map(Vec::as_slice), &config.reserved());
         if have.is_empty() && seen.is_empty() && !records.is_empty() {
-            return Err(Error::data(format!(
+            return Err(Error::validation(format!(
                 "none of the first {} records is a JSON object with a field that could be a column",
                 records.len()
             ))
