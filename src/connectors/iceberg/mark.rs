@@ -142,12 +142,12 @@ impl Ledger {
     /// What the table says; `None` if it keeps no positions.
     ///
     /// # Errors
-    /// Data if its properties are damaged.
+    /// Validation if its properties are damaged.
     pub fn read(metadata: &TableMetadata) -> Result<Option<Ledger>> {
         let properties = metadata.properties();
         let Some(pipeline) = properties.get(PIPELINE) else { return Ok(None) };
         let damaged = |key: &str| {
-            Error::data(format!("the table property '{key}' is damaged or missing")).hint(
+            Error::validation(format!("the table property '{key}' is damaged or missing")).hint(
                 "it says how far the source is read; restore it from an older metadata file of the table",
             )
         };

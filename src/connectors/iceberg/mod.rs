@@ -96,7 +96,7 @@ pub async fn create_catalog(
 /// keeps nothing.
 ///
 /// # Errors
-/// As [`create_catalog`]; Validation if there is no such table; Data if what it keeps is damaged.
+/// As [`create_catalog`]; Validation if there is no such table or what it keeps is damaged.
 pub async fn kept_positions(
     name: &str,
     options: &BTreeMap<String, String>,

@@ -19,6 +19,7 @@ use iceberg::arrow::ArrowFileReader;
 use iceberg::io::FileMetadata;
 use iceberg::scan::FileScanTask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use tokio::sync::OnceCell;
 
 use super::scan::Scan;
 use super::{deletes, nested};
@@ -50,6 +51,7 @@ impl Scan {
             rows: batch_rows.max(1),
             metrics,
             passed: 0,
+            footer: OnceCell::new(),
         };
         let file = FileRows { file, stream: None, ready: VecDeque::new() };
         let batches = futures::stream::try_unfold(file, |mut file| async move {
@@ -72,6 +74,7 @@ struct Source {
     metrics: Option<Arc<SourceMetrics>>,
     /// Rows of the file that were read.
     passed: u64,
+    footer: OnceCell<ArrowReaderMetadata>,
 }
 
 /// A file under way.
@@ -132,11 +135,15 @@ impl Source {
         BATCH_BYTES / width.max(1)
     }
 
-    async fn footer(&self) -> Result<ArrowReaderMetadata> {
-        let file = self.scan.table().file_io().new_input(&self.task.data_file_path).map_err(external)?;
-        let size = FileMetadata { size: self.task.file_size_in_bytes };
-        let mut file = ArrowFileReader::new(size, file.reader().await.map_err(external)?);
-        Ok(ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?)
+    /// The footer of the file, read once.
+    async fn footer(&self) -> Result<&ArrowReaderMetadata> {
+        let read = async || {
+            let file = self.scan.table().file_io().new_input(&self.task.data_file_path).map_err(external)?;
+            let size = FileMetadata { size: self.task.file_size_in_bytes };
+            let mut file = ArrowFileReader::new(size, file.reader().await.map_err(external)?);
+            Ok(ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?)
+        };
+        self.footer.get_or_try_init(read).await
     }
 
     /// Bytes of a row, in the row group where they are most.

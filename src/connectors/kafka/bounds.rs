@@ -42,7 +42,7 @@ pub(super) fn plan(
         };
         let nothing_left = plan.stop.is_some_and(|stop| plan.next >= stop);
         if plan.next < *low && !nothing_left {
-            return Err(Error::data(format!(
+            return Err(Error::validation(format!(
                 "{at}: offset {} is not there any more, the oldest record has offset {low}",
                 plan.next
             ))

@@ -309,7 +309,7 @@ impl Worker {
         match e.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 let next = plan.map_or(-1, |p| p.next);
-                Err(Error::data(format!("{place}: offset {next} is not there any more: Kafka has deleted the records up to there, or the topic was made anew"))
+                Err(Error::validation(format!("{place}: offset {next} is not there any more: Kafka has deleted the records up to there, or the topic was made anew"))
                     .hint("records are lost to this job; begin again with 'scan.startup.mode' = 'earliest-offset', and keep records longer (retention.ms, retention.bytes)"))
             }
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {

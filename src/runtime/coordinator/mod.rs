@@ -1,4 +1,4 @@
-//! Runs a stream graph: starts the tasks (`deploy`), injects barriers, commits epochs, ends the job.
+//! Runs a stream graph: starts the tasks (`deploy`), injects barriers, commits epochs (`commits`), ends the job.
 //!
 //! ```text
 //!  interval / stop ─► barrier N ─► sources … sinks ─► all tasks have passed N ─► committers commit N ─► tasks told
@@ -12,6 +12,7 @@
 //! At most one barrier is under way. A task that has finished counts as having passed every later barrier; what it hands
 //! over at its end belongs to the epoch that it ended in, which may be the one after the barrier under way.
 
+mod commits;
 mod deploy;
 mod savepoints;
 mod saving;
@@ -35,7 +36,7 @@ use crate::runtime::spilling::memory::StateMemory;
 use crate::runtime::supervisor::{Keeping, StartFrom};
 use crate::runtime::task::{FINAL_EPOCH, TaskContext, TaskEvent, sleep_until};
 use crate::stream::key_group::KeyGroupRange;
-use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, void_groups};
+use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode};
 use crate::stream::watermark::WatermarkTracker;
 use crate::stream::{Activity, Epoch, Timestamp};
 pub use savepoints::SavepointPlace;
@@ -432,79 +433,6 @@ impl Coordinator {
         self.tell_positions(&pending.snapshot, pending.kind == BarrierKind::Final);
         self.commit(pending.epoch).await?;
         self.complete(pending.epoch);
-        Ok(())
-    }
-
-    /// Tells sinks that keep it how far the source has been read.
-    fn tell_positions(&mut self, snapshot: &JobSnapshot, last: bool) {
-        if self.options.claim.is_none() {
-            return;
-        }
-        let positions: Vec<SplitState> = snapshot.sources.values().flatten().cloned().collect();
-        for sink in &mut self.sinks {
-            sink.committer.on_positions(positions.clone(), last);
-        }
-    }
-
-    /// An epoch is complete everywhere.
-    fn complete(&mut self, epoch: Epoch) {
-        self.completed = Some(Instant::now());
-        self.metrics.committed();
-        self.committed.send_replace(epoch.0);
-    }
-
-    /// What is left to commit at the end of a job whose checkpoints are not kept, or which was stopped.
-    async fn commit_end(&mut self) -> Result<()> {
-        let prepared = self.sinks.iter().any(|s| !s.prepared.is_empty());
-        // Without a stop, after which the last barrier was the last commit: records without rows count, too.
-        let ended = self.options.claim.is_some() && self.tasks.iter().all(|t| t.ended.is_some());
-        if ended {
-            let mut snapshot = JobSnapshot::default();
-            self.add_ended(&BTreeSet::new(), &mut snapshot);
-            self.tell_positions(&snapshot, true);
-        }
-        // Without any earlier epoch the committers are called even for nothing: an OVERWRITE by no rows is one.
-        if prepared || ended || self.epoch == 0 {
-            self.commit(Epoch(self.epoch + 1)).await?;
-        }
-        self.committed.send_replace(FINAL_EPOCH.0);
-        Ok(())
-    }
-
-    /// Adds the state of tasks that had ended before the barrier.
-    fn add_ended(&self, taken: &BTreeSet<usize>, snapshot: &mut JobSnapshot) {
-        let mut running: BTreeSet<usize> = BTreeSet::new();
-        for (i, task) in self.tasks.iter().enumerate() {
-            let Some((operators, splits)) = task.ended.as_ref().filter(|_| !taken.contains(&i)) else {
-                running.insert(task.chain);
-                continue;
-            };
-            let mut operators = operators.clone();
-            // All that they have, and not what has changed.
-            for (uid, tables) in &mut operators {
-                if self.options.checkpoints.as_ref().is_some_and(|c| c.stands_on(uid)) {
-                    void_groups(tables, task.key_groups);
-                }
-            }
-            snapshot.add_operators(operators);
-            if let Some(uid) = &task.source {
-                snapshot.sources.entry(uid.clone()).or_default().extend(splits.iter().cloned());
-            }
-        }
-        let ended = self.chains.iter().enumerate().filter(|(chain, _)| !running.contains(chain));
-        snapshot.ended.extend(ended.flat_map(|(_, nodes)| nodes.iter().cloned()));
-    }
-
-    /// Commits what the sinks have prepared.
-    async fn commit(&mut self, epoch: Epoch) -> Result<()> {
-        for sink in &mut self.sinks {
-            let prepared = sink.take(epoch.0);
-            if let Err(e) = sink.committer.commit(epoch, prepared.clone()).await {
-                // The other sinks still have theirs, to be aborted.
-                sink.committer.abort(Some(epoch), prepared).await;
-                return Err(e);
-            }
-        }
         Ok(())
     }
 }
