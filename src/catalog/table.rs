@@ -117,6 +117,29 @@ pub struct MetadataColumn {
     pub read_only: bool,
 }
 
+/// The options of a file of CSV as they were written before Flink 1.11, in today's keys: scripts of then still run in Flink.
+/// Other old tables stay as they are, and are told that they have no connector.
+fn without_legacy_keys(options: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is = |key: &str, value: &str| options.get(key).is_some_and(|v| v == value);
+    if options.contains_key("connector") || !is("connector.type", "filesystem") || !is("format.type", "csv") {
+        return options;
+    }
+    let today = |(key, value): (String, String)| {
+        let key = match key.as_str() {
+            "connector.type" => "connector".to_owned(),
+            "connector.path" => "path".to_owned(),
+            "format.type" => "format".to_owned(),
+            "connector.property-version" | "format.property-version" | "update-mode" => return None,
+            key => match key.strip_prefix("format.") {
+                Some(option) => format!("csv.{option}"),
+                None => key.to_owned(),
+            },
+        };
+        Some((key, value))
+    };
+    options.into_iter().filter_map(today).collect()
+}
+
 impl ResolvedTable {
     /// Resolves a definition with hint options merged over its own.
     ///
@@ -149,6 +172,7 @@ impl ResolvedTable {
                 ColumnKind::Computed(_) => {}
             }
         }
+        let options = without_legacy_keys(options);
         Ok(ResolvedTable { def, options, physical: Arc::new(Schema::new(physical)), metadata })
     }
 

@@ -9,6 +9,7 @@ pub mod blackhole;
 pub mod collect;
 pub(crate) mod conform;
 pub mod datagen;
+pub mod faker;
 pub mod filesystem;
 pub mod iceberg;
 pub mod jdbc;

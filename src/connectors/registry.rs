@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::connectors::ConnectorFactory;
 use crate::connectors::blackhole::BlackholeFactory;
 use crate::connectors::datagen::DatagenFactory;
+use crate::connectors::faker::FakerFactory;
 use crate::connectors::filesystem::FilesystemFactory;
 use crate::connectors::iceberg::IcebergFactory;
 use crate::connectors::jdbc::JdbcFactory;
@@ -20,6 +21,7 @@ fn all() -> Vec<Arc<dyn ConnectorFactory>> {
     vec![
         Arc::new(BlackholeFactory),
         Arc::new(DatagenFactory),
+        Arc::new(FakerFactory),
         Arc::new(FilesystemFactory),
         Arc::new(IcebergFactory),
         Arc::new(JdbcFactory),

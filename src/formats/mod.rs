@@ -28,12 +28,12 @@
 pub mod avro;
 mod bytes;
 pub mod cdc;
-mod column;
+pub(crate) mod column;
 pub mod confluent;
 pub mod csv;
-mod datetime;
+pub(crate) mod datetime;
 pub mod json;
-mod number;
+pub(crate) mod number;
 pub mod parquet;
 pub mod protobuf;
 pub mod raw;

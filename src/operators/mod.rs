@@ -2,6 +2,7 @@
 
 pub mod calc;
 mod calc_watermark;
+pub mod changelog_functions;
 pub mod changelog_normalize;
 pub mod conflict;
 pub mod constraint_enforcer;
@@ -25,6 +26,8 @@ pub(crate) mod timed_rows;
 pub mod top_n;
 pub mod union;
 pub mod unnest;
+pub mod updating_over;
 pub mod window_aggregate;
+pub mod window_emit;
 pub mod window_table_function;
 pub mod window_top_n;

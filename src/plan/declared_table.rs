@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::options::parse_duration;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::planner::{PlanEnv, Planner};
-use crate::plan::table::{ConnectorTable, DerivedTable};
+use crate::plan::table::{AlignmentOptions, ConnectorTable, DerivedTable, WatermarkOptions};
 use crate::sql::ast::{ColumnKind, SqlExpr};
 
 impl Planner {
@@ -33,7 +33,7 @@ impl Planner {
         let mut resolved = ResolvedTable::new(def.clone(), hint)?;
         // Hashed, as options may hold secrets.
         let identity = xxhash_rust::xxh3::xxh3_64(format!("{} {:?}", def.path, resolved.options).as_bytes());
-        let idle_timeout = watermark_options(&mut resolved).map_err(|e| e.at(def.location))?;
+        let watermarks = watermark_options(&mut resolved).map_err(|e| e.at(def.location))?;
         let source =
             self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
         let base = ConnectorTable {
@@ -47,7 +47,7 @@ impl Planner {
                 .config
                 .get("table.exec.source.cdc-events-duplicate")
                 .is_some_and(|v| v.trim().eq_ignore_ascii_case("true")),
-            idle_timeout,
+            watermarks,
             metrics: self.env.metrics.clone(),
         };
         self.with_derived_columns(def, &resolved, Arc::new(base))
@@ -173,7 +173,7 @@ impl Planner {
             source: Arc::new(ValuesSource::new(resolved.scan_schema(), Vec::new())),
             primary_key: primary_key(def),
             duplicates: false,
-            idle_timeout: None,
+            watermarks: WatermarkOptions::default(),
             metrics: env.metrics.clone(),
         };
         Ok(planner.with_derived_columns(def, &resolved, Arc::new(base))?.schema())
@@ -184,12 +184,13 @@ fn primary_key(def: &TableDef) -> Vec<String> {
     def.primary_key.as_ref().map(|k| k.columns.clone()).unwrap_or_default()
 }
 
-/// Takes the `scan.watermark.*` options, which are the planner's and not the connector's; gives the idle timeout.
+/// Takes the `scan.watermark.*` options, which are the planner's and not the connector's.
 ///
 /// # Errors
 /// Validation for bad values, Unsupported for others of these options.
-pub(crate) fn watermark_options(table: &mut ResolvedTable) -> Result<Option<Duration>> {
-    let mut idle_timeout = None;
+pub(crate) fn watermark_options(table: &mut ResolvedTable) -> Result<WatermarkOptions> {
+    let mut options = WatermarkOptions::default();
+    let (mut group, mut drift, mut interval) = (None, None, None);
     let keys: Vec<String> =
         table.options.keys().filter(|k| k.starts_with("scan.watermark.")).cloned().collect();
     for key in keys {
@@ -198,25 +199,40 @@ pub(crate) fn watermark_options(table: &mut ResolvedTable) -> Result<Option<Dura
             Error::validation(format!("table {}: invalid value '{value}' for option '{key}'", table.def.path))
                 .hint(format!("expected {expected}"))
         };
+        let duration = || parse_duration(&value).ok_or_else(|| invalid("a duration such as '10 s'"));
         match key.as_str() {
-            "scan.watermark.idle-timeout" => {
-                idle_timeout =
-                    Some(parse_duration(&value).ok_or_else(|| invalid("a duration such as '10 s'"))?);
-            }
-            // The watermark follows every batch: at least as often as either strategy asks for.
-            "scan.watermark.emit.strategy" => {
-                if !["on-periodic", "on-event"].contains(&value.as_str()) {
-                    return Err(invalid("on-periodic or on-event"));
-                }
-            }
+            "scan.watermark.idle-timeout" => options.idle_timeout = Some(duration()?),
+            // Without it the watermark follows every batch, which is more often than Flink's 200 ms.
+            "scan.watermark.emit.strategy" => match value.as_str() {
+                "on-periodic" => {}
+                "on-event" => options.on_event = true,
+                _ => return Err(invalid("on-periodic or on-event")),
+            },
+            "scan.watermark.alignment.group" => group = Some(value.clone()),
+            "scan.watermark.alignment.max-drift" => drift = Some(duration()?),
+            "scan.watermark.alignment.update-interval" => interval = Some(duration()?),
             _ => {
                 return Err(Error::unsupported(format!(
                     "table {}: the option '{key}' is not supported",
                     table.def.path
                 ))
-                .hint("supported: scan.watermark.idle-timeout, scan.watermark.emit.strategy"));
+                .hint("supported: scan.watermark.idle-timeout, scan.watermark.emit.strategy, scan.watermark.alignment.group, .max-drift and .update-interval"));
             }
         }
     }
-    Ok(idle_timeout)
+    options.alignment = match (group, drift) {
+        (Some(group), Some(max_drift)) => {
+            let update_interval = interval.unwrap_or(Duration::from_secs(1));
+            Some(AlignmentOptions { group, max_drift, update_interval })
+        }
+        (None, None) if interval.is_none() => None,
+        _ => {
+            return Err(Error::validation(format!(
+                "table {}: 'scan.watermark.alignment.group' and 'scan.watermark.alignment.max-drift' belong together",
+                table.def.path
+            ))
+            .hint("set both, or none of the options of the alignment"));
+        }
+    };
+    Ok(options)
 }

@@ -41,6 +41,8 @@ pub struct MatchColumns {
     pub time: usize,
     /// The order of rows of one time.
     pub then: Vec<SortColumn>,
+    /// Whether the time is a processing time.
+    pub by_proctime: bool,
 }
 
 /// The operator of a node over rows with the columns of `schema`.
@@ -53,7 +55,7 @@ pub fn match_config(
     columns: MatchColumns,
     props: &ExecutionProps,
 ) -> Result<MatchRecognizeConfig> {
-    let MatchColumns { input, partition, time, then } = columns;
+    let MatchColumns { input, partition, time, then, by_proctime } = columns;
     let mut build = Builder { schema, input: &input, props, values: RowValues::default(), aggregates: 0 };
     let mut defines: Vec<Option<Condition>> = vec![None; node.clauses.variables.len()];
     for (variable, condition) in &node.defines {
@@ -62,7 +64,7 @@ pub fn match_config(
         }
     }
     let output = build.output(node)?;
-    let has_row_time = row_times(node).iter().any(|is| *is);
+    let has_row_time = !by_proctime && row_times(node).iter().any(|is| *is);
     Ok(MatchRecognizeConfig {
         values: build.values,
         partition,
@@ -76,6 +78,7 @@ pub fn match_config(
         after: node.clauses.after,
         output,
         has_row_time,
+        by_proctime,
         input,
     })
 }

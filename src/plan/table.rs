@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -24,6 +25,28 @@ use crate::plan::batch::reader_exec::ReaderScan;
 use crate::runtime::job::JobMetrics;
 use crate::stream::BATCH_ROWS;
 
+/// `scan.watermark.*`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatermarkOptions {
+    /// `idle-timeout`; the session's when `None`.
+    pub idle_timeout: Option<Duration>,
+    /// `emit.strategy` is `on-event`: a watermark behind every row.
+    pub on_event: bool,
+    /// `alignment.*`
+    pub alignment: Option<AlignmentOptions>,
+}
+
+/// `scan.watermark.alignment.*`: tables of a group that are read at about the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlignmentOptions {
+    /// The group.
+    pub group: String,
+    /// How far a reader may be ahead of the last one of the group.
+    pub max_drift: Duration,
+    /// How often a reader that waits looks at the others.
+    pub update_interval: Duration,
+}
+
 /// A connector's source as a DataFusion table.
 #[derive(Debug)]
 pub struct ConnectorTable {
@@ -37,8 +60,8 @@ pub struct ConnectorTable {
     pub primary_key: Vec<String>,
     /// `table.exec.source.cdc-events-duplicate`: changes may come twice, the last of each key counts.
     pub duplicates: bool,
-    /// `scan.watermark.idle-timeout`; the session's when `None`.
-    pub idle_timeout: Option<std::time::Duration>,
+    /// `scan.watermark.*`
+    pub watermarks: WatermarkOptions,
     /// Where its counters go.
     pub metrics: Arc<JobMetrics>,
 }

@@ -8,14 +8,39 @@
 //! A processing time is a column of the batches, too: the clock of the moment when its rows were read or computed. Operators
 //! that work by processing time take their own `now` instead.
 
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Operator};
 
+use crate::plan::match_recognize::row_times;
+use crate::plan::nodes::changelog::ChangelogNode;
 use crate::plan::nodes::lookup_join::LookupJoinNode;
+use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::temporal_join::TemporalJoinNode;
 use crate::plan::nodes::view::ViewNode;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::nodes::window_tvf::WindowTvfNode;
 use crate::types::TimeAttribute;
+
+/// Name of the time of a window of GROUP BY that is computed from a time attribute.
+pub const SHIFTED_TIME: &str = "w$time";
+
+/// The column that an expression is a constant interval beside, where it makes the time of a window of GROUP BY.
+pub fn shifted_time(expr: &Expr) -> Option<&Expr> {
+    let Expr::Alias(alias) = expr else { return None };
+    let is_interval =
+        |e: &Expr| matches!(e, Expr::Literal(v, _) if crate::plan::interval::milliseconds(v).is_some());
+    match alias.expr.as_ref() {
+        Expr::BinaryExpr(e) if alias.name == SHIFTED_TIME => {
+            match (e.left.as_ref(), e.op, e.right.as_ref()) {
+                (column @ Expr::Column(_), Operator::Plus | Operator::Minus, by) if is_interval(by) => {
+                    Some(column)
+                }
+                (by, Operator::Plus, column @ Expr::Column(_)) if is_interval(by) => Some(column),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
 
 /// Whether an expression is the call `PROCTIME()`, aliases aside.
 pub fn is_proctime_call(expr: &Expr) -> bool {
@@ -51,10 +76,15 @@ pub fn column_attribute(plan: &LogicalPlan, i: usize) -> Option<TimeAttribute> {
         // Only the time of a window is one, and `window_time` is the only one left of it.
         LogicalPlan::Aggregate(a) => time_attribute(a.group_expr.get(i)?, &a.input),
         LogicalPlan::Window(w) if i < w.input.schema().fields().len() => column_attribute(&w.input, i),
-        LogicalPlan::Join(j) if matches!(j.join_type, JoinType::Inner | JoinType::Left) => {
-            // A row time does not outlive a regular join.
-            let left = (i < j.left.schema().fields().len()).then(|| column_attribute(&j.left, i))??;
-            (left == TimeAttribute::Processing).then_some(left)
+        LogicalPlan::Join(j) if matches!(j.join_type, JoinType::Inner | JoinType::Left | JoinType::Right) => {
+            // A row time does not outlive a regular join, nor does a processing time that may be NULL.
+            let (side, i, other) = match i.checked_sub(j.left.schema().fields().len()) {
+                None => (&j.left, i, JoinType::Left),
+                Some(i) => (&j.right, i, JoinType::Right),
+            };
+            let never_null = j.join_type == JoinType::Inner || j.join_type == other;
+            let attribute = never_null.then(|| column_attribute(side, i))??;
+            (attribute == TimeAttribute::Processing).then_some(attribute)
         }
         LogicalPlan::Extension(e) => {
             let node = e.node.as_any();
@@ -75,6 +105,15 @@ pub fn column_attribute(plan: &LogicalPlan, i: usize) -> Option<TimeAttribute> {
                     let attribute = (i < columns).then(|| column_attribute(&node.input, i))??;
                     (attribute == TimeAttribute::Processing).then_some(attribute)
                 }
+            } else if let Some(node) = node.downcast_ref::<ChangelogNode>() {
+                column_attribute(&node.input, node.input_column(i)?)
+            } else if let Some(node) = node.downcast_ref::<MatchRecognizeNode>() {
+                let (_, of_match) = node.output().into_iter().nth(i)?;
+                if is_proctime_call(&of_match) {
+                    return Some(TimeAttribute::Processing);
+                }
+                let is_time = row_times(node).get(i).copied().unwrap_or(false);
+                is_time.then(|| time_attribute(&node.order.first()?.expr, &node.input))?
             } else if let Some(node) = node.downcast_ref::<TemporalJoinNode>() {
                 (i < node.left.schema().fields().len()).then(|| column_attribute(&node.left, i))?
             } else if let Some(node) = node.downcast_ref::<LookupJoinNode>() {

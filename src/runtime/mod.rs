@@ -13,6 +13,7 @@
 //! synchronous and know none of this machinery ([`operator`]); the task driver alone knows channels, alignment, the
 //! watermark minimum, timers and cancellation.
 
+pub mod alignment;
 pub mod batch;
 pub mod chain;
 pub mod channel;

@@ -16,6 +16,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::edges::SplitId;
 use crate::error::{Error, Result, ResultExt};
 use crate::functions::room::Parts;
+use crate::runtime::alignment::{Alignment, Member};
 use crate::runtime::event_time::{Behind, SourceTime, tell_stalled};
 use crate::runtime::job::JobMetrics;
 use crate::stream::watermark::{Change, WatermarkTracker};
@@ -51,6 +52,10 @@ pub struct SourceSpec {
     pub drop_update_before: bool,
     /// A split without rows for so long no longer holds the watermark back, nor does a reader without splits.
     pub idle_timeout: Option<Duration>,
+    /// A watermark follows every row.
+    pub on_event: bool,
+    /// Readers of its group wait for each other.
+    pub alignment: Option<Alignment>,
     /// Splits are read one after the other: one without rows waits for its turn.
     pub in_turn: bool,
     /// Name of the table, for messages.
@@ -79,6 +84,8 @@ pub struct SourceHead {
     /// Since when there is no split, and whether that no longer holds the watermark back.
     without: (Instant, bool),
     behind: Behind,
+    /// Among the readers that wait for each other.
+    member: Option<Member>,
     /// When to look again whether something is wrong with time.
     tell_at: Option<Instant>,
 }
@@ -89,7 +96,9 @@ impl SourceHead {
         let mut tracker = WatermarkTracker::default();
         let (running, now) = (tracker.add(), Instant::now());
         let tell_at = spec.watermark.is_some().then(|| now + LOOK_EVERY);
+        let member = spec.alignment.clone().map(Member::new);
         SourceHead {
+            member,
             spec,
             tracker,
             splits: HashMap::new(),
@@ -111,6 +120,26 @@ impl SourceHead {
     #[cfg(test)]
     pub fn inputs(&self) -> usize {
         self.tracker.len()
+    }
+
+    /// Whether a watermark follows every row.
+    pub fn is_on_event(&self) -> bool {
+        self.spec.on_event
+    }
+
+    /// How long to wait for other readers before the next row; `None` if there is nobody to wait for.
+    pub fn waits(&self) -> Option<Duration> {
+        let member = self.member.as_ref()?;
+        // Who has no split yet, or only idle ones, is not waited for.
+        let counts = self.splits.values().any(|s| !s.idle);
+        let watermark = self.tracker.current();
+        member.tell(Some(watermark).filter(|_| counts));
+        (counts && member.is_ahead(watermark)).then(|| member.interval())
+    }
+
+    /// No row comes any more: nobody waits for this reader.
+    pub fn leave(&mut self) {
+        self.member = None;
     }
 
     /// The watermark so far.

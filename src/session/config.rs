@@ -14,7 +14,7 @@ use crate::edges::PROCESS_MEMORY;
 use crate::edges::not_null::NotNullEnforcer;
 use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
-use crate::plan::stream::{AggPhase, LookupOptions, WhenNeeded};
+use crate::plan::stream::{AggPhase, EmitOptions, LookupOptions, WhenNeeded};
 use crate::runtime::spilling::memory::StateMemory;
 use crate::session::keys::KEYS;
 use crate::sql::nearest_name;
@@ -143,6 +143,7 @@ impl SessionConfig {
         self.idle_timeout()?;
         self.bundle_rows()?;
         self.state_ttl()?;
+        self.emit()?;
         self.lookups()?;
         self.mini_batch_latency()?;
         self.agg_phase()?;
@@ -264,6 +265,29 @@ impl SessionConfig {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir),
             _ => std::env::temp_dir(),
         }
+    }
+
+    /// `table.exec.emit.*`: when windows of GROUP BY show results besides their end.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn emit(&self) -> Result<EmitOptions> {
+        let delay = |key: &str| {
+            self.parsed(key, "a duration such as '1 min'", |v| {
+                if v.is_empty() {
+                    Some(None)
+                } else {
+                    i64::try_from(parse_duration(v)?.as_millis()).ok().map(Some)
+                }
+            })
+        };
+        Ok(EmitOptions {
+            early: self.bool("table.exec.emit.early-fire.enabled")?,
+            early_delay: delay("table.exec.emit.early-fire.delay")?,
+            late: self.bool("table.exec.emit.late-fire.enabled")?,
+            late_delay: delay("table.exec.emit.late-fire.delay")?,
+            allow_lateness: delay("table.exec.emit.allow-lateness")?,
+        })
     }
 
     /// `table.exec.async-lookup.*`.

@@ -52,6 +52,10 @@ impl Session {
             Statement::DescribeTable(name) => {
                 return Ok(rows(self.catalogs.describe_table(name, &Columns(self)).await?));
             }
+            Statement::CreateBuiltinFunction { class, function } => {
+                let notice = format!("{function} is built in; the class {class} is not loaded");
+                return Ok(StatementResult::Done { notice: Some(notice) });
+            }
             Statement::DescribeCatalog(name) => return Ok(rows(self.catalogs.describe_catalog(name)?)),
             Statement::DescribeDatabase(name) => {
                 return Ok(rows(self.catalogs.describe_database(name).await?));

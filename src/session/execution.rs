@@ -25,11 +25,14 @@ use crate::error::{Error, Location, Result};
 use crate::functions::FunctionContext;
 use crate::plan::batch::bounded::bounded;
 use crate::plan::batch::match_recognize::MatchRecognizeExecPlanner;
+use crate::plan::nodes::changelog::changelog_node;
+use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
+use crate::plan::time_attribute::time_attribute;
 use crate::runtime::batch::{self, InsertTarget};
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::graph::StreamGraph;
@@ -44,6 +47,7 @@ use crate::session::sorted_joins::batch_plan;
 use crate::sql::ast::ConflictStrategy;
 use crate::sql::with_room;
 use crate::stream::ChangeBatch;
+use crate::types::TimeAttribute;
 
 /// Planning and execution of one statement.
 pub struct Execution {
@@ -169,6 +173,7 @@ impl Execution {
                 require_on_conflict: config.require_on_conflict()?,
                 state_ttl: config.state_ttl()?,
                 state_ttls: StateTtls::default(),
+                emit: config.emit()?,
                 lookups: config.lookups()?,
                 props,
             },
@@ -441,7 +446,7 @@ pub struct TablesRead {
     pub endless: bool,
     /// The rows of one come at a pace of their own.
     pub paced: bool,
-    /// They are joined in a way that only streams know.
+    /// They are joined in a way that only streams know, or their changes are looked at.
     pub streams_only: bool,
 }
 
@@ -452,6 +457,14 @@ impl TablesRead {
     }
 }
 
+/// Whether a plan is a MATCH_RECOGNIZE over rows as they come.
+fn is_matched_by_proctime(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Extension(e) = plan else { return false };
+    let Some(node) = e.node.as_any().downcast_ref::<MatchRecognizeNode>() else { return false };
+    let first = node.order.first();
+    first.is_some_and(|o| time_attribute(&o.expr, &node.input) == Some(TimeAttribute::Processing))
+}
+
 /// Looks at the tables of plans.
 ///
 /// # Errors
@@ -460,7 +473,9 @@ pub fn tables_read<'a>(plans: impl IntoIterator<Item = &'a LogicalPlan>) -> Resu
     let mut found = TablesRead::default();
     for plan in plans {
         plan.apply_with_subqueries(|node| {
-            found.streams_only |= temporal_join_node(node).is_some();
+            found.streams_only |= temporal_join_node(node).is_some()
+                || changelog_node(node).is_some()
+                || is_matched_by_proctime(node);
             if let LogicalPlan::TableScan(scan) = node {
                 let provider = source_as_provider(&scan.source)?;
                 if let Some(table) = provider.downcast_ref::<ConnectorTable>() {

@@ -101,6 +101,27 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long joins, aggregates and top-N keep state that is not written again; 0: for ever",
     ),
     (
+        "table.exec.emit.early-fire.enabled",
+        "false",
+        "whether windows of GROUP BY TUMBLE and HOP show results before they end",
+    ),
+    (
+        "table.exec.emit.early-fire.delay",
+        "",
+        "how long after a window's first row, and between results; 0: with every row, or bundle of rows",
+    ),
+    (
+        "table.exec.emit.late-fire.enabled",
+        "false",
+        "whether they show results of rows that come after the end",
+    ),
+    ("table.exec.emit.late-fire.delay", "", "how long after such a row; 0: at once"),
+    (
+        "table.exec.emit.allow-lateness",
+        "",
+        "how long after its end a window takes rows, with early or late fire; empty: the state TTL, if there is one",
+    ),
+    (
         "table.exec.async-lookup.buffer-capacity",
         "100",
         "batches of a lookup join, per subtask, that wait for answers at the same time",

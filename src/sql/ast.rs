@@ -139,6 +139,13 @@ pub enum Statement {
     DescribeTable(Name),
     /// `DESCRIBE CATALOG c`.
     DescribeCatalog(Name),
+    /// `CREATE FUNCTION f AS 'class'` of a class whose function is built in.
+    CreateBuiltinFunction {
+        /// The class.
+        class: String,
+        /// The function.
+        function: &'static str,
+    },
     /// `DESCRIBE DATABASE d`.
     DescribeDatabase(Name),
     /// `SET`, `SET 'k' = 'v'`.

@@ -14,58 +14,11 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, IntervalMonthDayNanoType, TimeUnit};
 use arrow::row::{RowConverter, SortField};
-use chrono_tz::Tz;
 
+use crate::connectors::synthetic::clock::Now;
 use crate::connectors::synthetic::random::{Stream, below, unit};
 use crate::error::{Error, Result};
 use crate::functions::room::check_value;
-
-/// What time it is for a row.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Clock {
-    /// The clock of the machine, dates and times of day in the session's zone.
-    System(Tz),
-    /// `base` in milliseconds plus the row's place at the given rate.
-    Simulated { base: i64, rows_per_second: u64 },
-}
-
-/// [`Clock`], read once a batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Now {
-    /// Milliseconds of row 0 and milliseconds per row.
-    instant: i64,
-    local_offset: i64,
-    rows_per_second: Option<u64>,
-}
-
-impl Clock {
-    pub(super) fn now(self) -> Now {
-        match self {
-            Clock::System(zone) => {
-                let utc = chrono::Utc::now();
-                let local = utc.with_timezone(&zone).naive_local().and_utc();
-                let local_offset = local.timestamp_millis() - utc.timestamp_millis();
-                Now { instant: utc.timestamp_millis(), local_offset, rows_per_second: None }
-            }
-            Clock::Simulated { base, rows_per_second } => {
-                Now { instant: base, local_offset: 0, rows_per_second: Some(rows_per_second) }
-            }
-        }
-    }
-}
-
-impl Now {
-    /// The instant of a row.
-    fn at(&self, row: u64) -> i64 {
-        match self.rows_per_second {
-            None => self.instant,
-            Some(rate) => {
-                let passed = u128::from(row) * 1000 / u128::from(rate.max(1));
-                self.instant.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
-            }
-        }
-    }
-}
 
 /// Where NULLs are.
 #[derive(Debug, Clone, Copy)]
@@ -203,11 +156,11 @@ impl Field {
             }
             Values::Bytes { length, variable } => self.bytes(seed, numbers, *length, *variable, nulls),
             Values::Today => {
-                let days = numbers.map(|i| ((now.at(i) + now.local_offset).div_euclid(86_400_000)) as i32);
+                let days = numbers.map(|i| ((now.at(i) + now.local_offset()).div_euclid(86_400_000)) as i32);
                 Ok(Arc::new(Date32Array::new(days.collect(), nulls)))
             }
             Values::TimeOfDay => {
-                let times = numbers.map(|i| ((now.at(i) + now.local_offset).rem_euclid(86_400_000)) as i32);
+                let times = numbers.map(|i| ((now.at(i) + now.local_offset()).rem_euclid(86_400_000)) as i32);
                 Ok(Arc::new(Time32MillisecondArray::new(times.collect(), nulls)))
             }
             Values::Past { max_past } => {

@@ -22,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::catalog::ResolvedTable;
+use crate::connectors::synthetic::clock::Clock;
 use crate::connectors::synthetic::pace::{Pace, takes_time};
 use crate::connectors::synthetic::random::fresh_seed;
 use crate::connectors::synthetic::{self, BLOCK_ROWS, Origin, Plan, RowGenerator};
@@ -32,7 +33,7 @@ use crate::options::Options;
 use crate::sql::ast::ColumnKind;
 
 use build::FieldBuilder;
-use field::{Clock, Field};
+use field::Field;
 
 /// Makes `datagen` sources.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@
 //! | per lane: block size, place in the deal, next row number | never |
 //! | per source: seed and base time, so that a restored job goes on with the same rows | never |
 
+pub mod clock;
 pub mod lanes;
 pub mod pace;
 pub mod random;

@@ -2,7 +2,8 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, TimestampMillisecondArray};
+use arrow::compute::cast;
 
 use super::condition::Rows;
 use super::search::{Found, Sight};
@@ -78,6 +79,24 @@ impl MatchRecognizeOperator {
                 self.queue.push_back((slot, ended));
             }
         }
+    }
+
+    /// Takes rows at the processing time at which they come: each is the last of its key.
+    pub(super) fn process_arrivals(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let mut columns = rows.columns().to_vec();
+        if let Some(time) = columns.get_mut(self.config.time) {
+            let now = TimestampMillisecondArray::from_value(self.watermark, rows.num_rows());
+            *time = cast(&now, time.data_type())?;
+        }
+        let ids = self.keep(&columns, rows.num_rows(), |_| None, |_, _| false)?;
+        let mut touched: Vec<u32> = ids.iter().map(|id| self.slots[*id as usize]).collect();
+        for (id, slot) in ids.iter().zip(&touched) {
+            self.partitions[*slot as usize].rows.push_back(*id);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        self.queue.extend(touched.into_iter().map(|slot| (slot, false)));
+        self.resume(out)
     }
 
     /// Takes rows that come in order, key by key, and looks at them at once; the key before has no more rows.

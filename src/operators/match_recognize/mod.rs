@@ -13,7 +13,8 @@
 //! | partition | slot → rows in order, from the first that a match may begin at; the search from there | when no match begins at a row, or by AFTER MATCH |
 //! | deadlines | time → slot, with WITHIN | when time is over for the first row |
 //!
-//! Input and output are append-only. Rows at or below the watermark are late and dropped, and so are rows without a time:
+//! By processing time (ORDER BY a `PROCTIME()`) no row waits: each is of the time at which it comes, and WITHIN ends by the
+//! clock. Input and output are append-only. Rows at or below the watermark are late and dropped, and so are rows without a time:
 //! counted in a stream, silently in batch, whose plan filters them out below the sort.
 //! Equal rows stand in the order of their arrival. A search that has to wait goes on where it was, so where conditions are
 //! about the row at hand alone, a watermark costs what the new rows cost. Conditions on other rows make each first row
@@ -118,6 +119,8 @@ pub struct MatchRecognizeConfig {
     pub output: MatchOutput,
     /// Whether a column of the output is a row time.
     pub has_row_time: bool,
+    /// Rows are of the processing time at which they come, and matched at once.
+    pub by_proctime: bool,
 }
 
 /// The rows of a key.
@@ -323,9 +326,12 @@ impl Operator for MatchRecognizeOperator {
         "Match"
     }
 
-    fn process(&mut self, _port: usize, batch: ChangeBatch, _out: &mut Output) -> Result<Progress> {
+    fn process(&mut self, _port: usize, batch: ChangeBatch, out: &mut Output) -> Result<Progress> {
         if batch.kinds.is_some() {
             return Err(Error::internal("Match: updates in append-only input"));
+        }
+        if self.config.by_proctime {
+            return self.process_arrivals(&batch.rows, out);
         }
         let watermark = self.watermark;
         let is_late = |_: usize, time: i64| time <= watermark;
@@ -335,9 +341,32 @@ impl Operator for MatchRecognizeOperator {
     }
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
+        // By processing time only the end of all time means something.
+        if self.config.by_proctime && watermark != Timestamp::MAX {
+            return Ok(Progress::Done);
+        }
         self.watermark = self.watermark.max(watermark.0);
         self.release();
         self.resume(out)
+    }
+
+    fn takes_time(&self) -> bool {
+        self.config.by_proctime
+    }
+
+    fn on_timer(&mut self, now: Timestamp, out: &mut Output) -> Result<Progress> {
+        if !self.config.by_proctime {
+            return Ok(Progress::Done);
+        }
+        // A clock that was set back stands still.
+        self.watermark = self.watermark.max(now.0);
+        self.release();
+        self.resume(out)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let Reverse((time, _)) = self.deadlines.peek().filter(|_| self.config.by_proctime)?;
+        Some(Timestamp(*time))
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {

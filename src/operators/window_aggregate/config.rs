@@ -115,8 +115,16 @@ impl WindowAggregateConfig {
     /// # Errors
     /// Validation for windows that make no sense; internal, naming the column, for a type that differs.
     pub fn validate(&self) -> Result<()> {
-        self.window.validate()?;
         self.window.validate_slices()?;
+        self.validate_output()
+    }
+
+    /// The same for windows that need not be made of slices.
+    ///
+    /// # Errors
+    /// As [`WindowAggregateConfig::validate`].
+    pub(in crate::operators) fn validate_output(&self) -> Result<()> {
+        self.window.validate()?;
         if !self.window.is_attached() {
             let zoned = match self.input_schema.fields().get(self.time_column).map(|f| f.data_type()) {
                 Some(DataType::Timestamp(_, zone)) => zone.is_some(),

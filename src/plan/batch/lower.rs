@@ -19,6 +19,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::{Error, Result};
 use crate::functions::CURRENT_WATERMARK;
+use crate::plan::nodes::changelog::ChangelogNode;
 use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
@@ -50,6 +51,13 @@ pub fn lower_to_batch(plan: LogicalPlan) -> Result<LogicalPlan> {
             if any.is::<TemporalJoinNode>() {
                 let e =
                     Error::unsupported("a temporal join (FOR SYSTEM_TIME AS OF) does not run in batch mode");
+                return Err(e.hint("SET 'execution.runtime-mode' = 'streaming'").into());
+            }
+            if any.is::<ChangelogNode>() {
+                let e = Error::unsupported(format!(
+                    "{} does not run in batch mode, where rows have no kinds of changes",
+                    if extension.node.name() == "ToChangelog" { "TO_CHANGELOG" } else { "FROM_CHANGELOG" }
+                ));
                 return Err(e.hint("SET 'execution.runtime-mode' = 'streaming'").into());
             }
             if let Some(window) = any.downcast_ref::<WindowTvfNode>() {

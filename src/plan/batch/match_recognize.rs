@@ -35,7 +35,9 @@ use crate::operators::match_recognize::{MatchRecognizeConfig, MatchRecognizeOper
 use crate::operators::top_n::SortColumn;
 use crate::plan::match_recognize::{MatchColumns, match_config};
 use crate::plan::nodes::match_recognize::MatchRecognizeNode;
+use crate::plan::time_attribute::time_attribute;
 use crate::runtime::operator::{Operator, Output, Progress};
+use crate::types::TimeAttribute;
 
 /// The node over the rows that have a time: others have no place in the order.
 ///
@@ -43,6 +45,13 @@ use crate::runtime::operator::{Operator, Output, Progress};
 /// From DataFusion's plan builder.
 pub(super) fn over_timed_rows(node: &MatchRecognizeNode) -> DfResult<LogicalPlan> {
     let Some(first) = node.order.first() else { return internal_err!("MATCH_RECOGNIZE without an order") };
+    if time_attribute(&first.expr, &node.input) == Some(TimeAttribute::Processing) {
+        return Err(Error::validation(
+            "rows have no processing time in batch mode that MATCH_RECOGNIZE could order them by",
+        )
+        .hint("ORDER BY a row time, or SET 'execution.runtime-mode' = 'streaming'")
+        .into());
+    }
     let timed =
         LogicalPlanBuilder::from(node.input.clone()).filter(first.expr.clone().is_not_null())?.build()?;
     let exprs = UserDefinedLogicalNodeCore::expressions(node);
@@ -104,7 +113,8 @@ impl MatchRecognizeExec {
             column: *column,
             options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
         });
-        let columns = MatchColumns { input: input.schema(), partition, time: *time, then: then.collect() };
+        let (input_schema, then) = (input.schema(), then.collect());
+        let columns = MatchColumns { input: input_schema, partition, time: *time, then, by_proctime: false };
         let config = match_config(node, schema, columns, props)?;
         Ok(Self::over(config, node.describe(), Arc::clone(input)))
     }

@@ -23,7 +23,7 @@ use crate::operators::window_aggregate::{WindowKind, WindowSpec};
 use crate::plan::nodes::window_tvf::{WindowColumns, WindowTvfNode};
 use crate::plan::syntax::group_window::{GroupFunction, GroupWindow};
 use crate::plan::syntax::window_tvf::milliseconds;
-use crate::plan::time_attribute::time_attribute;
+use crate::plan::time_attribute::{SHIFTED_TIME, time_attribute};
 use crate::types::TimeAttribute;
 
 /// Settles all windows of GROUP BY in a plan. Those over instants are in the zone of the session.
@@ -140,6 +140,14 @@ fn settle(aggregate: &Aggregate, at: usize, row_times: bool, zone: Tz) -> DfResu
     let mut keys: Vec<Expr> =
         aggregate.group_expr.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| e.clone()).collect();
     let mut computed: Vec<Expr> = Vec::new();
+    let time = match time {
+        Expr::Column(_) => time.clone(),
+        // As in Flink, the time of a window may lie a constant interval beside the attribute, whose watermark it keeps.
+        e => {
+            computed.push(e.clone().alias(SHIFTED_TIME));
+            Expr::Column(Column::from_name(SHIFTED_TIME))
+        }
+    };
     let mut column_of = |e: &Expr| match e {
         Expr::Column(_) => e.clone(),
         e => {
@@ -148,7 +156,6 @@ fn settle(aggregate: &Aggregate, at: usize, row_times: bool, zone: Tz) -> DfResu
             Expr::Column(Column::from_name(name))
         }
     };
-    let time = column_of(time);
     let mut partition = Vec::new();
     if window.is_session() {
         keys.iter_mut().for_each(|key| *key = column_of(key));

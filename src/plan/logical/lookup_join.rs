@@ -8,6 +8,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Extension, Join, LogicalPlan, Operator, TableScan};
 
 use crate::edges::SourceChangelog;
+use crate::edges::lookup::LookupCache;
 use crate::error::{Error, Result};
 use crate::plan::nodes::lookup_join::LookupJoinNode;
 use crate::plan::nodes::temporal_join::VersionedTableNode;
@@ -69,11 +70,13 @@ fn check_table(plan: &LogicalPlan) -> Result<()> {
     let Some(table) = provider.downcast_ref::<ConnectorTable>() else {
         return Err(Error::internal(format!("{} has no connector", scan.table_name)));
     };
-    if table.source.lookup().is_none() {
+    let Some(lookup) = table.source.lookup() else {
         return Err(Error::unsupported(format!("{what}: table {} cannot be looked up", table.name))
             .hint("tables that end and take no changes can be: filesystem, Iceberg, jdbc. For a stream of changes declare WATERMARK and PRIMARY KEY and join as of a row time"));
-    }
-    if table.source.changelog() != SourceChangelog::AppendOnly || !table.source.bounded() {
+    };
+    // What is asked key by key need not end.
+    let is_asked = lookup.points.is_some() && !matches!(lookup.cache, LookupCache::Full(_));
+    if table.source.changelog() != SourceChangelog::AppendOnly || !(is_asked || table.source.bounded()) {
         return Err(Error::unsupported(format!(
             "{what}: table {} takes changes or has no end, and cannot be looked up",
             table.name

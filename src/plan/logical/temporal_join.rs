@@ -55,16 +55,21 @@ fn joined(join: &Join, table: &VersionedTableNode) -> DfResult<LogicalPlan> {
             .at(table.place)
             .into());
     }
+    let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
+    conditions.extend(join.filter.clone());
+    let condition = conjunction(conditions).unwrap_or_else(|| lit(true));
     let Some(at) = join.left.schema().maybe_index_of_column(&table.time) else {
+        // As recipes write it: the processing time of a lookup is now, whichever side's it is.
+        let own = table.input.schema().fields().iter().position(|f| *f.name() == table.time.name);
+        if own.is_some_and(|i| column_attribute(&table.input, i) == Some(TimeAttribute::Processing)) {
+            return lookup_join(join, table, condition);
+        }
         return Err(Error::validation(format!("{} is no column of the table before", table.time))
             .hint("FOR SYSTEM_TIME AS OF takes a time attribute of the left side of the join")
             .at(table.place)
             .into());
     };
     let time = Expr::Column(join.left.schema().columns().swap_remove(at));
-    let mut conditions: Vec<Expr> = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).collect();
-    conditions.extend(join.filter.clone());
-    let condition = conjunction(conditions).unwrap_or_else(|| lit(true));
     if column_attribute(&join.left, at) == Some(TimeAttribute::Processing) {
         return lookup_join(join, table, condition);
     }

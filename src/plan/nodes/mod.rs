@@ -1,5 +1,6 @@
 //! Own nodes of logical plans.
 
+pub mod changelog;
 pub mod lookup_join;
 pub mod match_recognize;
 pub mod set_operation;

@@ -49,6 +49,12 @@ impl StreamPlanner {
             .map(|e| input.uses_window(e))
             .collect::<Result<Vec<bool>>>()?
             .contains(&true);
+        if windowed(&groups)
+            && !uses_window
+            && let Some(emit) = self.emit_strategy(&input)?
+        {
+            return self.add_emitting_window(aggregate, input, &groups, emit);
+        }
         if let Some(window) = &input.window
             && (!windowed(&groups)
                 || uses_window
@@ -403,7 +409,7 @@ pub(super) fn groupings(exprs: &[Expr], input: &Relation) -> Vec<(Grouping, Expr
         .collect()
 }
 
-fn describe(groups: &[Expr], aggregates: &[Expr]) -> String {
+pub(super) fn describe(groups: &[Expr], aggregates: &[Expr]) -> String {
     let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if groups.is_empty() {
         format!("select=[{}]", list(aggregates))

@@ -228,8 +228,15 @@ impl StreamPlanner {
         let mut rowtime = BTreeSet::new();
         let rowtimes = [&left.rowtime, &right.rowtime];
         // Rows come out when they come out: a processing time that is never NULL stays one.
-        let place = |c| config.output.iter().position(|o| *o == JoinColumn::Input(JoinSide::Left, c));
-        let proctime = if kind.pads(JoinSide::Right) { BTreeSet::new() } else { left.mapped_proctime(place) };
+        let place = |side, c| config.output.iter().position(|o| *o == JoinColumn::Input(side, c));
+        let mut proctime = BTreeSet::new();
+        for (side, other, relation) in
+            [(JoinSide::Left, JoinSide::Right, &left), (JoinSide::Right, JoinSide::Left, &right)]
+        {
+            if !kind.pads(other) {
+                proctime.extend(relation.mapped_proctime(|c| place(side, c)));
+            }
+        }
         // The windows of the left side, where it is never NULL.
         let windowed = interval.as_ref().and_then(|i| i.window).filter(|_| !kind.pads(JoinSide::Right));
         let attached = windowed.and(left.attached).and_then(|window| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Expr, UserDefinedLogicalNodeCore};
 
 use super::{Relation, StreamPlanner};
@@ -16,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::operators::match_recognize::MatchRecognizeOperator;
 use crate::operators::top_n::SortColumn;
 use crate::plan::match_recognize::{MatchColumns, match_config, row_times};
-use crate::plan::nodes::match_recognize::MatchRecognizeNode;
+use crate::plan::nodes::match_recognize::{MatchRecognizeNode, Navigation, Reference};
+use crate::plan::time_attribute::is_proctime_call;
 use crate::runtime::graph::{ChangelogMode, OperatorFactory};
 
 impl StreamPlanner {
@@ -40,9 +42,20 @@ impl StreamPlanner {
         else {
             return Err(Error::internal("MATCH_RECOGNIZE without an order"));
         };
-        if !input.rowtime.contains(time) {
+        let by_proctime = input.proctime.contains(time);
+        if by_proctime && !then.is_empty() {
+            return Err(Error::unsupported(
+                "MATCH_RECOGNIZE with an order behind the processing time is not supported",
+            )
+            .hint("rows are matched as they come: leave the other columns out"));
+        }
+        if by_proctime && uses_row_time(node) {
+            return Err(Error::validation("MATCH_ROWTIME() needs rows that are ordered by a row time")
+                .hint("MATCH_PROCTIME() is the time of the match here"));
+        }
+        if !by_proctime && !input.rowtime.contains(time) {
             return Err(Error::validation(format!(
-                "You must specify either rowtime or proctime for order by as the first one, and {} is no row time here",
+                "You must specify either rowtime or proctime for order by as the first one, and {} is neither here",
                 first.expr
             ))
             .hint("declare WATERMARK FOR it in CREATE TABLE, and do not compute with it before"));
@@ -56,18 +69,32 @@ impl StreamPlanner {
             partition: partition.to_vec(),
             time: *time,
             then: then.collect(),
+            by_proctime,
         };
         let config = match_config(node, &input.physical_df_schema()?, columns, &self.options.props)?;
         // Fails here what would fail when the job starts.
         MatchRecognizeOperator::new(config.clone())?;
         let physical: SchemaRef = Arc::clone(&config.output.schema);
-        let rowtime: BTreeSet<usize> =
+        let times: BTreeSet<usize> =
             row_times(node).iter().enumerate().filter(|(_, is)| **is).map(|(i, _)| i).collect();
+        let (rowtime, mut proctime) =
+            if by_proctime { (BTreeSet::new(), times) } else { (times, BTreeSet::new()) };
+        let of_match = node.output().into_iter().enumerate().filter(|(_, (_, e))| is_proctime_call(e));
+        proctime.extend(of_match.map(|(i, _)| i));
         let partition = partition.to_vec();
         let factory: OperatorFactory =
             Arc::new(move |_| Ok(Box::new(MatchRecognizeOperator::new(config.clone())?)));
         let changelog = ChangelogMode::APPEND_ONLY;
         let added = self.add_operator("Match", node.describe(), &input, changelog, Some(partition), factory);
-        Ok(Relation::plain(added, node.schema().clone(), physical, changelog, rowtime))
+        let relation = Relation::plain(added, node.schema().clone(), physical, changelog, rowtime);
+        Ok(relation.with_proctime(proctime))
     }
+}
+
+/// Whether a measure is `MATCH_ROWTIME()`, or computes with it.
+fn uses_row_time(node: &MatchRecognizeNode) -> bool {
+    let is_row_time = |e: &Expr| {
+        Ok(matches!(Reference::of(e), Some((r, _)) if matches!(r.navigation, Navigation::RowTime { .. })))
+    };
+    node.measures.iter().any(|(_, e)| e.exists(is_row_time).unwrap_or(false))
 }

@@ -17,6 +17,7 @@
 //! into slices, or something else needs the columns and the rows are expanded (`relation`).
 
 mod aggregate;
+mod changelog;
 mod explain;
 mod grouping_sets;
 mod interval_join;
@@ -36,6 +37,7 @@ mod temporal_join;
 mod top_n;
 mod unnest;
 mod update_before;
+mod window_emit;
 
 pub use explain::explain;
 
@@ -55,6 +57,7 @@ use crate::error::{Error, Result};
 use crate::functions::CURRENT_WATERMARK;
 use crate::operators::calc::{CalcConfig, CalcOperator};
 use crate::operators::union::UnionOperator;
+use crate::plan::nodes::changelog::changelog_node;
 use crate::plan::nodes::lookup_join::lookup_join_node;
 use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::set_operation::SetOperationNode;
@@ -65,6 +68,7 @@ use crate::plan::nodes::window_tvf::WindowTvfNode;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::shared_scan::SharedScan;
 use crate::plan::stream::update_before::drop_unneeded_update_before;
+use crate::runtime::alignment::AlignmentGroup;
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{
     ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, StreamGraph, UpdateBefore,
@@ -74,6 +78,7 @@ use crate::types::sql_name;
 pub use lookup_join::LookupOptions;
 pub use relation::{ColumnRef, Relation};
 pub use sink::SinkTarget;
+pub use window_emit::EmitOptions;
 
 /// `table.optimizer.agg-phase-strategy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,6 +124,8 @@ pub struct StreamOptions {
     pub state_ttl: Option<i64>,
     /// STATE_TTL hints; they come before `state_ttl`.
     pub state_ttls: StateTtls,
+    /// `table.exec.emit.*`.
+    pub emit: EmitOptions,
     /// `table.exec.async-lookup.*`.
     pub lookups: LookupOptions,
     /// Evaluation context of expressions.
@@ -132,6 +139,8 @@ pub struct StreamPlanner {
     /// Tables that the queries read.
     scans: HashMap<String, SharedScan>,
     uids: HashMap<String, usize>,
+    /// Groups of tables that are read at about the same time.
+    alignments: HashMap<String, Arc<AlignmentGroup>>,
     /// Nested fields that the queries read.
     nested: BTreeSet<Vec<String>>,
     /// Of the next deduplication by a row time all rows are wanted, not only the latest.
@@ -146,6 +155,7 @@ impl StreamPlanner {
             graph: StreamGraph::default(),
             scans: HashMap::new(),
             uids: HashMap::new(),
+            alignments: HashMap::new(),
             nested: BTreeSet::new(),
             takes_history: false,
         }
@@ -177,6 +187,8 @@ impl StreamPlanner {
                     self.lower_window(window)
                 } else if let Some(operation) = extension.node.as_any().downcast_ref::<SetOperationNode>() {
                     self.lower_set_operation(operation)
+                } else if let Some(node) = changelog_node(plan) {
+                    self.lower_changelog(node)
                 } else if let Some(join) = lookup_join_node(plan) {
                     self.lower_lookup_join(join)
                 } else if let Some(join) = temporal_join_node(plan) {

@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Functions over one partition and order share an operator. By a time attribute that is an OVER aggregate; ranks by anything
-//! else are a top-N without a bound, whose numbers change as rows come before others.
+//! else are a top-N without a bound, whose numbers change as rows come before others. Whatever else batch can do is an
+//! `UpdatingOverAggregate`, whose results change as well.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{
@@ -19,6 +21,7 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::{
     AggregateUDF, Expr, SortExpr, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
+use datafusion::physical_planner::create_window_expr;
 
 use crate::error::{Error, Result};
 use crate::functions;
@@ -26,7 +29,8 @@ use crate::functions::aggregate::sliding::out_of_window;
 use crate::operators::over_aggregate::{
     FrameBounds, LagCall, OverAggregateConfig, OverAggregateOperator, OverFrame, OverOrder, OverOutput,
 };
-use crate::operators::top_n::RankFunction;
+use crate::operators::top_n::{RankFunction, SortColumn};
+use crate::operators::updating_over::{UpdatingOverConfig, UpdatingOverOperator};
 use crate::plan::interval::milliseconds;
 use crate::plan::stream::rank::{Arrival, Rank, by_arrival};
 use crate::plan::stream::top_n::{Bound, UNBOUNDED};
@@ -87,21 +91,116 @@ impl StreamPlanner {
             _ => false,
         };
         let is_appended = input.changelog.is_append_only();
+        let is_descending = order_by.first().is_some_and(|sort| !sort.asc);
         if is_appended && (by_time || arrival.is_some()) {
-            if order_by.first().is_some_and(|sort| !sort.asc) {
-                return Err(Error::unsupported("The window can only be ordered in ASCENDING mode.")
-                    .hint("order by the time attribute without DESC, or run in batch mode"));
+            if arrival.is_some() || !is_descending && group.iter().all(|(_, f)| !looks_ahead(f)) {
+                if is_descending {
+                    return Err(Error::unsupported("The window can only be ordered in ASCENDING mode.")
+                        .hint("order by the processing time without DESC"));
+                }
+                return self.lower_over_time(input, window, group, partition_by, order_by, arrival);
             }
-            return self.lower_over_time(input, window, group, partition_by, order_by, arrival);
+            // The rows behind a row are not there yet: its results change as they come.
+            return self.lower_updating_over(input, window, group, partition_by, order_by);
+        }
+        if arrival.is_none() && group.iter().any(|(_, f)| rank_of(f).is_none()) {
+            return self.lower_updating_over(input, window, group, partition_by, order_by);
         }
         let mut relation = input;
         for (place, function) in group {
             let Some(rank) = rank_of(function) else {
-                return Err(not_by_time(&relation, order_by));
+                return Err(not_by_time(&relation));
             };
             relation = self.lower_row_number(relation, window, (*place, function), rank, arrival)?;
         }
         Ok(relation)
+    }
+
+    /// Functions whose results change as rows come before and behind a row, or change themselves.
+    fn lower_updating_over(
+        &mut self,
+        input: Relation,
+        window: &Window,
+        group: &[Call<'_>],
+        partition: &[Expr],
+        order: &[SortExpr],
+    ) -> Result<Relation> {
+        let mut keys: Vec<Expr> = partition.to_vec();
+        keys.extend(order.iter().map(|sort| sort.expr.clone()));
+        let (input, columns) = self.with_key_columns(input, &keys)?;
+        let (partition, ordered) = columns.split_at(partition.len());
+        let schema = input.physical_df_schema()?;
+        let mut functions = Vec::with_capacity(group.len());
+        for (place, function) in group {
+            let expr = window.window_expr.get(*place).ok_or_else(|| {
+                Error::internal(format!("{} is no function of its window", function.fun.name()))
+            })?;
+            functions.push(create_window_expr(expr, &schema, &self.options.props)?);
+        }
+        let added: Vec<_> = group.iter().map(|(place, _)| function_field(window, *place)).collect();
+        let physical = with_functions(&input.physical, &added);
+        let first = input.physical.fields().len();
+        let name = |c: &usize| input.physical.field(*c).name().clone();
+        let by: Vec<String> = ordered
+            .iter()
+            .zip(order)
+            .map(|(c, sort)| format!("{} {}", name(c), if sort.asc { "ASC" } else { "DESC" }))
+            .collect();
+        let selected: Vec<String> = group
+            .iter()
+            .map(|(_, f)| {
+                let args: Vec<String> = f.params.args.iter().map(ToString::to_string).collect();
+                format!(
+                    "{}({}) {}",
+                    f.fun.name().to_ascii_uppercase(),
+                    args.join(", "),
+                    f.params.window_frame
+                )
+            })
+            .collect();
+        let detail = format!(
+            "partitionBy=[{}], orderBy=[{}], select=[*, {}]",
+            partition.iter().map(name).collect::<Vec<_>>().join(", "),
+            by.join(", "),
+            selected.join(", ")
+        );
+        let order = ordered.iter().zip(order).map(|(column, sort)| SortColumn {
+            column: *column,
+            options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
+        });
+        let config = UpdatingOverConfig {
+            input_schema: input.physical.clone(),
+            output_schema: physical.clone(),
+            partition: partition.to_vec(),
+            order: order.collect(),
+            functions,
+            // Each subtask is told when the whole graph is known.
+            emit_update_before: true,
+            bundle_rows: self.options.bundle_rows,
+            ttl_ms: self.state_ttl(&window.input),
+        };
+        UpdatingOverOperator::new(config.clone())?;
+        let exchange = Some(partition.to_vec());
+        let factory: OperatorFactory = Arc::new(move |subtask| {
+            let config =
+                UpdatingOverConfig { emit_update_before: subtask.emit_update_before, ..config.clone() };
+            Ok(Box::new(UpdatingOverOperator::new(config)?))
+        });
+        let changelog =
+            if input.changelog.is_append_only() { ChangelogMode::UPDATES } else { ChangelogMode::ALL };
+        let node = self.add_operator("UpdatingOverAggregate", detail, &input, changelog, exchange, factory);
+        let (schema, columns) = with_places(&input, &added, first, &physical)?;
+        // Rows come again when their results change, behind others of a later time.
+        Ok(Relation {
+            node,
+            schema,
+            physical,
+            columns,
+            changelog,
+            rowtime: BTreeSet::new(),
+            attached: None,
+            ..input
+        })
     }
 
     /// A rank without a bound: every row goes on, and its number changes as rows come before it.
@@ -209,11 +308,8 @@ impl StreamPlanner {
             selected.push(format!("{name}({distinct}{})", args.join(", ")));
         }
         let added: Vec<_> = group.iter().map(|(place, _)| function_field(window, *place)).collect();
-        let mut fields: Vec<Arc<Field>> = input.physical.fields().iter().cloned().collect();
-        let made = added.iter().map(|(_, field)| field.as_ref().clone());
-        let first = fields.len();
-        fields.extend(made.enumerate().map(|(i, f)| Arc::new(f.with_name(format!("__over_{}", first + i)))));
-        let physical: SchemaRef = Arc::new(Schema::new(fields));
+        let physical = with_functions(&input.physical, &added);
+        let first = input.physical.fields().len();
         let name = |c: &usize| input.physical.field(*c).name().clone();
         let order = match arrival {
             Some(_) => OverOrder::Arrival,
@@ -246,17 +342,60 @@ impl StreamPlanner {
             Arc::new(move |_| Ok(Box::new(OverAggregateOperator::new(config.clone())?)));
         let mode = ChangelogMode::APPEND_ONLY;
         let node = self.add_operator("OverAggregate", detail, &input, mode, Some(keys), factory);
-        let mut all: Vec<_> = input.schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
-        all.extend(added);
-        let schema: DFSchemaRef = Arc::new(DFSchema::new_with_metadata(all, Default::default())?);
-        let mut places = input.columns.clone();
-        places.extend((first..physical.fields().len()).map(ColumnRef::Physical));
+        let (schema, places) = with_places(&input, &added, first, &physical)?;
         // Rows wait for the time that they are ordered by; others may be behind the watermark when they come out.
         let rowtime = match order {
             OverOrder::RowTime(time) => BTreeSet::from([time]),
             OverOrder::Arrival => input.rowtime.clone(),
         };
         Ok(Relation { node, schema, physical, columns: places, rowtime, ..input })
+    }
+}
+
+/// Fields of functions, with their qualifiers.
+type Added = [(Option<datafusion::common::TableReference>, arrow::datatypes::FieldRef)];
+
+/// The physical columns of an input, and those of functions.
+fn with_functions(input: &SchemaRef, added: &Added) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = input.fields().iter().cloned().collect();
+    let first = fields.len();
+    let made = added.iter().map(|(_, field)| field.as_ref().clone());
+    fields.extend(made.enumerate().map(|(i, f)| Arc::new(f.with_name(format!("__over_{}", first + i)))));
+    Arc::new(Schema::new(fields))
+}
+
+/// The columns of the plan behind functions whose physical columns begin at `first`.
+fn with_places(
+    input: &Relation,
+    added: &Added,
+    first: usize,
+    physical: &SchemaRef,
+) -> Result<(DFSchemaRef, Vec<ColumnRef>)> {
+    let mut all: Vec<_> = input.schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+    all.extend(added.iter().cloned());
+    let schema = Arc::new(DFSchema::new_with_metadata(all, Default::default())?);
+    let mut places = input.columns.clone();
+    places.extend((first..physical.fields().len()).map(ColumnRef::Physical));
+    Ok((schema, places))
+}
+
+/// Whether a function needs rows behind the current one.
+fn looks_ahead(function: &WindowFunction) -> bool {
+    let params = &function.params;
+    if rank_of(function).is_some() {
+        return false;
+    }
+    match &function.fun {
+        WindowFunctionDefinition::WindowUDF(_) if function.fun.name().eq_ignore_ascii_case("lag") => {
+            let offset = params.args.get(1).and_then(|e| match e {
+                Expr::Literal(value, _) => value.cast_to(&arrow::datatypes::DataType::Int64).ok(),
+                _ => None,
+            });
+            params.null_treatment == Some(NullTreatment::IgnoreNulls)
+                || matches!(offset, Some(ScalarValue::Int64(Some(n))) if n < 0)
+        }
+        WindowFunctionDefinition::WindowUDF(_) if aggregate_of(function).is_none() => true,
+        _ => frame_bounds(params).is_err(),
     }
 }
 
@@ -301,24 +440,12 @@ fn aggregate_of(function: &WindowFunction) -> Option<Arc<AggregateUDF>> {
     }
 }
 
-fn not_by_time(input: &Relation, order: &[SortExpr]) -> Error {
-    if !input.changelog.is_append_only() {
-        return Error::unsupported(
-            "an OVER aggregate over updating input is not supported in streaming mode",
-        )
-        .hint("take the aggregate before the rows are updated, or run over bounded tables in batch mode");
-    }
-    let what = match order {
-        [] => "the window has no ORDER BY".to_owned(),
-        [one] => format!("{} is none", one.expr),
-        _ => "the window is ordered by several columns".to_owned(),
-    };
+fn not_by_time(input: &Relation) -> Error {
     Error::unsupported(format!(
-        "OVER windows' ordering in stream mode must be defined on a time attribute, and {what}"
+        "an OVER aggregate by processing time over the updates of {} is not supported",
+        if input.keys.is_empty() { "rows without a key" } else { "rows by a key" }
     ))
-    .hint(
-        "ORDER BY a column with a WATERMARK, alone and ascending; over bounded tables SET 'execution.runtime-mode' = 'batch' takes any order",
-    )
+    .hint("order by a column of the rows, or take the aggregate before the rows are updated")
 }
 
 /// Where a frame begins; it has to end with the current row.

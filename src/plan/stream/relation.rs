@@ -16,7 +16,7 @@ use crate::operators::window_aggregate::WindowSpec;
 use crate::operators::window_table_function::WindowTableFunctionOperator;
 use crate::plan::nodes::window_tvf::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowColumns, WindowTvfNode};
 use crate::plan::stream::StreamPlanner;
-use crate::plan::time_attribute::is_proctime_call;
+use crate::plan::time_attribute::{is_proctime_call, shifted_time};
 use crate::runtime::graph::{ChangelogMode, NodeId, OperatorFactory};
 use crate::types::sql_name;
 
@@ -44,6 +44,8 @@ pub struct PendingWindow {
     pub partition: Vec<usize>,
     /// Rows are of the processing time at which they come.
     pub by_proctime: bool,
+    /// It stands in GROUP BY.
+    pub of_group: bool,
     /// As it reads in plans.
     pub text: String,
 }
@@ -248,6 +250,12 @@ impl Relation {
                         }
                     }
                 }
+                _ if shifted_time(expr).and_then(|e| self.column_of(e)).is_some_and(|i| {
+                    matches!(self.columns.get(i), Some(ColumnRef::Physical(p)) if self.rowtime.contains(p))
+                }) =>
+                {
+                    rowtime.insert(compiled.len());
+                }
                 _ if is_proctime_call(expr) => {
                     proctime.insert(compiled.len());
                 }
@@ -342,7 +350,8 @@ impl StreamPlanner {
         input.schema = window.schema().clone();
         input.columns.extend([ColumnRef::Start, ColumnRef::End, ColumnRef::Time]);
         let (spec, text) = (window.window, window.describe());
-        input.window = Some(PendingWindow { spec, time_column, partition, by_proctime, text });
+        let of_group = window.columns == WindowColumns::Group;
+        input.window = Some(PendingWindow { spec, time_column, partition, by_proctime, of_group, text });
         input.attached = None;
         // From here on window_time is the time attribute.
         input.rowtime.clear();

@@ -18,6 +18,7 @@ use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::stream::shared_scan::scan_use;
 use crate::plan::stream::{ColumnRef, Relation, StreamPlanner, not_yet, physical_expr};
 use crate::plan::time_attribute::is_proctime_call;
+use crate::runtime::alignment::Alignment;
 use crate::runtime::graph::{ChangelogMode, Node, NodeKind};
 use crate::runtime::source::{SourceSpec, WatermarkExpr};
 use crate::stream::BATCH_ROWS;
@@ -131,8 +132,14 @@ impl StreamPlanner {
             batch_rows: BATCH_ROWS,
             metrics: table.metrics.add_source(),
         };
-        let idle_timeout =
-            table.idle_timeout.or(self.options.idle_timeout).filter(|t| !t.is_zero() && watermark.is_some());
+        let has_time = watermark.is_some();
+        let idle_timeout = table.watermarks.idle_timeout.or(self.options.idle_timeout);
+        let idle_timeout = idle_timeout.filter(|t| !t.is_zero() && has_time);
+        let alignment = table.watermarks.alignment.as_ref().filter(|_| has_time).map(|options| Alignment {
+            group: Arc::clone(self.alignments.entry(options.group.clone()).or_default()),
+            max_drift: options.max_drift,
+            update_interval: options.update_interval,
+        });
         let kind = NodeKind::Source {
             source: table.source.clone(),
             scan: request,
@@ -140,6 +147,8 @@ impl StreamPlanner {
                 projection,
                 watermark,
                 idle_timeout,
+                on_event: table.watermarks.on_event && has_time,
+                alignment,
                 in_turn: table.source.reads_in_turn(),
                 table: table.name.clone(),
                 ..SourceSpec::default()

@@ -1,5 +1,6 @@
 //! Rewrites of the syntax tree before names are known, and planners for the table factors that are not tables.
 
+mod changelog;
 pub mod group_window;
 pub mod match_recognize;
 pub mod row_subquery;

@@ -1,4 +1,5 @@
-//! Plans the window functions among the table factors: `TUMBLE`, `HOP`, `CUMULATE`, `SESSION`.
+//! Plans the window functions among the table factors: `TUMBLE`, `HOP`, `CUMULATE`, `SESSION`; `TO_CHANGELOG` and
+//! `FROM_CHANGELOG` are planned by [`super::changelog`].
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::sql::suggestion;
 use crate::plan::errors::sql_names;
 use crate::plan::interval;
 use crate::plan::nodes::window_tvf::{WindowColumns, WindowTvfNode};
+use crate::plan::syntax::changelog::{FUNCTIONS, plan_changelog};
 
 /// Plans the window functions among the table factors.
 #[derive(Debug)]
@@ -62,8 +64,12 @@ impl RelationPlanner for WindowTvfPlanner {
             "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" => {
                 self.plan_window(&function, args, context).map_err(|e| Error::from(e).at(location))?
             }
+            _ if FUNCTIONS.contains(&function.as_str()) => {
+                plan_changelog(&function, args, context).map_err(|e| Error::from(e).at(location))?
+            }
             _ => {
-                const KNOWN: [&str; 5] = ["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST"];
+                const KNOWN: [&str; 7] =
+                    ["TUMBLE", "HOP", "CUMULATE", "SESSION", "UNNEST", "TO_CHANGELOG", "FROM_CHANGELOG"];
                 let upper = name.to_string().to_uppercase();
                 return Err(Error::unsupported(format!("the table function {upper} is not known"))
                     .hint(suggestion(&upper, &KNOWN, "table functions are"))
@@ -177,10 +183,15 @@ impl WindowTvfPlanner {
 }
 
 /// `TABLE t PARTITION BY k` as a table factor and columns.
-fn table_argument(data: ast::Expr, function: &str) -> DfResult<(TableFactor, Vec<ast::Ident>)> {
+pub(super) fn table_argument(data: ast::Expr, function: &str) -> DfResult<(TableFactor, Vec<ast::Ident>)> {
     let wrong = || {
-        Error::validation(format!("the first argument of {function} has to be a table"))
-            .hint(format!("write {function}(TABLE t, DESCRIPTOR(ts), …)"))
+        Error::validation(format!("the first argument of {function} has to be a table")).hint(
+            if FUNCTIONS.contains(&function) {
+                format!("write {function}(input => TABLE t)")
+            } else {
+                format!("write {function}(TABLE t, DESCRIPTOR(ts), …)")
+            },
+        )
     };
     let mut partition = Vec::new();
     let parts = match data {
@@ -219,7 +230,11 @@ fn table_argument(data: ast::Expr, function: &str) -> DfResult<(TableFactor, Vec
         return Err(Error::validation(format!(
             "Only tables with set semantics may be partitioned. Invalid PARTITION BY clause in the 0-th operand of table function '{function}'"
         ))
-        .hint("group by the column, besides window_start and window_end")
+        .hint(if FUNCTIONS.contains(&function) {
+            "leave PARTITION BY out: changes go on where they are"
+        } else {
+            "group by the column, besides window_start and window_end"
+        })
         .at(Location { line: start.line, column: start.column })
         .into());
     }

@@ -7,14 +7,14 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::{FINAL_EPOCH, TaskContext, TaskEvent, due_timers, now, sleep_until, unpanicked, until};
-use crate::edges::{SourceEvent, SourceReader, SplitState};
+use crate::edges::{SourceEvent, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result};
 use crate::runtime::chain::Chain;
 use crate::runtime::message::{Barrier, BarrierKind};
 use crate::runtime::source::SourceHead;
 use crate::stream::snapshot::SnapshotMode;
 use crate::stream::watermark::Change;
-use crate::stream::{Activity, Epoch, Timestamp};
+use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
 
 /// Runs a chain that begins with a source reader.
 ///
@@ -96,15 +96,18 @@ impl SourceTask {
                     }
                     SourceEvent::Batch { split, batch } => {
                         self.context.metrics.rows_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                        let (batches, change) = self.head.batch(split, batch, Instant::now())?;
-                        if change.activity == Some(Activity::Active) {
-                            self.chain.activity(Activity::Active).await?;
+                        if self.head.is_on_event() {
+                            let mut row = 0;
+                            while row < batch.num_rows() {
+                                // Halves of an update stay together.
+                                let rows =
+                                    if batch.holds_next(row) { 2 } else { 1 }.min(batch.num_rows() - row);
+                                self.batch(split, batch.slice(row, rows)).await?;
+                                row += rows;
+                            }
+                        } else {
+                            self.batch(split, batch).await?;
                         }
-                        for batch in batches {
-                            due_timers(&mut self.chain).await?;
-                            self.chain.batch(0, batch).await?;
-                        }
-                        self.apply(Change { activity: None, ..change }).await?;
                         // Where there is always another batch, no timer is waited for.
                         if self.head.next_check().is_some_and(|at| at <= Instant::now()) {
                             self.check_time().await?;
@@ -123,8 +126,22 @@ impl SourceTask {
         }
     }
 
+    /// Rows of a split, and the watermark behind them.
+    async fn batch(&mut self, split: SplitId, batch: ChangeBatch) -> Result<()> {
+        let (batches, change) = self.head.batch(split, batch, Instant::now())?;
+        if change.activity == Some(Activity::Active) {
+            self.chain.activity(Activity::Active).await?;
+        }
+        for batch in batches {
+            due_timers(&mut self.chain).await?;
+            self.chain.batch(0, batch).await?;
+        }
+        self.apply(Change { activity: None, ..change }).await
+    }
+
     /// No row follows.
     async fn end(&mut self, reader: &mut dyn SourceReader) -> Result<()> {
+        self.head.leave();
         self.head.tell(&self.context.metrics, Instant::now(), true);
         let committable = self.chain.end(FINAL_EPOCH).await?;
         let keep = self.context.keep;
@@ -145,14 +162,17 @@ impl SourceTask {
         if self.context.cancellation.is_cancelled() {
             return Err(Error::cancelled());
         }
-        let paused = self.batches_left == Some(0);
+        let waits = self.head.waits();
+        let paused = self.batches_left == Some(0) || waits.is_some();
         let mut next =
             pin!(async { if paused { std::future::pending().await } else { reader.next().await } });
         if let Poll::Ready(event) = futures::poll!(next.as_mut()) {
             return Ok(Wake::Event(event));
         }
         self.chain.flush().await?;
-        let timers = [self.head.next_check(), until(self.chain.next_timer()), self.chain.next_flush()];
+        let others = waits.map(|interval| Instant::now() + interval);
+        let timers =
+            [self.head.next_check(), until(self.chain.next_timer()), self.chain.next_flush(), others];
         let timer = timers.into_iter().flatten().min();
         let cancellation = self.context.cancellation.clone();
         tokio::select! {

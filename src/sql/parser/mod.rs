@@ -86,6 +86,11 @@ fn create(c: &mut Cursor) -> Result<Statement> {
     }
     let temporary = c.eat_keyword("TEMPORARY");
     let at = c.location();
+    if c.at_keyword("FUNCTION")
+        && let Some(statement) = builtin_function(c)?
+    {
+        return Ok(statement);
+    }
     match c.peek().and_then(|l| l.bare_word()).map(str::to_ascii_uppercase).as_deref() {
         Some("TABLE") => Ok(Statement::CreateTable(Box::new(create_table::create_table(c, temporary)?))),
         Some("VIEW") => objects::create_view(c, temporary),
@@ -104,6 +109,27 @@ fn create(c: &mut Cursor) -> Result<Statement> {
         _ if temporary => Err(c.expected_keyword(&["TABLE", "VIEW"])),
         _ => Err(c.expected_keyword(&["TABLE", "VIEW", "CATALOG", "DATABASE"])),
     }
+}
+
+/// Classes of others whose functions are built in, by the names that their scripts give them.
+const BUILTIN_CLASSES: [(&str, &str); 1] = [("com.github.nexmark.flink.udf.CountChar", "count_char")];
+
+/// `FUNCTION [IF NOT EXISTS] f AS 'class'` of a known class under its usual name; the cursor stays where it is for others.
+fn builtin_function(c: &mut Cursor) -> Result<Option<Statement>> {
+    let start = c.pos();
+    c.expect_keyword("FUNCTION")?;
+    if_not_exists(c)?;
+    if let Ok(name) = c.name("a function name", 3)
+        && c.eat_keyword("AS")
+        && let Ok(class) = c.string("a class in single quotes")
+        && c.at_end()
+        && let Some((_, function)) = BUILTIN_CLASSES.iter().find(|(known, _)| *known == class)
+        && name.parts.last().is_some_and(|n| n.eq_ignore_ascii_case(function))
+    {
+        return Ok(Some(Statement::CreateBuiltinFunction { class, function }));
+    }
+    c.seek(start);
+    Ok(None)
 }
 
 /// `IF NOT EXISTS`.

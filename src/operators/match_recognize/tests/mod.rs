@@ -71,6 +71,7 @@ fn config(pattern: &Pattern, defines: Vec<Option<Condition>>, after: AfterMatch)
             schema: fields(["k", "first", "last", "t"]),
         },
         has_row_time: true,
+        by_proctime: false,
     }
 }
 

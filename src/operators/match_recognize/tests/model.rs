@@ -239,6 +239,7 @@ fn operator(pattern: &Pattern, far: bool, within: Option<i64>, after: AfterMatch
             read,
         },
         has_row_time: true,
+        by_proctime: false,
     }
 }
 

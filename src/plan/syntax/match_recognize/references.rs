@@ -175,9 +175,16 @@ impl<'a> References<'a> {
                         *expr = self.placeholder(value);
                         Ok(())
                     }
-                    "MATCH_PROCTIME" => Err(Error::unsupported("MATCH_PROCTIME() is not supported yet")
-                        .hint("MATCH_ROWTIME() is the time of the last row of the match")
-                        .at(place)),
+                    "MATCH_PROCTIME" => {
+                        self.only_in_measures("MATCH_PROCTIME()", place)?;
+                        plain(f)?;
+                        if !arguments(f)?.is_empty() {
+                            return Err(Error::validation("MATCH_PROCTIME takes no argument").at(place));
+                        }
+                        // The clock when the match comes out.
+                        f.name = ast::ObjectName::from(vec![Ident::new("PROCTIME")]);
+                        Ok(())
+                    }
                     upper @ ("MATCH_NUMBER" | "PREV" | "NEXT") => {
                         let e = Error::unsupported(format!("{upper} is not supported")).at(place);
                         Err(match upper {
