@@ -15,6 +15,7 @@ pub mod harness;
 pub mod interval_join;
 pub mod join;
 pub(crate) mod keyed_rows;
+pub mod late_rows;
 pub mod lookup_join;
 pub mod match_recognize;
 pub mod over_aggregate;

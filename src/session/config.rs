@@ -267,6 +267,11 @@ impl SessionConfig {
         }
     }
 
+    /// `table.exec.late-data.table`, empty if there is none.
+    pub fn late_table(&self) -> &str {
+        self.text("table.exec.late-data.table")
+    }
+
     /// `table.exec.emit.*`: when windows of GROUP BY show results besides their end.
     ///
     /// # Errors

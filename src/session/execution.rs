@@ -30,7 +30,7 @@ use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
-use crate::plan::stream::{SinkTarget, StreamOptions, StreamPlanner};
+use crate::plan::stream::{LateTarget, SinkTarget, StreamOptions, StreamPlanner};
 use crate::plan::table::ConnectorTable;
 use crate::plan::time_attribute::time_attribute;
 use crate::runtime::batch::{self, InsertTarget};
@@ -174,6 +174,7 @@ impl Execution {
                 state_ttl: config.state_ttl()?,
                 state_ttls: StateTtls::default(),
                 emit: config.emit()?,
+                late: None,
                 lookups: config.lookups()?,
                 props,
             },
@@ -201,6 +202,13 @@ impl Execution {
     #[must_use]
     pub fn starting_from(mut self, start: Option<StartFrom>) -> Self {
         self.start = start;
+        self
+    }
+
+    /// With a table for late rows.
+    #[must_use]
+    pub fn with_late_rows(mut self, target: Option<LateTarget>) -> Self {
+        self.stream.late = target;
         self
     }
 
@@ -283,6 +291,7 @@ impl Execution {
             };
             planner.add_query(&query.plan, &target)?;
         }
+        planner.add_late_sink();
         Ok(planner.finish())
     }
 

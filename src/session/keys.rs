@@ -122,6 +122,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long after its end a window takes rows, with early or late fire; empty: the state TTL, if there is one",
     ),
     (
+        "table.exec.late-data.table",
+        "",
+        "table that gets the rows which windows, OVER, MATCH_RECOGNIZE and ORDER BY a time would drop because they are late; columns by name, late_operator and late_watermark besides",
+    ),
+    (
         "table.exec.async-lookup.buffer-capacity",
         "100",
         "batches of a lookup join, per subtask, that wait for answers at the same time",

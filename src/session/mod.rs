@@ -43,7 +43,7 @@ use crate::plan::declared_table::watermark_options;
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
 use crate::plan::planner::{FunctionRegistry, PlanEnv, Planner};
 use crate::plan::state_ttl::StateTtls;
-use crate::plan::stream::explain;
+use crate::plan::stream::{LateTarget, explain};
 use crate::runtime::coordinator::JobOptions;
 use crate::runtime::job::{JobMetrics, RunningJob};
 use crate::session::checkpointing::{JobKeeper, start_from};
@@ -51,7 +51,7 @@ use crate::session::config::{RuntimeMode, SessionConfig};
 use crate::session::execution::{Execution, OptimizedQuery, PlannedInsert, datafusion_options, tables_read};
 use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
-use crate::sql::parse_script;
+use crate::sql::{parse_name, parse_script};
 use crate::stream::ChangeBatch;
 
 /// How to begin a session.
@@ -279,7 +279,9 @@ impl Session {
     ) -> Result<(Prepared, T)> {
         let mode = self.config.runtime_mode()?;
         if mode != RuntimeMode::Batch {
-            let prepared = self.prepare(false)?;
+            let mut prepared = self.prepare(false)?;
+            let late = self.late_table(&prepared.env)?;
+            prepared.execution = prepared.execution.with_late_rows(late);
             let planned = plan(&prepared.env)?;
             let plans = plans(&planned);
             let read = tables_read(&plans)?;
@@ -290,6 +292,24 @@ impl Session {
         let prepared = self.prepare(true)?;
         let planned = plan(&prepared.env)?;
         Ok((prepared, planned))
+    }
+
+    /// The table that `table.exec.late-data.table` names.
+    fn late_table(&self, env: &PlanEnv) -> Result<Option<LateTarget>> {
+        let name = self.config.late_table();
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let context = |e: Error| e.context("table.exec.late-data.table");
+        let parts = parse_name(name).map_err(context)?;
+        let Some(CatalogObject::Table(def)) = env.names.lookup(&parts, None).map_err(context)? else {
+            return Err(context(Error::validation(format!("the table {name} does not exist")))
+                .hint("CREATE TABLE it, or RESET 'table.exec.late-data.table'"));
+        };
+        let mut resolved = ResolvedTable::new(def, &BTreeMap::new())?;
+        watermark_options(&mut resolved).map_err(context)?;
+        let sink = sink_of(&resolved, &env.connectors).map_err(context)?;
+        Ok(Some(LateTarget { sink, name: name.to_owned() }))
     }
 
     fn prepare_query(&self, query: &Query) -> Result<(Prepared, LogicalPlan)> {

@@ -86,6 +86,18 @@ pub fn parse_expr(text: &str) -> Result<SqlExpr> {
     Ok(expr)
 }
 
+/// Parses a text that is the name of a table, of one to three parts.
+///
+/// # Errors
+/// As [`parse_script`].
+pub fn parse_name(text: &str) -> Result<Vec<String>> {
+    let tokens = lexer::tokenize(text)?;
+    let mut c = Cursor::new(text, &tokens);
+    let name = c.name("a table name", 3)?;
+    c.expect_end()?;
+    Ok(name.parts)
+}
+
 /// Parses a text that is one type, such as `ROW<a INT NOT NULL, b ARRAY<STRING>>`.
 ///
 /// # Errors

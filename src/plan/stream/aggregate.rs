@@ -14,6 +14,7 @@ pub(super) use crate::operators::calc::column_exprs;
 use crate::operators::group_aggregate::{
     AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput, LocalGroupAggregateOperator,
 };
+use crate::operators::late_rows::LateRule;
 use crate::operators::session_window::SessionAggregateOperator;
 use crate::operators::window_aggregate::{
     WindowAggregateConfig, WindowAggregateOperator, WindowKind, WindowOutput, WindowPhase, WindowSpec,
@@ -188,7 +189,7 @@ impl StreamPlanner {
     pub(super) fn add_window_aggregate(
         &mut self,
         aggregate: &Aggregate,
-        input: Relation,
+        mut input: Relation,
         groups: &[Grouping],
         mut key_columns: Vec<usize>,
     ) -> Result<Relation> {
@@ -222,6 +223,10 @@ impl StreamPlanner {
             ),
             (None, None) => return Err(Error::internal("a window aggregate without window")),
         };
+        if !by_proctime && !is_session {
+            let rule = LateRule::WindowsOver { window, lateness: 0 };
+            input = self.without_late_rows(input, &key_columns, time_column, rule, "WindowAggregate")?;
+        }
         let schema = input.physical_df_schema()?;
         let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let output: Vec<WindowOutput> = groups

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{Expr, UserDefinedLogicalNodeCore};
 
 use super::{Relation, StreamPlanner};
 use crate::error::{Error, Result};
+use crate::operators::late_rows::LateRule;
 use crate::operators::match_recognize::MatchRecognizeOperator;
 use crate::operators::top_n::SortColumn;
 use crate::plan::match_recognize::{MatchColumns, match_config, row_times};
@@ -55,11 +56,16 @@ impl StreamPlanner {
         }
         if !by_proctime && !input.rowtime.contains(time) {
             return Err(Error::validation(format!(
-                "You must specify either rowtime or proctime for order by as the first one, and {} is neither here",
+                "You must specify either rowtime or proctime for order by as the first one, and {} is no row time here",
                 first.expr
             ))
             .hint("declare WATERMARK FOR it in CREATE TABLE, and do not compute with it before"));
         }
+        let input = if by_proctime {
+            input
+        } else {
+            self.without_late_rows(input, partition, *time, LateRule::Passed, "Match")?
+        };
         let then = then.iter().zip(others).map(|(column, sort)| SortColumn {
             column: *column,
             options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },

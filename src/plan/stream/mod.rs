@@ -22,6 +22,7 @@ mod explain;
 mod grouping_sets;
 mod interval_join;
 mod join;
+mod late;
 mod lookup_join;
 mod match_recognize;
 mod normalize;
@@ -75,6 +76,7 @@ use crate::runtime::graph::{
 };
 use crate::types::sql_name;
 
+pub use late::LateTarget;
 pub use lookup_join::LookupOptions;
 pub use relation::{ColumnRef, Relation};
 pub use sink::SinkTarget;
@@ -126,6 +128,8 @@ pub struct StreamOptions {
     pub state_ttls: StateTtls,
     /// `table.exec.emit.*`.
     pub emit: EmitOptions,
+    /// `table.exec.late-data.table`.
+    pub late: Option<LateTarget>,
     /// `table.exec.async-lookup.*`.
     pub lookups: LookupOptions,
     /// Evaluation context of expressions.
@@ -141,6 +145,8 @@ pub struct StreamPlanner {
     uids: HashMap<String, usize>,
     /// Groups of tables that are read at about the same time.
     alignments: HashMap<String, Arc<AlignmentGroup>>,
+    /// Nodes of late rows.
+    late: Vec<NodeId>,
     /// Nested fields that the queries read.
     nested: BTreeSet<Vec<String>>,
     /// Of the next deduplication by a row time all rows are wanted, not only the latest.
@@ -156,6 +162,7 @@ impl StreamPlanner {
             scans: HashMap::new(),
             uids: HashMap::new(),
             alignments: HashMap::new(),
+            late: Vec::new(),
             nested: BTreeSet::new(),
             takes_history: false,
         }

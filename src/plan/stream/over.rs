@@ -26,6 +26,7 @@ use datafusion::physical_planner::create_window_expr;
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::functions::aggregate::sliding::out_of_window;
+use crate::operators::late_rows::LateRule;
 use crate::operators::over_aggregate::{
     FrameBounds, LagCall, OverAggregateConfig, OverAggregateOperator, OverFrame, OverOrder, OverOutput,
 };
@@ -254,6 +255,14 @@ impl StreamPlanner {
         let lagged = group.iter().filter(|(_, f)| is_lag(f)).filter_map(|(_, f)| f.params.args.first());
         keys.extend(lagged.cloned());
         let (input, columns) = self.with_key_columns(input, &keys)?;
+        let input = match arrival {
+            Some(_) => input,
+            None => {
+                let (partition, time) = columns.split_at(partition.len());
+                let time = time.first().copied().unwrap_or_default();
+                self.without_late_rows(input, partition, time, LateRule::Passed, "OverAggregate")?
+            }
+        };
         let schema = input.physical_df_schema()?;
         let mut lag_columns = columns[first_lag..].iter().copied();
         let (mut frames, mut lags, mut output) = (Vec::<OverFrame>::new(), Vec::new(), Vec::new());

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, Result};
+use crate::operators::late_rows::LateRule;
 use crate::operators::temporal_sort::{TemporalSortConfig, TemporalSortOperator};
 use crate::operators::top_n::{RankFunction, SortColumn};
 use crate::plan::stream::rank::{Arrival, Rank, by_arrival};
@@ -85,6 +86,7 @@ impl StreamPlanner {
             column: *column,
             options: SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first },
         });
+        let input = self.without_late_rows(input, &[], *time, LateRule::Passed, "TemporalSort")?;
         let config = TemporalSortConfig { schema: input.physical.clone(), time: *time, then: then.collect() };
         let order: Vec<String> = sort.expr.iter().map(ToString::to_string).collect();
         let detail = format!("orderBy=[{}]", order.join(", "));

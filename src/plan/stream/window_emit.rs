@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Aggregate, Expr};
 
 use crate::error::{Error, Result};
+use crate::operators::late_rows::LateRule;
 use crate::operators::window_aggregate::{WindowAggregateConfig, WindowOutput, WindowPhase};
 use crate::operators::window_emit::{EmitStrategy, EmittingWindowConfig, EmittingWindowOperator};
 use crate::plan::stream::aggregate::{Grouping, column_exprs, describe};
@@ -89,6 +90,12 @@ impl StreamPlanner {
         let Some(window) = input.window.clone() else {
             return Err(Error::internal("a window aggregate without window"));
         };
+        let mut input = input;
+        if !window.by_proctime {
+            let rule = LateRule::WindowsOver { window: window.spec, lateness: emit.lateness };
+            let name = "GroupWindowAggregate";
+            input = self.without_late_rows(input, &key_columns, window.time_column, rule, name)?;
+        }
         let output_schema: SchemaRef = Arc::new(aggregate.schema.as_arrow().clone());
         let output: Vec<WindowOutput> = groups
             .iter()
