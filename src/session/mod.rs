@@ -22,6 +22,7 @@ mod tests;
 
 pub use source_table::SourceTable;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
