@@ -232,4 +232,59 @@ mod tests {
         assert_eq!(t.on_end(1).watermark, Some(Timestamp::MAX));
         assert!(t.all_ended());
     }
+
+    /// The watermark and the activity that inputs add up to, from the definition.
+    fn model(inputs: &[(i64, bool, bool)], before: i64) -> (i64, bool) {
+        let open: Vec<_> = inputs.iter().filter(|(_, _, ended)| !ended).collect();
+        let active: Vec<i64> = open.iter().filter(|(_, idle, _)| !idle).map(|(w, ..)| *w).collect();
+        let now = match (active.iter().min(), open.iter().map(|(w, ..)| *w).max()) {
+            (Some(lowest), _) => *lowest,
+            (None, Some(highest)) => highest,
+            (None, None) => i64::MAX,
+        };
+        (now.max(before), active.is_empty() && !open.is_empty())
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_it_is_the_minimum_of_active_inputs_and_never_goes_back() {
+        let mut state = 1_u64;
+        let mut random = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        for _ in 0..300 {
+            let n = 1 + random(5) as usize;
+            let mut tracker = WatermarkTracker::new(n);
+            let mut inputs = vec![(i64::MIN, false, false); n];
+            let (mut watermark, mut idle) = (i64::MIN, false);
+            for _ in 0..60 {
+                let i = random(n as u64) as usize;
+                let change = match random(12) {
+                    0 => {
+                        inputs[i].2 = true;
+                        tracker.on_end(i)
+                    }
+                    1..=3 => {
+                        inputs[i].1 = !inputs[i].1;
+                        tracker.on_activity(i, if inputs[i].1 { Activity::Idle } else { Activity::Active })
+                    }
+                    _ => {
+                        // Delayed ones among them.
+                        let to = random(100) as i64;
+                        inputs[i].0 = inputs[i].0.max(to);
+                        tracker.on_watermark(i, Timestamp(to))
+                    }
+                };
+                let expected = model(&inputs, watermark);
+                assert_eq!(
+                    (tracker.current().0, tracker.activity() == Activity::Idle),
+                    expected,
+                    "{inputs:?}"
+                );
+                assert_eq!(change.watermark.map(|w| w.0), (expected.0 > watermark).then_some(expected.0));
+                assert_eq!(change.activity.is_some(), expected.1 != idle);
+                (watermark, idle) = expected;
+            }
+        }
+    }
 }
