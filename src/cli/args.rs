@@ -24,6 +24,8 @@ pub(super) enum Command {
     Test(TestArgs),
     /// Turn Kafka topics into Iceberg tables, exactly once.
     Tableflow(Box<super::tableflow::TableflowArgs>),
+    /// Keep Iceberg tables small: compaction, expiry of snapshots, files that nothing names.
+    Maintain(super::maintain::MaintainArgs),
     /// Look at the checkpoints of jobs.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),

@@ -5,6 +5,7 @@
 //!             ├ explain  the same, but queries and inserts are only planned
 //!             ├ test     .slt files, each in batch and in streaming
 //!             ├ tableflow  topics into tables
+//!             ├ maintain  tables are kept small
 //!             ├ checkpoint, savepoint  what is kept of jobs
 //!             └ broker   the embedded Kafka broker, alone
 //! ```
@@ -14,10 +15,12 @@
 
 mod args;
 pub mod broker;
+mod catalog_args;
 mod checkpoint;
 mod display;
 mod explain;
 mod interrupt;
+mod maintain;
 mod materialize;
 mod progress;
 pub mod render;
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
             Command::Checkpoint(command) => checkpoint::main(command).await,
             Command::Savepoint(command) => savepoint::main(command).await,
             Command::Tableflow(args) => tableflow::main(*args).await,
+            Command::Maintain(args) => maintain::main(args).await,
             Command::Broker(args) => match broker::run(args).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::Format;
+use super::catalog_args::CatalogArgs;
 use super::interrupt::Interrupts;
 use super::progress::{count, counted, size};
 use super::stderr::{self, say};
@@ -52,15 +53,8 @@ struct Ends {
     /// A property of the Kafka client, such as security.protocol=SASL_SSL. May be repeated.
     #[arg(long = "kafka-property", value_name = "KEY=VALUE", value_parser = parse_setting)]
     kafka_properties: Vec<(String, String)>,
-    /// Folder or s3://… of the tables; for a REST catalog what the server calls a warehouse.
-    #[arg(long, value_name = "DIR|URL")]
-    warehouse: Option<String>,
-    /// The catalog: http(s)://… of a REST catalog, or sqlite:PATH [default: catalog.db in the warehouse].
-    #[arg(long, value_name = "URL")]
-    catalog_uri: Option<String>,
-    /// An option of the catalog or of its storage, such as s3.endpoint or token. May be repeated.
-    #[arg(long = "catalog-option", value_name = "KEY=VALUE", value_parser = parse_setting)]
-    catalog_options: Vec<(String, String)>,
+    #[command(flatten)]
+    catalog: CatalogArgs,
     /// The schema registry; schemas are those of the subject TOPIC-value.
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
@@ -191,20 +185,7 @@ enum MetadataArg {
 
 impl Ends {
     fn config(self) -> Result<TableflowConfig> {
-        let mut catalog: BTreeMap<String, String> = self.catalog_options.into_iter().collect();
-        if let Some(uri) = self.catalog_uri {
-            if uri.starts_with("http://") || uri.starts_with("https://") {
-                catalog.entry("catalog-type".to_owned()).or_insert_with(|| "rest".to_owned());
-            }
-            catalog.insert("uri".to_owned(), uri);
-        }
-        if let Some(warehouse) = self.warehouse {
-            catalog.insert("warehouse".to_owned(), warehouse);
-        }
-        if catalog.is_empty() {
-            return Err(Error::validation("it is not said where the tables are")
-                .hint("--warehouse DIR, or --catalog-uri http://… of a REST catalog"));
-        }
+        let catalog = self.catalog.options()?;
         let is_registered =
             matches!(self.format, Some(FormatArg::Avro | FormatArg::Protobuf | FormatArg::JsonSchema));
         let registry = match self.registry {

@@ -38,10 +38,12 @@ pub struct SinkContext {
     pub shared: Shared,
     /// What [`Sink::claim`] gave, if the job goes on from the table itself.
     pub claim: Option<Claim>,
+    /// Whether rows come that replace others or take them away.
+    pub is_updating: bool,
 }
 
 impl SinkContext {
-    /// For a job of which nothing is kept.
+    /// For a job of which nothing is kept, and rows that are only added.
     pub fn new(mode: WriteMode, parallelism: usize) -> Self {
         SinkContext {
             mode,
@@ -50,6 +52,7 @@ impl SinkContext {
             epoch: Epoch(0),
             shared: Shared::default(),
             claim: None,
+            is_updating: false,
         }
     }
 }

@@ -10,7 +10,7 @@
 use iceberg::table::Table;
 use uuid::Uuid;
 
-use super::commit::{Change, Kept, Landed, Target, diverged};
+use super::commit::{Append, Change, Kept, Landed, Target, diverged};
 use super::mark::{ClaimMark, Ledger, to_states};
 use crate::edges::Claim;
 use crate::error::{Error, Result, ResultExt};
@@ -53,14 +53,13 @@ pub(super) async fn claim(target: &Target, mut table: Table, resumes: bool) -> R
         let change = Change {
             what: format!("claim of generation {}", at.generation),
             judge: &mark,
-            files: &[],
             summary: at.claim_summary(),
             properties: at.properties(),
             evolution: None,
             recovered: false,
         };
         failpoint("iceberg-claiming");
-        if target.commit(&change).await? == Landed::Committed {
+        if target.commit(&change, &mut Append { shown: &shown, files: &[] }).await? == Landed::Committed {
             failpoint("iceberg-claimed");
             return Ok(Claim {
                 generation: at.generation,

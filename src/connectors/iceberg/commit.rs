@@ -1,35 +1,37 @@
 //! Commits: one snapshot per epoch, never two, whatever fails in between.
 //!
 //! ```text
-//!  Prepared (per writer) ─┐
-//!  Prepared ──────────────┼─► fast append ─► FencedCatalog.load_table: is (pipeline, epoch) in the ancestry already?
-//!  …                     ─┘                         │ no: append to exactly this table        │ yes: nothing to do
-//!                                                   └─► update_table, which requires that main has not moved
+//!  Prepared (per writer) ─┐            ┌ load the table ─► Judge: is (pipeline, epoch) in the ancestry already?
+//!  Prepared ──────────────┼─► Content ─┤                      │ no: Content says what changes; produce a snapshot of it
+//!  …                     ─┘            └ again, on conflict ◄─┴─► Backend: commit, which requires that main has not moved
 //! ```
 //!
-//! The crate's transaction loads the table, rebases the append onto it and retries conflicts by itself. Because the
-//! check runs inside `load_table`, check and commit are one step: the commit's requirement is the head that was
-//! checked. A conflict leads to a new check. An unknown outcome (timeout, dropped connection, a COMMIT error that the
-//! SQL catalog swallows) is settled by loading the table again.
+//! Check and commit are one step: the commit's requirement is the head that was checked. A conflict leads to a new check. An
+//! unknown outcome (timeout, dropped connection) is settled by loading the table again.
 //!
 //! State: none beyond the table itself; the marker is in the snapshot summary (`mark`). Where the table keeps how far the
 //! source was read, that is committed with the rows, by one process at a time (`kept`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use iceberg::transaction::{ApplyTransactionAction, Transaction};
-use iceberg::{ErrorKind, TableIdent};
+use iceberg::spec::{DataFile, TableMetadata};
+use iceberg::table::Table;
+use iceberg::{ErrorKind, TableIdent, TableUpdate};
 use uuid::Uuid;
 
+use super::backend::Update;
 use super::evolution::Evolution;
-use super::fenced::{FencedCatalog, Judge, Verdict};
+use super::judge::{Judge, Verdict};
 use super::lake::Lake;
 use super::mark::{Ledger, Mark, Positions, from_states};
 use super::outage::Outage;
 use super::prepared::Prepared;
+use super::produce::{Edits, discard, holds_any, produce};
+use super::turns::turn;
+use super::upsert::{KeyColumns, KeyIndex, Upsert};
 use crate::edges::{Committable, Notices, SinkCommitter, SplitState};
 use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
@@ -40,22 +42,71 @@ const MAX_CONFLICTS: u32 = 200;
 /// Attempts after errors of the catalog or the store.
 const MAX_FAILURES: u32 = 4;
 
-/// A commit to a table: data files, and what is said with them.
+/// A commit to a table: who may make it, and what is said with it.
 pub(super) struct Change<'a, J> {
     /// What it is, for messages.
     pub what: String,
     /// Whether the table may take it.
     pub judge: &'a J,
-    /// Its files.
-    pub files: &'a [Prepared],
     /// Summary of its snapshot.
     pub summary: HashMap<String, String>,
     /// Table properties that it sets.
     pub properties: HashMap<String, String>,
-    /// Columns that it adds.
+    /// Columns that it changes.
     pub evolution: Option<&'a Evolution>,
     /// By a job that goes on after its process has died, so that it may have been done before.
     pub recovered: bool,
+}
+
+/// What a commit changes of the rows.
+#[async_trait]
+pub(super) trait Content: Send {
+    /// What changes on top of the head of `table`, which will have the columns of `metadata`; `None` if that head is not one
+    /// that it can come on top of. Asked again when the head has moved.
+    ///
+    /// # Errors
+    /// Unsupported if the table cannot take it any more; External.
+    async fn edits(&mut self, table: &Table, metadata: &TableMetadata) -> Result<Option<Edits>>;
+
+    /// What became of the edits that were asked for last: the snapshot that holds them, or nothing.
+    fn settled(&mut self, _snapshot: Option<i64>) {}
+}
+
+/// Rows are added.
+pub(super) struct Append<'a> {
+    /// The table in messages.
+    pub shown: &'a str,
+    /// The files that hold them.
+    pub files: &'a [Prepared],
+}
+
+#[async_trait]
+impl Content for Append<'_> {
+    async fn edits(&mut self, _: &Table, metadata: &TableMetadata) -> Result<Option<Edits>> {
+        Ok(Some(Edits { added: data_files(self.shown, self.files, metadata)?, ..Edits::default() }))
+    }
+}
+
+/// The files that writers have prepared, as the table will describe them.
+///
+/// # Errors
+/// Unsupported if the table is partitioned otherwise by now.
+pub(super) fn data_files(
+    shown: &str,
+    prepared: &[Prepared],
+    metadata: &TableMetadata,
+) -> Result<Vec<DataFile>> {
+    let mut files = Vec::new();
+    for p in prepared {
+        if p.spec != metadata.default_partition_spec_id() {
+            return Err(Error::unsupported(format!(
+                "{shown}: the partitioning of the table was changed while files were being written"
+            ))
+            .hint("start the job again: it will write with the new partitioning"));
+        }
+        files.extend(p.data_files(metadata, metadata.current_schema())?);
+    }
+    Ok(files)
 }
 
 /// How a commit ended that was not refused by the table.
@@ -63,7 +114,7 @@ pub(super) struct Change<'a, J> {
 pub(super) enum Landed {
     /// It is in the table.
     Committed,
-    /// Somebody else has changed what it continues; nothing of it is in the table.
+    /// Somebody else has changed what it continues or replaces; nothing of it is in the table.
     Diverged,
 }
 
@@ -87,12 +138,16 @@ impl Target {
     ///
     /// # Errors
     /// Validation if another process has taken the table over; External.
-    pub async fn commit<J: Judge>(&self, change: &Change<'_, J>) -> Result<Landed> {
+    pub async fn commit<J: Judge>(
+        &self,
+        change: &Change<'_, J>,
+        content: &mut dyn Content,
+    ) -> Result<Landed> {
         let (mut conflicts, mut failures) = (0, 0);
         let what = format!("{}: cannot commit", self.lake.shown(&self.ident));
         let mut outage = Outage::new(what, &self.notices);
         loop {
-            let outcome = self.attempt(change).await?;
+            let outcome = self.attempt(change, content).await?;
             let error = match outcome {
                 Attempt::Landed(landed) => {
                     outage.is_over();
@@ -120,8 +175,8 @@ impl Target {
         }
     }
 
-    /// One transaction and, unless it certainly succeeded, a look at what became of it.
-    async fn attempt<J: Judge>(&self, change: &Change<'_, J>) -> Result<Attempt> {
+    /// One try and, unless nothing can have come of it, a look at what became of it.
+    async fn attempt<J: Judge>(&self, change: &Change<'_, J>, content: &mut dyn Content) -> Result<Attempt> {
         let shown = self.lake.shown(&self.ident);
         let failed = |e: &iceberg::Error| {
             let error = self.lake.error(format!("{shown}: {}", change.what), e);
@@ -132,81 +187,68 @@ impl Target {
             Ok(t) => t,
             Err(e) => return Ok(failed(&e)),
         };
-        let metadata = table.metadata();
-        if let Some(landed) = self.told(change.judge.judge(metadata))? {
+        if let Some(landed) = self.told(change.judge.judge(table.metadata()))? {
             return Ok(Attempt::Landed(landed));
         }
-        let schema = match change.evolution {
-            Some(evolution) => evolution.schema_for(metadata).context(|| shown.clone())?,
-            None => Arc::clone(metadata.current_schema()),
+        let (metadata, mut update) = match change.evolution {
+            Some(evolution) => evolution.apply(&table).context(|| shown.clone())?,
+            None => (table.metadata_ref(), Update::default()),
         };
-        let mut files = Vec::new();
-        for p in change.files {
-            if p.spec != metadata.default_partition_spec_id() {
-                return Err(Error::unsupported(format!(
-                    "{shown}: the partitioning of the table was changed while files were being written"
-                ))
-                .hint("start the job again: it will write with the new partitioning"));
-            }
-            files.extend(p.data_files(metadata, &schema)?);
-        }
-        let fenced = FencedCatalog::new(self.lake.client(), change.judge);
-        let mut transaction = Transaction::new(&table);
-        let mut built = Ok(());
-        if let Some(evolution) = change.evolution {
-            match evolution.add_to(transaction.clone()) {
-                Ok(t) => transaction = t,
-                Err(e) => built = Err(e),
-            }
-        }
         if !change.properties.is_empty() {
-            let all = change.properties.iter();
-            let action = all.fold(transaction.update_table_properties(), |action, (k, v)| {
-                action.set(k.clone(), v.clone())
-            });
-            match action.apply(transaction.clone()) {
-                Ok(t) => transaction = t,
-                Err(e) => built = Err(e),
+            update.changes.push(TableUpdate::SetProperties { updates: change.properties.clone() });
+        }
+        let Some(mut edits) = content.edits(&table, &metadata).await? else {
+            return Ok(Attempt::Landed(Landed::Diverged));
+        };
+        edits.summary.extend(change.summary.clone());
+        // Reads every manifest of the table. Worth it only after a restart, where the snapshot with the marker may have
+        // expired meanwhile.
+        if change.recovered && !edits.added.is_empty() {
+            let paths: HashSet<&str> = edits.added.iter().map(DataFile::file_path).collect();
+            match holds_any(&table, &paths).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(Attempt::Landed(Landed::Committed)),
+                Err(e) => return Ok(failed(&e)),
             }
         }
-        let action = transaction
-            .fast_append()
-            .add_data_files(files)
-            // Reads every manifest of the table. Worth it only after a restart, where the snapshot with the marker
-            // may have expired meanwhile.
-            .with_check_duplicate(change.recovered)
-            .set_snapshot_properties(change.summary.clone());
+        let deletes: Vec<String> = edits.deletes.iter().map(|(_, f)| f.file_path().to_owned()).collect();
         failpoint("iceberg-committing");
-        let committed = match built.and_then(|()| action.apply(transaction)) {
-            Ok(t) => t.commit(&fenced).await,
-            Err(e) => Err(e),
+        let produced = match produce(&table, &metadata, edits).await {
+            Ok(produced) => produced,
+            Err(e) => {
+                content.settled(None);
+                return Ok(failed(&e));
+            }
         };
+        failpoint("iceberg-snapshot-written");
+        update.requirements.extend(produced.update.requirements);
+        update.changes.extend(produced.update.changes);
+        let committed = self.lake.backend().commit(&table, update).await;
         failpoint("iceberg-committed");
-        match (committed, fenced.verdict()) {
-            (Err(e), Verdict::Go)
-                if change.recovered && e.message().contains("already referenced by table") =>
-            {
-                Ok(Attempt::Landed(Landed::Committed))
+        // After success: a catalog may have said so and lost it. After a conflict: a proxy that sends a request twice answers
+        // with the conflict of the second.
+        let now = match self.lake.client().load_table(&self.ident).await {
+            Ok(t) => t,
+            Err(e) => {
+                content.settled(None);
+                return Ok(failed(&e));
             }
-            (Err(_), verdict) if verdict != Verdict::Go => self
-                .told(verdict)?
-                .map(Attempt::Landed)
-                .ok_or_else(|| Error::internal("a verdict without an end")),
-            (result, _) => {
-                // Also after success: the SQL catalog reports success when its COMMIT failed.
-                let now = match self.lake.client().load_table(&self.ident).await {
-                    Ok(t) => change.judge.judge(t.metadata()),
-                    Err(e) => return Ok(failed(&e)),
-                };
-                match (self.told(now)?, result) {
-                    (Some(landed), _) => Ok(Attempt::Landed(landed)),
-                    (None, Err(e)) => Ok(failed(&e)),
-                    (None, Ok(_)) => Ok(Attempt::Failed(Error::external(format!(
-                        "{shown}: the catalog accepted the {} and lost it",
-                        change.what
-                    )))),
+        };
+        let is_there = now.metadata().snapshot_by_id(produced.snapshot).is_some();
+        content.settled(is_there.then_some(produced.snapshot));
+        match (self.told(change.judge.judge(now.metadata()))?, committed) {
+            (Some(landed), _) => Ok(Attempt::Landed(landed)),
+            (None, Err(e)) => {
+                if e.kind() == ErrorKind::CatalogCommitConflicts && !is_there {
+                    discard(&table, &produced.written).await;
+                    discard(&table, &deletes).await;
                 }
+                Ok(failed(&e))
             }
+            (None, Ok(())) => Ok(Attempt::Failed(Error::external(format!(
+                "{shown}: the catalog accepted the {} and lost it",
+                change.what
+            )))),
         }
     }
 
@@ -241,14 +283,16 @@ pub(super) struct IcebergCommitter {
     target: Target,
     /// Where the table keeps how far the source was read.
     kept: Option<Kept>,
-    /// Columns that the first commit adds.
+    /// Changes of columns that come with the first rows.
     evolution: Option<Evolution>,
+    /// Where the rows of the keys are, from the first changes by key on.
+    index: Option<KeyIndex>,
 }
 
 impl IcebergCommitter {
     /// For a table. What it `kept` is gone on from; `evolution` comes with the first rows.
     pub fn new(target: Target, kept: Option<Kept>, evolution: Option<Evolution>) -> Self {
-        IcebergCommitter { target, kept, evolution }
+        IcebergCommitter { target, kept, evolution, index: None }
     }
 
     fn shown(&self) -> String {
@@ -271,13 +315,12 @@ impl IcebergCommitter {
         let change = Change {
             what: format!("commit of epoch {epoch}"),
             judge: &mark,
-            files: &prepared,
             summary: mark.summary(),
             properties: HashMap::new(),
             evolution: self.evolution.as_ref(),
             recovered,
         };
-        match self.target.commit(&change).await? {
+        match commit_rows(&self.target, &change, &mut self.index, &prepared).await? {
             Landed::Committed => {
                 self.evolution = None;
                 Ok(())
@@ -309,14 +352,13 @@ impl IcebergCommitter {
         let change = Change {
             what: format!("commit of epoch {epoch}"),
             judge: &mark,
-            files: prepared,
             summary: next.summary(&before),
             properties: next.properties(),
             // A column comes with the first row that may have it.
             evolution: self.evolution.as_ref().filter(|_| !prepared.is_empty()),
             recovered: false,
         };
-        let landed = self.target.commit(&change).await?;
+        let landed = commit_rows(&self.target, &change, &mut self.index, prepared).await?;
         if landed == Landed::Diverged {
             return Err(diverged(&self.shown()));
         }
@@ -332,6 +374,39 @@ impl IcebergCommitter {
     fn parse(committables: &[Committable]) -> Result<Vec<Prepared>> {
         committables.iter().map(|c| Prepared::from_bytes(c)).collect()
     }
+}
+
+/// Commits what writers have prepared: added, or by key.
+async fn commit_rows<J: Judge>(
+    target: &Target,
+    change: &Change<'_, J>,
+    index: &mut Option<KeyIndex>,
+    files: &[Prepared],
+) -> Result<Landed> {
+    let shown = target.lake.shown(&target.ident);
+    let _turn = turn(&target.lake, &target.ident).await;
+    if !files.iter().any(|p| p.by_key) {
+        return target.commit(change, &mut Append { shown: &shown, files }).await;
+    }
+    let table = target.lake.load(&target.ident).await?;
+    let columns = KeyColumns::of(table.metadata().current_schema()).context(|| shown.clone())?;
+    let columns = columns.ok_or_else(|| {
+        Error::validation(format!("{shown} has no PRIMARY KEY any more (identifier fields of its schema)"))
+            .hint("rows cannot be replaced without one; write to a new table")
+    })?;
+    let index = match index {
+        Some(index) if index.ids() == columns.ids() => index,
+        _ => index.insert(KeyIndex::new(shown.clone(), columns)),
+    };
+    let landed =
+        target.commit(change, &mut Upsert { shown: &shown, index, files, deletes: Vec::new() }).await?;
+    if landed == Landed::Committed {
+        for keys in files.iter().filter_map(|p| p.deleted.as_ref()) {
+            // Nobody needs them any more.
+            let _ = table.file_io().delete(&keys.path).await;
+        }
+    }
+    Ok(landed)
 }
 
 /// The table does not hold what the next commit continues.
@@ -413,7 +488,7 @@ impl SinkCommitter for IcebergCommitter {
                 Verdict::Committed | Verdict::Replaced | Verdict::Diverged => false,
             };
             if is_out {
-                for path in p.paths {
+                for path in p.all_paths() {
                     let _ = table.file_io().delete(path).await;
                 }
             }

@@ -87,7 +87,9 @@ impl DeleteFiles {
                     let cell =
                         Arc::clone(self.positions.lock().await.entry(file.file_path.clone()).or_default());
                     let read = cell
-                        .get_or_try_init(|| async { read_positions(table, file).await.map(Arc::new) })
+                        .get_or_try_init(|| async {
+                            read_position_file(table, &file.file_path).await.map(Arc::new)
+                        })
                         .await
                         .context(culprit)?;
                     if let Some(rows) = read.get(&task.data_file_path) {
@@ -173,8 +175,8 @@ impl Deletions {
     }
 }
 
-async fn read_positions(table: &Table, file: &FileScanTaskDeleteFile) -> Result<PositionFile> {
-    let bytes = read_all(table, &file.file_path).await?;
+async fn read_position_file(table: &Table, path: &str) -> Result<PositionFile> {
+    let bytes = read_all(table, path).await?;
     let mut found: PositionFile = HashMap::new();
     for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
         let batch = batch?;
@@ -206,6 +208,15 @@ async fn read_positions(table: &Table, file: &FileScanTaskDeleteFile) -> Result<
         }
     }
     Ok(found)
+}
+
+/// The data files that a position delete file names.
+///
+/// # Errors
+/// External or Data, naming the delete file.
+pub(super) async fn position_paths(table: &Table, path: &str) -> Result<Vec<String>> {
+    let read = read_position_file(table, path).await.context(|| format!("delete file {path}"))?;
+    Ok(read.into_keys().collect())
 }
 
 async fn read_all(table: &Table, path: &str) -> Result<bytes::Bytes> {

@@ -1,59 +1,61 @@
-//! Columns that a job has and its table lacks: they come with the first rows that may have them, in one commit.
+//! Columns as a job has them and its table does not: they change with the first rows that may need it, in one commit.
 //!
 //! ```text
 //!  declared columns ─┐
-//!                    ├─► what is missing ─► rehearsal: the schema with the ids that the commit will give
-//!  table's schema   ─┘                          └─► data files are written with it ─► AddSchema + append, one commit
+//!                    ├─► what differs ─► the schema as it will be ─► data files are written with it
+//!  table's schema   ─┘                          └─► AddSchema, SetCurrentSchema + the snapshot of the files: one commit
 //! ```
 //!
-//! Columns are added at the end of the table or of the row that they stand in, and are optional. Other differences are not
-//! this one's to mend: a column that the job lacks is NULL in its rows, another type is an error.
+//! | `schema-evolution` | a column that the table lacks | a wider type | NULLs in a required column |
+//! |---|---|---|---|
+//! | `add-columns` | is added, optional, at the end of the table or of its row | | |
+//! | `full` | is added | INT → BIGINT, FLOAT → DOUBLE, DECIMAL(p, s) → DECIMAL(p + n, s) | it becomes optional |
+//!
+//! Those are the changes under which the rows that are there stay readable as they are. Other differences are not this one's
+//! to mend: a column that the job lacks is NULL in its rows, a narrower type is converted, another one is an error.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::TableIdent;
-use iceberg::spec::{NestedFieldRef, SchemaRef, TableMetadata, Type};
+use iceberg::spec::{
+    ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, TableMetadataRef, Type,
+};
 use iceberg::table::Table;
-use iceberg::transaction::{AddColumn, ApplyTransactionAction, Transaction};
+use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
-use super::fenced::{FencedCatalog, Judge, Verdict};
+use super::backend::Update;
 use super::lake::Lake;
 use super::types::to_iceberg;
 use crate::error::{Error, Result};
 
-/// A column to add.
-#[derive(Debug, Clone)]
-struct NewColumn {
-    /// The row that it stands in, by path; `None` for the table itself.
-    parent: Option<String>,
-    name: String,
-    ty: Type,
+/// `schema-evolution`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum EvolutionMode {
+    /// The table stays as it is.
+    #[default]
+    None,
+    /// Columns are added.
+    AddColumns,
+    /// Columns are added, widened and made optional.
+    Full,
 }
 
-/// Columns to add to a table.
+/// Changes of the columns of a table.
 #[derive(Debug, Clone)]
 pub(super) struct Evolution {
-    columns: Vec<NewColumn>,
+    /// In words.
+    changes: Vec<String>,
     /// Id of the schema that lacks them.
     base: i32,
+    /// The last column id of that table.
+    last_column: i32,
     /// The schema with them.
-    schema: SchemaRef,
-}
-
-/// Every table may be looked at.
-#[derive(Debug)]
-struct Rehearsal;
-
-impl Judge for Rehearsal {
-    fn judge(&self, _: &TableMetadata) -> Verdict {
-        Verdict::Go
-    }
+    schema: Schema,
 }
 
 impl Evolution {
-    /// What the columns of `declared` add to a table, and the table as it will be; `None` if it has them all.
+    /// What the columns of `declared` change of a table, and the table as it will be; `None` if nothing.
     ///
     /// # Errors
     /// Unsupported for types that Iceberg does not have; External.
@@ -61,95 +63,202 @@ impl Evolution {
         lake: &Lake,
         ident: &TableIdent,
         declared: &ArrowSchemaRef,
+        mode: EvolutionMode,
     ) -> Result<Option<(Evolution, Table)>> {
-        let table = lake.load(ident).await?;
-        let metadata = table.metadata();
-        let mut columns = Vec::new();
-        let have = metadata.current_schema().as_struct().fields();
-        for field in declared.fields() {
-            let ty = to_iceberg(field)?;
-            match have.iter().find(|f| f.name == *field.name()) {
-                None => columns.push(NewColumn { parent: None, name: field.name().clone(), ty }),
-                Some(f) => missing(f, &ty, &f.name, &mut columns),
-            }
-        }
-        if columns.is_empty() {
+        if mode == EvolutionMode::None {
             return Ok(None);
         }
-        let base = metadata.current_schema_id();
-        let mut evolution = Evolution { columns, base, schema: Arc::clone(metadata.current_schema()) };
-        let rehearsal = FencedCatalog::rehearsal(lake.client(), &Rehearsal);
-        let evolved = async { evolution.add_to(Transaction::new(&table))?.commit(&rehearsal).await };
-        let evolved = evolved.await.map_err(|e| lake.error(format!("{evolution}"), &e))?;
-        evolution.schema = Arc::clone(evolved.metadata().current_schema());
-        Ok(Some((evolution, evolved)))
+        let table = lake.load(ident).await?;
+        let metadata = table.metadata();
+        let current = metadata.current_schema();
+        let mut changed = Changed {
+            mode,
+            next_id: metadata.last_column_id(),
+            keys: current.identifier_field_ids().collect(),
+            changes: Vec::new(),
+        };
+        let mut wanted = Vec::with_capacity(declared.fields().len());
+        for field in declared.fields() {
+            let ty = to_iceberg(field)?;
+            wanted.push(Arc::new(NestedField::new(0, field.name(), ty, !field.is_nullable())));
+        }
+        let fields = changed.fields(current.as_struct().fields(), &wanted, "");
+        if changed.changes.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |e: iceberg::Error| lake.error(lake.shown(ident), &e);
+        let schema = Schema::builder()
+            .with_fields(fields)
+            .with_identifier_field_ids(current.identifier_field_ids())
+            .build()
+            .map_err(invalid)?;
+        let evolution = Evolution {
+            changes: changed.changes,
+            base: metadata.current_schema_id(),
+            last_column: metadata.last_column_id(),
+            schema,
+        };
+        let (evolved, _) = evolution.apply(&table).map_err(|e| e.context(lake.shown(ident)))?;
+        let table = Table::builder()
+            .file_io(table.file_io().clone())
+            .identifier(table.identifier().clone())
+            .metadata(evolved)
+            .runtime(lake.runtime().clone());
+        Ok(Some((evolution, table.build().map_err(invalid)?)))
     }
 
-    /// The schema of the data files, if the table is as it was when they were begun.
+    /// The table as it will be, and what makes it so, if it is as it was when the data files were begun.
     ///
     /// # Errors
     /// External if somebody else has changed the schema meanwhile.
-    pub fn schema_for(&self, metadata: &TableMetadata) -> Result<SchemaRef> {
-        if metadata.current_schema_id() != self.base {
+    pub fn apply(&self, table: &Table) -> Result<(TableMetadataRef, Update)> {
+        let metadata = table.metadata();
+        if metadata.current_schema_id() != self.base || metadata.last_column_id() != self.last_column {
             return Err(Error::external(format!("the schema was changed by somebody else while {self}"))
                 .hint("start the job again"));
         }
-        Ok(Arc::clone(&self.schema))
-    }
-
-    /// Adds the columns to a transaction.
-    ///
-    /// # Errors
-    /// Those of the crate.
-    pub fn add_to(&self, transaction: Transaction) -> iceberg::Result<Transaction> {
-        let columns = self.columns.iter().fold(transaction.update_schema(), |action, c| {
-            action.add_column(match &c.parent {
-                None => AddColumn::optional(&c.name, c.ty.clone()),
-                Some(parent) => AddColumn::builder()
-                    .parent(parent.clone())
-                    .name(c.name.clone())
-                    .field_type(c.ty.clone())
-                    .build(),
-            })
-        });
-        columns.apply(transaction)
+        let update = Update {
+            requirements: vec![
+                TableRequirement::CurrentSchemaIdMatch { current_schema_id: self.base },
+                TableRequirement::LastAssignedFieldIdMatch { last_assigned_field_id: self.last_column },
+            ],
+            changes: vec![
+                TableUpdate::AddSchema { schema: self.schema.clone() },
+                TableUpdate::SetCurrentSchema { schema_id: -1 },
+            ],
+        };
+        let location = table.metadata_location().map(str::to_owned);
+        let build = || {
+            let builder = metadata.clone().into_builder(location);
+            let builder = update.changes.iter().cloned().try_fold(builder, |b, change| change.apply(b))?;
+            builder.build()
+        };
+        let built = build().map_err(|e| Error::external(format!("{self}: {}", e.message())))?;
+        Ok((Arc::new(built.metadata), update))
     }
 }
 
 impl fmt::Display for Evolution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = |c: &NewColumn| match &c.parent {
-            Some(parent) => format!("`{parent}.{}`", c.name),
-            None => format!("`{}`", c.name),
-        };
-        let names: Vec<String> = self.columns.iter().map(path).collect();
-        write!(f, "adding {}", names.join(", "))
+        f.write_str(&self.changes.join(", "))
     }
 }
 
-/// Adds what `wanted` has inside of it and the field of the table lacks. `path` is how the crate names the field.
-fn missing(have: &NestedFieldRef, wanted: &Type, path: &str, columns: &mut Vec<NewColumn>) {
-    match (have.field_type.as_ref(), wanted) {
-        (Type::Struct(have), Type::Struct(wanted)) => {
-            for field in wanted.fields() {
-                match have.fields().iter().find(|f| f.name == field.name) {
-                    None => columns.push(NewColumn {
-                        parent: Some(path.to_owned()),
-                        name: field.name.clone(),
-                        ty: field.field_type.as_ref().clone(),
-                    }),
-                    Some(f) => missing(f, &field.field_type, &format!("{path}.{}", f.name), columns),
-                }
+/// The walk over the columns of a table beside those of a job.
+struct Changed {
+    mode: EvolutionMode,
+    /// The last id that is given.
+    next_id: i32,
+    /// Ids of the key, which stays as it is.
+    keys: Vec<i32>,
+    changes: Vec<String>,
+}
+
+impl Changed {
+    fn fields(
+        &mut self,
+        have: &[NestedFieldRef],
+        wanted: &[NestedFieldRef],
+        path: &str,
+    ) -> Vec<NestedFieldRef> {
+        let mut fields: Vec<NestedFieldRef> = have
+            .iter()
+            .map(|f| match wanted.iter().find(|w| w.name == f.name) {
+                Some(w) => self.field(f, w, &format!("{path}{}", f.name)),
+                None => Arc::clone(f),
+            })
+            .collect();
+        for new in wanted.iter().filter(|w| !have.iter().any(|f| f.name == w.name)) {
+            self.changes.push(format!("adding `{path}{}`", new.name));
+            self.next_id += 1;
+            let id = self.next_id;
+            let ty = self.numbered(&new.field_type);
+            fields.push(Arc::new(NestedField {
+                id,
+                required: false,
+                field_type: Box::new(ty),
+                ..new.as_ref().clone()
+            }));
+        }
+        fields
+    }
+
+    fn field(&mut self, have: &NestedFieldRef, wanted: &NestedFieldRef, path: &str) -> NestedFieldRef {
+        let ty = self.ty(&have.field_type, &wanted.field_type, path);
+        let is_full = self.mode == EvolutionMode::Full;
+        let loosens = is_full && have.required && !wanted.required && !self.keys.contains(&have.id);
+        if loosens {
+            self.changes.push(format!("making `{path}` optional"));
+        }
+        if !loosens && ty == *have.field_type {
+            return Arc::clone(have);
+        }
+        let required = have.required && !loosens;
+        Arc::new(NestedField { required, field_type: Box::new(ty), ..have.as_ref().clone() })
+    }
+
+    fn ty(&mut self, have: &Type, wanted: &Type, path: &str) -> Type {
+        match (have, wanted) {
+            (Type::Struct(have), Type::Struct(wanted)) => Type::Struct(StructType::new(self.fields(
+                have.fields(),
+                wanted.fields(),
+                &format!("{path}."),
+            ))),
+            (Type::List(have), Type::List(wanted)) => {
+                let element = self.field(&have.element_field, &wanted.element_field, &format!("{path}[]"));
+                Type::List(ListType::new(element))
+            }
+            (Type::Map(have), Type::Map(wanted)) => {
+                let value = self.field(&have.value_field, &wanted.value_field, &format!("{path}{{value}}"));
+                Type::Map(MapType::new(Arc::clone(&have.key_field), value))
+            }
+            (Type::Primitive(have), Type::Primitive(wanted))
+                if self.mode == EvolutionMode::Full && is_wider(have, wanted) =>
+            {
+                self.changes.push(format!("widening `{path}` from {have} to {wanted}"));
+                Type::Primitive(wanted.clone())
+            }
+            (have, _) => have.clone(),
+        }
+    }
+
+    /// A new type with ids of its own, outer ones first.
+    fn numbered(&mut self, ty: &Type) -> Type {
+        let mut number = |f: &NestedFieldRef| {
+            self.next_id += 1;
+            (self.next_id, Arc::clone(f))
+        };
+        match ty {
+            Type::Primitive(_) => ty.clone(),
+            Type::Struct(s) => {
+                let numbers: Vec<_> = s.fields().iter().map(&mut number).collect();
+                Type::Struct(StructType::new(
+                    numbers.into_iter().map(|(id, f)| self.renumbered(id, &f)).collect(),
+                ))
+            }
+            Type::List(l) => {
+                let (id, element) = number(&l.element_field);
+                Type::List(ListType::new(self.renumbered(id, &element)))
+            }
+            Type::Map(m) => {
+                let ((key_id, key), (value_id, value)) = (number(&m.key_field), number(&m.value_field));
+                Type::Map(MapType::new(self.renumbered(key_id, &key), self.renumbered(value_id, &value)))
             }
         }
-        (Type::List(have), Type::List(wanted)) => {
-            let element = &have.element_field;
-            missing(element, &wanted.element_field.field_type, &format!("{path}.{}", element.name), columns);
-        }
-        (Type::Map(have), Type::Map(wanted)) => {
-            let value = &have.value_field;
-            missing(value, &wanted.value_field.field_type, &format!("{path}.{}", value.name), columns);
-        }
-        _ => {}
+    }
+
+    fn renumbered(&mut self, id: i32, field: &NestedField) -> NestedFieldRef {
+        let ty = self.numbered(&field.field_type);
+        Arc::new(NestedField { id, field_type: Box::new(ty), ..field.clone() })
+    }
+}
+
+/// Whether every value of one type is a value of the other, as the format defines it.
+fn is_wider(have: &PrimitiveType, wanted: &PrimitiveType) -> bool {
+    use PrimitiveType as P;
+    match (have, wanted) {
+        (P::Int, P::Long) | (P::Float, P::Double) => true,
+        (P::Decimal { precision: p, scale: s }, P::Decimal { precision: q, scale: t }) => q > p && s == t,
+        _ => false,
     }
 }

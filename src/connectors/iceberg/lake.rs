@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use iceberg::io::StorageFactory;
 use iceberg::table::Table;
-use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent, TableIdent};
+use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent, Runtime, TableIdent};
 use iceberg_catalog_rest::RestCatalogBuilder;
 use iceberg_catalog_sql::{SqlBindStyle, SqlCatalogBuilder};
 use iceberg_storage_opendal::{OpenDalResolvingStorageFactory, OpenDalStorageFactory};
 
+use super::backend::{Backend, RestBackend, SqlBackend};
 use super::config::{CatalogConfig, CatalogKind, sqlite_folder};
 use crate::error::{Error, Result};
 
@@ -21,6 +22,8 @@ pub(super) struct Lake {
     /// How it was opened.
     pub config: CatalogConfig,
     inner: Arc<dyn iceberg::Catalog>,
+    backend: Arc<dyn Backend>,
+    runtime: Runtime,
     secrets: Vec<String>,
 }
 
@@ -49,6 +52,7 @@ impl Lake {
         if let Some(w) = &config.warehouse {
             properties.insert("warehouse".into(), w.clone());
         }
+        let runtime = Runtime::try_current().map_err(|e| Error::internal(e.message()))?;
         let opened: iceberg::Result<Arc<dyn iceberg::Catalog>> = match config.kind {
             CatalogKind::Sql => {
                 if let Some(folder) = sqlite_folder(&config.uri) {
@@ -75,9 +79,15 @@ impl Lake {
                 .await
                 .map(|c| Arc::new(c) as Arc<dyn iceberg::Catalog>),
         };
-        let lake = |inner| Arc::new(Lake { inner, secrets: secrets.clone(), config: config.clone() });
-        match opened {
-            Ok(inner) => Ok(lake(inner)),
+        let backend: iceberg::Result<Arc<dyn Backend>> = match config.kind {
+            CatalogKind::Sql => SqlBackend::new(&config.uri, &config.name).map(|b| Arc::new(b) as _),
+            CatalogKind::Rest => {
+                let warehouse = config.warehouse.as_deref();
+                Ok(Arc::new(RestBackend::new(&config.uri, warehouse, &config.properties)))
+            }
+        };
+        match opened.and_then(|inner| Ok((inner, backend?))) {
+            Ok((inner, backend)) => Ok(Arc::new(Lake { inner, backend, runtime, secrets, config })),
             Err(e) => Err(translate(&e, &secrets).context(format!(
                 "catalog `{}`: cannot open {}",
                 config.name,
@@ -86,15 +96,26 @@ impl Lake {
         }
     }
 
-    /// Over another client, for tests of its failures.
+    /// With another way to commit, for tests of its failures.
     #[cfg(test)]
-    pub fn over(config: CatalogConfig, inner: Arc<dyn iceberg::Catalog>) -> Arc<Lake> {
-        Arc::new(Lake { secrets: config.secrets(), config, inner })
+    pub fn over(&self, backend: Arc<dyn Backend>) -> Arc<Lake> {
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.clone());
+        Arc::new(Lake { inner, backend, runtime, secrets: self.secrets.clone(), config: self.config.clone() })
     }
 
     /// The crate's client.
     pub fn client(&self) -> &Arc<dyn iceberg::Catalog> {
         &self.inner
+    }
+
+    /// How commits reach the catalog.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// For tables that are made here.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// The name of a table in messages.

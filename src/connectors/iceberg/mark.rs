@@ -18,7 +18,7 @@ use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fenced::{Judge, Verdict};
+use super::judge::{Judge, Verdict};
 use crate::edges::SplitState;
 use crate::error::{Error, Result};
 
@@ -65,6 +65,11 @@ pub(super) fn ancestry(metadata: &TableMetadata) -> impl Iterator<Item = &Snapsh
 fn marked<'a>(snapshot: &'a SnapshotRef, pipeline: &str) -> Option<&'a HashMap<String, String>> {
     let summary = &snapshot.summary().additional_properties;
     (summary.get(PIPELINE).map(String::as_str) == Some(pipeline)).then_some(summary)
+}
+
+/// Whether a snapshot tells how far the source of a table that keeps positions was read.
+pub(super) fn is_last_of_source(metadata: &TableMetadata, snapshot: &SnapshotRef) -> bool {
+    metadata.properties().get(PIPELINE).is_some_and(|pipeline| marked(snapshot, pipeline).is_some())
 }
 
 /// Identifies one commit.

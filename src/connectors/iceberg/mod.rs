@@ -8,12 +8,15 @@
 //!        └──────────────┬──────────────────────────────────────────────┘
 //!                       ├─ IcebergSource  scan, predicate, deletes ─► batches (source) or DataFusion (provider)
 //!                       │                 monitor ─► what is appended, without an end
-//!                       └─ IcebergSink    writer ─► data files ─► commit: one snapshot per epoch
+//!                       └─ IcebergSink    writer ─► data files ─► commit ─► produce: one snapshot per epoch ─► backend
+//!                                         upsert: rows that replace each other by key
+//!  tidelake maintain, tableflow ─► maintain: compact, expire, orphans ─► the same commits
 //! ```
 //!
-//! Not offered, and refused with the way out: upserts and deletes, INSERT OVERWRITE, branches as
-//! targets, deletion vectors, data files other than Parquet, views.
+//! Not offered, and refused with the way out: INSERT OVERWRITE, branches as targets, deletion vectors, data files other than
+//! Parquet, views.
 
+mod backend;
 mod catalog;
 mod claim;
 mod commit;
@@ -21,8 +24,9 @@ mod config;
 mod connection;
 mod deletes;
 mod evolution;
-mod fenced;
+mod judge;
 mod lake;
+mod maintain;
 mod mark;
 mod monitor;
 mod nested;
@@ -32,18 +36,22 @@ mod partition;
 mod paths;
 mod predicate;
 mod prepared;
+mod produce;
 mod provider;
 mod read;
 mod scan;
 mod sink;
 mod source;
+mod turns;
 mod types;
+mod upsert;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use catalog::IcebergCatalog;
+pub use maintain::{Maintained, Maintenance, maintain};
 pub use mark::{KeptCommit, KeptPositions};
 
 use std::collections::BTreeMap;

@@ -26,7 +26,30 @@ pub(super) struct Prepared {
     /// Where they are.
     pub paths: Vec<String>,
     files: Vec<String>,
+    /// Their rows replace rows of their keys, and in which order: those of a later round those of an earlier one. Empty if
+    /// they are only added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<u32>,
+    /// Keys that are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletedKeys>,
+    /// The rows are changes by key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_key: bool,
 }
+
+/// A file of keys, for the committer alone: it goes when they are committed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct DeletedKeys {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Of files that are only added; those of changes by key have the next one, so that older programs refuse them.
+const VERSION: u32 = 1;
+const VERSION_BY_KEY: u32 = 2;
 
 impl Prepared {
     /// Describes `files`, written for the current default partition spec of `table`.
@@ -47,14 +70,28 @@ impl Prepared {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Prepared {
-            version: 1,
+            version: VERSION,
             pipeline,
             epoch: epoch.0,
             table: metadata.uuid(),
             spec: metadata.default_partition_spec_id(),
             paths: files.iter().map(|f| f.file_path().to_owned()).collect(),
             files: described,
+            rounds: Vec::new(),
+            deleted: None,
+            by_key: false,
         })
+    }
+
+    /// The same files as changes by key.
+    #[must_use]
+    pub fn by_key(self, rounds: Vec<u32>, deleted: Option<DeletedKeys>) -> Self {
+        Prepared { version: VERSION_BY_KEY, rounds, deleted, by_key: true, ..self }
+    }
+
+    /// All files that it answers for.
+    pub fn all_paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().chain(self.deleted.as_ref().map(|d| &d.path)).map(String::as_str)
     }
 
     /// For the checkpoint.
@@ -73,7 +110,7 @@ impl Prepared {
         let p: Prepared = serde_json::from_slice(bytes).map_err(|e| {
             Error::internal(format!("prepared Iceberg files in the checkpoint are damaged: {e}"))
         })?;
-        if p.version != 1 {
+        if ![VERSION, VERSION_BY_KEY].contains(&p.version) {
             return Err(Error::internal(format!(
                 "prepared Iceberg files have the unknown version {}",
                 p.version

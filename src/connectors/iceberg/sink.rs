@@ -1,4 +1,4 @@
-//! Writing a table: append, from batch and from a stream.
+//! Writing a table: append and upsert, from batch and from a stream.
 //!
 //! ```text
 //!  rows ─► IcebergWriter (per subtask) ─► at each barrier: closed data files ─► IcebergCommitter: one snapshot per epoch
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use iceberg::TableIdent;
-use iceberg::spec::{TableMetadata, Transform};
+use iceberg::spec::{FormatVersion, TableMetadata, Transform};
 use iceberg::table::Table;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -20,9 +20,10 @@ use super::catalog::create;
 use super::claim;
 use super::commit::{IcebergCommitter, Target};
 use super::connection::Connection;
-use super::evolution::Evolution;
+use super::evolution::{Evolution, EvolutionMode};
 use super::lake::Lake;
-use super::types::check_digits;
+use super::types::{check_digits, to_primary_key};
+use super::upsert::{KeyColumns, UpsertWriter};
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
 use crate::edges::{
@@ -31,6 +32,8 @@ use crate::edges::{
 use crate::error::{Error, Result, ResultExt};
 use crate::options::{Options, parse_bytes};
 
+/// The table property that makes inserts replace rows.
+const UPSERTS: &str = "write.upsert.enabled";
 const TARGET_FILE_SIZE: u64 = 512 << 20;
 const ROW_GROUP_SIZE: u64 = 128 << 20;
 
@@ -44,8 +47,10 @@ pub(super) struct WriteOptions {
     keeps_positions: bool,
     /// `source-positions.on-rollback` = `resume`.
     resumes_rollback: bool,
-    /// `schema-evolution` = `add-columns`.
-    adds_columns: bool,
+    /// `schema-evolution`.
+    evolution: EvolutionMode,
+    /// `upsert-enabled`: an insert replaces the row of its key.
+    upserts: bool,
 }
 
 /// Options of writes that say how a job and its table belong together.
@@ -58,9 +63,8 @@ impl WriteOptions {
     /// # Errors
     /// Validation, or Unsupported for what this sink cannot do.
     pub fn parse(options: &Options) -> Result<Self> {
-        if options.bool("upsert-enabled", false)? || options.bool("write.upsert.enabled", false)? {
-            return Err(no_upsert());
-        }
+        let upserts =
+            options.bool("upsert-enabled", false)? || options.bool("write.upsert.enabled", false)?;
         if options.bool("overwrite-enabled", false)? {
             return Err(no_overwrite());
         }
@@ -82,18 +86,17 @@ impl WriteOptions {
         Ok(WriteOptions {
             keeps_positions,
             resumes_rollback: on_rollback == Some("resume"),
-            adds_columns: options.one_of(evolution, &["none", "add-columns"])? == Some("add-columns"),
+            evolution: match options.one_of(evolution, &["none", "add-columns", "full"])? {
+                Some("add-columns") => EvolutionMode::AddColumns,
+                Some("full") => EvolutionMode::Full,
+                _ => EvolutionMode::None,
+            },
+            upserts,
             target_file_size: options.bytes("target-file-size-bytes")?,
             compression: options.take("compression-codec"),
             distribution: options.one_of("distribution-mode", &["none", "hash"])?,
         })
     }
-}
-
-fn no_upsert() -> Error {
-    Error::unsupported("upserts into Iceberg tables are not supported: rows are only appended").hint(
-        "set 'write.upsert.enabled' = 'false', or aggregate in windows so that the result is append-only",
-    )
 }
 
 fn no_overwrite() -> Error {
@@ -109,6 +112,10 @@ pub(super) struct IcebergSink {
     schema: SchemaRef,
     options: WriteOptions,
     distribute_by: Option<Vec<usize>>,
+    /// Columns of its PRIMARY KEY.
+    primary_key: Option<Vec<usize>>,
+    /// An insert replaces the row of its key.
+    upserts: bool,
     /// What to create if the table does not exist.
     template: Option<Box<TableDef>>,
     notices: Notices,
@@ -132,15 +139,64 @@ impl IcebergSink {
         known: Known<'_>,
         notices: Notices,
     ) -> Self {
-        let (distribute_by, template) = match known {
-            Known::Metadata(m) => (distribution(m, &schema, options.distribution), None),
-            Known::Template(def) => (None, Some(def)),
+        let is_set = |v: Option<&String>| v.is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        let (distribute_by, template, key, upserts) = match known {
+            Known::Metadata(m) => {
+                let key = to_primary_key(m.current_schema());
+                (
+                    distribution(m, &schema, options.distribution),
+                    None,
+                    key,
+                    is_set(m.properties().get(UPSERTS)),
+                )
+            }
+            Known::Template(def) => {
+                let (key, upserts) = (def.primary_key.clone(), is_set(def.options.get(UPSERTS)));
+                (None, Some(def), key, upserts)
+            }
         };
-        IcebergSink { connection, ident, schema, options, distribute_by, template, notices }
+        let column = |name: &String| schema.index_of(name).ok();
+        let primary_key = key.and_then(|k| k.columns.iter().map(column).collect::<Option<Vec<_>>>());
+        let upserts = upserts || options.upserts;
+        // Rows of a key belong together first.
+        let distribute_by = distribute_by.filter(|_| !upserts);
+        IcebergSink {
+            connection,
+            ident,
+            schema,
+            options,
+            distribute_by,
+            primary_key,
+            upserts,
+            template,
+            notices,
+        }
     }
-}
 
-impl IcebergSink {
+    /// Whether changes come by key, and those of what key.
+    fn by_key(&self, table: &Table, is_updating: bool) -> Result<Option<KeyColumns>> {
+        if !is_updating && !self.upserts {
+            return Ok(None);
+        }
+        let metadata = table.metadata();
+        let Some(columns) = KeyColumns::of(metadata.current_schema())? else {
+            return Err(Error::validation(
+                "the table has no PRIMARY KEY, by which its rows could be replaced",
+            )
+            .hint(
+                "CREATE TABLE … (…, PRIMARY KEY (…) NOT ENFORCED); its columns become the identifier fields",
+            ));
+        };
+        match metadata.format_version() {
+            FormatVersion::V2 => Ok(Some(columns)),
+            version => Err(Error::unsupported(format!(
+                "rows of a table of format version {} cannot be replaced or taken away",
+                version as u8
+            ))
+            .hint("create the table with 'format-version' = '2'")),
+        }
+    }
+
     fn target(&self, lake: &Arc<Lake>) -> Target {
         Target { lake: Arc::clone(lake), ident: self.ident.clone(), notices: self.notices.clone() }
     }
@@ -185,7 +241,15 @@ impl Sink for IcebergSink {
     }
 
     fn changelog(&self) -> SinkChangelog {
-        SinkChangelog::AppendOnly
+        if self.primary_key.is_some() { SinkChangelog::Upsert } else { SinkChangelog::AppendOnly }
+    }
+
+    fn primary_key(&self) -> Option<Vec<usize>> {
+        self.primary_key.clone()
+    }
+
+    fn always_upserts(&self) -> bool {
+        self.upserts && self.primary_key.is_some()
     }
 
     fn distribute_by(&self) -> Option<Vec<usize>> {
@@ -217,9 +281,8 @@ impl Sink for IcebergSink {
         }
         let mut table = self.find(&lake).await?;
         let mut evolution = None;
-        if self.options.adds_columns
-            && let Some((planned, evolved)) = Evolution::plan(&lake, &self.ident, &self.schema).await?
-        {
+        let planned = Evolution::plan(&lake, &self.ident, &self.schema, self.options.evolution).await?;
+        if let Some((planned, evolved)) = planned {
             (evolution, table) = (Some(planned), evolved);
         }
         let kept = match &context.claim {
@@ -245,11 +308,31 @@ impl Sink for IcebergSink {
             mapping,
         });
         let writers = (0..parallelism.max(1))
-            .map(|i| Ok(Box::new(IcebergWriter::new(Arc::clone(&setup), i)?) as Box<dyn SinkWriter>))
+            .map(|i| {
+                let writer = IcebergWriter::new(Arc::clone(&setup), i)?;
+                Ok(match self.by_key(&setup.table, context.is_updating).context(|| shown.clone())? {
+                    None => Box::new(writer) as Box<dyn SinkWriter>,
+                    Some(columns) => {
+                        let key = key_places(&setup, &columns).context(|| shown.clone())?;
+                        Box::new(UpsertWriter::new(writer, columns, key))
+                    }
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
         let committer = IcebergCommitter::new(self.target(&lake), kept, evolution);
         Ok(OpenedSink { writers, committer: Box::new(committer) })
     }
+}
+
+/// Where key columns stand in the rows that come.
+fn key_places(setup: &WriteSetup, columns: &KeyColumns) -> Result<Vec<usize>> {
+    let fields = setup.table.metadata().current_schema().as_struct().fields();
+    let place = |id: &i32| {
+        let at =
+            fields.iter().position(|f| f.id == *id).and_then(|at| setup.mapping.get(at).copied().flatten());
+        at.ok_or_else(|| Error::validation("a column of the PRIMARY KEY of the table is not declared here"))
+    };
+    columns.ids().iter().map(place).collect()
 }
 
 /// For each column of the table the index of the declared column.
@@ -279,7 +362,10 @@ fn map_columns(metadata: &TableMetadata, schema: &SchemaRef) -> Result<Vec<Optio
 }
 
 /// Parquet settings from the statement's options and the table's `write.*` properties, and the target file size.
-fn writer_properties(
+///
+/// # Errors
+/// Validation for values that make no sense, Unsupported for tables in other formats.
+pub(super) fn writer_properties(
     options: &WriteOptions,
     properties: &HashMap<String, String>,
 ) -> Result<(WriterProperties, usize)> {
@@ -294,9 +380,6 @@ fn writer_properties(
             "the table is written as {format}, and only Parquet is supported"
         ))
         .hint("set its property 'write.format.default' = 'parquet'"));
-    }
-    if properties.get("write.upsert.enabled").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        return Err(no_upsert());
     }
     let level = properties.get("write.parquet.compression-level");
     let codec = options

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::lake::Lake;
 use super::paths::{TrackedLocations, check_values};
-use super::prepared::Prepared;
+use super::prepared::{DeletedKeys, Prepared};
 use crate::connectors::conform::conform_batch;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
@@ -72,6 +72,8 @@ pub(super) struct IcebergWriter {
     partitions: Option<Partitioner>,
     open: HashMap<Box<[u8]>, OpenFile>,
     closed: Vec<DataFile>,
+    /// The rounds of the closed files, where rows replace each other by key.
+    rounds: Vec<u32>,
     paths: TrackedLocations,
     clock: u64,
     bytes_done: u64,
@@ -115,6 +117,7 @@ impl IcebergWriter {
             partitions,
             open: HashMap::new(),
             closed: Vec::new(),
+            rounds: Vec::new(),
             paths,
             clock: 0,
             bytes_done: 0,
@@ -157,6 +160,66 @@ impl IcebergWriter {
             // The crate panics when asked for the size of a writer that has not begun a file.
             Ok(()) => file.size = file.writer.current_written_size() as u64,
             Err(e) => return Err(self.error(&e)),
+        }
+        Ok(())
+    }
+
+    /// What all writers share.
+    pub fn setup(&self) -> &Arc<WriteSetup> {
+        &self.setup
+    }
+
+    /// Where files go.
+    pub fn paths(&self) -> &TrackedLocations {
+        &self.paths
+    }
+
+    /// Ends a round of changes by key: what comes next may replace rows of what was written, and must be told from it.
+    /// Without partitions the rows of a file tell it by their order.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn end_round(&mut self, round: u32) -> Result<()> {
+        if self.partitions.is_some() {
+            self.close_all().await?;
+        }
+        self.rounds.resize(self.closed.len(), round);
+        Ok(())
+    }
+
+    /// [`SinkWriter::prepare`] of changes by key.
+    ///
+    /// # Errors
+    /// External.
+    pub async fn prepare_changes(
+        &mut self,
+        epoch: Epoch,
+        deleted: Option<DeletedKeys>,
+    ) -> Result<Option<Committable>> {
+        self.close_all().await?;
+        if self.closed.is_empty() && deleted.is_none() {
+            return Ok(None);
+        }
+        let last = self.rounds.last().map_or(0, |r| r + 1);
+        let mut rounds = std::mem::take(&mut self.rounds);
+        rounds.resize(self.closed.len(), last);
+        let prepared = Prepared::new(&self.setup.table, self.setup.pipeline, epoch, &self.closed)
+            .context(|| self.shown.clone())?;
+        self.hand_over(&prepared.by_key(rounds, deleted))
+    }
+
+    fn hand_over(&mut self, prepared: &Prepared) -> Result<Option<Committable>> {
+        let committable = prepared.to_bytes()?;
+        // From here on the committer answers for the files.
+        self.closed.clear();
+        self.paths.take();
+        Ok(Some(committable))
+    }
+
+    async fn close_all(&mut self) -> Result<()> {
+        let open: Vec<OpenFile> = self.open.drain().map(|(_, f)| f).collect();
+        for file in open {
+            self.close(file).await?;
         }
         Ok(())
     }
@@ -210,25 +273,19 @@ impl SinkWriter for IcebergWriter {
     }
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Committable>> {
-        let open: Vec<OpenFile> = self.open.drain().map(|(_, f)| f).collect();
-        for file in open {
-            self.close(file).await?;
-        }
+        self.close_all().await?;
         if self.closed.is_empty() {
             return Ok(None);
         }
         let prepared = Prepared::new(&self.setup.table, self.setup.pipeline, epoch, &self.closed)
             .context(|| self.shown.clone())?;
-        let committable = prepared.to_bytes()?;
-        // From here on the committer answers for the files.
-        self.closed.clear();
-        self.paths.take();
-        Ok(Some(committable))
+        self.hand_over(&prepared)
     }
 
     async fn abort(&mut self) {
         self.open.clear();
         self.closed.clear();
+        self.rounds.clear();
         for path in self.paths.take() {
             // Best effort: what stays is invisible to every reader, since no snapshot names it.
             let _ = self.setup.table.file_io().delete(path).await;

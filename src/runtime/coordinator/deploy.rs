@@ -198,6 +198,7 @@ impl Coordinator {
                         epoch: Epoch(self.epoch),
                         shared: self.shared.clone(),
                         claim: self.options.claim.clone(),
+                        is_updating: !node.changelog.is_append_only(),
                     };
                     let mut opened = sink.open(&context).await.context(|| node.detail.clone())?;
                     if let (Some(snapshot), Some(checkpoints)) = (restore, checkpoints) {

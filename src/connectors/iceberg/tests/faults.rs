@@ -6,8 +6,9 @@ use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use iceberg::table::Table;
-use iceberg::{Error, ErrorKind, Namespace, NamespaceIdent, Result, TableCommit, TableCreation, TableIdent};
+use iceberg::{Error, ErrorKind, Result};
 
+use super::super::backend::{Backend, Update};
 use super::super::commit::{IcebergCommitter, Target};
 use super::super::lake;
 use super::reads::raw;
@@ -30,86 +31,35 @@ enum Fault {
     Overtaken,
 }
 
-/// Fails one update per entry, then behaves.
+/// Fails one commit per entry, then behaves.
 #[derive(Debug)]
 struct Faulty {
-    inner: Arc<dyn iceberg::Catalog>,
+    inner: Arc<dyn Backend>,
     faults: Mutex<Vec<Fault>>,
-    updates: Mutex<usize>,
+    commits: Mutex<usize>,
 }
 
 #[async_trait]
-impl iceberg::Catalog for Faulty {
-    async fn update_table(&self, commit: TableCommit) -> Result<Table> {
-        *self.updates.lock().unwrap() += 1;
+impl Backend for Faulty {
+    async fn commit(&self, base: &Table, update: Update) -> Result<()> {
+        *self.commits.lock().unwrap() += 1;
         let fault = self.faults.lock().unwrap().pop();
         let unknown = || Error::new(ErrorKind::Unexpected, "the commit state is unknown");
         let conflict = || Error::new(ErrorKind::CatalogCommitConflicts, "conflict").with_retryable(true);
-        let ident = commit.identifier().clone();
         match fault {
-            None => self.inner.update_table(commit).await,
+            None => self.inner.commit(base, update).await,
             Some(Fault::AppliedUnknown) => {
-                self.inner.update_table(commit).await?;
+                self.inner.commit(base, update).await?;
                 Err(unknown())
             }
             Some(Fault::NotAppliedUnknown) => Err(unknown()),
             Some(Fault::AppliedConflict) => {
-                self.inner.update_table(commit).await?;
+                self.inner.commit(base, update).await?;
                 Err(conflict())
             }
-            Some(Fault::SwallowedCommit) => self.inner.load_table(&ident).await,
+            Some(Fault::SwallowedCommit) => Ok(()),
             Some(Fault::Overtaken) => Err(conflict()),
         }
-    }
-    async fn load_table(&self, t: &TableIdent) -> Result<Table> {
-        self.inner.load_table(t).await
-    }
-    async fn list_namespaces(&self, p: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
-        self.inner.list_namespaces(p).await
-    }
-    async fn create_namespace(
-        &self,
-        n: &NamespaceIdent,
-        p: std::collections::HashMap<String, String>,
-    ) -> Result<Namespace> {
-        self.inner.create_namespace(n, p).await
-    }
-    async fn get_namespace(&self, n: &NamespaceIdent) -> Result<Namespace> {
-        self.inner.get_namespace(n).await
-    }
-    async fn namespace_exists(&self, n: &NamespaceIdent) -> Result<bool> {
-        self.inner.namespace_exists(n).await
-    }
-    async fn update_namespace(
-        &self,
-        n: &NamespaceIdent,
-        p: std::collections::HashMap<String, String>,
-    ) -> Result<()> {
-        self.inner.update_namespace(n, p).await
-    }
-    async fn drop_namespace(&self, n: &NamespaceIdent) -> Result<()> {
-        self.inner.drop_namespace(n).await
-    }
-    async fn list_tables(&self, n: &NamespaceIdent) -> Result<Vec<TableIdent>> {
-        self.inner.list_tables(n).await
-    }
-    async fn create_table(&self, n: &NamespaceIdent, c: TableCreation) -> Result<Table> {
-        self.inner.create_table(n, c).await
-    }
-    async fn drop_table(&self, t: &TableIdent) -> Result<()> {
-        self.inner.drop_table(t).await
-    }
-    async fn purge_table(&self, t: &TableIdent) -> Result<()> {
-        self.inner.purge_table(t).await
-    }
-    async fn table_exists(&self, t: &TableIdent) -> Result<bool> {
-        self.inner.table_exists(t).await
-    }
-    async fn rename_table(&self, a: &TableIdent, b: &TableIdent) -> Result<()> {
-        self.inner.rename_table(a, b).await
-    }
-    async fn register_table(&self, t: &TableIdent, l: String) -> Result<Table> {
-        self.inner.register_table(t, l).await
     }
 }
 
@@ -136,11 +86,11 @@ async fn every_fault_ends_in_exactly_one_commit() {
         let schema = lake.resolved("t", &[]).await.physical;
         let (opened, table) = raw(&lake, "t").await;
         let faulty = Arc::new(Faulty {
-            inner: Arc::clone(opened.client()),
+            inner: Arc::clone(opened.backend()),
             faults: Mutex::new(faults.clone()),
-            updates: Mutex::new(0),
+            commits: Mutex::new(0),
         });
-        let over = lake::Lake::over(opened.config.clone(), faulty.clone());
+        let over = opened.over(faulty.clone());
         let mut sink =
             lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..10))]).unwrap();
@@ -163,11 +113,11 @@ async fn a_catalog_that_stays_broken_gives_an_error() {
     let schema = lake.resolved("t", &[]).await.physical;
     let (opened, table) = raw(&lake, "t").await;
     let faulty = Arc::new(Faulty {
-        inner: Arc::clone(opened.client()),
+        inner: Arc::clone(opened.backend()),
         faults: Mutex::new(vec![Fault::NotAppliedUnknown; 100]),
-        updates: Mutex::new(0),
+        commits: Mutex::new(0),
     });
-    let over = lake::Lake::over(opened.config.clone(), faulty);
+    let over = opened.over(faulty);
     let mut sink =
         lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
