@@ -147,7 +147,7 @@ fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// All files that some snapshots name, their lists and manifests among them.
+/// All files that some snapshots read, and their lists and manifests.
 pub(super) async fn files_of(
     target: &Target,
     table: &Table,
@@ -164,8 +164,9 @@ pub(super) async fn files_of(
     let mut read = load(table, all.into_values().collect());
     while let Some((file, manifest)) = read.try_next().await.map_err(external)? {
         files.insert(file.manifest_path.clone());
-        // Those that went as well: their snapshot is the last one that tells of them.
-        files.extend(manifest.entries().iter().map(|e| e.file_path().to_owned()));
+        // Files that went are read by older snapshots, as far as there are any.
+        let live = manifest.entries().iter().filter(|e| e.is_alive());
+        files.extend(live.map(|e| e.file_path().to_owned()));
     }
     Ok(files)
 }

@@ -144,7 +144,6 @@ async fn what_cannot_be_written_is_refused() {
     let e = sink.open(&SinkContext::new(WriteMode::Overwrite, 1)).await.err().unwrap().to_string();
     assert!(e.contains("OVERWRITE") && e.contains("AS SELECT"), "{e}");
     for (key, value, text) in [
-        ("upsert-enabled", "true", "upsert"),
         ("overwrite-enabled", "true", "OVERWRITE"),
         ("branch", "dev", "branch 'dev'"),
         ("write-format", "orc", "parquet"),

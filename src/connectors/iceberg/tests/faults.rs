@@ -18,7 +18,7 @@ use crate::edges::SinkCommitter;
 use crate::edges::SinkContext;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     /// The update is applied and the answer is lost.
     AppliedUnknown,
     /// The update is not applied and the answer is lost.
@@ -61,6 +61,12 @@ impl Backend for Faulty {
             Some(Fault::Overtaken) => Err(conflict()),
         }
     }
+}
+
+/// A lake whose commits fail, from the last of `faults` to the first.
+pub(super) fn faulty(opened: &lake::Lake, faults: Vec<Fault>) -> Arc<lake::Lake> {
+    let inner = Arc::clone(opened.backend());
+    opened.over(Arc::new(Faulty { inner, faults: Mutex::new(faults), commits: Mutex::new(0) }))
 }
 
 fn committer(over: &Arc<lake::Lake>, table: &Table) -> IcebergCommitter {
@@ -112,12 +118,7 @@ async fn a_catalog_that_stays_broken_gives_an_error() {
     lake.create("t", vec![column("id", nullable(TypeRoot::BigInt))], &[]).await;
     let schema = lake.resolved("t", &[]).await.physical;
     let (opened, table) = raw(&lake, "t").await;
-    let faulty = Arc::new(Faulty {
-        inner: Arc::clone(opened.backend()),
-        faults: Mutex::new(vec![Fault::NotAppliedUnknown; 100]),
-        commits: Mutex::new(0),
-    });
-    let over = opened.over(faulty);
+    let over = faulty(&opened, vec![Fault::NotAppliedUnknown; 100]);
     let mut sink =
         lake.sink("t", &[]).await.unwrap().open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();

@@ -5,10 +5,12 @@ mod commits;
 mod deletes;
 mod faults;
 mod kept;
+mod maintenance;
 mod partitions;
 mod reads;
 mod streaming;
 mod types;
+mod upsert;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -30,7 +30,7 @@ use crate::stream::bytes::batch_bytes;
 use crate::stream::{ChangeBatch, Epoch, RowKind};
 
 /// Bytes of rows that are held back to find the last one of each key.
-const BUFFER: usize = 64 << 20;
+const BUFFER: usize = if cfg!(test) { 2 << 10 } else { 64 << 20 };
 
 /// A row of the buffer.
 type Row = (u32, u32);
