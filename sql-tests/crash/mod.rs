@@ -40,6 +40,7 @@ const FAILPOINTS: &[&str] = &[
     "transaction-marked",
     "transaction-committed",
     "iceberg-committing",
+    "iceberg-snapshot-written",
     "iceberg-committed",
     "sink-committed",
     "checkpoint-complete",

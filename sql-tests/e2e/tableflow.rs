@@ -85,6 +85,21 @@ impl Setting {
         self.place.run(&format!("{catalog} {select};"), &["--format", "json"]).ok().rows()
     }
 
+    fn maintain(&self, args: &[&str], failpoint: Option<&str>) -> Ran {
+        let mut command = tidelake();
+        command
+            .arg("maintain")
+            .stdin(Stdio::null())
+            .args(["--warehouse", &self.place.path("lake")])
+            .args(args);
+        // The catalog has its name from those who made it.
+        command.args(["--catalog-option", "catalog-name=tableflow"]);
+        if let Some(place) = failpoint {
+            command.env("TIDELAKE_FAILPOINT", format!("{place}:1"));
+        }
+        finish(command, LONG)
+    }
+
     fn verified(&self) -> String {
         self.run(&["verify", "--deep"]).ok().stdout
     }
@@ -241,28 +256,43 @@ const FAILPOINTS: &[&str] = &[
     "barrier-passed",
     "sink-prepared",
     "iceberg-committing",
+    "iceberg-snapshot-written",
     "iceberg-committed",
 ];
 
 #[test]
 fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
+    let columns = "CREATE TABLE o (id BIGINT, s STRING) WITH (";
+    killed(columns, "SELECT * FROM g", &[], |rows| rows);
+}
+
+#[test]
+fn killed_again_and_again_each_key_has_its_last_row() {
+    let columns =
+        "CREATE TABLE o (k BIGINT, id BIGINT, s STRING) WITH ('key.format' = 'json', 'key.fields' = 'k', ";
+    killed(columns, "SELECT id % 700, id, s FROM g", &["--mode", "upsert", "--key-format", "json"], |_| 700);
+}
+
+/// A flow that is killed while its topic is written: `left` says how many rows its table has of so many records.
+fn killed(table: &str, select: &str, mode: &[&str], left: impl Fn(u64) -> u64) {
     let Some(mut s) = Setting::real(4) else { return };
     let Some(catalog) = service("TIDELAKE_TEST_REST_CATALOG", "no flow is killed on a REST catalog") else {
         return;
     };
     s.catalog = vec!["--catalog-uri".into(), catalog, "--namespace".into(), s.topic.clone()];
-    let kills: u64 = std::env::var("TIDELAKE_CRASH_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let kills: u64 = std::env::var("TIDELAKE_CRASH_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(16);
     let seed: u64 = std::env::var("TIDELAKE_CRASH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut dice = Dice::new(seed);
     let rows = kills * 2_500;
+    let value_format = if mode.is_empty() { "format" } else { "value.format" };
     let producer = s.place.start(
         &format!(
             "CREATE TABLE g (id BIGINT, s STRING) WITH ('connector' = 'datagen', 'rows-per-second' = '3000',
                'number-of-rows' = '{rows}', 'fields.id.kind' = 'sequence', 'fields.id.start' = '1',
                'fields.id.end' = '{rows}', 'fields.s.length' = '20');
-             CREATE TABLE o (id BIGINT, s STRING) WITH ('connector' = 'kafka', 'topic' = '{}',
-               'properties.bootstrap.servers' = '{}', 'format' = 'json');
-             INSERT INTO o SELECT * FROM g;",
+             {table} 'connector' = 'kafka', 'topic' = '{}',
+               'properties.bootstrap.servers' = '{}', '{value_format}' = 'json');
+             INSERT INTO o {select};",
             s.topic, s.servers
         ),
         &[],
@@ -270,7 +300,8 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
     thread::sleep(Duration::from_secs(1));
     for kill in 0..kills {
         let parallelism = (1 + dice.roll(3)).to_string();
-        let mut command = s.command(&["--commit-interval", "100ms", "--parallelism", &parallelism]);
+        let mut command =
+            s.command(&[&["--commit-interval", "100ms", "--parallelism", &parallelism], mode].concat());
         // At its own failpoint first, then anywhere.
         let place = FAILPOINTS.get(usize::try_from(kill).unwrap());
         if let Some(place) = place {
@@ -281,9 +312,99 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_comes_twice() {
         flow.kill();
     }
     producer.finish(Duration::from_secs(600)).ok();
-    s.run(&["--once"]).ok();
+    s.run(&[&["--once"], mode].concat()).ok();
     let verified = s.verified();
-    eprintln!("tableflow: {kills} kills, seed {seed}: {verified}");
-    let thousands = format!("{},{:03} rows compared: ok", rows / 1000, rows % 1000);
-    assert!(verified.contains(&thousands), "{verified}");
+    let left = left(rows);
+    eprintln!("tableflow: {kills} kills, seed {seed}, {rows} records, {left} rows: {verified}");
+    let left = if left < 1000 { left.to_string() } else { format!("{},{:03}", left / 1000, left % 1000) };
+    assert!(verified.contains(&format!("{left} rows compared: ok")), "{verified}");
+}
+
+#[test]
+fn a_topic_of_keys_is_a_table_that_changes() {
+    let Some(s) = Setting::real(1) else { return };
+    let put = |rows: &str| {
+        s.place
+            .run(
+                &format!(
+                    "CREATE TABLE o (k STRING, v STRING) WITH ('connector' = 'kafka', 'topic' = '{}',
+                       'properties.bootstrap.servers' = '{}', 'key.format' = 'raw', 'key.fields' = 'k',
+                       'value.format' = 'raw', 'value.fields-include' = 'EXCEPT_KEY');
+                     INSERT INTO o VALUES {rows};",
+                    s.topic, s.servers
+                ),
+                &["--parallelism", "1"],
+            )
+            .ok();
+    };
+    let upsert = ["--once", "--mode", "upsert", "--key-format", "json"];
+    put(
+        r#"('{"id":1}', '{"id":1,"name":"a"}'), ('{"id":2}', '{"id":2,"name":"b"}'), ('{"id":1}', '{"id":1,"name":"a2"}')"#,
+    );
+    s.run(&upsert).ok();
+    put(
+        r#"('{"id":2}', CAST(NULL AS STRING)), ('{"id":3}', '{"id":3,"name":"c","more":true}'), ('{"id":1}', '{"name":"a3"}')"#,
+    );
+    s.run(&upsert).ok();
+    let rows = s.query("SELECT id, name, _rest FROM {t} ORDER BY id");
+    let shown: Vec<String> =
+        rows.iter().map(|r| format!("{} {} {}", r["id"], r["name"], r["_rest"])).collect();
+    assert_eq!(shown, [r#"1 "a3" null"#, r#"3 "c" "{\"more\":true}""#]);
+    assert!(s.verified().contains("2 rows compared: ok"));
+    // As appended rows they would not be what the table says.
+    s.run(&["--once", "--mode", "upsert", "--start-at", "latest"]).fails_with(&["--start-at latest"]);
+    // What the commits have left behind is put together, and the topic goes on.
+    let maintained = s.maintain(&["--min-input-files", "2", "--snapshot-age", "0s"], None).ok().stdout;
+    assert!(maintained.contains("put together into 1"), "{maintained}");
+    put(r#"('{"id":3}', CAST(NULL AS STRING)), ('{"id":4}', '{"id":4}')"#);
+    s.run(&upsert).ok();
+    assert_eq!(s.query("SELECT id FROM {t} ORDER BY id").len(), 2);
+    assert!(s.verified().contains("2 rows compared: ok"));
+}
+
+#[test]
+fn changes_of_a_database_are_made_to_the_table() {
+    let Some(s) = Setting::real(1) else { return };
+    s.put(&[
+        r#"{"payload":{"before":null,"after":{"id":1,"name":"a"},"op":"r"},"schema":{"type":"struct"}}"#,
+        r#"{"payload":{"before":null,"after":{"id":2,"name":"b"},"op":"c"},"schema":{"type":"struct"}}"#,
+        r#"{"payload":{"before":{"id":1,"name":"a"},"after":{"id":1,"name":"é"},"op":"u"},"schema":{"type":"struct"}}"#,
+    ]);
+    let changes = ["--once", "--format", "debezium-json", "--primary-key", "id"];
+    s.run(&changes).ok();
+    s.put(&[
+        r#"{"payload":{"before":{"id":2,"name":"b"},"after":null,"op":"d"},"schema":{"type":"struct"}}"#,
+        r#"{"payload":{"before":null,"after":{"id":3,"name":"c","age":7},"op":"c"},"schema":{"type":"struct"}}"#,
+    ]);
+    s.run(&changes).ok();
+    let rows = s.query("SELECT id, name, _rest FROM {t} ORDER BY id");
+    let shown: Vec<String> =
+        rows.iter().map(|r| format!("{} {} {}", r["id"], r["name"], r["_rest"])).collect();
+    assert_eq!(shown, [r#"1 "é" null"#, r#"3 "c" "{\"age\":7}""#]);
+    assert!(s.verified().contains("2 rows compared: ok"));
+    s.run(&["--once", "--format", "debezium-json", "--mode", "upsert"])
+        .fails_with(&["leave --mode upsert out"]);
+}
+
+#[test]
+fn maintenance_may_die_anywhere() {
+    let Some(s) = Setting::real(2) else { return };
+    let mut records = 0;
+    for place in
+        ["compaction-written", "iceberg-snapshot-written", "compaction-committed", "snapshots-expired"]
+    {
+        for _ in 0..3 {
+            s.put(&[&format!("{{\"id\":{records}}}"), &format!("{{\"id\":{}}}", records + 1)]);
+            records += 2;
+            s.run(&["--once"]).ok();
+        }
+        let now = ["--min-input-files", "2", "--snapshot-age", "0s", "--orphan-age", "0s"];
+        let died = s.maintain(&now, Some(place));
+        assert!(!died.status.success(), "{place}: {}", died.stderr);
+        assert!(s.verified().contains(&format!("{records} rows compared: ok")), "{place}");
+        s.maintain(&now, None).ok();
+        assert!(s.verified().contains(&format!("{records} rows compared: ok")), "{place}");
+        let files = s.place.visible_files("lake").iter().filter(|f| f.ends_with(".parquet")).count();
+        assert!(files <= 2, "{place}: {files} files are left");
+    }
 }

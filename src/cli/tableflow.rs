@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::registry::SchemaKind;
 use crate::runtime::job::{JobNature, StopHandle};
 use crate::tableflow::{
-    self, Metadata, Observer, OnError, Phase, RecordFormat, RegistryOptions, StartAt, Status,
-    TableflowConfig, Topics, Verified,
+    self, ChangeFormat, KeyFormat, Metadata, Observer, OnError, Phase, RecordFormat, RegistryOptions,
+    RowMode, StartAt, Status, TableflowConfig, Topics, Verified,
 };
 
 /// Turn Kafka topics into Iceberg tables, exactly once.
@@ -79,6 +79,15 @@ struct RunFlow {
     /// Name of a topic, or a regular expression of whole names. May be repeated; new topics are picked up.
     #[arg(long = "topic", value_name = "PATTERN", required = true)]
     topics: Vec<String>,
+    /// What rows are to records. Formats of changes make them to the table in any case.
+    #[arg(long, value_enum, default_value_t = ModeArg::Append)]
+    mode: ModeArg,
+    /// How keys are read with --mode upsert.
+    #[arg(long, value_enum, default_value_t = KeyFormatArg::Raw)]
+    key_format: KeyFormatArg,
+    /// Fields by which rows replace each other [default: those of the record's key]. May be repeated.
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    primary_key: Vec<String>,
     /// Name of the tables; {topic} stands for the topic.
     #[arg(long, default_value = "{topic}", value_name = "NAME")]
     table_name: String,
@@ -152,6 +161,38 @@ enum FormatArg {
     Protobuf,
     /// JSON with the id of its JSON Schema in the registry.
     JsonSchema,
+    /// Changes as Debezium tells them, with or without their schema: they are made to the table.
+    DebeziumJson,
+    /// Changes as Canal tells them.
+    CanalJson,
+    /// Changes as Maxwell tells them.
+    MaxwellJson,
+    /// Changes as Oracle GoldenGate tells them.
+    OggJson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    /// Each record is a row.
+    Append,
+    /// A record sets the row of its key, and one without a value deletes it.
+    Upsert,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KeyFormatArg {
+    /// The bytes of the key, in the column _key.
+    Raw,
+    /// The key as text, in the column _key.
+    Text,
+    /// A JSON object: a column per field.
+    Json,
+    /// Avro with the id of its schema in the registry: a column per field.
+    Avro,
+    /// Protobuf with the id of its schema in the registry: a column per field.
+    Protobuf,
+    /// JSON with the id of its JSON Schema in the registry: a column per field.
+    JsonSchema,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -189,13 +230,8 @@ impl Ends {
         let is_registered =
             matches!(self.format, Some(FormatArg::Avro | FormatArg::Protobuf | FormatArg::JsonSchema));
         let registry = match self.registry {
-            Some(url) if is_registered => {
-                Some(RegistryOptions { url, options: self.registry_options.into_iter().collect() })
-            }
-            Some(_) => {
-                return Err(Error::validation("--registry is for records with the id of their schema")
-                    .hint("--format avro, protobuf or json-schema"));
-            }
+            // Keys may have one though values have none.
+            Some(url) => Some(RegistryOptions { url, options: self.registry_options.into_iter().collect() }),
             None if is_registered => {
                 return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
             }
@@ -216,7 +252,13 @@ impl Ends {
                 Some(FormatArg::Avro) => RecordFormat::Registered(SchemaKind::Avro),
                 Some(FormatArg::Protobuf) => RecordFormat::Registered(SchemaKind::Protobuf),
                 Some(FormatArg::JsonSchema) => RecordFormat::Registered(SchemaKind::Json),
+                Some(FormatArg::DebeziumJson) => RecordFormat::Changes(ChangeFormat::Debezium),
+                Some(FormatArg::CanalJson) => RecordFormat::Changes(ChangeFormat::Canal),
+                Some(FormatArg::MaxwellJson) => RecordFormat::Changes(ChangeFormat::Maxwell),
+                Some(FormatArg::OggJson) => RecordFormat::Changes(ChangeFormat::Ogg),
             },
+            mode: RowMode::Append,
+            primary_key: Vec::new(),
             registry,
             on_error: OnError::Suspend,
             start_at: StartAt::Earliest,
@@ -243,7 +285,30 @@ impl RunFlow {
             return Err(Error::unsupported("--on-error skip is not supported for Avro and Protobuf")
                 .hint("--on-error rescue keeps bad records as rows"));
         }
+        let key = match self.key_format {
+            KeyFormatArg::Raw => KeyFormat::Raw,
+            KeyFormatArg::Text => KeyFormat::Text,
+            KeyFormatArg::Json => KeyFormat::Json,
+            KeyFormatArg::Avro => KeyFormat::Registered(SchemaKind::Avro),
+            KeyFormatArg::Protobuf => KeyFormat::Registered(SchemaKind::Protobuf),
+            KeyFormatArg::JsonSchema => KeyFormat::Registered(SchemaKind::Json),
+        };
+        let needs_registry =
+            matches!(config.format, RecordFormat::Registered(_)) || matches!(key, KeyFormat::Registered(_));
+        if config.registry.is_some() && !needs_registry {
+            return Err(Error::validation("--registry is for records with the id of their schema")
+                .hint("--format avro, protobuf or json-schema"));
+        }
+        if self.mode == ModeArg::Append && key != KeyFormat::Raw {
+            return Err(Error::validation("--key-format is for --mode upsert")
+                .hint("--include key keeps the bytes of keys in appended rows"));
+        }
         Ok(TableflowConfig {
+            mode: match self.mode {
+                ModeArg::Append => RowMode::Append,
+                ModeArg::Upsert => RowMode::Upsert(key),
+            },
+            primary_key: self.primary_key,
             table_name: self.table_name,
             table_properties: self.table_properties.into_iter().collect(),
             partition_by: self.partition_by,

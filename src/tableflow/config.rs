@@ -20,6 +20,10 @@ pub const REST: &str = "_rest";
 /// The table property that names the topic of a table that tableflow has made.
 pub(super) const TOPIC: &str = "tidelake.topic";
 
+/// Table properties that say how the keys and the changes of a topic are read.
+const KEY_FORMAT: &str = "tidelake.key-format";
+const CHANGE_FORMAT: &str = "tidelake.change-format";
+
 /// How records are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFormat {
@@ -31,6 +35,99 @@ pub enum RecordFormat {
     Text,
     /// As the schemas of the registry say.
     Registered(SchemaKind),
+    /// Changes of a table, as a tool of change data capture tells them: they are made to the table of the topic.
+    Changes(ChangeFormat),
+}
+
+/// A format of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeFormat {
+    /// `debezium-json`, with or without the schema in each message.
+    Debezium,
+    /// `canal-json`.
+    Canal,
+    /// `maxwell-json`.
+    Maxwell,
+    /// `ogg-json`.
+    Ogg,
+}
+
+impl ChangeFormat {
+    /// Name of the format in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeFormat::Debezium => "debezium-json",
+            ChangeFormat::Canal => "canal-json",
+            ChangeFormat::Maxwell => "maxwell-json",
+            ChangeFormat::Ogg => "ogg-json",
+        }
+    }
+
+    /// Fields of a message that hold rows.
+    pub(super) fn images(self) -> &'static [&'static str] {
+        match self {
+            ChangeFormat::Debezium | ChangeFormat::Ogg => &["after", "before"],
+            ChangeFormat::Canal | ChangeFormat::Maxwell => &["data"],
+        }
+    }
+}
+
+/// What the rows of a table are to the records of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowMode {
+    /// Each record is a row.
+    Append,
+    /// A record sets the row of its key, and one without a value deletes it.
+    Upsert(KeyFormat),
+}
+
+/// How keys are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// The bytes, in the column `_key`.
+    Raw,
+    /// Text, in the column `_key`.
+    Text,
+    /// A JSON object, in a column per field.
+    Json,
+    /// As the schemas of the registry say, in a column per field.
+    Registered(SchemaKind),
+}
+
+impl KeyFormat {
+    /// Name of the format in SQL.
+    fn name(self) -> &'static str {
+        match self {
+            KeyFormat::Raw | KeyFormat::Text => "raw",
+            KeyFormat::Json => "json",
+            KeyFormat::Registered(kind) => registered(kind),
+        }
+    }
+
+    /// Whether it is the column `_key`.
+    pub(super) fn is_column(self) -> bool {
+        matches!(self, KeyFormat::Raw | KeyFormat::Text)
+    }
+}
+
+/// The format of values or keys with the id of their schema.
+fn registered(kind: SchemaKind) -> &'static str {
+    match kind {
+        SchemaKind::Avro => "avro-confluent",
+        SchemaKind::Protobuf => "protobuf-confluent",
+        SchemaKind::Json => "json-confluent",
+    }
+}
+
+/// The columns of a topic and its table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Layout {
+    /// Those of the values and keys of records.
+    pub columns: Vec<Column>,
+    /// Names of those by which rows replace each other; empty if they don't.
+    pub key: Vec<String>,
+    /// Messages come with their schema, in a `payload`.
+    pub has_envelope: bool,
 }
 
 /// A schema registry.
@@ -139,6 +236,10 @@ pub struct TableflowConfig {
     pub partition_by: Vec<String>,
     /// How records are read.
     pub format: RecordFormat,
+    /// What rows are to records; [changes](RecordFormat::Changes) are made by key in any case.
+    pub mode: RowMode,
+    /// Columns of the key; empty: those of the record's key.
+    pub primary_key: Vec<String>,
     /// Where their schemas are.
     pub registry: Option<RegistryOptions>,
     /// What becomes of bad ones.
@@ -186,6 +287,17 @@ fn as_name(topic: &str) -> String {
 /// A text literal.
 pub(super) fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The clause for a key, behind the columns.
+fn primary_key(key: &[String]) -> String {
+    match key {
+        [] => String::new(),
+        key => {
+            let names: Vec<String> = key.iter().map(|k| quote_ident(k)).collect();
+            format!(",\n  PRIMARY KEY ({}) NOT ENFORCED", names.join(", "))
+        }
+    }
 }
 
 /// `'key' = 'value', …` of a WITH clause.
@@ -240,7 +352,7 @@ impl TableflowConfig {
     pub fn fixed_columns(&self) -> Option<Vec<Column>> {
         let column = |root| vec![Column { name: "value".to_owned(), ty: LogicalType::nullable(root) }];
         match self.format {
-            RecordFormat::Json | RecordFormat::Registered(_) => None,
+            RecordFormat::Json | RecordFormat::Registered(_) | RecordFormat::Changes(_) => None,
             RecordFormat::Raw => Some(column(TypeRoot::Varbinary(crate::types::MAX_LENGTH))),
             RecordFormat::Text => Some(column(TypeRoot::Varchar(crate::types::MAX_LENGTH))),
         }
@@ -264,18 +376,91 @@ impl TableflowConfig {
         options
     }
 
-    /// Table `name` of the raw values of a topic as it is now, for a sample.
+    /// Table `name` of the raw keys `k` and values `v` of a topic as it is now, for a sample.
     pub fn sample_table(&self, name: &str, topic: &str) -> String {
         let mut options = self.kafka_options("raw");
-        options.insert("topic".to_owned(), topic.to_owned());
-        options.insert("scan.startup.mode".to_owned(), "earliest-offset".to_owned());
-        options.insert("scan.bounded.mode".to_owned(), "latest-offset".to_owned());
-        format!("CREATE TEMPORARY TABLE {} (v BYTES) {}", quote_ident(name), with(&options))
+        options.remove("format");
+        for (key, value) in [
+            ("value.format", "raw"),
+            ("key.format", "raw"),
+            ("key.fields", "k"),
+            ("value.fields-include", "EXCEPT_KEY"),
+            ("topic", topic),
+            ("scan.startup.mode", "earliest-offset"),
+            ("scan.bounded.mode", "latest-offset"),
+        ] {
+            options.insert(key.to_owned(), value.to_owned());
+        }
+        format!("CREATE TEMPORARY TABLE {} (k BYTES, v BYTES) {}", quote_ident(name), with(&options))
     }
 
     /// Whether there is a column for all that has none.
     pub fn has_rest(&self) -> bool {
-        matches!(self.format, RecordFormat::Json | RecordFormat::Registered(SchemaKind::Json))
+        matches!(
+            self.format,
+            RecordFormat::Json | RecordFormat::Registered(SchemaKind::Json) | RecordFormat::Changes(_)
+        )
+    }
+
+    /// Whether rows replace each other by key.
+    pub fn is_keyed(&self) -> bool {
+        matches!(self.mode, RowMode::Upsert(_)) || matches!(self.format, RecordFormat::Changes(_))
+    }
+
+    /// Whether what a user asks goes together.
+    ///
+    /// # Errors
+    /// Validation or Unsupported.
+    pub fn check(&self) -> Result<()> {
+        let is_upsert = matches!(self.mode, RowMode::Upsert(_));
+        let is_changes = matches!(self.format, RecordFormat::Changes(_));
+        if is_upsert && is_changes {
+            return Err(Error::validation(
+                "messages of changes say themselves which rows they set and delete",
+            )
+            .hint("leave --mode upsert out"));
+        }
+        if !self.is_keyed() {
+            if self.primary_key.is_empty() {
+                return Ok(());
+            }
+            return Err(Error::validation("--primary-key is for rows that replace each other")
+                .hint("--mode upsert, or --format debezium-json"));
+        }
+        if self.start_at == StartAt::Latest {
+            return Err(Error::unsupported(
+                "a table of keys is what its whole topic says: it begins with the first record",
+            )
+            .hint("leave --start-at latest out"));
+        }
+        if is_changes && self.on_error == OnError::Rescue {
+            return Err(Error::unsupported("a bad message of changes has no row to be rescued in")
+                .hint("--on-error skip leaves it out"));
+        }
+        if let RowMode::Upsert(key) = self.mode {
+            if key.is_column() && !self.primary_key.is_empty() {
+                return Err(Error::validation("the key is one column, `_key`")
+                    .hint("--key-format json gives a column per field of the key"));
+            }
+            if !key.is_column() && self.include.contains(&Metadata::Key) {
+                return Err(
+                    Error::unsupported("the key is in its columns already").hint("leave --include key out")
+                );
+            }
+            if matches!(key, KeyFormat::Registered(_)) && self.registry.is_none() {
+                return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of the key columns that need no look at records.
+    pub(super) fn known_key(&self) -> Option<Vec<String>> {
+        match self.mode {
+            RowMode::Upsert(key) if key.is_column() => Some(vec!["_key".to_owned()]),
+            _ if !self.primary_key.is_empty() => Some(self.primary_key.clone()),
+            _ => None,
+        }
     }
 
     /// The further columns of every table, in their order: name, SQL type, metadata key of the connector.
@@ -290,25 +475,31 @@ impl TableflowConfig {
         }
         let mut include = self.include.clone();
         include.extend([Metadata::Partition, Metadata::Offset, Metadata::Timestamp]);
+        if let RowMode::Upsert(key) = self.mode
+            && key.is_column()
+        {
+            include.remove(&Metadata::Key);
+            let ty = if key == KeyFormat::Text { "STRING NOT NULL" } else { "BYTES NOT NULL" };
+            columns.push(("_key", ty, None));
+        }
         columns.extend(include.into_iter().map(Metadata::column));
         columns
     }
 
-    /// Table `name` of the records of a topic with these columns of its values. `bounds` are further options that say
-    /// where reading begins and ends.
-    pub fn source_table(
+    /// Table `name` of the records of a topic with these columns. `bounds` are further options that say where reading begins
+    /// and ends.
+    pub(super) fn source_table(
         &self,
         name: &str,
         topic: &str,
-        columns: &[Column],
+        layout: &Layout,
         bounds: &BTreeMap<String, String>,
     ) -> String {
         let format = match self.format {
             RecordFormat::Json => "json",
             RecordFormat::Raw | RecordFormat::Text => "raw",
-            RecordFormat::Registered(SchemaKind::Avro) => "avro-confluent",
-            RecordFormat::Registered(SchemaKind::Protobuf) => "protobuf-confluent",
-            RecordFormat::Registered(SchemaKind::Json) => "json-confluent",
+            RecordFormat::Registered(kind) => registered(kind),
+            RecordFormat::Changes(changes) => changes.name(),
         };
         let mut options = self.kafka_options(format);
         options.remove("format");
@@ -329,14 +520,30 @@ impl TableflowConfig {
                 options.insert(format!("{prefix}ignore-parse-errors"), "true".to_owned());
             }
         }
-        if self.include.contains(&Metadata::Key) {
+        if layout.has_envelope {
+            options.insert(format!("{prefix}schema-include"), "true".to_owned());
+        }
+        if let RowMode::Upsert(key) = self.mode {
+            options.insert("connector".to_owned(), "upsert-kafka".to_owned());
+            options.insert("key.format".to_owned(), key.name().to_owned());
+            if let (KeyFormat::Registered(_), Some(registry)) = (key, &self.registry) {
+                options.extend(registry.all(&format!("key.{}.", key.name())));
+            }
+            if key.is_column() {
+                options.insert("value.fields-include".to_owned(), "EXCEPT_KEY".to_owned());
+            }
+        } else if self.include.contains(&Metadata::Key) {
             options.insert("key.format".to_owned(), "raw".to_owned());
             options.insert("key.fields".to_owned(), "_key".to_owned());
             options.insert("value.fields-include".to_owned(), "EXCEPT_KEY".to_owned());
         }
         options.extend(bounds.clone());
+        if matches!(self.mode, RowMode::Upsert(_)) {
+            // What keys say is what the whole topic says.
+            options.remove("scan.startup.mode");
+        }
         let mut text = format!("CREATE TEMPORARY TABLE {} (\n", quote_ident(name));
-        for c in columns {
+        for c in &layout.columns {
             let _ = writeln!(text, "  {} {},", quote_ident(&c.name), c.ty);
         }
         let further: Vec<String> = self
@@ -349,7 +556,7 @@ impl TableflowConfig {
                 None => format!("  {} {ty}", quote_ident(name)),
             })
             .collect();
-        let _ = write!(text, "{}\n) {}", further.join(",\n"), with(&options));
+        let _ = write!(text, "{}{}\n) {}", further.join(",\n"), primary_key(&layout.key), with(&options));
         text
     }
 
@@ -368,7 +575,7 @@ impl TableflowConfig {
 
     /// Table `name` that stands for the Iceberg table of a topic: it is made if it does not exist, gets the columns that
     /// it lacks, and says where its job goes on.
-    pub fn sink_table(&self, name: &str, route: &Route, columns: &[Column]) -> String {
+    pub(super) fn sink_table(&self, name: &str, route: &Route, layout: &Layout) -> String {
         let mut options = self.catalog.clone();
         options.extend(self.table_properties.clone());
         options.extend(
@@ -384,11 +591,14 @@ impl TableflowConfig {
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned())),
         );
+        for (key, value) in self.told() {
+            options.insert(key.to_owned(), value);
+        }
         if self.resume_rollback {
             options.insert("source-positions.on-rollback".to_owned(), "resume".to_owned());
         }
         let mut all: Vec<String> =
-            columns.iter().map(|c| format!("  {} {}", quote_ident(&c.name), c.ty)).collect();
+            layout.columns.iter().map(|c| format!("  {} {}", quote_ident(&c.name), c.ty)).collect();
         all.extend(self.further_columns().iter().map(|(name, ty, _)| {
             // What an Iceberg table keeps of milliseconds is microseconds.
             format!("  {} {}", quote_ident(name), ty.replace("_LTZ(3)", "_LTZ(6)"))
@@ -398,11 +608,47 @@ impl TableflowConfig {
             by => format!(" PARTITIONED BY ({})", by.join(", ")),
         };
         format!(
-            "CREATE TEMPORARY TABLE {} (\n{}\n){partitioned} {}",
+            "CREATE TEMPORARY TABLE {} (\n{}{}\n){partitioned} {}",
             quote_ident(name),
             all.join(",\n"),
+            primary_key(&layout.key),
             with(&options)
         )
+    }
+
+    /// Properties of a table of keys that say how its records are read, for those who verify it.
+    fn told(&self) -> Vec<(&'static str, String)> {
+        let mut told = Vec::new();
+        if let RowMode::Upsert(key) = self.mode {
+            let text = if key == KeyFormat::Text { "text" } else { key.name() };
+            told.push((KEY_FORMAT, text.to_owned()));
+        }
+        if let RecordFormat::Changes(changes) = self.format {
+            told.push((CHANGE_FORMAT, changes.name().to_owned()));
+        }
+        told
+    }
+
+    /// The same with how the records of a table are read, as it says itself.
+    pub(super) fn of_table(&self, properties: &BTreeMap<String, String>) -> TableflowConfig {
+        let mut config = self.clone();
+        if let Some(format) = properties.get(KEY_FORMAT) {
+            config.mode = RowMode::Upsert(match format.as_str() {
+                "text" => KeyFormat::Text,
+                "json" => KeyFormat::Json,
+                "avro-confluent" => KeyFormat::Registered(SchemaKind::Avro),
+                "protobuf-confluent" => KeyFormat::Registered(SchemaKind::Protobuf),
+                "json-confluent" => KeyFormat::Registered(SchemaKind::Json),
+                _ => KeyFormat::Raw,
+            });
+        }
+        let all = [ChangeFormat::Debezium, ChangeFormat::Canal, ChangeFormat::Maxwell, ChangeFormat::Ogg];
+        if let Some(name) = properties.get(CHANGE_FORMAT)
+            && let Some(changes) = all.into_iter().find(|c| c.name() == name)
+        {
+            config.format = RecordFormat::Changes(changes);
+        }
+        config
     }
 
     /// The catalog, under the name `tableflow`.
@@ -427,6 +673,8 @@ pub(super) mod tests {
             table_properties: BTreeMap::new(),
             partition_by: Vec::new(),
             format: RecordFormat::Json,
+            mode: RowMode::Append,
+            primary_key: Vec::new(),
             registry: None,
             on_error: OnError::Suspend,
             start_at: StartAt::Earliest,
@@ -458,12 +706,55 @@ pub(super) mod tests {
             partition_by: vec!["hours(_timestamp)".into()],
             ..config()
         };
-        let columns = [Column { name: "a`b".into(), ty: LogicalType::string() }];
+        let columns = vec![Column { name: "a`b".into(), ty: LogicalType::string() }];
+        let columns = Layout { columns, ..Layout::default() };
         let sql = config.source_table("s", "it's", &columns, &config.bounds());
         assert!(sql.contains("`a``b` STRING") && sql.contains("'topic' = 'it''s'"), "{sql}");
         assert!(sql.contains("'key.fields' = '_key'") && sql.contains("`_error` STRING METADATA"), "{sql}");
         for sql in [sql, config.sink_table("t", &config.route("x"), &columns), config.create_catalog()] {
             assert_eq!(crate::sql::parse_script(&sql).map(|s| s.len()).unwrap(), 1, "{sql}");
         }
+        let keyed = TableflowConfig {
+            mode: RowMode::Upsert(KeyFormat::Text),
+            include: BTreeSet::from([Metadata::Key]),
+            ..self::config()
+        };
+        let layout = Layout { key: keyed.known_key().unwrap(), ..columns };
+        let sql = keyed.source_table("s", "t", &layout, &keyed.bounds());
+        assert!(sql.contains("`_key` STRING NOT NULL") && sql.contains("PRIMARY KEY (`_key`)"), "{sql}");
+        assert!(
+            sql.contains("'upsert-kafka'") && !sql.contains("startup") && !sql.contains("BYTES"),
+            "{sql}"
+        );
+        let sink = keyed.sink_table("t", &keyed.route("x"), &layout);
+        assert!(
+            sink.contains("PRIMARY KEY (`_key`)") && sink.contains("'tidelake.key-format' = 'text'"),
+            "{sink}"
+        );
+        let told = keyed.told().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        assert_eq!(self::config().of_table(&told).mode, keyed.mode);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let changes = RecordFormat::Changes(ChangeFormat::Debezium);
+        let upsert = RowMode::Upsert(KeyFormat::Json);
+        let key = vec!["id".to_owned()];
+        let bad = [
+            (TableflowConfig { mode: upsert, format: changes, ..config() }, "--mode upsert"),
+            (TableflowConfig { primary_key: key.clone(), ..config() }, "--mode upsert"),
+            (TableflowConfig { mode: upsert, start_at: StartAt::Latest, ..config() }, "--start-at"),
+            (TableflowConfig { format: changes, on_error: OnError::Rescue, ..config() }, "skip"),
+            (TableflowConfig { mode: RowMode::Upsert(KeyFormat::Raw), primary_key: key, ..config() }, "json"),
+            (
+                TableflowConfig { mode: upsert, include: BTreeSet::from([Metadata::Key]), ..config() },
+                "--include",
+            ),
+        ];
+        for (config, hint) in bad {
+            let e = config.check().unwrap_err().to_string();
+            assert!(e.contains(hint), "{e}");
+        }
+        assert!(TableflowConfig { mode: upsert, ..config() }.check().is_ok());
     }
 }

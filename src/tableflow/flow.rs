@@ -20,8 +20,8 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::Observer;
-use super::config::{REST, RecordFormat, Route, TOPIC, TableflowConfig};
-use super::infer::{Column, extend, infer};
+use super::config::{KeyFormat, Layout, REST, RecordFormat, Route, RowMode, TOPIC, TableflowConfig};
+use super::infer::{Column, extend, infer, infer_images, infer_keys};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::error::{Error, ErrorKind, Result};
@@ -192,9 +192,9 @@ impl Flow {
 
     /// The next job, begun; `None` if it is time to end.
     async fn next_job(&self) -> Result<Option<RunningJob>> {
-        let Some(columns) = self.wait_for_columns().await? else { return Ok(None) };
-        let job = self.start(&columns).await?;
-        self.status.began(&job.metrics(), &columns);
+        let Some(layout) = self.wait_for_columns().await? else { return Ok(None) };
+        let job = self.start(&layout).await?;
+        self.status.began(&job.metrics(), &layout);
         Ok(Some(job))
     }
 
@@ -206,15 +206,15 @@ impl Flow {
         self.schemas.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The columns of the newest schema of the topic, and of those that were met in its records.
-    async fn registered(&self) -> Result<Vec<Column>> {
+    /// The columns of the newest schema of a subject of the topic, and of those that were met in its records.
+    async fn registered(&self, part: &str) -> Result<Vec<Column>> {
         let Some(registry) = &self.common.config.registry else {
             return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
         };
         let client = registry.client()?;
-        let subject = format!("{}-value", self.route.topic);
+        let subject = format!("{}-{part}", self.route.topic);
         let mut schemas = Vec::new();
-        let met = self.lock_schemas().clone();
+        let met = if part == "value" { self.lock_schemas().clone() } else { Vec::new() };
         for id in met {
             schemas.push(client.schema(id).await?);
         }
@@ -229,11 +229,11 @@ impl Flow {
     }
 
     /// The columns to write; `None` if it is time to end and there is nothing to be written.
-    async fn wait_for_columns(&self) -> Result<Option<Vec<Column>>> {
+    async fn wait_for_columns(&self) -> Result<Option<Layout>> {
         loop {
-            let columns = self.columns().await?;
-            if !columns.is_empty() {
-                return Ok(Some(columns));
+            let layout = self.layout().await?;
+            if !layout.columns.is_empty() {
+                return Ok(Some(layout));
             }
             self.status.set_phase(Phase::Empty);
             if self.common.config.once || self.common.stop.is_stopped() {
@@ -247,36 +247,112 @@ impl Flow {
     }
 
     /// The columns of the table with those that its records show beyond them. Without a table those of a sample.
-    pub async fn columns(&self) -> Result<Vec<Column>> {
+    pub async fn layout(&self) -> Result<Layout> {
         let config = &self.common.config;
-        let have = match self.table().await? {
-            Some(def) => columns_of(&def, config)?,
-            None => Vec::new(),
+        let (have, key) = match self.table().await? {
+            Some(def) => (columns_of(&def, config)?, def.primary_key.as_ref().map(|k| k.columns.clone())),
+            None => (Vec::new(), None),
         };
+        let exists = !have.is_empty();
+        let (have, key) = match (config.is_keyed(), key) {
+            (false, _) => (have, Vec::new()),
+            (true, Some(key)) => (have, key),
+            (true, None) if exists => {
+                return Err(Error::validation(
+                    "the table has no PRIMARY KEY by which its rows could be replaced",
+                )
+                .hint("write to another one: --table-name"));
+            }
+            (true, None) => self.key().await?,
+        };
+        if config.is_keyed() && key.is_empty() {
+            // There is no record yet.
+            return Ok(Layout::default());
+        }
+        let (columns, has_envelope) = self.columns(have, exists).await?;
+        if columns.is_empty() {
+            return Ok(Layout::default());
+        }
+        let columns =
+            columns.into_iter().map(|c| if key.contains(&c.name) { required(c) } else { c }).collect();
+        let layout = Layout { columns, key, has_envelope };
+        let is_column = |k: &String| k == "_key" || layout.columns.iter().any(|c| c.name == *k);
+        match layout.key.iter().find(|k| !is_column(k)) {
+            Some(missing) => Err(Error::validation(format!("no record has a field `{missing}` for the key"))
+                .hint("--primary-key names other fields")),
+            None => Ok(layout),
+        }
+    }
+
+    /// The columns of keys, as far as they are not those of values, and their names; none if there is no key to be seen yet.
+    async fn key(&self) -> Result<(Vec<Column>, Vec<String>)> {
+        let config = &self.common.config;
+        if let Some(known) =
+            config.known_key().filter(|_| !matches!(config.mode, RowMode::Upsert(KeyFormat::Json)))
+        {
+            return Ok((Vec::new(), known));
+        }
+        let columns = match config.mode {
+            RowMode::Upsert(KeyFormat::Registered(_)) => self.registered("key").await?,
+            _ => {
+                let keys = self.sample("k").await?;
+                let columns = infer_keys(keys.iter().map(Vec::as_slice));
+                if columns.is_empty() && !keys.is_empty() {
+                    return Err(Error::validation("the keys of its records are no JSON objects").hint(
+                        "--primary-key FIELD names fields of the rows; --mode upsert --key-format text takes keys as they are",
+                    ));
+                }
+                columns
+            }
+        };
+        let wanted = |c: &Column| config.primary_key.is_empty() || config.primary_key.contains(&c.name);
+        let names: Vec<String> = columns.iter().filter(|c| wanted(c)).map(|c| c.name.clone()).collect();
+        // A change holds its key itself.
+        let columns = if matches!(config.mode, RowMode::Upsert(_)) { columns } else { Vec::new() };
+        Ok((columns, names))
+    }
+
+    /// The columns of `have` with those of values, and whether those are in an envelope.
+    async fn columns(&self, have: Vec<Column>, exists: bool) -> Result<(Vec<Column>, bool)> {
+        let config = &self.common.config;
         if let Some(fixed) = config.fixed_columns() {
-            return Ok(extend(&have, &fixed));
+            return Ok((extend(&have, &fixed), false));
         }
         if let RecordFormat::Registered(_) = config.format {
-            let known = extend(&have, &self.registered().await?);
-            if !config.has_rest() || have.is_empty() {
-                return Ok(known);
+            let known = extend(&have, &self.registered("value").await?);
+            if !config.has_rest() || !exists {
+                return Ok((known, false));
             }
             let seen = self.rest().await?;
-            return Ok(extend(&known, &infer(seen.iter().map(Vec::as_slice), &config.reserved())));
+            return Ok((extend(&known, &infer(seen.iter().map(Vec::as_slice), &config.reserved())), false));
         }
-        let records = match have.is_empty() {
-            true => self.sample().await?,
-            false => self.rest().await?,
-        };
+        let rest = if exists { self.rest().await? } else { Vec::new() };
+        let seen = infer(rest.iter().map(Vec::as_slice), &config.reserved());
+        if let RecordFormat::Changes(changes) = config.format {
+            let records = self.sample("v").await?;
+            let records = records.iter().map(Vec::as_slice);
+            let (sampled, has_envelope) = infer_images(records, changes.images(), &config.reserved());
+            if !exists && sampled.is_empty() {
+                return Ok((Vec::new(), false));
+            }
+            let seen = if exists { seen } else { sampled };
+            return Ok((extend(&have, &seen), has_envelope));
+        }
+        if exists {
+            return Ok((extend(&have, &seen), false));
+        }
+        let records = self.sample("v").await?;
         let seen = infer(records.iter().map(Vec::as_slice), &config.reserved());
-        if have.is_empty() && seen.is_empty() && !records.is_empty() {
+        if seen.is_empty() && !records.is_empty() {
             return Err(Error::validation(format!(
                 "none of the first {} records is a JSON object with a field that could be a column",
                 records.len()
             ))
             .hint("--format raw or --format text takes the values as they are"));
         }
-        Ok(extend(&have, &seen))
+        // Keys alone are no rows yet.
+        let all = if seen.is_empty() { Vec::new() } else { extend(&have, &seen) };
+        Ok((all, false))
     }
 
     /// The table, if there is one.
@@ -302,11 +378,14 @@ impl Flow {
         Ok(Some(def))
     }
 
-    /// Values of the topic.
-    async fn sample(&self) -> Result<Vec<Vec<u8>>> {
+    /// Values (`v`) or keys (`k`) of the topic.
+    async fn sample(&self, part: &str) -> Result<Vec<Vec<u8>>> {
         let name = self.common.name("sample");
         self.common.run(&self.common.config.sample_table(&name, &self.route.topic)).await?;
-        let sql = format!("SELECT v FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(&name));
+        let sql = format!(
+            "SELECT {part} FROM {} WHERE {part} IS NOT NULL LIMIT {SAMPLE_RECORDS}",
+            quote_ident(&name)
+        );
         let sampled = self.common.values(&sql, SAMPLE_RECORDS, SAMPLE_BYTES).await;
         self.drop_table(&name).await;
         sampled
@@ -329,13 +408,13 @@ impl Flow {
     }
 
     /// Starts the job.
-    async fn start(&self, columns: &[Column]) -> Result<RunningJob> {
+    async fn start(&self, layout: &Layout) -> Result<RunningJob> {
         let (common, route) = (&self.common, &self.route);
         let (source, sink) = (common.name("source"), common.name("sink"));
         common
-            .run(&common.config.source_table(&source, &route.topic, columns, &common.config.bounds()))
+            .run(&common.config.source_table(&source, &route.topic, layout, &common.config.bounds()))
             .await?;
-        common.run(&common.config.sink_table(&sink, route, columns)).await?;
+        common.run(&common.config.sink_table(&sink, route, layout)).await?;
         let insert = format!("INSERT INTO {} SELECT * FROM {}", quote_ident(&sink), quote_ident(&source));
         let started = common.run(&insert).await;
         self.drop_table(&source).await;
@@ -374,8 +453,8 @@ impl Flow {
                     }
                     looked_at = rested;
                     // A table that cannot be looked at now is the job's to notice.
-                    let now = self.columns().await.unwrap_or_default();
-                    if !now.is_empty() && self.status.is_outgrown_by(&now) {
+                    let now = self.layout().await.unwrap_or_default();
+                    if !now.columns.is_empty() && self.status.is_outgrown_by(&now) {
                         outgrown = true;
                         stop.stop();
                     }
@@ -392,19 +471,24 @@ impl Flow {
         let config = &self.common.config;
         let Route { topic, namespace, table } = &self.route;
         let exists = self.table().await?.is_some();
-        let columns = self.columns().await?;
-        if columns.is_empty() {
+        let layout = self.layout().await?;
+        if layout.columns.is_empty() {
             return Ok(format!(
                 "-- topic {topic} has no records yet: {namespace}.{table} is made with the first ones\n"
             ));
         }
         let note = if exists { "exists and goes on" } else { "is made" };
-        let source = config.source_table("source", topic, &columns, &config.bounds());
-        let sink = config.sink_table("sink", &self.route, &columns);
+        let source = config.source_table("source", topic, &layout, &config.bounds());
+        let sink = config.sink_table("sink", &self.route, &layout);
         Ok(format!(
             "-- topic {topic}: the table {namespace}.{table} {note}\n{source};\n\n{sink};\n\nINSERT INTO sink SELECT * FROM source;\n"
         ))
     }
+}
+
+/// A column of a key.
+fn required(column: Column) -> Column {
+    Column { ty: LogicalType::not_null(column.ty.root), ..column }
 }
 
 /// A type that may be NULL at every level: columns are added later, and bad records have none.

@@ -209,6 +209,56 @@ pub fn infer<'a>(records: impl IntoIterator<Item = &'a [u8]>, reserved: &BTreeSe
     }
 }
 
+/// The columns of the rows in messages of changes: of the objects, or lists of objects, in the fields `images`. Gives whether
+/// the messages are in an envelope with their schema, too.
+pub fn infer_images<'a>(
+    records: impl IntoIterator<Item = &'a [u8]>,
+    images: &[&str],
+    reserved: &BTreeSet<String>,
+) -> (Vec<Column>, bool) {
+    let (mut all, mut has_envelope) = (Shape::Null, false);
+    for shape in records.into_iter().filter_map(shape_of) {
+        let (fields, is_inside) = unwrapped(shape);
+        has_envelope |= is_inside;
+        for (_, shape) in fields.into_iter().filter(|(name, _)| images.contains(&name.as_str())) {
+            let row = match shape {
+                Shape::Array(items) => *items,
+                shape => shape,
+            };
+            if let Shape::Object(_) = row {
+                all = all.merge(row);
+            }
+        }
+    }
+    match all {
+        Shape::Object(fields) => (columns_of(&fields, reserved, MAX_COLUMNS), has_envelope),
+        _ => (Vec::new(), has_envelope),
+    }
+}
+
+/// The columns of keys that are JSON objects, perhaps in an envelope with their schema.
+pub fn infer_keys<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Vec<Column> {
+    let objects = records.into_iter().filter_map(shape_of).map(|shape| Shape::Object(unwrapped(shape).0));
+    match objects.fold(Shape::Null, Shape::merge) {
+        Shape::Object(fields) => columns_of(&fields, &BTreeSet::new(), MAX_COLUMNS),
+        _ => Vec::new(),
+    }
+}
+
+/// The fields of an object, or of what it carries as `payload` beside its `schema`.
+fn unwrapped(shape: Shape) -> (Vec<(String, Shape)>, bool) {
+    let Shape::Object(mut fields) = shape else { return (Vec::new(), false) };
+    let has = |name: &str| fields.iter().any(|(n, _)| n == name);
+    if fields.len() == 2 && has("schema") && has("payload") {
+        fields.retain(|(name, _)| name == "payload");
+        return match fields.pop() {
+            Some((_, Shape::Object(fields))) => (fields, true),
+            _ => (Vec::new(), true),
+        };
+    }
+    (fields, false)
+}
+
 /// The columns of `have` with what `seen` adds to them. A column keeps its type, and a row gets further fields at its end.
 pub fn extend(have: &[Column], seen: &[Column]) -> Vec<Column> {
     let field = |c: &Column| RowField { name: c.name.clone(), ty: c.ty.clone(), comment: None };
@@ -270,6 +320,28 @@ mod tests {
         assert_eq!(widened("{}", "{\"a\": 1}"), "x ROW<`a` BIGINT>");
         assert_eq!(widened("[]", "[1, 2.5]"), "x ARRAY<DOUBLE>");
         assert_eq!(widened("[1]", "{\"a\": 1}"), "x STRING");
+    }
+
+    #[test]
+    fn rows_are_found_in_messages_of_changes() {
+        let of = |records: &[&str], images: &[&str]| {
+            let (columns, envelope) =
+                infer_images(records.iter().map(|r| r.as_bytes()), images, &BTreeSet::new());
+            format!("{} {envelope}", shown(&columns))
+        };
+        let debezium = [
+            r#"{"before": null, "after": {"id": 1, "name": "a"}, "op": "c"}"#,
+            r#"{"before": {"id": 1, "gone": true}, "after": null, "op": "d"}"#,
+        ];
+        assert_eq!(of(&debezium, &["after", "before"]), "id BIGINT, name STRING, gone BOOLEAN false");
+        let inside = [r#"{"schema": {"type": "struct"}, "payload": {"after": {"id": 1}, "op": "c"}}"#];
+        assert_eq!(of(&inside, &["after", "before"]), "id BIGINT true");
+        let canal = [r#"{"data": [{"id": 1}, {"id": 2, "x": 1.5}], "type": "INSERT"}"#];
+        assert_eq!(of(&canal, &["data"]), "id BIGINT, x DOUBLE false");
+        assert_eq!(of(&["null", "", "[]"], &["data"]), " false");
+        let keys = |records: &[&str]| shown(&infer_keys(records.iter().map(|r| r.as_bytes())));
+        assert_eq!(keys(&[r#"{"schema": {}, "payload": {"id": 1}}"#, r#"{"id": 2}"#]), "id BIGINT");
+        assert_eq!(keys(&["7", "text"]), "");
     }
 
     #[test]

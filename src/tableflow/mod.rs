@@ -28,7 +28,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-pub use config::{Metadata, OnError, RecordFormat, RegistryOptions, Route, StartAt, TableflowConfig};
+pub use config::{
+    ChangeFormat, KeyFormat, Metadata, OnError, RecordFormat, RegistryOptions, Route, RowMode, StartAt,
+    TableflowConfig,
+};
 pub use load::load;
 pub use status::{Phase, Snapshot, Status};
 pub use verify::{Verified, verify};
@@ -156,6 +159,7 @@ pub async fn run(
     stop: StopHandle,
     observer: Arc<dyn Observer>,
 ) -> Result<usize> {
+    config.check()?;
     let mut session = session(&config).await?;
     let found = discover(&mut session, &config, topics).await?;
     for name in topics.named() {
@@ -248,6 +252,7 @@ impl Flows {
 /// # Errors
 /// As [`run`].
 pub async fn dry_run(config: TableflowConfig, topics: &Topics) -> Result<String> {
+    config.check()?;
     let mut session = session(&config).await?;
     let found = discover(&mut session, &config, topics).await?;
     let routes = config.routes(&found)?;

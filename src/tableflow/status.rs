@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::config::Route;
-use super::infer::Column;
+use super::config::{Layout, Route};
 use crate::runtime::job::{JobMetrics, JobProgress};
 
 /// What a flow is at.
@@ -41,7 +40,7 @@ impl Phase {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    columns: Vec<Column>,
+    layout: Layout,
     /// Of the job that runs.
     metrics: Option<Arc<JobMetrics>>,
     /// Of those that have ended.
@@ -72,7 +71,7 @@ impl Status {
     pub fn new(route: Route) -> Self {
         let state = State {
             phase: Phase::Starting,
-            columns: Vec::new(),
+            layout: Layout::default(),
             metrics: None,
             before: JobProgress::default(),
             last_commit: None,
@@ -90,10 +89,10 @@ impl Status {
     }
 
     /// A job has begun.
-    pub(super) fn began(&self, metrics: &Arc<JobMetrics>, columns: &[Column]) {
+    pub(super) fn began(&self, metrics: &Arc<JobMetrics>, layout: &Layout) {
         let mut state = self.state();
         state.phase = Phase::Running;
-        state.columns = columns.to_vec();
+        state.layout = layout.clone();
         state.metrics = Some(Arc::clone(metrics));
     }
 
@@ -107,9 +106,9 @@ impl Status {
         }
     }
 
-    /// Whether `columns` are others than those of the job.
-    pub(super) fn is_outgrown_by(&self, columns: &[Column]) -> bool {
-        self.state().columns != columns
+    /// Whether `layout` is another than that of the job.
+    pub(super) fn is_outgrown_by(&self, layout: &Layout) -> bool {
+        self.state().layout != *layout
     }
 
     /// How far it is.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::formats::column::Batch;
 use crate::formats::json::fail::{Fail, clip, describe};
 use crate::formats::json::object::ObjectReader;
+use crate::formats::json::rest::Rest;
 use crate::formats::json::scan::{Scanner, Syntax};
 use crate::formats::json::shape::Shape;
 use crate::formats::record::RowDecoder;
@@ -59,9 +60,12 @@ pub(super) struct CdcDecoder {
     /// Databases and tables to read, with the places of the fields that name them.
     filters: Vec<(usize, Regex)>,
     reader: ObjectReader,
+    rest: Option<Rest>,
     /// Columns of the rows, before those of metadata.
     physical: usize,
     metadata: Vec<MetadataColumn>,
+    /// The columns that are wanted of those that are read; all of them if not said.
+    output: Option<Vec<usize>>,
     /// Fields of a message to look for, and where they are in the current one.
     names: Vec<&'static str>,
     at: Vec<Option<usize>>,
@@ -72,7 +76,13 @@ pub(super) struct CdcDecoder {
 
 impl CdcDecoder {
     /// A decoder of the columns of `schema`, then of `metadata`.
-    pub(super) fn new(format: &CdcFormat, schema: &Schema, metadata: &[&'static Metadata]) -> Result<Self> {
+    /// `rest` is the one for all that has no column.
+    pub(super) fn new(
+        format: &CdcFormat,
+        schema: &Schema,
+        rest: Option<usize>,
+        metadata: &[&'static Metadata],
+    ) -> Result<Self> {
         let mut names = format.dialect.fields().to_vec();
         let mut place = |name: &'static str| {
             names.iter().position(|n| *n == name).unwrap_or_else(|| {
@@ -97,20 +107,33 @@ impl CdcDecoder {
             })
             .collect();
         let mut all: Vec<_> = schema.fields().iter().cloned().collect();
+        let mut read = all.clone();
+        if let Some(rest) = rest {
+            Rest::hide(rest, &mut read);
+        }
         all.extend(fields.into_iter().map(std::sync::Arc::new));
         Ok(CdcDecoder {
             dialect: format.dialect,
             schema_include: format.schema_include,
             filters,
-            reader: ObjectReader::new(schema.fields(), format.json),
+            reader: ObjectReader::new(&read, format.json),
+            rest: rest.map(Rest::new),
             physical: schema.fields().len(),
             metadata,
+            output: None,
             at: vec![None; names.len()],
             names,
             batch: Batch::new(std::sync::Arc::new(Schema::new(all)))?,
             kinds: Vec::new(),
             finished: None,
         })
+    }
+
+    /// Gives only the columns `physical` of its rows, and all of metadata.
+    pub(super) fn only(mut self, physical: &[usize]) -> Self {
+        let metadata = self.physical..self.physical + self.metadata.len();
+        self.output = Some(physical.iter().copied().chain(metadata).collect());
+        self
     }
 
     fn at(&self, place: usize) -> Option<usize> {
@@ -256,7 +279,17 @@ impl CdcDecoder {
             if s.peek() != b'{' {
                 return bad("a row is no object");
             }
-            self.reader.object(s, &mut self.batch.columns, rows)?;
+            let columns = &mut self.batch.columns;
+            match &mut self.rest {
+                None => self.reader.object(s, columns, rows)?,
+                Some(rest) => {
+                    if let Some(column) = columns.get_mut(rest.column()) {
+                        // Of the image before.
+                        column.truncate(rows);
+                    }
+                    rest.object(&mut self.reader, s, columns, rows)?;
+                }
+            }
         }
         for (i, column) in self.metadata.iter_mut().enumerate() {
             let Some(values) = self.batch.columns.get_mut(self.physical + i) else { continue };
@@ -353,11 +386,19 @@ impl RowDecoder for CdcDecoder {
         self.reader.take_nulled()
     }
 
+    fn take_rested(&mut self) -> u64 {
+        self.rest.as_mut().map_or(0, Rest::take_rows)
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         let next = Vec::with_capacity(self.kinds.len());
         let kinds = RowKinds::new(std::mem::replace(&mut self.kinds, next));
         self.finished = (!kinds.all_insert()).then_some(kinds);
-        self.batch.finish()
+        let batch = self.batch.finish()?;
+        Ok(match &self.output {
+            Some(output) => batch.project(output)?,
+            None => batch,
+        })
     }
 
     fn take_kinds(&mut self) -> Option<RowKinds> {

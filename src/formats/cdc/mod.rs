@@ -15,7 +15,9 @@
 //! An insert is `+I`, an update `-U` and `+U`, a delete `-D`. A message without text (the tombstone that Debezium sends
 //! after a delete) is no row. A message that cannot be read gives none of its rows.
 //!
-//! Options and results are Flink's, with two differences: `canal-json` looks for the changed fields of a row in the old
+//! `rest-column` is an option of our own, as of `json`: a column for all fields of a row that have none.
+//!
+//! Options and results are Flink's otherwise, with two differences: `canal-json` looks for the changed fields of a row in the old
 //! image of that row only (Flink looks in all of them), and `ogg-json` reads timestamps of its metadata in both notations
 //! whatever `timestamp-format.standard` says, as GoldenGate writes both.
 
@@ -31,7 +33,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use regex::Regex;
 
 use self::metadata::METADATA;
-use super::json::{JsonOptions, check_types};
+use super::json::{JsonOptions, check_types, rest_column};
 use super::{RecordEncoder, RecordFormat, RowDecoder};
 use crate::edges::SourceChangelog;
 use crate::error::{Error, Result};
@@ -122,6 +124,8 @@ pub struct CdcFormat {
     /// `canal-json`: databases and tables to read.
     database: Option<Regex>,
     table: Option<Regex>,
+    /// `rest-column`: the column for all fields of a row that have none.
+    rest: Option<usize>,
 }
 
 impl CdcFormat {
@@ -135,8 +139,9 @@ impl CdcFormat {
             .find(|d| d.format() == name)
             .ok_or_else(|| Error::internal(format!("'{name}' is no format of change messages")))?;
         let json = JsonOptions::new(options, prefix)?;
+        let rest = rest_column(options, &format!("{prefix}rest-column"), &schema)?;
         let mut format =
-            CdcFormat { dialect, schema, json, schema_include: false, database: None, table: None };
+            CdcFormat { dialect, schema, json, schema_include: false, database: None, table: None, rest };
         match dialect {
             Dialect::Debezium => {
                 format.schema_include = options.bool(&format!("{prefix}schema-include"), false)?;
@@ -185,7 +190,11 @@ impl RecordFormat for CdcFormat {
             .iter()
             .map(|i| all.get(*i).copied().ok_or_else(|| Error::internal("metadata out of range")))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(decode::CdcDecoder::new(self, &self.schema.project(projection)?, &chosen)?))
+        Ok(Box::new(match self.rest.filter(|rest| projection.contains(rest)) {
+            None => decode::CdcDecoder::new(self, &self.schema.project(projection)?, None, &chosen)?,
+            // Only with all columns is it known what has none, or does not fit its own.
+            Some(_) => decode::CdcDecoder::new(self, &self.schema, self.rest, &chosen)?.only(projection),
+        }))
     }
 
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {

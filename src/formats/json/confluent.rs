@@ -50,8 +50,7 @@ impl RecordFormat for JsonConfluentFormat {
     }
 
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
-        let schema = Arc::new(self.json.schema.project(projection)?);
-        let inner = JsonDecoder::new(schema, self.json.options, self.json.rest_in(projection))?;
+        let inner = self.json.decoder(projection)?;
         Ok(Box::new(Decoder { inner, ignore: self.json.options.ignore_parse_errors, skipped: 0 }))
     }
 

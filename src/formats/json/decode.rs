@@ -1,7 +1,5 @@
 //! JSON text to columns in one pass.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
@@ -18,19 +16,25 @@ use crate::formats::record::RowDecoder;
 pub(super) struct JsonDecoder {
     reader: ObjectReader,
     rest: Option<Rest>,
+    /// The columns that are wanted of those that are read; all of them if not said.
+    output: Option<Vec<usize>>,
     batch: Batch,
 }
 
 impl JsonDecoder {
-    /// For the columns of `schema`, of which one may be for all that has no column.
-    pub(super) fn new(schema: SchemaRef, options: JsonOptions, rest: Option<usize>) -> Result<Self> {
+    /// For the columns of `schema`, of which one may be for all that has no column, and `output` are those that are wanted.
+    pub(super) fn new(
+        schema: SchemaRef,
+        options: JsonOptions,
+        rest: Option<usize>,
+        output: Option<Vec<usize>>,
+    ) -> Result<Self> {
         let mut fields = schema.fields().to_vec();
-        if let Some(field) = rest.and_then(|i| fields.get_mut(i)) {
-            // No field of a record has this name.
-            *field = Arc::new(field.as_ref().clone().with_name("\u{0}"));
+        if let Some(rest) = rest {
+            Rest::hide(rest, &mut fields);
         }
         let reader = ObjectReader::new(&fields, options);
-        Ok(JsonDecoder { reader, rest: rest.map(Rest::new), batch: Batch::new(schema)? })
+        Ok(JsonDecoder { reader, rest: rest.map(Rest::new), output, batch: Batch::new(schema)? })
     }
 
     fn record(&mut self, s: &mut Scanner<'_>) -> Result<(), Fail> {
@@ -122,6 +126,10 @@ impl RowDecoder for JsonDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.batch.finish()
+        let batch = self.batch.finish()?;
+        Ok(match &self.output {
+            Some(output) => batch.project(output)?,
+            None => batch,
+        })
     }
 }

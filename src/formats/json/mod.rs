@@ -18,7 +18,7 @@ mod decode;
 pub(crate) mod encode;
 pub(crate) mod fail;
 pub(crate) mod object;
-mod rest;
+pub(crate) mod rest;
 mod scalar;
 pub(crate) mod scan;
 pub(crate) mod schema;
@@ -113,14 +113,26 @@ impl JsonFormat {
 }
 
 impl JsonFormat {
-    /// Where the column for the rest is among those of a projection.
-    fn rest_in(&self, projection: &[usize]) -> Option<usize> {
-        self.rest.and_then(|rest| projection.iter().position(|i| *i == rest))
+    /// A decoder of the columns of a projection.
+    fn decoder(&self, projection: &[usize]) -> Result<decode::JsonDecoder> {
+        match self.rest.filter(|rest| projection.contains(rest)) {
+            None => {
+                decode::JsonDecoder::new(Arc::new(self.schema.project(projection)?), self.options, None, None)
+            }
+            // Only with all columns is it known what has none, or does not fit its own.
+            Some(rest) => {
+                let output = Some(projection.to_vec());
+                decode::JsonDecoder::new(Arc::clone(&self.schema), self.options, Some(rest), output)
+            }
+        }
     }
 }
 
 /// The column that an option names for what has no column.
-fn rest_column(options: &Options, key: &str, schema: &SchemaRef) -> Result<Option<usize>> {
+///
+/// # Errors
+/// Validation if it is no such column.
+pub(crate) fn rest_column(options: &Options, key: &str, schema: &SchemaRef) -> Result<Option<usize>> {
     let Some(name) = options.take(key) else { return Ok(None) };
     match schema.column_with_name(&name) {
         Some((i, field)) if *field.data_type() == DataType::Utf8 && field.is_nullable() => Ok(Some(i)),
@@ -164,8 +176,7 @@ impl RecordFormat for JsonFormat {
     }
 
     fn row_decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
-        let schema = Arc::new(self.schema.project(projection)?);
-        Ok(Box::new(decode::JsonDecoder::new(schema, self.options, self.rest_in(projection))?))
+        Ok(Box::new(self.decoder(projection)?))
     }
 
     fn encoder(&self) -> Result<Box<dyn RecordEncoder>> {

@@ -8,13 +8,17 @@
 //! of another type than before. A field goes there whole if there is no column of its name, if its value does not fit
 //! the column (which is NULL then), or if something inside of it has no place. Fields that are `null` don't.
 
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+
 use super::fail::Fail;
 use super::object::ObjectReader;
 use super::scan::{Scanner, compact};
 use crate::formats::column::{Column, ColumnValues};
 
 /// Gathers the fields of an object that have no place.
-pub(super) struct Rest {
+pub(crate) struct Rest {
     column: usize,
     text: Vec<u8>,
     rows: u64,
@@ -22,12 +26,25 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Into the column of that index.
-    pub(super) fn new(column: usize) -> Self {
+    pub(crate) fn new(column: usize) -> Self {
         Rest { column, text: Vec::new(), rows: 0 }
     }
 
+    /// Its column.
+    pub(crate) fn column(&self) -> usize {
+        self.column
+    }
+
+    /// The fields of a reader, of which none may have the name of the column.
+    pub(crate) fn hide(column: usize, fields: &mut [FieldRef]) {
+        if let Some(field) = fields.get_mut(column) {
+            // No field of a record has this name.
+            *field = Arc::new(field.as_ref().clone().with_name("\u{0}"));
+        }
+    }
+
     /// Rows since the last call that have something in it.
-    pub(super) fn take_rows(&mut self) -> u64 {
+    pub(crate) fn take_rows(&mut self) -> u64 {
         std::mem::take(&mut self.rows)
     }
 
@@ -40,7 +57,7 @@ impl Rest {
     }
 
     /// Takes the object at the scanner's position into the open row of `columns`, as [`ObjectReader::object`] does.
-    pub(super) fn object(
+    pub(crate) fn object(
         &mut self,
         reader: &mut ObjectReader,
         s: &mut Scanner<'_>,

@@ -151,6 +151,8 @@ pub struct StreamPlanner {
     nested: BTreeSet<Vec<String>>,
     /// Of the next deduplication by a row time all rows are wanted, not only the latest.
     takes_history: bool,
+    /// The sink takes the changes of an upsert source as they are.
+    passes_upserts: bool,
 }
 
 impl StreamPlanner {
@@ -165,6 +167,7 @@ impl StreamPlanner {
             late: Vec::new(),
             nested: BTreeSet::new(),
             takes_history: false,
+            passes_upserts: false,
         }
     }
 

@@ -75,6 +75,11 @@ impl SharedScan {
         of_any_use(&self.filters_behind)
     }
 
+    /// Whether one query reads it, all of its rows.
+    pub fn is_read_once_whole(&self) -> bool {
+        matches!((self.filters.as_slice(), self.fetch.as_slice()), ([filters], [None]) if filters.is_empty())
+    }
+
     /// Rows that are enough.
     pub fn limit(&self) -> Option<usize> {
         match self.fetch.as_slice() {

@@ -18,13 +18,14 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::edges::not_null::NotNullEnforcer;
-use crate::edges::{Sink, SinkChangelog, WriteMode};
+use crate::edges::{Sink, SinkChangelog, SourceChangelog, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::operators::constraint_enforcer::ConstraintEnforcerOperator;
 use crate::plan::stream::WhenNeeded;
+use crate::plan::stream::shared_scan::{ScanUse, scan_use};
 use crate::plan::stream::{Relation, StreamPlanner};
 use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeId, NodeKind, OperatorFactory, UpdateBefore};
@@ -63,7 +64,10 @@ impl StreamPlanner {
     /// Unsupported for what does not run as a stream, or an updating plan into an append-only sink; Validation for
     /// conflicts of keys that are not resolved.
     pub fn add_query(&mut self, plan: &LogicalPlan, target: &SinkTarget) -> Result<ChangelogMode> {
-        let relation = self.lower(plan)?;
+        self.passes_upserts = self.takes_upserts_as_they_are(plan, target)?;
+        let relation = self.lower(plan);
+        self.passes_upserts = false;
+        let relation = relation?;
         let relation = self.materialize(relation)?;
         let mut relation = self.trim(relation)?;
         let SinkTarget { sink, mode, name, enforcer, .. } = target;
@@ -124,6 +128,38 @@ impl StreamPlanner {
             kind: NodeKind::Sink { sink: sink.clone(), mode: *mode },
         });
         Ok(relation.changelog)
+    }
+
+    /// Whether a sink takes the changes of an upsert source as they come, as in Flink: nothing but projections is between
+    /// them, and they have the same key. What its rows were before is then nobody's business, and nothing is kept of them.
+    fn takes_upserts_as_they_are(&self, plan: &LogicalPlan, target: &SinkTarget) -> Result<bool> {
+        let sink = &target.sink;
+        let Some(key) = sink.primary_key().filter(|_| sink.changelog() == SinkChangelog::Upsert) else {
+            return Ok(false);
+        };
+        // A deleted row may hold nothing but its key.
+        let schema = sink.schema();
+        let mut columns = schema.fields().iter().enumerate();
+        if target.enforcer.is_some() && columns.any(|(i, f)| !f.is_nullable() && !key.contains(&i)) {
+            return Ok(false);
+        }
+        let Some((found, origins)) = origins(plan, key)? else { return Ok(false) };
+        let Some(shared) = self.scans.get(&found.key) else { return Ok(false) };
+        let table = shared.table()?;
+        if table.source.changelog() != SourceChangelog::Upsert || !shared.is_read_once_whole() {
+            return Ok(false);
+        }
+        let mut names: Vec<&String> = origins
+            .iter()
+            .filter_map(|i| match found.columns.get(*i) {
+                Some((_, Expr::Column(c))) => Some(&c.name),
+                _ => None,
+            })
+            .collect();
+        names.sort();
+        let mut wanted: Vec<&String> = table.primary_key.iter().collect();
+        wanted.sort();
+        Ok(names == wanted)
     }
 
     /// Compares the query's upsert keys with the sink's PRIMARY KEY.
@@ -215,5 +251,27 @@ impl StreamPlanner {
         }
         found.sort();
         found
+    }
+}
+
+/// The table under projections, and which of its columns the `columns` of a plan are; `None` if there is more in between.
+fn origins(plan: &LogicalPlan, columns: Vec<usize>) -> Result<Option<(ScanUse<'_>, Vec<usize>)>> {
+    if let Some(found) = scan_use(plan)? {
+        return Ok(Some((found, columns)));
+    }
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => origins(&alias.input, columns),
+        LogicalPlan::Projection(projection) => {
+            let schema = projection.input.schema();
+            let place = |i: &usize| match projection.expr.get(*i)?.clone().unalias() {
+                Expr::Column(c) => schema.maybe_index_of_column(&c),
+                _ => None,
+            };
+            match columns.iter().map(place).collect() {
+                Some(columns) => origins(&projection.input, columns),
+                None => Ok(None),
+            }
+        }
+        _ => Ok(None),
     }
 }

@@ -37,8 +37,8 @@ impl StreamPlanner {
             SourceChangelog::Retract => ChangelogMode::ALL,
             SourceChangelog::Upsert => ChangelogMode::UPSERT,
         };
-        let normalized = table.normalized_by()?.is_some();
-        if normalized {
+        let normalized = table.normalized_by()?.is_some() && !self.passes_upserts;
+        if table.normalized_by()?.is_some() {
             // The key is read in any case.
             for name in table.primary_key.clone() {
                 let column = Expr::Column(Column::new_unqualified(name.clone()));
