@@ -7,12 +7,13 @@
 //! | `tidelake.generation` | summary, properties | the process that commits, ascending |
 //! | `tidelake.claim` | properties | the one process of that generation |
 //! | `tidelake.positions` | properties | how far the source is read: `{split: position}` |
+//! | `tidelake.committed.P` | properties | the last commit of the pipeline P whose snapshot has expired |
 //! | `tidelake.positions` | summary | what the snapshot holds of the source: `{split: [from, to]}` |
 //!
 //! A job with checkpoints writes pipeline and epoch into its snapshots, and nothing else. Properties outlive the expiry of
 //! snapshots; summaries tell when somebody has rolled the table back, which properties don't notice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde_json::Value;
@@ -27,6 +28,7 @@ const EPOCH: &str = "tidelake.epoch";
 const GENERATION: &str = "tidelake.generation";
 const CLAIM: &str = "tidelake.claim";
 const POSITIONS: &str = "tidelake.positions";
+const COMMITTED: &str = "tidelake.committed.";
 
 /// How far each split of a source is read, as its connector says it.
 pub(super) type Positions = BTreeMap<String, Value>;
@@ -67,9 +69,24 @@ fn marked<'a>(snapshot: &'a SnapshotRef, pipeline: &str) -> Option<&'a HashMap<S
     (summary.get(PIPELINE).map(String::as_str) == Some(pipeline)).then_some(summary)
 }
 
-/// Whether a snapshot tells how far the source of a table that keeps positions was read.
-pub(super) fn is_last_of_source(metadata: &TableMetadata, snapshot: &SnapshotRef) -> bool {
-    metadata.properties().get(PIPELINE).is_some_and(|pipeline| marked(snapshot, pipeline).is_some())
+/// What the marks of snapshots that go say, as properties: the last commit of each job that may come back and ask. (A table
+/// that keeps positions says it in its properties anyhow; a pipeline of version 7 is that of one run, which does not come back.)
+pub(super) fn outliving(metadata: &TableMetadata, expired: &HashSet<i64>) -> HashMap<String, String> {
+    let mut seen = HashSet::new();
+    let mut kept = HashMap::new();
+    for snapshot in ancestry(metadata) {
+        let summary = &snapshot.summary().additional_properties;
+        let Some(pipeline) = summary.get(PIPELINE) else { continue };
+        let comes_back = Uuid::parse_str(pipeline).is_ok_and(|p| p.get_version_num() == 8);
+        if seen.insert(pipeline)
+            && comes_back
+            && expired.contains(&snapshot.snapshot_id())
+            && let Some(epoch) = summary.get(EPOCH)
+        {
+            kept.insert(format!("{COMMITTED}{pipeline}"), epoch.clone());
+        }
+    }
+    kept
 }
 
 /// Identifies one commit.
@@ -103,7 +120,11 @@ impl Judge for Mark {
         match ancestry(metadata).find_map(|s| marked(s, &pipeline)) {
             // Epochs of a pipeline are committed in order, so its newest marker tells.
             Some(newest) if number(newest, EPOCH).unwrap_or(0) >= self.epoch => Verdict::Committed,
-            _ => Verdict::Go,
+            Some(_) => Verdict::Go,
+            None => match number(metadata.properties(), &format!("{COMMITTED}{pipeline}")) {
+                Some(epoch) if epoch >= self.epoch => Verdict::Committed,
+                _ => Verdict::Go,
+            },
         }
     }
 }

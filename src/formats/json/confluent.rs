@@ -3,8 +3,6 @@
 //! Reading takes the id off and leaves the rest to the format `json`: the columns of the table say what is wanted, and
 //! fields are found by name whatever the schema. Writing registers the schema of the table's columns.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 

@@ -1,10 +1,12 @@
 //! Old snapshots leave the table, and with them the files that only they named.
 //!
 //! ```text
-//!  refs ─► snapshots that stay: heads, tags, the newest n, the young ones, the last with positions of its source
+//!  refs ─► snapshots that stay: heads, tags, the newest n, the young ones
 //!  others ─► RemoveSnapshots (one commit) ─► their manifest lists, manifests, data and delete files
 //!                                            minus all that the snapshots that stay name ─► deleted
 //! ```
+//!
+//! What a job that may come back has committed is told by the snapshots of its commits; where those go, a property tells it.
 //!
 //! Killed between commit and deletion it leaves files that nothing names: the sweep for orphans finds them.
 
@@ -19,7 +21,7 @@ use serde::Deserialize;
 
 use super::super::backend::Update;
 use super::super::commit::Target;
-use super::super::mark::{ancestry, is_last_of_source};
+use super::super::mark::outliving;
 use super::super::produce::load;
 use super::{Maintained, Maintenance};
 use crate::error::{Error, Result};
@@ -55,7 +57,7 @@ pub(super) async fn expire(target: &Target, what: &Maintenance, done: &mut Maint
         }
         let ids: HashSet<i64> = expired.iter().map(|s| s.snapshot_id()).collect();
         let metadata = table.metadata();
-        let update = Update {
+        let mut update = Update {
             requirements: vec![
                 TableRequirement::UuidMatch { uuid: metadata.uuid() },
                 TableRequirement::RefSnapshotIdMatch {
@@ -65,6 +67,10 @@ pub(super) async fn expire(target: &Target, what: &Maintenance, done: &mut Maint
             ],
             changes: vec![TableUpdate::RemoveSnapshots { snapshot_ids: ids.iter().copied().collect() }],
         };
+        let outliving = outliving(metadata, &ids);
+        if !outliving.is_empty() {
+            update.changes.insert(0, TableUpdate::SetProperties { updates: outliving });
+        }
         let named = files_of(target, &table, |id| ids.contains(&id)).await?;
         if !what.dry_run {
             if let Err(e) = target.lake.backend().commit(&table, update).await {
@@ -137,8 +143,6 @@ fn old(metadata: &TableMetadata, what: &Maintenance) -> Result<Vec<SnapshotRef>>
             next = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
         }
     }
-    // How far the source was read stays to be compared with what the properties say of it.
-    kept.extend(ancestry(metadata).find(|s| is_last_of_source(metadata, s)).map(|s| s.snapshot_id()));
     let goes = |s: &&SnapshotRef| !kept.contains(&s.snapshot_id()) && !is_young(s, default_age);
     Ok(metadata.snapshots().filter(goes).cloned().collect())
 }

@@ -102,6 +102,37 @@ async fn what_is_to_be_kept_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_is_known_when_its_snapshots_have_gone() {
+    let lake = sqlite().await;
+    appended(&lake, "t", &[], 2).await;
+    let schema = lake.resolved("t", &[]).await.physical;
+    let identity = crate::edges::SinkIdentity {
+        job: "j".into(),
+        lineage: Uuid::new_v4(),
+        generation: 1,
+        uid: "u".into(),
+    };
+    let context = SinkContext { identity: Some(identity), ..SinkContext::new(WriteMode::Append, 1) };
+    let open = async || lake.sink("t", &[]).await.unwrap().open(&context).await.unwrap();
+    let rows = || {
+        let (ids, keys) = (Int64Array::from(vec![100]), Int64Array::from(vec![0]));
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(keys)]).unwrap()
+    };
+    let mut sink = open().await;
+    let committed = write(&mut sink, &[rows()], Epoch(7)).await;
+    sink.committer.commit(Epoch(7), committed.clone()).await.unwrap();
+    // Neither its file nor its snapshot is left.
+    let first = done(&lake, "t", &ALL_AGES).await;
+    assert_eq!((first.compacted.0, first.expired), (3, 3), "{first:?}");
+    open().await.committer.recover(Epoch(7), committed).await.unwrap();
+    assert_eq!(sum(&lake, "t").await.0, 21);
+    let mut sink = open().await;
+    let next = write(&mut sink, &[rows()], Epoch(8)).await;
+    sink.committer.commit(Epoch(8), next).await.unwrap();
+    assert_eq!(sum(&lake, "t").await.0, 22);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn manifests_are_merged() {
     let lake = sqlite().await;
     let columns = vec![column("id", nullable(TypeRoot::BigInt))];
