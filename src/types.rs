@@ -11,6 +11,7 @@
 //! | TIMESTAMP_LTZ(p) | Timestamp(unit as above, "UTC"): an instant, shown in the session zone |
 //! | INTERVAL YEAR TO MONTH, INTERVAL DAY TO SECOND | Interval(YearMonth), Interval(MonthDayNano) |
 //! | `ARRAY<t>`, `MAP<k, v>`, `MULTISET<t>`, `ROW<…>` | List, Map, `Map<t, Int32>`, Struct |
+//! | VARIANT, BITMAP | Struct of one field that no ROW has: the JSON text; the bytes of the bitmap |
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,6 +96,10 @@ pub enum TypeRoot {
     Map(Box<LogicalType>, Box<LogicalType>),
     /// `ROW<…>`.
     Row(Vec<RowField>),
+    /// `VARIANT`: a JSON value.
+    Variant,
+    /// `BITMAP`: a set of 32-bit integers.
+    Bitmap,
     /// The type of a bare `NULL`.
     Null,
 }
@@ -143,6 +148,8 @@ impl LogicalType {
             TypeRoot::Row(fields) => DataType::Struct(Fields::from(
                 fields.iter().map(|f| f.ty.to_field(&f.name)).collect::<Vec<Field>>(),
             )),
+            TypeRoot::Variant => variant_type(),
+            TypeRoot::Bitmap => bitmap_type(),
             TypeRoot::Null => DataType::Null,
         }
     }
@@ -200,6 +207,8 @@ impl LogicalType {
                 };
                 TypeRoot::Map(Box::new(Self::from_field(key)?), Box::new(Self::from_field(value)?))
             }
+            ty if is_variant(ty) => TypeRoot::Variant,
+            ty if is_bitmap(ty) => TypeRoot::Bitmap,
             DataType::Struct(fields) => TypeRoot::Row(
                 fields
                     .iter()
@@ -220,6 +229,34 @@ impl LogicalType {
     pub fn from_field(field: &FieldRef) -> Result<Self> {
         Self::from_arrow(field.data_type(), field.is_nullable())
     }
+}
+
+/// The field of a VARIANT, and that of a BITMAP: names that no field of a ROW can have.
+const VARIANT: &str = "\u{1}variant";
+const BITMAP: &str = "\u{1}bitmap";
+
+/// The Arrow type of `VARIANT`.
+pub fn variant_type() -> DataType {
+    DataType::Struct(Fields::from(vec![Field::new(VARIANT, DataType::Utf8, true)]))
+}
+
+/// The Arrow type of `BITMAP`.
+pub fn bitmap_type() -> DataType {
+    DataType::Struct(Fields::from(vec![Field::new(BITMAP, DataType::Binary, true)]))
+}
+
+/// Whether a type is that of `VARIANT`.
+pub fn is_variant(ty: &DataType) -> bool {
+    has_only_field(ty, VARIANT)
+}
+
+/// Whether a type is that of `BITMAP`.
+pub fn is_bitmap(ty: &DataType) -> bool {
+    has_only_field(ty, BITMAP)
+}
+
+fn has_only_field(ty: &DataType, name: &str) -> bool {
+    matches!(ty, DataType::Struct(fields) if matches!(fields.iter().as_slice(), [f] if f.name() == name))
 }
 
 /// The SQL name of an Arrow type, for messages.
@@ -291,6 +328,8 @@ impl fmt::Display for LogicalType {
                 }
                 f.write_str(">")
             }
+            TypeRoot::Variant => f.write_str("VARIANT"),
+            TypeRoot::Bitmap => f.write_str("BITMAP"),
             TypeRoot::Null => f.write_str("NULL"),
         }?;
         if self.nullable || self.root == TypeRoot::Null { Ok(()) } else { f.write_str(" NOT NULL") }

@@ -20,6 +20,7 @@ mod tests;
 pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
 pub(crate) use memory::{database_exists, object_exists};
+pub(crate) use show::info;
 pub use show::{InferColumns, ViewColumn};
 
 pub use table::{CatalogObject, ExternalTable, MetadataColumn, ObjectPath, ResolvedTable, TableDef, ViewDef};

@@ -277,7 +277,11 @@ fn result(text: String) -> Result<RecordBatch> {
     batch(vec![("result", Arc::new(StringArray::from(vec![text])))])
 }
 
-fn info(prefix: &str, rows: Vec<(String, Option<String>)>) -> Result<RecordBatch> {
+/// Names and values, as `DESCRIBE CATALOG` and its like show them.
+///
+/// # Errors
+/// Internal.
+pub(crate) fn info(prefix: &str, rows: Vec<(String, Option<String>)>) -> Result<RecordBatch> {
     let (names, values): (Vec<String>, Vec<Option<String>>) = rows.into_iter().unzip();
     let columns: [ArrayRef; 2] = [Arc::new(StringArray::from(names)), Arc::new(StringArray::from(values))];
     let fields = ["name", "value"].map(|n| Field::new(format!("{prefix} {n}"), DataType::Utf8, true));

@@ -7,21 +7,25 @@
 //!  LogicalPlan   ─► rules       casts and comparisons by type
 //!                     │ DataFusion's analyzer, optimizer, physical planner
 //!                     ▼
-//!  PhysicalExpr  ─► udf frame → arith · cast · temporal · strings · math · collection · json
+//!  PhysicalExpr  ─► udf frame → arith · cast · temporal · strings · math · collection · json · bitmap
 //! ```
 //!
 //! Batch and streaming evaluate the same physical expressions. What agrees with DataFusion stays DataFusion's.
 
 pub(crate) mod aggregate;
 mod arith;
+pub(crate) mod bitmap;
 pub(crate) mod cast;
 mod chain;
 mod comparisons;
 pub mod context;
+mod infer;
+mod infer_functions;
 mod infix;
 mod kinds;
 mod random;
 mod ranks;
+mod reference;
 mod registry;
 mod rewrite;
 pub(crate) mod room;
@@ -41,12 +45,14 @@ pub use chain::Chains;
 pub(crate) use collection::common as common_type;
 pub use comparisons::no_condition;
 pub use context::{Clock, FixedClock, FunctionContext, SystemClock, parse_zone};
+pub use infer::{Scope, common_root, same_arrow};
 pub use infix::FlinkExprPlanner;
 pub use kinds::without_over;
 pub use random::Randoms;
+pub use reference::{FunctionInfo, describe};
 pub use registry::{
     aggregate_functions, analyzer_rules, expr_planners, missing_function, names, scalar_functions,
-    unknown_function, window_functions,
+    undescribed_function, unknown_function, window_functions,
 };
 pub use rewrite::{fraction_digits, rewrite_expr_ast, rewrite_query_ast};
 pub use rules::{FlinkSemantics, analyze_expr};

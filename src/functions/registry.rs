@@ -15,7 +15,7 @@ use crate::functions::random::Randoms;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};
-use crate::functions::{aggregate, cast, collection, json, math, ranks, strings, temporal, type_of};
+use crate::functions::{aggregate, bitmap, cast, collection, json, math, ranks, strings, temporal, type_of};
 
 /// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
 pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
@@ -46,6 +46,7 @@ fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     out.extend(math::functions(context));
     out.extend(collection::functions());
     out.extend(json::functions());
+    out.extend(bitmap::functions());
     out.push(current_database(context));
     out.extend(type_of::functions());
     out.push(cast::tag_function());
@@ -150,9 +151,18 @@ pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     if let Some((_, instead)) = INSTEAD.iter().find(|(n, _)| *n == upper) {
         return e.hint(format!("use {instead}"));
     }
+    near_name(e, &upper)
+}
+
+/// The error for a function that DESCRIBE does not know, with the nearest name.
+pub fn undescribed_function(name: &str) -> Error {
+    near_name(Error::validation(format!("there is no function {name}")), &name.to_uppercase())
+}
+
+fn near_name(e: Error, upper: &str) -> Error {
     let near = names()
         .into_iter()
-        .map(|n| (strsim::levenshtein(&n, &upper), n))
+        .map(|n| (strsim::levenshtein(&n, upper), n))
         .min()
         .filter(|(d, _)| *d <= (upper.chars().count() / 3).max(1));
     match near {
@@ -169,6 +179,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("DAY", "DAYOFMONTH(t)"),
     ("GROUP_CONCAT", "LISTAGG(s, ',')"),
     ("NVL", "COALESCE(a, b)"),
+    ("JSON", "JSON(s) as a value of JSON_OBJECT or JSON_ARRAY; elsewhere JSON is a STRING"),
     ("DATE_PART", "EXTRACT(unit FROM t)"),
     ("CUMULATE", "the window table function: FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), step, size))"),
     ("TO_UNIXTIME", "UNIX_TIMESTAMP(s)"),

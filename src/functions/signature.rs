@@ -4,7 +4,7 @@
 use arrow::datatypes::DataType;
 
 use crate::error::Error;
-use crate::types::sql_name;
+use crate::types::{bitmap_type, is_bitmap, is_variant, sql_name};
 
 /// What one parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Any,
     Array,
     Map,
+    Variant,
+    Bitmap,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub(crate) fn parse_forms(text: &str) -> Vec<Form> {
                         Some('t') => Kind::Time,
                         Some('A') => Kind::Array,
                         Some('M') => Kind::Map,
+                        Some('V') => Kind::Variant,
+                        Some('B') => Kind::Bitmap,
                         _ => Kind::Any,
                     };
                     let times = match p.chars().last() {
@@ -131,6 +135,9 @@ impl Kind {
                 _ => None,
             },
             Kind::Map if null || matches!(t, D::Map(_, _)) => Some(t.clone()),
+            Kind::Variant if is_variant(t) => Some(t.clone()),
+            Kind::Bitmap if null => Some(bitmap_type()),
+            Kind::Bitmap if is_bitmap(t) => Some(t.clone()),
             _ => None,
         }
     }
@@ -147,6 +154,8 @@ impl Kind {
             Kind::Any => "ANY",
             Kind::Array => "ARRAY",
             Kind::Map => "MAP",
+            Kind::Variant => "VARIANT",
+            Kind::Bitmap => "BITMAP",
         }
     }
 }

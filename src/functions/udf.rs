@@ -9,7 +9,8 @@
 //! formats are compiled once a batch; a call with constants only is evaluated once.
 //!
 //! Notation of parameters, separated by blanks, forms by `|`: `s` string, `x` bytes, `i` INT, `l` BIGINT,
-//! `d` DOUBLE, `n` any number, `b` BOOLEAN, `t` date, time or timestamp, `a` anything, `A` array, `M` map;
+//! `d` DOUBLE, `n` any number, `b` BOOLEAN, `t` date, time or timestamp, `a` anything, `A` array, `M` map, `V` variant,
+//! `B` bitmap;
 //! a trailing `?` makes it optional, `*` allows any number of it.
 
 use std::fmt;
@@ -108,6 +109,11 @@ impl Builtin {
     pub(crate) fn build(self) -> Arc<ScalarUDF> {
         Arc::new(ScalarUDF::new_from_impl(self))
     }
+}
+
+/// Whether a function is one of these and NULL exactly when an argument is.
+pub(crate) fn is_strict(f: &ScalarUDF) -> bool {
+    f.inner().downcast_ref::<Builtin>().is_some_and(|b| b.nulls == Nulls::Propagate)
 }
 
 impl fmt::Debug for Builtin {

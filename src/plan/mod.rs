@@ -18,6 +18,7 @@ mod interval;
 pub mod logical;
 pub(crate) mod match_recognize;
 pub mod nodes;
+pub(crate) mod output_types;
 pub mod passes;
 pub mod planner;
 pub mod state_ttl;

@@ -248,7 +248,8 @@ impl Planner {
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let written = query;
         let mut marked = query.clone();
-        let merges = self.using_joins.mark(&mut marked);
+        let mut merges = self.using_joins.mark(&mut marked, false);
+        let mut stars = false;
         let planned = loop {
             self.sources().used.clear();
             let mut query = marked.clone();
@@ -256,8 +257,16 @@ impl Planner {
             let planner = SqlToRel::new_with_options(self, parser_options());
             let planned = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
             // Also where it failed: a `*` may have been too few columns.
-            if !(merges && self.using_joins.expand(&mut marked)) {
-                break planned;
+            if merges && self.using_joins.expand(&mut marked) {
+                continue;
+            }
+            match planned {
+                Err(e) if !stars && e.to_string().contains("require unique expression names") => {
+                    stars = true;
+                    marked = written.clone();
+                    merges = self.using_joins.mark(&mut marked, true);
+                }
+                planned => break planned,
             }
         };
         let plan = planned.map_err(|e| {

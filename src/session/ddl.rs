@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::{Session, StatementResult};
-use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewColumn, ViewDef};
+use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewColumn, ViewDef, info};
 use crate::connectors::iceberg;
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::{describe, undescribed_function};
+use crate::plan::output_types::output_types;
 use crate::plan::time_attribute::column_attribute;
 use crate::sql::ast::ColumnKind;
-use crate::sql::ast::{CreateTable, CreateView, Insert, Query, Statement};
+use crate::sql::ast::{CreateTable, CreateView, Insert, Name, Query, Statement};
 use crate::sql::{parse_query, quote_ident};
 use crate::types::LogicalType;
 
@@ -59,6 +62,9 @@ impl Session {
             Statement::DescribeCatalog(name) => return Ok(rows(self.catalogs.describe_catalog(name)?)),
             Statement::DescribeDatabase(name) => {
                 return Ok(rows(self.catalogs.describe_database(name).await?));
+            }
+            Statement::DescribeFunction { name, extended } => {
+                return Ok(rows(describe_function(name, *extended)?));
             }
             Statement::Query(_)
             | Statement::Insert(_)
@@ -134,8 +140,26 @@ fn plan_columns(plan: &LogicalPlan) -> Result<Vec<(String, LogicalType)>> {
     plan.schema().fields().iter().map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
 }
 
-fn rows(batch: arrow::array::RecordBatch) -> StatementResult {
+fn rows(batch: RecordBatch) -> StatementResult {
     StatementResult::Rows(batch.schema(), vec![batch])
+}
+
+/// The rows of `DESCRIBE FUNCTION [EXTENDED] f`.
+fn describe_function(name: &Name, extended: bool) -> Result<RecordBatch> {
+    let function = name.parts.last().map_or("", String::as_str);
+    let known = if name.parts.len() == 1 { describe(function) } else { None };
+    let about = known.ok_or_else(|| undescribed_function(function).at(name.location))?;
+    let mut rows =
+        vec![("is system function", Some("true".to_owned())), ("is temporary", Some("false".to_owned()))];
+    if extended {
+        rows.push(("kind", Some(about.kind.to_owned())));
+        rows.push(("is deterministic", Some(about.deterministic.to_string())));
+    }
+    rows.push(("signature", Some(about.signature)));
+    rows.push(("description", Some(about.description)));
+    rows.extend(about.example.map(|e| ("example", Some(e))));
+    rows.extend(about.note.map(|n| ("note", Some(n))));
+    info("info", rows.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
 }
 
 /// What DESCRIBE asks the planner.
@@ -157,7 +181,8 @@ impl InferColumns for Columns<'_> {
         let path = [catalog, database, object].map(|p| quote_ident(p)).join(".");
         let query = parse_query(&format!("SELECT * FROM {path}"))?;
         let plan = self.0.prepare_query(&query)?.1;
-        let columns = plan_columns(&plan)?.into_iter().enumerate();
+        let names = plan.schema().fields().iter().map(|f| f.name().clone());
+        let columns = names.zip(output_types(&plan)?).enumerate();
         Ok(columns.map(|(i, (name, ty))| ViewColumn { name, ty, time: column_attribute(&plan, i) }).collect())
     }
 }

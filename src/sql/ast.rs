@@ -148,6 +148,13 @@ pub enum Statement {
     },
     /// `DESCRIBE DATABASE d`.
     DescribeDatabase(Name),
+    /// `DESCRIBE FUNCTION [EXTENDED] f`.
+    DescribeFunction {
+        /// Which.
+        name: Name,
+        /// With all that is known.
+        extended: bool,
+    },
     /// `SET`, `SET 'k' = 'v'`.
     Set(Option<(String, String)>),
     /// `RESET`, `RESET 'k'`.

@@ -16,21 +16,23 @@
 //! | `supports_parens_around_table_factor` | `FROM (t)` |
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
 //! | `is_reserved_for_identifier` | what does not parse as `CAST(…)` is not read once more as a call: `CAST(CAST(…` would take 2ⁿ attempts |
-//! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand; long rows of operators ([`chain`]) |
-//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, `KEY k VALUE v`, and keywords where an expression is missing |
+//! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand; long rows of operators ([`chain`]); `IS JSON`, `BETWEEN SYMMETRIC` |
+//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, `KEY k VALUE v`, `CASE x WHEN 1, 2`, [`json`], and keywords where an expression is missing |
 
 use std::any::TypeId;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName,
 };
-use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Word};
 
 use super::ast::{MAP_CONSTRUCTOR, TABLE_ARGUMENT};
-use super::{chain, keywords};
+use super::{chain, json, keywords};
 
 /// Flink's SQL for sqlparser.
 #[derive(Debug, Default, Clone, Copy)]
@@ -106,6 +108,12 @@ impl Dialect for FlinkDialect {
         if chain::operator(parser).is_some() {
             return Some(chain::parse(parser, expr, precedence));
         }
+        if let Some(test) = json::predicate(parser, expr) {
+            return Some(Ok(test));
+        }
+        if let Some(between) = between(parser, expr) {
+            return Some(between);
+        }
         let make: fn(Box<Expr>, Box<Expr>) -> Expr =
             if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
                 Expr::IsNotDistinctFrom
@@ -133,8 +141,14 @@ impl Dialect for FlinkDialect {
         if value.eq_ignore_ascii_case("KEY") && begins_object(parser) {
             return Some(key_and_value(parser));
         }
+        if *keyword == Keyword::CASE {
+            return Some(case(parser));
+        }
         let map = value.eq_ignore_ascii_case("MAP") && parser.peek_nth_token_ref(1).token == Token::LBracket;
-        map.then(|| map_constructor(parser))
+        if map {
+            return Some(map_constructor(parser));
+        }
+        json::prefix(parser)
     }
 }
 
@@ -228,6 +242,74 @@ fn key_and_value(parser: &mut Parser) -> Result<Expr, ParserError> {
     let key = parser.parse_expr()?;
     parser.expect_keyword(Keyword::VALUE)?;
     Ok(Expr::Tuple(vec![key, parser.parse_expr()?]))
+}
+
+/// `[NOT] BETWEEN SYMMETRIC a AND b`, which is BETWEEN in one order of the bounds or the other, and `BETWEEN ASYMMETRIC`,
+/// which is BETWEEN.
+fn between(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    use Keyword::{ASYMMETRIC, BETWEEN, NOT, SYMMETRIC};
+    let negated = parser.peek_keyword(NOT);
+    let symmetric = if parser.parse_keywords(&[BETWEEN, SYMMETRIC])
+        || parser.parse_keywords(&[NOT, BETWEEN, SYMMETRIC])
+    {
+        true
+    } else if parser.parse_keywords(&[BETWEEN, ASYMMETRIC])
+        || parser.parse_keywords(&[NOT, BETWEEN, ASYMMETRIC])
+    {
+        false
+    } else {
+        return None;
+    };
+    let bound = |parser: &mut Parser| parser.parse_subexpr(FlinkDialect.prec_value(Precedence::Between));
+    let bounds = bound(parser).and_then(|low| {
+        parser.expect_keyword(Keyword::AND)?;
+        Ok((low, bound(parser)?))
+    });
+    Some(bounds.map(|(low, high)| {
+        let between = |low: &Expr, high: &Expr| Expr::Between {
+            expr: Box::new(expr.clone()),
+            negated,
+            low: Box::new(low.clone()),
+            high: Box::new(high.clone()),
+        };
+        if !symmetric {
+            return between(&low, &high);
+        }
+        Expr::Nested(Box::new(Expr::BinaryOp {
+            left: Box::new(between(&low, &high)),
+            op: if negated { BinaryOperator::And } else { BinaryOperator::Or },
+            right: Box::new(between(&high, &low)),
+        }))
+    }))
+}
+
+/// `CASE …`: as sqlparser reads it, and several values in a WHEN behind an operand: `CASE x WHEN 1, 2 THEN …`.
+fn case(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let case_token = AttachedToken(parser.next_token());
+    let operand = if parser.parse_keyword(Keyword::WHEN) {
+        None
+    } else {
+        let operand = parser.parse_expr()?;
+        parser.expect_keyword(Keyword::WHEN)?;
+        Some(Box::new(operand))
+    };
+    let mut conditions = Vec::new();
+    loop {
+        let mut values = vec![parser.parse_expr()?];
+        while operand.is_some() && parser.consume_token(&Token::Comma) {
+            values.push(parser.parse_expr()?);
+        }
+        parser.expect_keyword(Keyword::THEN)?;
+        let result = parser.parse_expr()?;
+        conditions.extend(values.into_iter().map(|condition| CaseWhen { condition, result: result.clone() }));
+        if !parser.parse_keyword(Keyword::WHEN) {
+            break;
+        }
+    }
+    let else_result =
+        if parser.parse_keyword(Keyword::ELSE) { Some(Box::new(parser.parse_expr()?)) } else { None };
+    let end_token = AttachedToken(parser.expect_keyword(Keyword::END)?);
+    Ok(Expr::Case { case_token, end_token, operand, conditions, else_result })
 }
 
 fn map_constructor(parser: &mut Parser) -> Result<Expr, ParserError> {

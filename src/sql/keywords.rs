@@ -13,6 +13,7 @@ pub(crate) fn filter(keyword: Keyword) -> Keyword {
         | K::ARRAY
         | K::AS
         | K::ASC
+        | K::ASYMMETRIC
         | K::AT
         | K::BETWEEN
         | K::BOTH
@@ -104,6 +105,7 @@ pub(crate) fn filter(keyword: Keyword) -> Keyword {
         | K::ORDINALITY
         | K::OUTER
         | K::OVER
+        | K::OVERLAPS
         | K::OVERLAY
         | K::PARTITION
         | K::PERCENT

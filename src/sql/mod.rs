@@ -16,6 +16,7 @@ mod cursor;
 mod depth;
 mod dialect;
 mod hints;
+mod json;
 mod keywords;
 mod lexer;
 mod literals;

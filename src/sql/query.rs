@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  tokens ─► fix-ups ───────────────────────────────► sqlparser ─► validate ─► Query    depth: nothing nests too deep
-//!             CAST(x AS <any Flink type>) → one word                 aliases for hinted tables,
+//!             CAST(x AS <any Flink type>), RETURNING <type> → one word  aliases for hinted tables,
 //!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
 //!             (SELECT …) MATCH_RECOGNIZE, WITHIN   → see `match_recognize`
 //!             TABLESAMPLE, …                       → refused here, where the place is known
@@ -119,8 +119,10 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     let mut depth = 0usize;
     // Depths at which an AS ends the operand of a cast.
     let mut casts: Vec<usize> = Vec::new();
-    // Depths inside calls of the JSON constructors, where VALUE is a keyword.
+    // Depths inside calls of JSON functions, where VALUE and EMPTY are keywords.
     let mut json: Vec<usize> = Vec::new();
+    // Depths inside calls that take RETURNING and a type.
+    let mut returning: Vec<usize> = Vec::new();
     let mut nesting = Nesting::default();
     while let Some(l) = c.peek() {
         nesting.read(l)?;
@@ -128,7 +130,8 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
             continue;
         }
         refuse(&c)?;
-        reserved(&c, !json.is_empty())?;
+        let before = c.pos().checked_sub(1).and_then(|i| lexemes.get(i));
+        reserved(&c, !json.is_empty() || before.is_some_and(|p| p.is_keyword("JSON")))?;
         match &l.token {
             _ if l.is_hint_open() => {
                 hint(&mut c, &mut out)?;
@@ -137,21 +140,23 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
             Token::LParen => {
                 depth += 1;
                 out.matches.open(depth, &out.tokens);
-                let cast = c.pos() > 0
-                    && lexemes
-                        .get(c.pos() - 1)
-                        .is_some_and(|p| p.is_keyword("CAST") || p.is_keyword("TRY_CAST"));
-                if cast {
+                if before.is_some_and(|p| p.is_keyword("CAST") || p.is_keyword("TRY_CAST")) {
                     casts.push(depth);
                 }
-                let before = c.pos().checked_sub(1).and_then(|i| lexemes.get(i));
-                if before.is_some_and(|p| p.is_keyword("JSON_OBJECT") || p.is_keyword("JSON_OBJECTAGG")) {
+                let called = |names: &[&str]| before.is_some_and(|p| names.iter().any(|n| p.is_keyword(n)));
+                if called(&["JSON_OBJECT", "JSON_OBJECTAGG", "JSON_VALUE", "JSON_QUERY"]) {
                     json.push(depth);
+                }
+                if called(&["JSON_VALUE", "JSON_QUERY"]) {
+                    returning.push(depth);
                 }
             }
             Token::RParen => {
                 if json.last() == Some(&depth) {
                     json.pop();
+                }
+                if returning.last() == Some(&depth) {
+                    returning.pop();
                 }
                 if casts.last() == Some(&depth) {
                     casts.pop();
@@ -159,18 +164,26 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
                 out.matches.close(depth);
                 depth = depth.saturating_sub(1);
             }
-            _ if l.is_keyword("AS") && casts.last() == Some(&depth) => {
-                casts.pop();
+            _ if l.is_keyword("AS") && casts.last() == Some(&depth)
+                || l.is_keyword("RETURNING") && returning.last() == Some(&depth) =>
+            {
+                let cast = l.is_keyword("AS");
+                if cast {
+                    casts.pop();
+                }
                 out.tokens.push(l.to_sqlparser());
                 c.bump();
                 let (start, from) = (c.location(), c.pos());
                 let ty = types::data_type(&mut c)?;
                 if !ty.nullable {
-                    return Err(Error::syntax("NOT NULL after the type of a cast")
-                        .at(start)
-                        .hint("leave it out: a cast keeps the nullability of its operand"));
+                    return Err(Error::syntax(format!(
+                        "NOT NULL after the type {}",
+                        if cast { "of a cast" } else { "that is returned" }
+                    ))
+                    .at(start)
+                    .hint("leave it out: a cast keeps the nullability of its operand"));
                 }
-                if !c.at(&Token::RParen) {
+                if cast && !c.at(&Token::RParen) {
                     return Err(c.expected("`)` after the type"));
                 }
                 let end = lexemes.get(from..c.pos()).and_then(<[_]>::last).map_or(start, |l| l.end);
@@ -215,8 +228,8 @@ fn reserved(c: &Cursor, in_json: bool) -> Result<()> {
     if w.quote_style.is_some() || !keywords::is_reserved(&w.value) {
         return Ok(());
     }
-    let value = w.value.eq_ignore_ascii_case("VALUE");
-    let keyword = if value { in_json } else { w.keyword != Keyword::NoKeyword };
+    let of_json = w.value.eq_ignore_ascii_case("VALUE") || w.value.eq_ignore_ascii_case("EMPTY");
+    let keyword = if of_json { in_json } else { w.keyword != Keyword::NoKeyword };
     let called = c.nth(1).is_some_and(|l| matches!(l.token, Token::LParen | Token::LBracket));
     if keyword || called || BARE.iter().any(|b| w.value.eq_ignore_ascii_case(b)) {
         return Ok(());

@@ -12,6 +12,7 @@ const NAMES: &[&str] = &[
     "ARRAY",
     "BIGINT",
     "BINARY",
+    "BITMAP",
     "BOOLEAN",
     "BYTES",
     "CHAR",
@@ -36,6 +37,7 @@ const NAMES: &[&str] = &[
     "TINYINT",
     "VARBINARY",
     "VARCHAR",
+    "VARIANT",
 ];
 
 /// The type in a cast: the parser leaves every one as a custom type whose only name part is the canonical text.
@@ -125,8 +127,10 @@ fn root(c: &mut Cursor) -> Result<TypeRoot> {
             TypeRoot::Map(Box::new(key), Box::new(value))
         }
         "ROW" => row(c)?,
+        "VARIANT" => TypeRoot::Variant,
+        "BITMAP" => TypeRoot::Bitmap,
         "NULL" => TypeRoot::Null,
-        "RAW" | "STRUCTURED" | "VARIANT" | "BITMAP" | "DESCRIPTOR" => {
+        "RAW" | "STRUCTURED" | "DESCRIPTOR" => {
             return Err(Error::unsupported(format!("the type {upper} is not supported"))
                 .at(at)
                 .hint(supported()));

@@ -9,6 +9,7 @@
 //! A [`Column`] is downcast once a batch; writing a value allocates nothing.
 
 mod base64;
+mod bitmap;
 pub(crate) mod calendar;
 mod decimal;
 mod double;
@@ -35,9 +36,10 @@ use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
-use crate::types::LogicalType;
+use crate::types::{LogicalType, is_bitmap, is_variant};
 
 pub(crate) use base64::{read_base64, read_base64_leniently, write_base64};
+pub(crate) use bitmap::write_bitmap;
 pub(crate) use decimal::{DecimalStyle, write_big_decimal, write_decimal};
 pub(crate) use double::{write_f32, write_f64};
 pub(crate) use integer::write_int;
@@ -87,6 +89,9 @@ enum Kind {
     List(ListArray, Box<Column>),
     Map(MapArray, Box<Column>, Box<Column>),
     Row(Vec<(String, Column)>),
+    /// JSON.
+    Variant(StringArray),
+    Bitmap(BinaryArray),
 }
 
 impl Column {
@@ -153,6 +158,8 @@ impl Column {
                 let map = array.as_map();
                 Kind::Map(map.clone(), below(map.keys())?, below(map.values())?)
             }
+            ty if is_variant(ty) => Kind::Variant(array.as_struct().column(0).as_string::<i32>().clone()),
+            ty if is_bitmap(ty) => Kind::Bitmap(array.as_struct().column(0).as_binary::<i32>().clone()),
             DataType::Struct(fields) => {
                 let row = array.as_struct();
                 let columns = fields
@@ -235,7 +242,7 @@ impl Column {
     fn write_other(&self, row: usize, out: &mut String) -> Result<()> {
         let json = self.style == Style::Json;
         let java = self.style == Style::Java;
-        if json && !matches!(self.kind, Kind::List(..) | Kind::Map(..) | Kind::Row(..)) {
+        if json && !matches!(self.kind, Kind::List(..) | Kind::Map(..) | Kind::Row(..) | Kind::Variant(_)) {
             out.push('"');
         }
         let quote = out.len();
@@ -249,8 +256,25 @@ impl Column {
             Kind::Timestamp(a, unit, zone) => self.write_timestamp(a.value(row), *unit, *zone, out)?,
             Kind::Months(a) if java => write_period(a.value(row), out),
             Kind::Months(a) => write_months(a.value(row), out),
+            Kind::Variant(a) => {
+                out.push_str(a.value(row));
+                return Ok(());
+            }
+            Kind::Bitmap(a) => write_bitmap(a.value(row), out),
             Kind::DayTime(a) => {
                 let (months, days, nanos) = IntervalMonthDayNanoType::to_parts(a.value(row));
+                if months != 0 && days == 0 && nanos == 0 {
+                    // The literals of both kinds of intervals share this type.
+                    if java {
+                        write_period(months, out)
+                    } else {
+                        write_months(months, out)
+                    }
+                    if json {
+                        out.push('"');
+                    }
+                    return Ok(());
+                }
                 if months != 0 {
                     // Not a Flink type: only an expression of DataFusion's could make one.
                     write_int(months, out);

@@ -207,7 +207,7 @@ impl<'a> FieldBuilder<'a> {
                     .collect::<Result<_>>()?;
                 Values::Row { fields }
             }
-            TypeRoot::Null => {
+            TypeRoot::Variant | TypeRoot::Bitmap | TypeRoot::Null => {
                 return Err(Error::validation(format!("field '{path}': Unsupported type: {ty}")));
             }
         })

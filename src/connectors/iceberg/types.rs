@@ -156,7 +156,11 @@ fn to_type(root: &TypeRoot, ids: &mut i32, path: &str) -> Result<Type> {
                 .collect::<Result<Vec<_>>>()?;
             return Ok(Type::Struct(StructType::new(nested)));
         }
-        TypeRoot::IntervalYearMonth | TypeRoot::IntervalDayTime | TypeRoot::Null => {
+        TypeRoot::IntervalYearMonth
+        | TypeRoot::IntervalDayTime
+        | TypeRoot::Variant
+        | TypeRoot::Bitmap
+        | TypeRoot::Null => {
             return Err(Error::unsupported(format!(
                 "column `{path}`: an Iceberg table cannot hold the type {}",
                 LogicalType::nullable(root.clone())

@@ -15,6 +15,7 @@ use crate::text::{
     DecimalStyle, Escapes, TimeStyle, write_base64, write_date, write_decimal, write_f32, write_f64,
     write_int, write_json_string, write_time,
 };
+use crate::types::{is_bitmap, is_variant};
 
 /// Encoder of JSON records.
 pub(crate) struct JsonEncoder {
@@ -171,6 +172,15 @@ impl JsonEncoder {
                     self.value_or_null(out, &**map.values(), i)?;
                 }
                 out.push(b'}');
+            }
+            // A VARIANT is JSON already.
+            ty if is_variant(ty) => {
+                let text = array.as_struct().column(0).as_string::<i32>();
+                out.extend_from_slice(text.value(row).as_bytes());
+            }
+            ty if is_bitmap(ty) => {
+                let v = array.as_struct().column(0).as_binary::<i32>().value(row);
+                quoted_unless(out, false, |out| write_base64(v, out));
             }
             DataType::Struct(fields) => {
                 let row_array = array.as_struct();

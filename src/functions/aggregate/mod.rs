@@ -7,6 +7,7 @@
 //!  pick       FIRST_VALUE, LAST_VALUE, NULLs skipped        state: value
 //!  listagg    strings joined in order of arrival            state: text
 //!  collect    the multiset of the values                    state: multiset
+//!  bitmap     BITMAP_*_AGG                                  state: bitmap
 //!  kept       PERCENTILE, SINGLE_VALUE, JSON_ARRAYAGG,
 //!             JSON_OBJECTAGG                                state: the values themselves
 //!  array_agg  an array in order of arrival                  state: array
@@ -15,11 +16,12 @@
 //!
 //! State columns are typed and can be merged. From `sum` to `listagg` each has a `GroupsAccumulator` over flat vectors
 //! for grouped input and a small `Accumulator` for whole input and OVER, by `value` for those whose state is one value.
-//! `collect`, `kept` and `distinct` keep values anyway and have the `Accumulator` alone, one for each group. ARRAY_AGG
+//! `collect`, `bitmap`, `kept` and `distinct` keep values anyway and have the `Accumulator` alone, one for each group. ARRAY_AGG
 //! is DataFusion's apart from DISTINCT, which is to keep the order too; COUNT, MIN and MAX are DataFusion's as they are.
 
 mod array_agg;
 pub(crate) mod avg;
+pub(crate) mod bitmap;
 mod collect;
 mod distinct;
 pub(crate) mod json;
@@ -47,6 +49,7 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions::signature::call_text;
+use crate::types::bitmap_type;
 use kept::Keeper;
 
 /// All of them.
@@ -69,8 +72,22 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         ("json_objectagg", Kind::Kept(Keeper::JsonObject { nulls: true })),
         ("__json_objectagg_absent", Kind::Kept(Keeper::JsonObject { nulls: false })),
     ];
+    let bitmaps = [
+        "bitmap_build_agg",
+        "bitmap_build_cardinality_agg",
+        "bitmap_and_agg",
+        "bitmap_and_cardinality_agg",
+        "bitmap_or_agg",
+        "bitmap_or_cardinality_agg",
+        "bitmap_xor_agg",
+        "bitmap_xor_cardinality_agg",
+    ];
+    let bitmaps = bitmaps
+        .into_iter()
+        .filter_map(|name| bitmap::Op::of(name).map(|(op, counts)| (name, Kind::Bitmap { op, counts })));
     kinds
         .into_iter()
+        .chain(bitmaps)
         .map(|(name, kind)| {
             Arc::new(AggregateUDF::new_from_impl(Aggregate {
                 name,
@@ -90,6 +107,7 @@ enum Kind {
     Pick { last: bool },
     Listagg,
     Collect,
+    Bitmap { op: bitmap::Op, counts: bool },
     Kept(Keeper),
 }
 
@@ -106,6 +124,8 @@ impl Aggregate {
         let supported = match self.kind {
             Kind::Kept(keeper) => keeper.usage().to_owned(),
             Kind::Listagg => "LISTAGG(<CHARACTER>[, <CHARACTER>])".to_owned(),
+            Kind::Bitmap { op: bitmap::Op::Build, .. } => format!("{}(<INTEGER>)", self.name.to_uppercase()),
+            Kind::Bitmap { .. } => format!("{}(<BITMAP>)", self.name.to_uppercase()),
             Kind::Pick { .. } | Kind::Collect => format!("{}(<ANY>)", self.name.to_uppercase()),
             _ => format!("{}(<NUMERIC>)", self.name.to_uppercase()),
         };
@@ -122,6 +142,7 @@ impl Aggregate {
             (Kind::Pick { .. }, [t]) => Ok(t.clone()),
             (Kind::Kept(keeper), types) => keeper.result_type(types).ok_or_else(bad),
             (Kind::Collect, [t]) => collect::result_type(t).ok_or_else(bad),
+            (Kind::Bitmap { op, counts }, [t]) if op.takes(t) => Ok(bitmap::result_type(counts)),
             (Kind::Listagg, [t] | [t, _]) if matches!(t, DataType::Utf8 | DataType::Null) => {
                 Ok(DataType::Utf8)
             }
@@ -146,6 +167,7 @@ impl Aggregate {
             Kind::Pick { last } => Ok(pick::accumulator(last != args.is_reversed, t)?),
             Kind::Listagg => Ok(listagg::accumulator(listagg::separator(args.exprs)?)),
             Kind::Collect => Ok(Box::new(collect::Collect::new(out.clone()))),
+            Kind::Bitmap { op, counts } => Ok(Box::new(bitmap::BitmapAggregate::new(op, counts))),
             Kind::Kept(keeper) => {
                 let types: Vec<DataType> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
                 Ok(Box::new(kept::Kept::new(keeper, &types, args.exprs, args.is_distinct)?))
@@ -168,6 +190,9 @@ impl AggregateUDFImpl for Aggregate {
             DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
             DataType::Null if self.kind == Kind::Listagg => DataType::Utf8,
             DataType::Null if matches!(self.kind, Kind::Kept(_)) => DataType::Utf8,
+            DataType::Null if matches!(self.kind, Kind::Bitmap { op, .. } if op != bitmap::Op::Build) => {
+                bitmap_type()
+            }
             DataType::Null if !matches!(self.kind, Kind::Pick { .. }) => DataType::Int32,
             t => t.clone(),
         };
@@ -212,6 +237,7 @@ impl AggregateUDFImpl for Aggregate {
                 })
                 .collect(),
             Kind::Collect => vec![field("values", args.return_field.data_type().clone())],
+            Kind::Bitmap { .. } => vec![field("bitmap", bitmap_type())],
         })
     }
 
@@ -224,7 +250,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct && !matches!(self.kind, Kind::Collect | Kind::Kept(_))
+        !args.is_distinct && !matches!(self.kind, Kind::Collect | Kind::Bitmap { .. } | Kind::Kept(_))
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
@@ -236,7 +262,7 @@ impl AggregateUDFImpl for Aggregate {
             Kind::Variance(form) => Box::new(variance::VarianceGroups::new(form, out.clone())),
             Kind::Pick { last } => pick::groups(last != args.is_reversed, t),
             Kind::Listagg => listagg::groups(listagg::separator(args.exprs)?),
-            Kind::Collect | Kind::Kept(_) => {
+            Kind::Collect | Kind::Bitmap { .. } | Kind::Kept(_) => {
                 return Err(Error::internal(format!("{} has no grouped state", self.name)).into());
             }
         })

@@ -26,8 +26,9 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions::context::FunctionContext;
+use crate::functions::json::variant;
 use crate::functions::udf::{Builtin, Ret};
-use crate::types::sql_name;
+use crate::types::{is_bitmap, is_variant, sql_name};
 
 /// Name of the identity function that marks the argument of a cast, see the rewrite of calls.
 pub(crate) const CAST_TAG: &str = "__as";
@@ -92,6 +93,18 @@ pub(crate) fn cast_expr(
 }
 
 fn check_castable(from: &DataType, to: &DataType) -> Result<()> {
+    if is_bitmap(from) || is_bitmap(to) || is_variant(to) {
+        return if *from == DataType::Null
+            || is_bitmap(from) && matches!(to, DataType::Utf8 | DataType::Binary)
+        {
+            Ok(())
+        } else {
+            Err(unsupported(from, to))
+        };
+    }
+    if is_variant(from) {
+        return Ok(());
+    }
     let numeric_time = |a: &DataType, b: &DataType| {
         a.is_numeric() && matches!(b, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Time32(_))
     };
@@ -224,6 +237,7 @@ pub(crate) fn cast_array(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Arra
     }
     match (from, to) {
         (D::Null, _) => Ok(new_null_array(to, a.len())),
+        _ if variant::is_cast(from, to) => variant::cast(a, to, mode),
         (D::LargeUtf8 | D::Utf8View, _) => cast_array(&arrow::compute::cast(a, &D::Utf8)?, to, mode),
         (_, D::Utf8) => match from {
             D::Binary => bytes_to_text(a.as_binary::<i32>(), mode),

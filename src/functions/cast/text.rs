@@ -11,11 +11,13 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
 use crate::functions::context::instant_to_wall;
+use crate::functions::json::variant;
 use crate::functions::udf::build_strings;
 use crate::text::{
-    DecimalStyle, TimeStyle, seconds_and_nanos, write_date, write_day_time, write_decimal, write_f32,
-    write_f64, write_int, write_months, write_time, write_timestamp,
+    DecimalStyle, TimeStyle, seconds_and_nanos, write_bitmap, write_date, write_day_time, write_decimal,
+    write_f32, write_f64, write_int, write_months, write_time, write_timestamp,
 };
+use crate::types::{is_bitmap, is_variant};
 
 /// Writes one value of an array; the row is not null.
 type Print = Box<dyn Fn(usize, &mut String)>;
@@ -149,6 +151,14 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
                 }
                 out.push('}');
             })
+        }
+        t if is_variant(t) => {
+            let texts = variant::texts(a).clone();
+            Box::new(move |i, out| out.push_str(texts.value(i)))
+        }
+        t if is_bitmap(t) => {
+            let bytes = a.as_struct().column(0).as_binary::<i32>().clone();
+            Box::new(move |i, out| write_bitmap(bytes.value(i), out))
         }
         D::Struct(_) => {
             let s = a.as_struct().clone();

@@ -16,8 +16,10 @@ use regex::Regex;
 use super::array::{list, range, subscript};
 use super::{common, element, list_of, pick, rows_of, rows_of_two};
 use crate::error::{Error, Result};
+use crate::functions::json::variant;
 use crate::functions::room::{check_column, check_room};
 use crate::functions::udf::{Builtin, Call, Nulls, Ret};
+use crate::types::is_variant;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
@@ -49,7 +51,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Ret::Type(map_type(DataType::Utf8, DataType::Utf8)),
             str_to_map,
         ),
-        Builtin::new("item", "A i|M a", Ret::Of(item_type), item).nulls(Nulls::May),
+        Builtin::new("item", "A i|M a|V i|V s", Ret::Of(item_type), item).nulls(Nulls::May),
     ]
     .into_iter()
     .map(Builtin::build)
@@ -256,11 +258,15 @@ fn item_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<D
             }
             Ok(f.data_type().clone())
         }
+        Some(t) if is_variant(t) => Ok(t.clone()),
         other => Ok(entry(other)?.1),
     }
 }
 
 fn item(c: &Call<'_>) -> Result<ArrayRef> {
+    if is_variant(c.ty(0)) {
+        return variant::item(c);
+    }
     if matches!(c.ty(0), DataType::List(_)) {
         return subscript(c);
     }

@@ -6,6 +6,7 @@
 mod array;
 mod choose;
 mod map;
+mod row;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let mut out = array::functions();
     out.extend(map::functions());
     out.extend(choose::functions());
+    out.extend(row::functions());
     out
 }
 

@@ -1,13 +1,16 @@
-//! JSON in strings: `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS` with a path, `JSON_STRING` of any value.
+//! JSON in strings and VARIANTs.
 //!
 //! ```text
-//!  text ─► value (document: numbers keep their spelling) ─► path ─► matches ─► scalar text, or JSON with sorted keys
+//!  text ─► value (numbers keep their spelling) ─► path ─► found ─► query      JSON_VALUE, JSON_QUERY, JSON_EXISTS, IS JSON
+//!                                      └─────────────────────────► variant    PARSE_JSON, subscripts, casts
+//!  any value ─► json_printer ────────────────────────────────────► construct  JSON_STRING, JSON_OBJECT, JSON_ARRAY
 //! ```
-//!
-//! What goes wrong in a document or on the way is NULL (FALSE for JSON_EXISTS), Flink's default of `ON ERROR`.
 
+mod construct;
 mod path;
+mod query;
 mod value;
+pub(crate) mod variant;
 
 use std::sync::Arc;
 
@@ -18,74 +21,18 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{Error, Result};
 use crate::functions::cast::text::printer;
-use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_strings};
+use crate::functions::udf::Call;
 use crate::text::{Escapes, write_base64, write_json_string};
+use crate::types::{is_bitmap, is_variant};
 use path::Path;
-use value::Json;
+use value::write_number;
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let text = || Ret::Type(DataType::Utf8);
-    vec![
-        Builtin::new("json_value", "s s", text(), |c| {
-            matches(c, |path, document, out| {
-                let found = path.find(document);
-                let [one] = found.as_slice() else { return false };
-                match one {
-                    Json::Text(s) => out.push_str(s),
-                    Json::Number(n) => value::write_number(n, out),
-                    Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-                    _ => return false,
-                }
-                !path.is_indefinite()
-            })
-        }),
-        Builtin::new("json_query", "s s", text(), |c| {
-            matches(c, |path, document, out| {
-                let found = path.find(document);
-                if path.is_indefinite() {
-                    out.push('[');
-                    for (i, j) in found.iter().enumerate() {
-                        if i > 0 {
-                            out.push(',');
-                        }
-                        j.write(out);
-                    }
-                    out.push(']');
-                    return true;
-                }
-                match found.as_slice() {
-                    [one @ (Json::Array(_) | Json::Object(_))] => {
-                        one.write(out);
-                        true
-                    }
-                    _ => false,
-                }
-            })
-        }),
-        Builtin::new("json_exists", "s s", Ret::Type(DataType::Boolean), |c| {
-            let (s, mut paths) = (c.str(0)?, Paths::new(c));
-            build_bools(c.rows, |i| {
-                let Some(s) = s.get(i) else { return Ok(None) };
-                let Some(path) = paths.get(i)? else { return Ok(None) };
-                Ok(Some(Json::parse(s).is_some_and(|j| !path.find(&j).is_empty())))
-            })
-        }),
-        Builtin::new("json_string", "a", text(), |c| {
-            let a = c.full(0)?;
-            let print = json_printer(&a)?;
-            build_strings(c.rows, |i, out| {
-                if a.is_null(i) {
-                    return Ok(false);
-                }
-                print(i, out);
-                Ok(true)
-            })
-        }),
-    ]
-    .into_iter()
-    .map(|b| b.nulls(Nulls::May).build())
-    .collect()
+    let mut out = query::functions();
+    out.extend(construct::functions());
+    out.extend(variant::functions());
+    out
 }
 
 /// The path of each row, compiled when it changes.
@@ -103,22 +50,14 @@ impl<'a> Paths<'a> {
         let Some(text) = self.call.str(1)?.get(row) else { return Ok(None) };
         if self.known.as_ref().is_none_or(|(k, _)| k != text) {
             let path = Path::parse(text).ok_or_else(|| {
-                Error::validation(format!("invalid JSON path '{text}'"))
-                    .hint("supported are $, .name, ['name'], [index], .*, [*] and ..name")
+                Error::validation(format!("invalid JSON path '{text}'")).hint(
+                    "supported are $, .name, ['name'], [index], [from:to], .*, [*], ..name and [?(@.name > 1)]",
+                )
             })?;
             self.known = Some((text.to_owned(), path));
         }
         Ok(self.known.as_ref().map(|(_, p)| p))
     }
-}
-
-fn matches(c: &Call<'_>, f: impl Fn(&Path, &Json, &mut String) -> bool) -> Result<ArrayRef> {
-    let (s, mut paths) = (c.str(0)?, Paths::new(c));
-    build_strings(c.rows, |i, out| {
-        let Some(s) = s.get(i) else { return Ok(false) };
-        let Some(path) = paths.get(i)? else { return Ok(false) };
-        Ok(Json::parse(s).is_some_and(|j| f(path, &j, out)))
-    })
 }
 
 /// Writes one value of an array as JSON; the row is not null.
@@ -143,6 +82,14 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
                 out.push('"');
             })
         }
+        D::Float32 | D::Float64 => {
+            let print = printer(a, Tz::UTC)?;
+            Box::new(move |i, out| {
+                let mut text = String::new();
+                print(i, &mut text);
+                write_number(&text, out);
+            })
+        }
         t if t.is_numeric() => printer(a, Tz::UTC)?,
         D::Timestamp(_, zone) => {
             let (print, zoned) = (printer(a, Tz::UTC)?, zone.is_some());
@@ -150,6 +97,9 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
                 out.push('"');
                 let mut text = String::new();
                 print(i, &mut text);
+                // ISO 8601 as Java writes it: no zeros at the end of a fraction.
+                let text =
+                    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
                 out.push_str(&text.replacen(' ', "T", 1));
                 out.push_str(if zoned { "Z\"" } else { "\"" });
             })
@@ -188,7 +138,11 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
                 out.push('}');
             })
         }
-        D::Struct(fields) => {
+        t if is_variant(t) => {
+            let texts = variant::texts(a).clone();
+            Box::new(move |i, out| out.push_str(texts.value(i)))
+        }
+        D::Struct(fields) if !is_bitmap(a.data_type()) => {
             let s = a.as_struct().clone();
             let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
             let items = s.columns().iter().map(json_printer).collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,8 @@
 //! A JSON document that keeps the spelling of its numbers.
 
-use crate::text::{Escapes, write_big_decimal, write_json_string};
+use std::collections::HashMap;
+
+use crate::text::{Escapes, write_big_decimal, write_f64, write_json_string};
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,24 +15,89 @@ pub(super) enum Json {
     Object(Vec<(String, Json)>),
 }
 
+/// What is wrong with a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// It is no JSON from about this byte on.
+    Syntax(usize),
+    /// An object has this key twice.
+    Twice(String),
+}
+
+/// From so many fields on, keys are looked up in a table.
+const MANY_FIELDS: usize = 16;
+
 /// How deep documents may nest.
 const DEPTH: usize = 128;
 
 impl Json {
-    /// Reads a whole document.
+    /// Reads a document as Jackson does: the last of equal keys wins, and what stands behind it is not looked at.
     pub(super) fn parse(s: &str) -> Option<Json> {
-        let mut p = Parser { rest: s };
+        let mut p = Parser { rest: s, repeated: true, twice: None };
         let value = p.value(0)?;
+        let next = p.rest.chars().next();
+        let ends = match value {
+            Json::Number(_) => next.is_none_or(|c| matches!(c, ' ' | '\t' | '\n' | '\r')),
+            Json::Bool(_) | Json::Null => {
+                next.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | '$')))
+            }
+            _ => true,
+        };
+        ends.then_some(value)
+    }
+
+    /// Reads a whole document, and says what is wrong with it; `repeated` keys are the last of them, or refused.
+    pub(super) fn read(s: &str, repeated: bool) -> Result<Json, Bad> {
+        let mut p = Parser { rest: s, repeated, twice: None };
+        let value = p.value(0);
         p.blanks();
-        p.rest.is_empty().then_some(value)
+        match (value, p.twice) {
+            (_, Some(key)) => Err(Bad::Twice(key)),
+            (Some(value), None) if p.rest.is_empty() => Ok(value),
+            _ => Err(Bad::Syntax(s.len() - p.rest.len())),
+        }
+    }
+
+    /// Whether it is neither array nor object.
+    pub(super) fn is_scalar(&self) -> bool {
+        !matches!(self, Json::Array(_) | Json::Object(_))
+    }
+
+    /// The text of a scalar, without quotes.
+    pub(super) fn write_scalar(&self, out: &mut String) {
+        match self {
+            Json::Text(s) => out.push_str(s),
+            other => other.write(out),
+        }
+    }
+
+    /// With numbers as a VARIANT has them: whole numbers and decimals without zeros at the end, and doubles.
+    pub(super) fn into_variant(self) -> Json {
+        match self {
+            Json::Number(n) => Json::Number(variant_number(&n)),
+            Json::Array(items) => Json::Array(items.into_iter().map(Json::into_variant).collect()),
+            Json::Object(fields) => {
+                Json::Object(fields.into_iter().map(|(k, v)| (k, v.into_variant())).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// As the text of a VARIANT, whose numbers are as they shall be.
+    pub(super) fn write_variant(&self, out: &mut String) {
+        self.write_with(out, &|n, out| out.push_str(n));
     }
 
     /// Compact, object keys in order.
     pub(super) fn write(&self, out: &mut String) {
+        self.write_with(out, &write_number);
+    }
+
+    fn write_with(&self, out: &mut String, number: &dyn Fn(&str, &mut String)) {
         match self {
             Json::Null => out.push_str("null"),
             Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-            Json::Number(n) => write_number(n, out),
+            Json::Number(n) => number(n, out),
             Json::Text(s) => write_json_string(s, Escapes::JACKSON, out),
             Json::Array(items) => {
                 out.push('[');
@@ -38,7 +105,7 @@ impl Json {
                     if i > 0 {
                         out.push(',');
                     }
-                    item.write(out);
+                    item.write_with(out, number);
                 }
                 out.push(']');
             }
@@ -52,7 +119,7 @@ impl Json {
                     }
                     write_json_string(k, Escapes::JACKSON, out);
                     out.push(':');
-                    v.write(out);
+                    v.write_with(out, number);
                 }
                 out.push('}');
             }
@@ -73,8 +140,26 @@ pub(super) fn write_number(n: &str, out: &mut String) {
     write_big_decimal(mantissa.starts_with('-'), digits, fraction as i64 - exponent, out);
 }
 
+/// Most digits of a decimal in a VARIANT.
+const MOST_DIGITS: usize = 38;
+
+fn variant_number(n: &str) -> String {
+    let digits = n.bytes().filter(u8::is_ascii_digit).count();
+    if n.contains(['e', 'E']) || digits > MOST_DIGITS {
+        let mut out = String::new();
+        write_f64(n.parse().unwrap_or(f64::NAN), &mut out);
+        return out;
+    }
+    let trimmed = if n.contains('.') { n.trim_end_matches('0').trim_end_matches('.') } else { n };
+    if trimmed == "-0" { "0".to_owned() } else { trimmed.to_owned() }
+}
+
 struct Parser<'a> {
     rest: &'a str,
+    /// Whether keys may come again.
+    repeated: bool,
+    /// The first key that came again and may not.
+    twice: Option<String>,
 }
 
 impl Parser<'_> {
@@ -111,6 +196,7 @@ impl Parser<'_> {
     fn object(&mut self, depth: usize) -> Option<Json> {
         self.eat("{");
         let mut fields: Vec<(String, Json)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         self.blanks();
         if self.eat("}") {
             return Some(Json::Object(fields));
@@ -123,9 +209,28 @@ impl Parser<'_> {
                 return None;
             }
             let value = self.value(depth + 1)?;
-            // The last of equal keys wins.
-            fields.retain(|(k, _)| *k != key);
-            fields.push((key, value));
+            let known = if fields.len() < MANY_FIELDS {
+                fields.iter().position(|(k, _)| *k == key)
+            } else {
+                if places.is_empty() {
+                    places.extend(fields.iter().enumerate().map(|(at, (k, _))| (k.clone(), at)));
+                }
+                places.get(&key).copied()
+            };
+            match known.and_then(|at| fields.get_mut(at)) {
+                Some(_) if !self.repeated => {
+                    self.twice = Some(key);
+                    return None;
+                }
+                // The last of equal keys wins.
+                Some(field) => field.1 = value,
+                None => {
+                    if !places.is_empty() {
+                        places.insert(key.clone(), fields.len());
+                    }
+                    fields.push((key, value));
+                }
+            }
             self.blanks();
             if self.eat("}") {
                 return Some(Json::Object(fields));
@@ -205,10 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_variants() {
+        for (n, text) in [
+            ("1.50", "1.5"),
+            ("1.0", "1"),
+            ("100", "100"),
+            ("1e2", "100.0"),
+            ("1e-7", "1.0E-7"),
+            ("-0.0", "0"),
+            ("123456789012345678901234567890123456789012345", "1.2345678901234568E44"),
+        ] {
+            assert_eq!(variant_number(n), text);
+        }
+    }
+
+    #[test]
     fn broken_documents_are_none() {
-        for s in ["", "{", "{\"a\"}", "[1,]", "01x", "\"a", "{\"a\":1} x", "nul", "[1 2]"] {
+        for s in ["", " ", "{", "{\"a\"}", "[1,]", "01x", "1x", "truex", "\"a", "nul", "[1 2]"] {
             assert_eq!(Json::parse(s), None, "{s}");
         }
+        for (s, text) in [("1 2", "1"), ("{\"a\":1} x", "{\"a\":1}"), ("true,", "true"), ("[]]", "[]")] {
+            let mut out = String::new();
+            Json::parse(s).unwrap().write(&mut out);
+            assert_eq!(out, text);
+            assert!(Json::read(s, true).is_err());
+        }
+        assert_eq!(Json::read("{\"a\":1,\"a\":2}", false), Err(Bad::Twice("a".into())));
+        let fields: Vec<String> = (0..40).map(|i| format!("\"k{}\":{i}", i % 20)).collect();
+        let many = format!("{{{}}}", fields.join(","));
+        let Some(Json::Object(known)) = Json::parse(&many) else { panic!("an object") };
+        assert_eq!((known.len(), &known[3]), (20, &("k3".to_owned(), Json::Number("23".into()))));
         let deep = "[".repeat(100_000);
         assert_eq!(Json::parse(&deep), None);
         assert_eq!(

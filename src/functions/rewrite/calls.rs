@@ -19,6 +19,10 @@ use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     match expr {
         Expr::Function(_) => return function(expr),
+        // The only function without parentheses that the parser takes for a name.
+        Expr::Identifier(name) if name.quote_style.is_none() && name.value == "PI" => {
+            *expr = call("pi", Vec::new());
+        }
         Expr::Cast { .. } => return cast_length(expr),
         Expr::Extract { field, expr: e, .. } => {
             *expr = call("extract", vec![text(&unit(field)), take(e)]);
@@ -55,18 +59,39 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
             *expr = call("__overlaps", args);
         }
         Expr::CompoundFieldAccess { root, access_chain } => {
-            let plain =
-                access_chain.iter().all(|a| matches!(a, AccessExpr::Subscript(Subscript::Index { .. })));
-            for a in access_chain.iter_mut() {
-                if let AccessExpr::Subscript(Subscript::Index { index }) = a {
-                    unwrap(index);
-                }
-            }
+            let plain = access_chain.iter().all(|a| {
+                matches!(
+                    a,
+                    AccessExpr::Subscript(Subscript::Index { .. }) | AccessExpr::Dot(Expr::Identifier(_))
+                )
+            });
             if plain {
                 let mut out = take(root);
-                for a in access_chain.drain(..) {
-                    if let AccessExpr::Subscript(Subscript::Index { index }) = a {
-                        out = call("item", vec![out, index]);
+                // `t.items[1]`: the parser has the table for the root.
+                let names = access_chain.iter().take_while(|a| matches!(a, AccessExpr::Dot(_))).count();
+                let mut links = access_chain.drain(..);
+                let mut path = match &out {
+                    Expr::Identifier(name) => vec![name.clone()],
+                    Expr::CompoundIdentifier(names) => names.clone(),
+                    _ => Vec::new(),
+                };
+                if names > 0 && !path.is_empty() {
+                    path.extend(links.by_ref().take(names).filter_map(|a| match a {
+                        AccessExpr::Dot(Expr::Identifier(name)) => Some(name),
+                        _ => None,
+                    }));
+                    out = Expr::CompoundIdentifier(path);
+                }
+                for a in links {
+                    match a {
+                        AccessExpr::Subscript(Subscript::Index { mut index }) => {
+                            unwrap(&mut index);
+                            out = call("item", vec![out, index]);
+                        }
+                        AccessExpr::Dot(Expr::Identifier(name)) => {
+                            out = call("__field", vec![out, text(&name.value)]);
+                        }
+                        _ => {}
                     }
                 }
                 *expr = out;
@@ -266,8 +291,32 @@ fn json_usage(is_object: bool) -> Error {
     }
 }
 
+/// A value as JSON; what is JSON already, and `JSON(…)`, is left as it is.
 fn json_text(value: &mut Expr) -> Expr {
-    call("json_string", vec![take(value)])
+    let mut value = take(value);
+    if let Expr::Function(f) = &mut value {
+        let name = f.name.to_string();
+        if matches!(
+            name.as_str(),
+            "json_object" | "__json_object_absent" | "json_array" | "__json_array_null"
+        ) {
+            return value;
+        }
+        if name == "json" {
+            f.name = ObjectName::from(vec![Ident::new("__json_raw")]);
+            return value;
+        }
+    }
+    call("json_string", vec![value])
+}
+
+/// Every `n`th argument as JSON.
+fn values_to_json(list: &mut FunctionArgumentList, n: usize) {
+    for arg in list.args.iter_mut().skip(n - 1).step_by(n) {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg {
+            *e = json_text(e);
+        }
+    }
 }
 
 /// The two parts of `(k, v)`, which has become a row.
@@ -413,6 +462,8 @@ fn rewrite_call(expr: &mut Expr) -> Result<()> {
             }
         }
         "json_arrayagg" | "json_objectagg" => json_aggregate(f)?,
+        "json_array" | "__json_array_null" => values_to_json(list, 1),
+        "json_object" | "__json_object_absent" => values_to_json(list, 2),
         "approx_count_distinct" => {
             f.name = ObjectName::from(vec![Ident::new("approx_distinct")]);
             let call = take(expr);

@@ -6,6 +6,7 @@
 //!  concat   CONCAT, CONCAT_WS and ||
 //!  like     LIKE and SIMILAR TO patterns              codec    Base64, charsets, URLs, JSON quoting
 //!  regexes  REGEXP_*                                  hash     MD5, SHA-*
+//!  printf   PRINTF                                     java_regex  patterns of java.util.regex
 //! ```
 
 mod ascii;
@@ -13,7 +14,10 @@ mod bounded;
 pub(crate) mod codec;
 mod concat;
 mod hash;
+pub(crate) mod java_regex;
 pub(crate) mod like;
+mod printf;
+mod printf_number;
 mod regexes;
 mod text;
 
@@ -35,5 +39,6 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     out.extend(regexes::functions());
     out.extend(codec::functions());
     out.extend(hash::functions());
+    out.extend(printf::functions());
     out
 }

@@ -1,5 +1,5 @@
-//! Regular expressions. The dialect is that of Rust's `regex`, which has no look-around and no back references; a
-//! constant pattern that does not compile is refused when it is first evaluated, one from data gives NULL.
+//! Regular expressions, see [`super::java_regex`]. A constant pattern that does not compile is refused when it is first
+//! evaluated, one from data gives NULL.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use datafusion::logical_expr::ScalarUDF;
 use regex::Regex;
 
 use super::concat::push;
+use super::java_regex::compile;
 use crate::error::{Error, Result};
 use crate::functions::room::check_room;
 use crate::functions::udf::{Builtin, Call, Col, Nulls, Ret, build_bools, build_prims, build_strings};
@@ -107,11 +108,9 @@ impl<'a> Regexes<'a> {
     pub(super) fn get(&mut self, row: usize) -> Result<Option<&Regex>> {
         let Some(text) = self.texts.get(row) else { return Ok(None) };
         if self.known.as_ref().is_none_or(|(k, _)| k != text) {
-            let compiled = match Regex::new(text) {
+            let compiled = match compile(text) {
                 Ok(r) => Some(r),
-                Err(e) if self.strict || looks_unsupported(text) => {
-                    let reason = e.to_string();
-                    let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                Err((reason, known)) if self.strict || known => {
                     return Err(Error::validation(format!("invalid regular expression '{text}': {reason}"))
                         .hint("look-around and back references are not supported"));
                 }
@@ -121,11 +120,6 @@ impl<'a> Regexes<'a> {
         }
         Ok(self.known.as_ref().and_then(|(_, r)| r.as_ref()))
     }
-}
-
-/// A pattern that java.util.regex takes and we do not must not turn into a silent NULL.
-fn looks_unsupported(text: &str) -> bool {
-    ["(?=", "(?!", "(?<=", "(?<!", "(?>", "\\1", "\\2", "*+", "++", "?+"].iter().any(|p| text.contains(p))
 }
 
 fn extract_all(c: &Call<'_>) -> Result<ArrayRef> {

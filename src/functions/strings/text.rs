@@ -9,7 +9,9 @@ use datafusion::logical_expr::ScalarUDF;
 use crate::error::{Error, Result};
 use crate::functions::room::check_room;
 use crate::functions::strings::ascii::{self, CharSet, Text};
-use crate::functions::udf::{Builtin, Call, Nulls, Ret, build_bools, build_prims, build_strings};
+use crate::functions::udf::{
+    Builtin, Call, Nulls, Ret, build_bools, build_bytes, build_prims, build_strings,
+};
 
 const TEXT: Ret = Ret::Type(DataType::Utf8);
 const INT: Ret = Ret::Type(DataType::Int32);
@@ -133,8 +135,16 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Builtin::new("lpad", "s i s", TEXT, |c| pad(c, true)).nulls(Nulls::May),
         Builtin::new("rpad", "s i s", TEXT, |c| pad(c, false)).nulls(Nulls::May),
         Builtin::new("split_index", "s s i|s i i", TEXT, split_index).nulls(Nulls::May),
-        Builtin::new("elt", "i s s*", TEXT, |c| {
+        Builtin::new("elt", "i s s*|i x x*", Ret::Arg(1), |c| {
             let n = c.prim::<Int32Type>(0)?;
+            if *c.return_type == DataType::Binary {
+                let parts = (1..c.len()).map(|i| c.bytes(i)).collect::<Result<Vec<_>>>()?;
+                return build_bytes(c.rows, |i, out| {
+                    let chosen = n.get(i).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+                    let value = chosen.and_then(|n| parts.get(n - 1)).and_then(|p| p.get(i));
+                    Ok(value.map(|b| out.extend_from_slice(b)).is_some())
+                });
+            }
             let parts = (1..c.len()).map(|i| c.str(i)).collect::<Result<Vec<_>>>()?;
             build_strings(c.rows, |i, out| {
                 let chosen = n.get(i).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);

@@ -149,7 +149,8 @@ fn extract(call: &Call<'_>, i: usize, unit: Unit, context: &FunctionContext) -> 
     let mut out = Int64Builder::with_capacity(a.len());
     for row in 0..a.len() {
         out.append_option(times.get(row).map(|(mut seconds, nanos)| {
-            if zoned && unit != Unit::Epoch {
+            // Also for EPOCH: Flink counts the seconds of the wall clock.
+            if zoned {
                 seconds = instant_to_wall(seconds.saturating_mul(1_000_000), context.time_zone) / 1_000_000;
             }
             field(unit, seconds, nanos)
@@ -268,8 +269,11 @@ fn round_units(unit: Unit, v: i64, per_second: i64, up: bool) -> Option<i64> {
         Unit::Hour => per_second * 3600,
         Unit::Day => per_second * DAY,
         _ => {
-            let day = round_day(unit, v.div_euclid(per_second * DAY), up, false)?;
-            return day.checked_mul(per_second * DAY);
+            let length = per_second * DAY;
+            // A time of day counts for CEIL before 1970, where Flink divides toward it.
+            let later = up && v < 0 && v.rem_euclid(length) != 0;
+            let day = round_day(unit, v.div_euclid(length) + i64::from(later), up, false)?;
+            return day.checked_mul(length);
         }
     };
     if step <= 1 {

@@ -80,11 +80,15 @@ pub(super) fn describe(c: &mut Cursor) -> Result<Statement> {
     // The words below are no reserved words: alone they are names of tables.
     let more = c.nth(1).is_some_and(|l| l.token != Token::Period);
     if more {
-        for word in ["FUNCTION", "MODEL", "JOB", "CONNECTION"] {
+        if c.eat_keyword("FUNCTION") {
+            let extended = c.eat_keyword("EXTENDED");
+            return Ok(Statement::DescribeFunction { name: c.name("a function name", 3)?, extended });
+        }
+        for word in ["MODEL", "JOB", "CONNECTION"] {
             if c.at_keyword(word) {
                 return Err(Error::unsupported(format!("DESCRIBE {word} is not supported"))
                     .at(c.location())
-                    .hint("DESCRIBE takes [TABLE] t, CATALOG c or DATABASE d"));
+                    .hint("DESCRIBE takes [TABLE] t, CATALOG c, DATABASE d or FUNCTION f"));
             }
         }
     }

@@ -314,7 +314,8 @@ fn operator(op: &BinaryOperator, node: &impl Spanned) -> Result<()> {
         | B::Eq
         | B::NotEq
         | B::And
-        | B::Or => Ok(()),
+        | B::Or
+        | B::Overlaps => Ok(()),
         other => Err(unsupported(&format!("the operator {other}"), node)),
     }
 }

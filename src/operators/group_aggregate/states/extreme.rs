@@ -1,4 +1,5 @@
-//! Aggregates over the ordered multiset of a group's values: MIN and MAX over updating input, COLLECT, PERCENTILE.
+//! Aggregates over the ordered multiset of a group's values: MIN and MAX over updating input, COLLECT, PERCENTILE,
+//! BITMAP_*_AGG.
 
 use std::sync::Arc;
 
@@ -7,18 +8,27 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type};
+use roaring::RoaringBitmap;
 
 use super::multiset::{End, Multiset};
 use super::{Entries, GroupedState, Rows};
 use crate::error::{Error, Result};
+use crate::functions::aggregate::bitmap::Op;
 use crate::functions::aggregate::percentile::interpolate;
+use crate::functions::bitmap::{Bitmaps, build};
+use crate::types::bitmap_type;
 
 /// What is made of the values.
 enum Finish {
     End(End),
     /// The values with their counts, as a map of this type.
     Collect(DataType),
+    /// One bitmap of them, or how many are in it.
+    Bitmap {
+        op: Op,
+        counts: bool,
+    },
     /// Values at these fractions of the order, as a number or as a list.
     Percentile {
         fractions: Vec<f64>,
@@ -43,9 +53,44 @@ pub(super) fn percentile(fractions: Vec<f64>, list: bool) -> Option<Box<dyn Grou
     Some(Box::new(MultisetState { values: Multiset::new(&DataType::Float64)?, finish }))
 }
 
+pub(super) fn bitmap(op: Op, counts: bool) -> Option<Box<dyn GroupedState>> {
+    let ty = if op == Op::Build { DataType::Int32 } else { bitmap_type() };
+    Some(Box::new(MultisetState { values: Multiset::new(&ty)?, finish: Finish::Bitmap { op, counts } }))
+}
+
 struct MultisetState {
     values: Multiset,
     finish: Finish,
+}
+
+impl MultisetState {
+    /// The bitmap of each slot; none where there is no value.
+    fn bitmaps(&self, slots: &[u32], op: Op) -> Result<Vec<Option<RoaringBitmap>>> {
+        let (values, counts, lengths) = self.values.all(slots)?;
+        let mut out = Vec::with_capacity(slots.len());
+        let mut from = 0;
+        if op == Op::Build {
+            let values = values.as_primitive::<Int32Type>().values();
+            for length in lengths {
+                let all = || values[from..from + length].iter().map(|v| *v as u32).collect();
+                out.push((length > 0).then(all));
+                from += length;
+            }
+            return Ok(out);
+        }
+        let bitmaps = Bitmaps::of(&values)?;
+        for length in lengths {
+            let mut so_far = None;
+            for i in from..from + length {
+                if let Some(b) = bitmaps.get(i)? {
+                    op.add(&mut so_far, b, counts[i]);
+                }
+            }
+            out.push(so_far);
+            from += length;
+        }
+        Ok(out)
+    }
 }
 
 impl GroupedState for MultisetState {
@@ -53,7 +98,12 @@ impl GroupedState for MultisetState {
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<()> {
         match (&self.finish, args) {
-            (Finish::End(_) | Finish::Collect(_), [arg]) => self.values.update(rows, arg, None),
+            (Finish::Bitmap { op: Op::Build, .. }, [arg]) => {
+                self.values.update(rows, &cast(arg, &DataType::Int32)?, None)
+            }
+            (Finish::End(_) | Finish::Collect(_) | Finish::Bitmap { .. }, [arg]) => {
+                self.values.update(rows, arg, None)
+            }
             (Finish::Percentile { .. }, [arg]) => {
                 self.values.update(rows, &cast(arg, &DataType::Float64)?, None)
             }
@@ -89,6 +139,14 @@ impl GroupedState for MultisetState {
                 let entries = StructArray::try_new(fields.clone(), vec![values, counts], None)?;
                 let offsets = OffsetBuffer::from_lengths(lengths);
                 Ok(Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, None, *sorted)?))
+            }
+            Finish::Bitmap { op, counts } => {
+                let bitmaps = self.bitmaps(slots, *op)?;
+                if *counts {
+                    let sizes = bitmaps.iter().map(|b| b.as_ref().map(|b| b.len() as i64));
+                    return Ok(Arc::new(sizes.collect::<Int64Array>()));
+                }
+                build(bitmaps.len(), |i| Ok(bitmaps.get(i).cloned().flatten()))
             }
             Finish::Percentile { fractions, list } => {
                 let (values, counts, lengths) = self.values.all(slots)?;

@@ -9,7 +9,7 @@
 //! | STDDEV, VAR | count, mean, sum of squared differences | yes |
 //! | BOOL_AND, BOOL_OR | count of true, count of false | yes |
 //! | MIN, MAX, FIRST_VALUE, LAST_VALUE over append-only input | the value | no |
-//! | MIN, MAX over updating input, COLLECT, PERCENTILE | every value with its count, in order | yes |
+//! | MIN, MAX over updating input, COLLECT, PERCENTILE, BITMAP_*_AGG | every value with its count, in order | yes |
 //! | LISTAGG, ARRAY_AGG, JSON_ARRAYAGG, JSON_OBJECTAGG, SINGLE_VALUE; FIRST_VALUE, LAST_VALUE over updating input | every value, in order of arrival | yes |
 //! | any other | DataFusion's own state columns | no |
 
@@ -27,6 +27,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::functions::aggregate::bitmap::Op;
 use crate::functions::aggregate::variance::Form;
 use crate::functions::aggregate::{listagg, percentile};
 use crate::operators::group_aggregate::AggregateCall;
@@ -246,6 +247,9 @@ pub(crate) fn native(
             return sequence(Finish::JsonObject, false);
         }
         ("collect", [arg]) => extreme::collect(arg, out),
+        (name, [_]) if name.starts_with("bitmap_") => {
+            Op::of(name).and_then(|(op, counts)| extreme::bitmap(op, counts))
+        }
         ("percentile", [_] | [_, _]) => {
             let (fractions, list) = percentile::fractions(&call.args)?;
             extreme::percentile(fractions, list)

@@ -40,7 +40,9 @@ impl RelationPlanner for UsingPlanner {
         }
         let number = number(&relation);
         match relation {
-            TableFactor::NestedJoin { table_with_joins, alias } if merges(&table_with_joins) => {
+            TableFactor::NestedJoin { table_with_joins, alias }
+                if number.is_some() || merges(&table_with_joins) =>
+            {
                 let mut plan = self.joins(*table_with_joins, context)?;
                 let mut alias = alias;
                 if let Some(number) = number {

@@ -7,6 +7,8 @@
 //!    ─► SELECT k, l.a AS a, r.b AS b, r.`__hidden k` AS k0 FROM …          [`UsingJoins::expand`], planned again
 //! ```
 //!
+//! The same is done where `*` stands beside other columns and a name comes twice, `SELECT *, a`: it becomes `a0`.
+//!
 //! What `*` means is known when FROM is planned, and DataFusion takes a select list as it is written: so a query with such
 //! a FROM is planned once more, with the columns of `*` in place of it. A column of one side alone (`r.k`) is kept under
 //! a hidden name, by which the references to it are replaced.
@@ -90,10 +92,11 @@ impl UsingJoins {
         self.known().columns.insert(number, columns(schema));
     }
 
-    /// Makes one relation of every FROM with USING or NATURAL; false if there is none.
-    pub fn mark(&self, query: &mut Query) -> bool {
+    /// Makes one relation of every FROM with USING or NATURAL, and with `stars` of every one of which `*` and other columns
+    /// are selected; false if there is none.
+    pub fn mark(&self, query: &mut Query, stars: bool) -> bool {
         let before = self.known().marks;
-        let _ = query.visit(&mut Marker { joins: self });
+        let _ = query.visit(&mut Marker { joins: self, stars });
         self.known().marks > before
     }
 
@@ -147,6 +150,7 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
 
 struct Marker<'a> {
     joins: &'a UsingJoins,
+    stars: bool,
 }
 
 impl VisitorMut for Marker<'_> {
@@ -171,7 +175,8 @@ impl Marker<'_> {
     }
 
     fn select(&mut self, select: &mut Select) {
-        if !select.from.iter().any(merges) {
+        let star = self.stars && select.projection.len() > 1 && select.projection.iter().any(is_star);
+        if !star && !select.from.iter().any(merges) {
             return;
         }
         let mut items = std::mem::take(&mut select.from).into_iter();
@@ -259,9 +264,11 @@ impl Expander<'_> {
     }
 }
 
+fn is_star(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+}
+
 fn expand(select: &mut Select, columns: &[FromColumn]) -> bool {
-    let is_star =
-        |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
     let mut changed = select.projection.iter().any(is_star);
     let hides = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(e @ Expr::CompoundIdentifier(_)) if rename(&mut e.clone(), columns));
     if changed || select.projection.iter().any(hides) {
