@@ -12,9 +12,11 @@ pub(crate) mod parse;
 pub(crate) mod text;
 pub(crate) mod time;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, MapArray, StructArray, new_null_array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
@@ -249,19 +251,38 @@ pub(crate) fn cast_array(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Arra
         (D::List(_), D::List(f)) => {
             let l = a.as_list::<i32>();
             let values = cast_array(l.values(), f.data_type(), mode)?;
-            Ok(Arc::new(ListArray::try_new(Arc::clone(f), l.offsets().clone(), values, l.nulls().cloned())?))
+            let lost = lost(l.values(), &values, mode);
+            let nulls = with_lost(l.nulls(), l.len(), lost.as_ref(), |i| {
+                let o = l.value_offsets();
+                o.get(i).copied().unwrap_or(0) as usize..o.get(i + 1).copied().unwrap_or(0) as usize
+            });
+            Ok(Arc::new(ListArray::try_new(Arc::clone(f), l.offsets().clone(), values, nulls)?))
         }
         (D::Map(_, _), D::Map(f, sorted)) => {
             let m = a.as_map();
-            let entries: ArrayRef = Arc::new(m.entries().clone());
-            let entries = cast_array(&entries, f.data_type(), mode)?;
-            Ok(Arc::new(MapArray::try_new(
-                Arc::clone(f),
-                m.offsets().clone(),
-                entries.as_struct().clone(),
-                m.nulls().cloned(),
-                *sorted,
-            )?))
+            let DataType::Struct(fields) = f.data_type() else { return Err(unsupported(from, to)) };
+            let mut columns = Vec::with_capacity(2);
+            let mut lost_entries: Option<BooleanBuffer> = None;
+            for (column, field) in m.entries().columns().iter().zip(fields) {
+                let cast = cast_array(column, field.data_type(), mode)?;
+                if let Some(l) = lost(column, &cast, mode) {
+                    lost_entries = Some(lost_entries.map_or(l.clone(), |known| &known | &l));
+                }
+                columns.push(cast);
+            }
+            let nulls = with_lost(m.nulls(), m.len(), lost_entries.as_ref(), |i| {
+                let o = m.value_offsets();
+                o.get(i).copied().unwrap_or(0) as usize..o.get(i + 1).copied().unwrap_or(0) as usize
+            });
+            // Arrow knows no NULL among keys; the maps that have one are NULL.
+            if let (Some(key), Some(field)) = (columns.first_mut(), fields.first())
+                && !field.is_nullable()
+                && key.null_count() > 0
+            {
+                *key = without_nulls(key)?;
+            }
+            let entries = StructArray::try_new(fields.clone(), columns, None)?;
+            Ok(Arc::new(MapArray::try_new(Arc::clone(f), m.offsets().clone(), entries, nulls, *sorted)?))
         }
         (D::Struct(_), D::Struct(fields)) => {
             let s = a.as_struct();
@@ -274,13 +295,50 @@ pub(crate) fn cast_array(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Arra
                 .zip(fields)
                 .map(|(c, f)| cast_array(c, f.data_type(), mode))
                 .collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(StructArray::try_new(fields.clone(), columns, s.nulls().cloned())?))
+            let mut nulls = s.nulls().cloned();
+            for (before, after) in s.columns().iter().zip(&columns) {
+                let lost = lost(before, after, mode);
+                nulls = with_lost(nulls.as_ref(), s.len(), lost.as_ref(), |i| i..i + 1);
+            }
+            Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls)?))
         }
         _ if time::is_time(from) || time::is_time(to) => {
             time::cast(a, to, mode)?.ok_or_else(|| unsupported(from, to))
         }
         _ => number::cast(a, to, mode)?.ok_or_else(|| unsupported(from, to)),
     }
+}
+
+/// The values that TRY_CAST could not convert: what they are in becomes NULL as a whole. A DECIMAL that is too large is a
+/// NULL in its place.
+fn lost(before: &ArrayRef, after: &ArrayRef, mode: Mode) -> Option<BooleanBuffer> {
+    let overflows = matches!(after.data_type(), DataType::Decimal128(..)) && before.data_type().is_numeric();
+    if !mode.lenient || overflows || after.null_count() == before.logical_null_count() {
+        return None;
+    }
+    let valid = |a: &ArrayRef| match a.logical_nulls() {
+        Some(n) => n.inner().clone(),
+        None => BooleanBuffer::new_set(a.len()),
+    };
+    Some(&valid(before) & &!&valid(after))
+}
+
+/// The nulls of a column, and of the rows that have lost values.
+fn with_lost(
+    nulls: Option<&NullBuffer>,
+    rows: usize,
+    lost: Option<&BooleanBuffer>,
+    range: impl Fn(usize) -> Range<usize>,
+) -> Option<NullBuffer> {
+    let Some(lost) = lost else { return nulls.cloned() };
+    let whole = (0..rows).map(|i| nulls.is_none_or(|n| n.is_valid(i)) && !range(i).any(|k| lost.value(k)));
+    Some(whole.collect::<NullBuffer>())
+}
+
+/// Some value in place of each NULL.
+fn without_nulls(a: &ArrayRef) -> Result<ArrayRef> {
+    let data = a.to_data().into_builder().nulls(None).build()?;
+    Ok(arrow::array::make_array(data))
 }
 
 fn unsupported(from: &DataType, to: &DataType) -> Error {

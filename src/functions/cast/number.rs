@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    IntervalUnit, IntervalYearMonthType,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
 };
 
 use super::Mode;
@@ -36,6 +36,10 @@ pub(super) fn cast(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Option<Arr
         D::Float32 => from_float(a.as_primitive::<Float32Type>(), to, f64::from),
         D::Float64 => from_float(a.as_primitive::<Float64Type>(), to, |v| v),
         D::Decimal128(_, s) => from_decimal(a.as_primitive::<Decimal128Type>(), *s as u8, to),
+        // Literals of both kinds of intervals have this type.
+        D::Interval(IntervalUnit::MonthDayNano) if *to == D::Interval(IntervalUnit::YearMonth) => {
+            map::<_, IntervalYearMonthType>(a.as_primitive::<IntervalMonthDayNanoType>(), |v| v.months)
+        }
         D::Interval(IntervalUnit::YearMonth) => {
             from_integer(a.as_primitive::<IntervalYearMonthType>(), to, i64::from)
         }

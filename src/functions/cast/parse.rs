@@ -21,7 +21,12 @@ pub(super) fn parse(a: &StringArray, to: &DataType, mode: Mode) -> Result<ArrayR
         D::Boolean => {
             let mut out = BooleanBuilder::with_capacity(a.len());
             for s in a {
-                out.append_option(one(s, to, mode, boolean)?);
+                // Blanks around are no part of other values, but of these.
+                let value = s.and_then(boolean);
+                if let (Some(s), None, false) = (s, value, mode.lenient) {
+                    return Err(failed(s, to));
+                }
+                out.append_option(value);
             }
             Arc::new(out.finish())
         }

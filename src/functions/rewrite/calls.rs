@@ -176,7 +176,10 @@ fn cast_length(expr: &mut Expr) -> Result<()> {
     let declared = declared(data_type)?;
     // Arrow's units print 3, 6 or 9 fraction digits.
     let shown = match declared {
-        Some(TypeRoot::Char(_) | TypeRoot::Varchar(_)) => inner_type(value)?.and_then(|t| odd_precision(&t)),
+        // The text of a TIME literal has the digits that it was written with.
+        Some(TypeRoot::Char(_) | TypeRoot::Varchar(_)) if !is_time_literal(value) => {
+            inner_type(value)?.and_then(|t| odd_precision(&t))
+        }
         _ => None,
     };
     tag_cast(expr);
@@ -199,6 +202,11 @@ fn cast_length(expr: &mut Expr) -> Result<()> {
         *expr = call(name, vec![take(expr), number(i64::from(length))]);
     }
     Ok(())
+}
+
+/// Whether an expression has become a cast to TIME from `TIME '…'`: the types of other casts are names.
+fn is_time_literal(e: &Expr) -> bool {
+    matches!(e, Expr::Cast { data_type: DataType::Time(None, TimezoneInfo::None), .. })
 }
 
 /// What a type in a cast or a typed literal declares.
