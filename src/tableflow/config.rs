@@ -250,6 +250,8 @@ pub struct TableflowConfig {
     pub include: BTreeSet<Metadata>,
     /// Time between commits.
     pub commit_interval: Duration,
+    /// How often tables are maintained; `None` for never.
+    pub maintain_every: Option<Duration>,
     /// Stop when what was there at the start is committed.
     pub once: bool,
     /// Write to tables that tableflow has not made.
@@ -577,6 +579,8 @@ impl TableflowConfig {
     /// it lacks, and says where its job goes on.
     pub(super) fn sink_table(&self, name: &str, route: &Route, layout: &Layout) -> String {
         let mut options = self.catalog.clone();
+        // Of a table that is made: every commit is a metadata file.
+        options.insert("write.metadata.delete-after-commit.enabled".to_owned(), "true".to_owned());
         options.extend(self.table_properties.clone());
         options.extend(
             [
@@ -585,7 +589,7 @@ impl TableflowConfig {
                 ("catalog-database", &route.namespace),
                 ("catalog-table", &route.table),
                 ("source-positions", "table"),
-                ("schema-evolution", "add-columns"),
+                ("schema-evolution", "full"),
                 // Whose it is, from the moment that it is there.
                 (TOPIC, &route.topic),
             ]
@@ -680,6 +684,7 @@ pub(super) mod tests {
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),
             commit_interval: Duration::from_secs(1),
+            maintain_every: None,
             once: true,
             adopt: false,
             resume_rollback: false,

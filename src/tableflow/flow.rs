@@ -184,10 +184,20 @@ impl Flow {
                         self.lock_schemas().push(schema);
                         self.status.set_phase(Phase::Evolving);
                     }
+                    // A value that does not fit its column may fit the one that the newest schema makes of it.
+                    _ if e.kind() == ErrorKind::Data && self.is_outgrown().await => {
+                        self.status.set_phase(Phase::Evolving);
+                    }
                     _ => return Err(e),
                 },
             }
         }
+    }
+
+    /// Whether there are other columns by now than those of the last job.
+    async fn is_outgrown(&self) -> bool {
+        let now = self.layout().await.unwrap_or_default();
+        !now.columns.is_empty() && self.status.is_outgrown_by(&now)
     }
 
     /// The next job, begun; `None` if it is time to end.
@@ -453,8 +463,7 @@ impl Flow {
                     }
                     looked_at = rested;
                     // A table that cannot be looked at now is the job's to notice.
-                    let now = self.layout().await.unwrap_or_default();
-                    if !now.columns.is_empty() && self.status.is_outgrown_by(&now) {
+                    if self.is_outgrown().await {
                         outgrown = true;
                         stop.stop();
                     }

@@ -259,7 +259,8 @@ fn unwrapped(shape: Shape) -> (Vec<(String, Shape)>, bool) {
     (fields, false)
 }
 
-/// The columns of `have` with what `seen` adds to them. A column keeps its type, and a row gets further fields at its end.
+/// The columns of `have` with what `seen` adds to them. A column keeps its type or becomes wider, and a row gets further fields
+/// at its end.
 pub fn extend(have: &[Column], seen: &[Column]) -> Vec<Column> {
     let field = |c: &Column| RowField { name: c.name.clone(), ty: c.ty.clone(), comment: None };
     let both = extend_row(have.iter().map(field).collect(), &seen.iter().map(field).collect::<Vec<_>>());
@@ -282,6 +283,13 @@ fn extend_type(have: &mut LogicalType, seen: &LogicalType) {
         (TypeRoot::Row(fields), TypeRoot::Row(seen)) => *fields = extend_row(std::mem::take(fields), seen),
         (TypeRoot::Array(item), TypeRoot::Array(seen)) => extend_type(item, seen),
         (TypeRoot::Map(_, value), TypeRoot::Map(_, seen)) => extend_type(value, seen),
+        // As far as the rows that are there stay readable.
+        (TypeRoot::Int, TypeRoot::BigInt) | (TypeRoot::Float, TypeRoot::Double) => {
+            have.root = seen.root.clone()
+        }
+        (TypeRoot::Decimal(p, s), TypeRoot::Decimal(q, t)) if q > p && s == t => {
+            have.root = seen.root.clone()
+        }
         _ => {}
     }
 }
@@ -379,5 +387,13 @@ mod tests {
             "id BIGINT, a ROW<`x` BIGINT, `y` BOOLEAN>, l ARRAY<ROW<`p` BIGINT, `q` DOUBLE>>, new STRING"
         );
         assert_eq!(extend(&have, &have), have);
+        let typed = |roots: [TypeRoot; 3]| {
+            let names = ["a", "b", "c"].into_iter().zip(roots);
+            names.map(|(n, r)| Column { name: n.into(), ty: LogicalType::nullable(r) }).collect::<Vec<_>>()
+        };
+        let narrow = typed([TypeRoot::Int, TypeRoot::Float, TypeRoot::Decimal(5, 2)]);
+        let wide = typed([TypeRoot::BigInt, TypeRoot::Double, TypeRoot::Decimal(9, 2)]);
+        assert_eq!(extend(&narrow, &wide), wide);
+        assert_eq!(extend(&wide, &narrow), wide);
     }
 }

@@ -19,6 +19,7 @@ mod config;
 mod flow;
 mod infer;
 mod load;
+mod standing;
 mod status;
 mod verify;
 
@@ -26,19 +27,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use config::{
     ChangeFormat, KeyFormat, Metadata, OnError, RecordFormat, RegistryOptions, Route, RowMode, StartAt,
     TableflowConfig,
 };
 pub use load::load;
+pub use standing::{Standing, standing};
 pub use status::{Phase, Snapshot, Status};
 pub use verify::{Verified, verify};
 
 use self::config::quote_text;
 use self::flow::{Common, Flow};
 use crate::catalog::{CatalogObject, ResolvedTable};
+use crate::connectors::iceberg::{self, Maintained, Maintenance};
 use crate::connectors::kafka;
 use crate::edges::{ConnectorEnv, Notices};
 use crate::error::{Error, Location, Result};
@@ -172,7 +175,14 @@ pub async fn run(
         }
     }
     let common = Arc::new(Common::new(session, config, stop, Arc::clone(&observer)));
-    let mut flows = Flows { common, observer, known: BTreeSet::new(), running: JoinSet::new(), failed: 0 };
+    let mut flows = Flows {
+        common,
+        observer,
+        known: BTreeSet::new(),
+        running: JoinSet::new(),
+        failed: 0,
+        maintaining: None,
+    };
     flows.add(&found)?;
     flows.run(topics).await?;
     Ok(flows.failed)
@@ -185,6 +195,16 @@ struct Flows {
     known: BTreeSet<String>,
     running: JoinSet<(Arc<Status>, Result<()>)>,
     failed: usize,
+    maintaining: Option<JoinHandle<()>>,
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        if let Some(task) = self.maintaining.take() {
+            // Like a process that dies: what it leaves behind is swept the next time.
+            task.abort();
+        }
+    }
 }
 
 impl Flows {
@@ -208,11 +228,40 @@ impl Flows {
         Ok(())
     }
 
+    /// Keeps the tables small, beside the flows that write to them. What fails is told, and tried again the next time.
+    fn maintain(&mut self) {
+        let config = &self.common.config;
+        let tables: BTreeSet<String> = self
+            .known
+            .iter()
+            .map(|topic| config.route(topic))
+            .map(|route| format!("{}.{}", route.namespace, route.table))
+            .collect();
+        let (catalog, observer) = (config.catalog.clone(), Arc::clone(&self.observer));
+        self.maintaining = Some(tokio::spawn(async move {
+            let mut each = |name: &str, done: Result<Maintained>| {
+                if let Err(e) = done {
+                    observer.notice(&format!("{name} could not be maintained: {e}"));
+                }
+            };
+            let wanted = |name: &str| tables.contains(name);
+            let base = std::env::current_dir().unwrap_or_default();
+            let done = iceberg::maintain(&catalog, &base, &wanted, &Maintenance::default(), &mut each).await;
+            if let Err(e) = done {
+                observer.notice(&format!("tables could not be maintained: {e}"));
+            }
+        }));
+    }
+
     async fn run(&mut self, topics: &Topics) -> Result<()> {
         let (once, stop) = (self.common.config.once, self.common.stop.clone());
         let mut ticks = tokio::time::interval(DISCOVER_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
+        let every = self.common.config.maintain_every;
+        let mut chores = tokio::time::interval(every.unwrap_or(DISCOVER_EVERY));
+        chores.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        chores.tick().await;
         loop {
             tokio::select! {
                 ended = self.running.join_next(), if !self.running.is_empty() => {
@@ -222,6 +271,11 @@ impl Flows {
                     self.observer.ended(&status, result.as_ref().err());
                 }
                 () = stop.stopped(), if self.running.is_empty() => return Ok(()),
+                _ = chores.tick(), if every.is_some() && !once && !stop.is_stopped() => {
+                    if self.maintaining.as_ref().is_none_or(JoinHandle::is_finished) {
+                        self.maintain();
+                    }
+                }
                 _ = ticks.tick(), if !once && !stop.is_stopped() => {
                     let mut session = self.common.session.lock().await;
                     let found = discover(&mut session, &self.common.config, topics).await;

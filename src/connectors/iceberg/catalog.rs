@@ -17,6 +17,7 @@ use iceberg::{ErrorKind, TableCreation, TableIdent};
 use super::config::{CatalogKind, is_connection_key};
 use super::connection::Connection;
 use super::lake::{Created, Lake, namespace, table_ident};
+use super::metadata_tables::MetadataTable;
 use super::options::ReadOptions;
 use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
@@ -281,10 +282,15 @@ impl Catalog for IcebergCatalog {
     }
 
     async fn get(&self, database: &str, name: &str) -> Result<Option<CatalogObject>> {
-        let ident = table_ident(database, name)?;
-        let Some(table) = self.lake.find(&ident).await? else { return Ok(None) };
         let path =
             ObjectPath { catalog: self.name.clone(), database: database.to_owned(), object: name.to_owned() };
+        let ident = table_ident(database, name)?;
+        let Some(table) = self.lake.find(&ident).await? else {
+            let Some((of, what)) = MetadataTable::parse(name) else { return Ok(None) };
+            let Some(table) = self.lake.find(&table_ident(database, of)?).await? else { return Ok(None) };
+            let def = what.define(path, &table).await.map_err(|e| e.context(self.lake.shown(&ident)))?;
+            return Ok(Some(CatalogObject::Table(Arc::new(def))));
+        };
         let def = self
             .definition(path, ident.clone(), table.metadata_ref())
             .map_err(|e| e.context(self.lake.shown(&ident)))?;

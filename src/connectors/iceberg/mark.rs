@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iceberg::spec::{SnapshotRef, TableMetadata};
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -297,8 +298,45 @@ pub struct KeptPositions {
     pub now: BTreeMap<String, Value>,
     /// The commits that are in the table, the oldest first; older ones may have expired.
     pub commits: Vec<KeptCommit>,
+    /// Number of the last commit.
+    pub epoch: u64,
+    /// Number of the process that writes.
+    pub generation: u64,
     /// The table has been taken back to a state before the last commit.
     pub is_rolled_back: bool,
+}
+
+/// What a table is made of, as its newest snapshot says.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableFacts {
+    /// Rows, deleted ones among them; `None` where nobody has counted.
+    pub rows: Option<u64>,
+    /// Data files.
+    pub data_files: Option<u64>,
+    /// Delete files.
+    pub delete_files: Option<u64>,
+    /// Bytes of all of them.
+    pub bytes: Option<u64>,
+    /// Snapshots that are kept.
+    pub snapshots: usize,
+    /// When the newest was made: milliseconds since the epoch.
+    pub last_commit_ms: Option<i64>,
+}
+
+impl TableFacts {
+    /// Of a table.
+    pub(super) fn of(metadata: &TableMetadata) -> Self {
+        let head = metadata.current_snapshot();
+        let total = |key: &str| head.and_then(|h| number(&h.summary().additional_properties, key));
+        TableFacts {
+            rows: total("total-records"),
+            data_files: total("total-data-files"),
+            delete_files: total("total-delete-files"),
+            bytes: total("total-files-size"),
+            snapshots: metadata.snapshots().len(),
+            last_commit_ms: head.map(|h| h.timestamp_ms()),
+        }
+    }
 }
 
 /// A commit with positions.
@@ -336,7 +374,8 @@ impl KeptPositions {
         };
         let mut commits: Vec<KeptCommit> = ancestry(metadata).filter_map(commit).collect();
         commits.reverse();
-        let now = ledger.positions.unwrap_or_default();
-        Ok(Some(KeptPositions { now, commits, is_rolled_back: ledger.is_rolled_back }))
+        let now = ledger.positions.clone().unwrap_or_default();
+        let Ledger { epoch, generation, is_rolled_back, .. } = ledger;
+        Ok(Some(KeptPositions { now, commits, epoch, generation, is_rolled_back }))
     }
 }

@@ -28,6 +28,7 @@ mod judge;
 mod lake;
 mod maintain;
 mod mark;
+mod metadata_tables;
 mod monitor;
 mod nested;
 mod options;
@@ -52,7 +53,7 @@ mod tests;
 
 pub use catalog::IcebergCatalog;
 pub use maintain::{Maintained, Maintenance, maintain};
-pub use mark::{KeptCommit, KeptPositions};
+pub use mark::{KeptCommit, KeptPositions, TableFacts};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -116,6 +117,32 @@ pub async fn kept_positions(
     let lake = Lake::open(CatalogConfig::parse(name, &taken, base_dir)?).await?;
     let found = lake.load(&table_ident(database, table)?).await?;
     KeptPositions::read(found.metadata()).context(|| lake.shown(found.identifier()))
+}
+
+/// The tables of a database that keep how far their source was read, sorted by name.
+///
+/// # Errors
+/// As [`kept_positions`].
+pub async fn kept_tables(
+    name: &str,
+    options: &BTreeMap<String, String>,
+    base_dir: &Path,
+    database: &str,
+) -> Result<Vec<(String, KeptPositions, TableFacts)>> {
+    let taken = Options::new(format!("catalog {name}"), "iceberg", options);
+    let lake = Lake::open(CatalogConfig::parse(name, &taken, base_dir)?).await?;
+    let tables = lake.client().list_tables(&lake::namespace(database)?).await;
+    let mut tables = tables.map_err(|e| lake.error(format!("database {name}.{database}"), &e))?;
+    tables.sort_by(|a, b| a.name().cmp(b.name()));
+    let mut found = Vec::new();
+    for ident in tables {
+        let table = lake.load(&ident).await?;
+        let kept = KeptPositions::read(table.metadata()).context(|| lake.shown(&ident))?;
+        if let Some(kept) = kept {
+            found.push((ident.name().to_owned(), kept, TableFacts::of(table.metadata())));
+        }
+    }
+    Ok(found)
 }
 
 /// `'connector' = 'iceberg'`: a table of an Iceberg catalog declared in another catalog, for instance by `LIKE`, which

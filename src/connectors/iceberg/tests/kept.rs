@@ -223,6 +223,10 @@ async fn damaged_properties_are_an_error() {
 
 /// A sink declared with these columns over the table `t`.
 async fn declared(lake: &Lake, columns: Vec<ColumnDef>) -> crate::Result<Arc<dyn Sink>> {
+    declared_in(lake, columns, "add-columns").await
+}
+
+async fn declared_in(lake: &Lake, columns: Vec<ColumnDef>, mode: &str) -> crate::Result<Arc<dyn Sink>> {
     let mut def = lake.def("t", columns, &[]);
     def.options = lake.options.clone();
     def.options.extend(
@@ -231,7 +235,7 @@ async fn declared(lake: &Lake, columns: Vec<ColumnDef>) -> crate::Result<Arc<dyn
             ("catalog-name", "lake"),
             ("catalog-database", &lake.database),
             ("catalog-table", "t"),
-            ("schema-evolution", "add-columns"),
+            ("schema-evolution", mode),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
@@ -246,6 +250,52 @@ fn row(fields: &[(&str, TypeRoot)]) -> LogicalType {
         comment: None,
     };
     nullable(TypeRoot::Row(fields.iter().map(field).collect()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_become_wider_with_the_rows_that_need_it() {
+    use arrow::array::{Decimal128Array, Float32Array, Float64Array, Int32Array};
+    for lake in lakes().await {
+        let narrow = [TypeRoot::Int, TypeRoot::Float, TypeRoot::Decimal(4, 2)];
+        let columns = |roots: [TypeRoot; 3]| {
+            let typed = ["a", "b", "c"].into_iter().zip(roots);
+            typed.map(|(n, r)| column(n, nullable(r))).collect::<Vec<_>>()
+        };
+        let mut before = columns(narrow);
+        before.push(column("d", LogicalType::not_null(TypeRoot::Int)));
+        lake.create("t", before, &[]).await;
+        let schema = lake.resolved("t", &[]).await.physical;
+        let rows: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(Int32Array::from(vec![1])),
+            Arc::new(Float32Array::from(vec![1.5])),
+            Arc::new(Decimal128Array::from(vec![125]).with_precision_and_scale(4, 2).unwrap()),
+            Arc::new(Int32Array::from(vec![4])),
+        ];
+        lake.append("t", &[RecordBatch::try_new(schema, rows).unwrap()]).await;
+        let mut wide = columns([TypeRoot::BigInt, TypeRoot::Double, TypeRoot::Decimal(9, 2)]);
+        wide.push(column("d", nullable(TypeRoot::Int)));
+        // Only columns that are missing are added, unless more is asked for.
+        let sink = declared(&lake, wide.clone()).await.unwrap();
+        assert!(sink.open(&SinkContext::new(WriteMode::Append, 1)).await.is_ok());
+        let sink = declared_in(&lake, wide, "full").await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
+        let rows: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![1 << 40])),
+            Arc::new(Float64Array::from(vec![0.1])),
+            Arc::new(Decimal128Array::from(vec![123_456_789]).with_precision_and_scale(9, 2).unwrap()),
+            Arc::new(Int32Array::from(vec![None])),
+        ];
+        let rows = RecordBatch::try_new(sink.schema(), rows).unwrap();
+        let committables = write(&mut opened, &[rows], Epoch(1)).await;
+        opened.committer.commit(Epoch(1), committables).await.unwrap();
+        let types: Vec<String> =
+            lake.table("t").await.columns.iter().map(|c| c.ty.as_ref().unwrap().to_string()).collect();
+        assert_eq!(types, ["BIGINT", "DOUBLE", "DECIMAL(9, 2)", "INT"], "{}", lake.name);
+        let got = lake.query("t", "SELECT sum(a), max(b), sum(c), count(d) FROM t").await;
+        let long = |i: usize| got.column(i).as_primitive::<Int64Type>().value(0);
+        assert_eq!((long(0), long(3)), ((1 << 40) + 1, 1), "{}", lake.name);
+        assert_eq!(got.column(2).as_primitive::<arrow::datatypes::Decimal128Type>().value(0), 123_456_914);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

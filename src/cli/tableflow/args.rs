@@ -1,29 +1,20 @@
-//! `tidelake tableflow`: topics into tables, and the proof.
-//!
-//! ```text
-//!  arguments ─► TableflowConfig ─► tableflow::run ─► a line per topic when it ends; on a terminal one that is redrawn
-//!             └ verify ─► tableflow::verify ─► a line per table, exit 0 only if all agree
-//! ```
+//! The arguments of `tidelake tableflow`, and what they mean together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::Format;
-use super::catalog_args::CatalogArgs;
-use super::interrupt::Interrupts;
-use super::progress::{count, counted, size};
-use super::stderr::{self, say};
-use super::{duration, parse_setting};
+use crate::cli::args::Format;
+use crate::cli::catalog_args::CatalogArgs;
+use crate::cli::{duration, parse_setting};
 use crate::error::{Error, Result};
 use crate::registry::SchemaKind;
-use crate::runtime::job::{JobNature, StopHandle};
 use crate::tableflow::{
-    self, ChangeFormat, KeyFormat, Metadata, Observer, OnError, Phase, RecordFormat, RegistryOptions,
-    RowMode, StartAt, Status, TableflowConfig, Topics, Verified,
+    ChangeFormat, KeyFormat, Metadata, OnError, RecordFormat, RegistryOptions, RowMode, StartAt,
+    TableflowConfig,
 };
 
 /// Turn Kafka topics into Iceberg tables, exactly once.
@@ -31,24 +22,26 @@ use crate::tableflow::{
 /// Topic `a.b` becomes table `default.a_b`. Where it stands is in the table: the same command, started again, goes on.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(super) struct TableflowArgs {
+pub(crate) struct TableflowArgs {
     #[command(subcommand)]
-    command: Option<TableflowCommand>,
+    pub(super) command: Option<TableflowCommand>,
     #[command(flatten)]
-    run: RunFlow,
+    pub(super) run: RunFlow,
 }
 
 #[derive(Debug, Subcommand)]
-enum TableflowCommand {
+pub(super) enum TableflowCommand {
     /// Prove that tables are their topics: nothing missing, nothing twice. Exit 0 only if all agree.
     Verify(VerifyArgs),
+    /// Say where the tables are: rows, commits, files.
+    Status(StatusArgs),
 }
 
 /// Where topics and tables are.
 #[derive(Debug, Args)]
-struct Ends {
+pub(super) struct Ends {
     /// Kafka: host:port,…; `embedded` is the broker inside the process.
-    #[arg(long, value_name = "SERVERS", required = true)]
+    #[arg(long, value_name = "SERVERS", required_unless_present = "config")]
     bootstrap_servers: Option<String>,
     /// A property of the Kafka client, such as security.protocol=SASL_SSL. May be repeated.
     #[arg(long = "kafka-property", value_name = "KEY=VALUE", value_parser = parse_setting)]
@@ -73,12 +66,15 @@ struct Ends {
 }
 
 #[derive(Debug, Args)]
-struct RunFlow {
+pub(super) struct RunFlow {
     #[command(flatten)]
     ends: Ends,
     /// Name of a topic, or a regular expression of whole names. May be repeated; new topics are picked up.
-    #[arg(long = "topic", value_name = "PATTERN", required = true)]
-    topics: Vec<String>,
+    #[arg(long = "topic", value_name = "PATTERN", required_unless_present = "config")]
+    pub(super) topics: Vec<String>,
+    /// A file of flows, each with arguments of its own: TOML, see docs/tableflow.md.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["topics", "bootstrap_servers"])]
+    pub(super) config: Option<PathBuf>,
     /// What rows are to records. Formats of changes make them to the table in any case.
     #[arg(long, value_enum, default_value_t = ModeArg::Append)]
     mode: ModeArg,
@@ -111,7 +107,13 @@ struct RunFlow {
     commit_interval: Duration,
     /// Stop when what is there now is committed.
     #[arg(long)]
-    once: bool,
+    pub(super) once: bool,
+    /// How often tables are kept small: files put together, old snapshots and files that nothing names removed; 0 for never.
+    #[arg(long, value_name = "DURATION", default_value = "15min", value_parser = duration)]
+    maintain_every: Duration,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics, and the state of the flows at /status.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) metrics_addr: Option<SocketAddr>,
     /// Append to tables that tableflow has not made.
     #[arg(long)]
     adopt: bool,
@@ -126,29 +128,41 @@ struct RunFlow {
     memory: Option<String>,
     /// Fill a topic of the embedded broker with the lines of a file first. May be repeated.
     #[arg(long, value_name = "TOPIC=FILE", value_parser = parse_setting)]
-    load: Vec<(String, String)>,
+    pub(super) load: Vec<(String, String)>,
     /// Print the SQL that it would run, with the columns that it has found, and stop.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
-struct VerifyArgs {
+pub(super) struct VerifyArgs {
     #[command(flatten)]
-    ends: Ends,
+    pub(super) ends: Ends,
     /// Only the tables of these topics. May be repeated.
     #[arg(long = "topic", value_name = "PATTERN")]
-    topics: Vec<String>,
+    pub(super) topics: Vec<String>,
     /// Read the topics again and compare every row with its record.
     #[arg(long)]
-    deep: bool,
+    pub(super) deep: bool,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
-    output: Format,
+    pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) catalog: CatalogArgs,
+    /// Namespace of the tables.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(super) namespace: String,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
+pub(super) enum FormatArg {
     /// Objects without a schema: columns are inferred and added, what has no column is in _rest.
     Json,
     /// The bytes of the value, in one column.
@@ -172,7 +186,7 @@ enum FormatArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ModeArg {
+pub(super) enum ModeArg {
     /// Each record is a row.
     Append,
     /// A record sets the row of its key, and one without a value deletes it.
@@ -180,7 +194,7 @@ enum ModeArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum KeyFormatArg {
+pub(super) enum KeyFormatArg {
     /// The bytes of the key, in the column _key.
     Raw,
     /// The key as text, in the column _key.
@@ -196,7 +210,7 @@ enum KeyFormatArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnErrorArg {
+pub(super) enum OnErrorArg {
     /// The topic stops before it, others go on.
     Suspend,
     /// It is left out and counted.
@@ -206,26 +220,26 @@ enum OnErrorArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StartArg {
+pub(super) enum StartArg {
     Earliest,
     Latest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RollbackArg {
+pub(super) enum RollbackArg {
     Fail,
     Resume,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MetadataArg {
+pub(super) enum MetadataArg {
     Topic,
     Key,
     Headers,
 }
 
 impl Ends {
-    fn config(self) -> Result<TableflowConfig> {
+    pub(super) fn config(self) -> Result<TableflowConfig> {
         let catalog = self.catalog.options()?;
         let is_registered =
             matches!(self.format, Some(FormatArg::Avro | FormatArg::Protobuf | FormatArg::JsonSchema));
@@ -264,6 +278,7 @@ impl Ends {
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),
             commit_interval: Duration::from_secs(60),
+            maintain_every: None,
             once: false,
             adopt: false,
             resume_rollback: false,
@@ -274,7 +289,7 @@ impl Ends {
 }
 
 impl RunFlow {
-    fn config(self) -> Result<TableflowConfig> {
+    pub(super) fn config(self) -> Result<TableflowConfig> {
         let mut config = self.ends.config()?;
         if let Some(size) = self.memory {
             config.set.push((crate::edges::PROCESS_MEMORY.to_owned(), size));
@@ -331,6 +346,7 @@ impl RunFlow {
                 })
                 .collect(),
             commit_interval: self.commit_interval,
+            maintain_every: Some(self.maintain_every).filter(|every| !every.is_zero()),
             once: self.once,
             adopt: self.adopt,
             resume_rollback: self.on_rollback == RollbackArg::Resume,
@@ -338,195 +354,4 @@ impl RunFlow {
             ..config
         })
     }
-}
-
-pub(super) async fn main(args: TableflowArgs) -> ExitCode {
-    let ended = match args.command {
-        Some(TableflowCommand::Verify(args)) => verify(args).await,
-        None => run(args.run).await,
-    };
-    ended.unwrap_or_else(|e| {
-        say(&format!("error: {e}"));
-        ExitCode::FAILURE
-    })
-}
-
-async fn run(args: RunFlow) -> Result<ExitCode> {
-    let interrupts = Interrupts::listen();
-    let topics = Topics::new(&args.topics)?;
-    let (load, dry_run) = (args.load.clone(), args.dry_run);
-    let config = args.config()?;
-    let once = config.once;
-    for (topic, file) in load {
-        tableflow::load(&config, &topic, std::path::Path::new(&file)).await?;
-    }
-    if dry_run {
-        print!("{}", tableflow::dry_run(config, &topics).await?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let stop = StopHandle::new();
-    interrupts.begin("tableflow had not begun".to_owned());
-    // With --once, too, what has come so far is committed.
-    let _guard = interrupts.guard_stop(JobNature { endless: true, ..JobNature::default() }, stop.clone());
-    let shown = Arc::new(Shown::default());
-    let line = Line::start(&shown);
-    let failed = tableflow::run(config, &topics, stop, Arc::clone(&shown) as Arc<dyn Observer>).await;
-    drop(line);
-    let failed = failed?;
-    if let Some(signal) = interrupts.signal().filter(|_| once) {
-        say("interrupted: what was there at the start is not all committed; run again it goes on");
-        return Ok(ExitCode::from(signal.exit_code()));
-    }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The topics that there are.
-#[derive(Default)]
-struct Shown(Mutex<Vec<Arc<Status>>>);
-
-impl Shown {
-    fn all(&self) -> Vec<Arc<Status>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Observer for Shown {
-    fn topic(&self, status: &Arc<Status>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(status));
-    }
-
-    fn ended(&self, status: &Arc<Status>, failure: Option<&Error>) {
-        let now = status.look();
-        let p = now.progress;
-        let mut text = format!("{}: {}", status.route, counted(p.rows_out, "row"));
-        if p.skipped_records > 0 {
-            text += &format!(", {} skipped", counted(p.skipped_records, "bad record"));
-        }
-        if p.rested_rows > 0 {
-            text += &format!(", {} with fields in _rest", counted(p.rested_rows, "row"));
-        }
-        say(&text);
-        if let Some(e) = failure {
-            say(&format!("error: {e}"));
-            say(&format!(
-                "suspended: {}; what is committed stays, and the same command goes on there",
-                status.route
-            ));
-        }
-    }
-
-    fn notice(&self, text: &str) {
-        say(text);
-    }
-}
-
-/// Draws the line of progress until it is dropped.
-struct Line(Option<tokio::task::JoinHandle<()>>);
-
-impl Line {
-    fn start(shown: &Arc<Shown>) -> Self {
-        if !stderr::is_terminal() {
-            return Line(None);
-        }
-        let shown = Arc::clone(shown);
-        Line(Some(tokio::spawn(async move {
-            let mut before = (0, 0, Instant::now());
-            loop {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                let all = shown.all();
-                let looks: Vec<_> = all.iter().map(|s| s.look()).collect();
-                let rows: u64 = looks.iter().map(|l| l.progress.rows_in).sum();
-                let bytes: u64 = looks.iter().map(|l| l.progress.bytes_in).sum();
-                let seconds = before.2.elapsed().as_secs_f64().max(0.001);
-                let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds) as u64;
-                let mut parts = vec![
-                    counted(all.len() as u64, "topic"),
-                    format!("{} ({}/s)", counted(rows, "row"), count(rate(rows, before.0))),
-                    format!("{} ({}/s)", size(bytes), size(rate(bytes, before.1))),
-                ];
-                let lags: Vec<u64> = looks.iter().filter_map(|l| l.progress.lag).collect();
-                if looks.iter().any(|l| l.progress.lag_unknown) {
-                    parts.push("lag unknown".to_owned());
-                } else if !lags.is_empty() {
-                    parts.push(format!("lag {}", count(lags.iter().sum())));
-                }
-                if let Some(ago) =
-                    looks.iter().filter_map(|l| l.progress.last_commit).map(|(_, ago)| ago).min()
-                {
-                    parts.push(format!("last commit {} s ago", ago.as_secs()));
-                }
-                for phase in [Phase::Starting, Phase::Empty, Phase::Evolving, Phase::Suspended] {
-                    let n = looks.iter().filter(|l| l.phase == phase).count();
-                    if n > 0 {
-                        parts.push(format!("{n} {}", phase.word()));
-                    }
-                }
-                stderr::draw(&parts.join(" · "));
-                before = (rows, bytes, Instant::now());
-            }
-        })))
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
-            task.abort();
-            stderr::clear();
-        }
-    }
-}
-
-async fn verify(args: VerifyArgs) -> Result<ExitCode> {
-    let wanted = match args.topics.is_empty() {
-        true => None,
-        false => Some(Topics::new(&args.topics)?),
-    };
-    let (deep, output) = (args.deep, args.output);
-    let config = args.ends.config()?;
-    let wanted = |topic: &str| wanted.as_ref().is_none_or(|topics| topics.contains(topic));
-    let all = tableflow::verify(&config, wanted, deep).await?;
-    if all.is_empty() {
-        return Err(Error::validation(format!("there is no table of tableflow in {}", config.namespace))
-            .hint("--namespace names another one"));
-    }
-    for verified in &all {
-        println!("{}", line_of(verified, output));
-    }
-    let agree = all.iter().all(|v| v.problems.is_empty());
-    Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn line_of(v: &Verified, output: Format) -> String {
-    if output == Format::Json {
-        return serde_json::json!({
-            "topic": v.route.topic,
-            "table": format!("{}.{}", v.route.namespace, v.route.table),
-            "rows": v.rows,
-            "partitions": v.partitions,
-            "commits": v.commits,
-            "compared": v.compared,
-            "gone": v.gone,
-            "problems": v.problems,
-        })
-        .to_string();
-    }
-    let mut text = format!(
-        "{}: {}, {}, {}",
-        v.route,
-        counted(v.rows, "row"),
-        counted(v.partitions as u64, "partition"),
-        counted(v.commits as u64, "commit")
-    );
-    if let Some(compared) = v.compared {
-        text += &format!(", {} compared", counted(compared, "row"));
-    }
-    if v.gone > 0 {
-        text += &format!(", {} whose records Kafka has deleted", counted(v.gone, "row"));
-    }
-    match v.problems.as_slice() {
-        [] => text += ": ok",
-        problems => problems.iter().for_each(|p| text += &format!("\n  {p}")),
-    }
-    text
 }
