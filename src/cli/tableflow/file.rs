@@ -94,7 +94,9 @@ fn push(key: &str, value: &Value, arguments: &mut Vec<String>) -> Result<()> {
             for (k, v) in pairs {
                 let v = match v {
                     Value::String(text) => text.clone(),
-                    Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => v.to_string(),
+                    Value::Integer(n) => n.to_string(),
+                    Value::Float(n) => n.to_string(),
+                    Value::Boolean(b) => b.to_string(),
                     _ => return Err(Error::validation(format!("'{key}.{k}' is no text and no number"))),
                 };
                 arguments.push(format!("{name}={k}={v}"));
