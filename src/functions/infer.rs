@@ -167,7 +167,9 @@ fn declared(inner: &Expr, to: &DataType) -> Result<TypeRoot> {
             DataType::Timestamp(_, None) => {
                 return Ok(TypeRoot::Timestamp(u8::try_from(fraction_digits(text)?).unwrap_or(9)));
             }
-            DataType::Time32(_) => return Ok(TypeRoot::Time(0)),
+            DataType::Time32(_) => {
+                return Ok(TypeRoot::Time(u8::try_from(fraction_digits(text)?).unwrap_or(9)));
+            }
             _ => {}
         }
     }

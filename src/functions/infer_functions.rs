@@ -86,8 +86,14 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
                 [(Expr::Literal(ScalarValue::Utf8(Some(name)), _), _), (_, ty)] => Some((name.clone(), *ty)),
                 _ => None,
             });
-            of(TypeRoot::Row(fields(pairs)), false)
+            of(TypeRoot::Row(fields(pairs)), true)
         }
+        "__json_value" => match exprs.get(2) {
+            Some(Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => {
+                of(crate::sql::parse_type(text.trim_matches('`'))?.root, true)
+            }
+            _ => Ok(None),
+        },
         "__field" => match (first.map(|a| &a.root), exprs.get(1)) {
             (Some(TypeRoot::Row(fields)), Some(Expr::Literal(ScalarValue::Utf8(Some(name)), _))) => {
                 Ok(fields
@@ -161,7 +167,7 @@ fn collection(name: &str, args: &[LogicalType], any: bool) -> Result<Option<Logi
         ("map_values", Some(TypeRoot::Map(_, v))) => array((**v).clone(), any),
         ("map_entries", Some(TypeRoot::Map(k, v))) => {
             let row = fields([("key".to_owned(), &**k), ("value".to_owned(), &**v)].into_iter());
-            array(LogicalType::not_null(TypeRoot::Row(row)), any)
+            array(LogicalType::nullable(TypeRoot::Row(row)), any)
         }
         ("map_union", Some(root)) if args.iter().all(|a| a.root == *root) => {
             Ok(Some(LogicalType { root: root.clone(), nullable: any }))

@@ -173,3 +173,19 @@ fn json_printer(a: &ArrayRef) -> Result<Print> {
 fn or_null(a: &ArrayRef, i: usize, print: &Print, out: &mut String) {
     if a.is_null(i) { out.push_str("null") } else { print(i, out) }
 }
+
+/// Reads a document and a path, for fuzzing: what was read and is written is read as the same.
+#[cfg(test)]
+pub(crate) fn fuzz_target(document: &str, path: &str) {
+    let parsed = value::Json::parse(document);
+    if let Some(j) = &parsed {
+        let mut text = String::new();
+        j.write(&mut text);
+        let mut again = String::new();
+        value::Json::read(&text, false).unwrap().write(&mut again);
+        assert_eq!(text, again);
+    }
+    if let Some(path) = Path::parse(path) {
+        let _ = path.look(parsed.as_ref());
+    }
+}

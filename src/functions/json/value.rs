@@ -129,6 +129,11 @@ impl Json {
 
 /// As BigDecimal prints it: `1e2` is `1E+2`, everything without an exponent stays.
 pub(super) fn write_number(n: &str, out: &mut String) {
+    // It has no negative zero.
+    let n = match n.strip_prefix('-') {
+        Some(size) if size.starts_with('0') && !size.bytes().any(|b| matches!(b, b'1'..=b'9')) => size,
+        _ => n,
+    };
     let Some((mantissa, exponent)) = n.split_once(['e', 'E']) else { return out.push_str(n) };
     let Ok(exponent) = exponent.parse::<i64>() else { return out.push_str(n) };
     let fraction = mantissa.split_once('.').map_or(0, |(_, f)| f.len());
@@ -302,6 +307,8 @@ mod tests {
             ("15e-1", "1.5"),
             ("-1e-9", "-1E-9"),
             ("0", "0"),
+            ("-0.0", "0.0"),
+            ("-Infinity", "-Infinity"),
         ] {
             let mut out = String::new();
             write_number(n, &mut out);

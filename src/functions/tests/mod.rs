@@ -3,6 +3,7 @@
 
 mod collections;
 mod core;
+mod fuzz;
 mod math;
 mod strings;
 mod temporal;
