@@ -22,6 +22,7 @@ use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::planner::{PlanEnv, Planner};
 use crate::plan::table::{AlignmentOptions, ConnectorTable, DerivedTable, WatermarkOptions};
 use crate::sql::ast::{ColumnKind, SqlExpr};
+use crate::types::LogicalType;
 
 impl Planner {
     /// A table with its computed columns and its watermark.
@@ -36,9 +37,11 @@ impl Planner {
         let watermarks = watermark_options(&mut resolved).map_err(|e| e.at(def.location))?;
         let source =
             self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
+        let types = declared_types(def, &source.schema());
         let base = ConnectorTable {
             name: def.path.object.clone(),
             identity,
+            types,
             source,
             primary_key: primary_key(def),
             duplicates: self
@@ -170,6 +173,7 @@ impl Planner {
         let base = ConnectorTable {
             name: def.path.object.clone(),
             identity: 0,
+            types: declared_types(def, &resolved.scan_schema()),
             source: Arc::new(ValuesSource::new(resolved.scan_schema(), Vec::new())),
             primary_key: primary_key(def),
             duplicates: false,
@@ -178,6 +182,12 @@ impl Planner {
         };
         Ok(planner.with_derived_columns(def, &resolved, Arc::new(base))?.schema())
     }
+}
+
+/// The columns of a source as they are declared, with what of their types Arrow does not know.
+fn declared_types(def: &TableDef, schema: &SchemaRef) -> Vec<Option<LogicalType>> {
+    let declared = |name: &String| def.columns.iter().find(|c| c.name == *name).and_then(|c| c.ty.clone());
+    schema.fields().iter().map(|f| declared(f.name())).collect()
 }
 
 fn primary_key(def: &TableDef) -> Vec<String> {

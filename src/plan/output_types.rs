@@ -6,6 +6,7 @@
 //!
 //! Where nothing more is known, the types are those of the Arrow schema.
 
+use arrow::datatypes::FieldRef;
 use datafusion::common::JoinType;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Union, Values};
@@ -13,6 +14,8 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Uni
 use crate::error::Result;
 use crate::functions::{Scope, same_arrow};
 use crate::plan::nodes::view::ViewNode;
+use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::table::ConnectorTable;
 use crate::types::{LogicalType, TypeRoot};
 
 /// One type for each column.
@@ -68,18 +71,38 @@ fn inferred(plan: &LogicalPlan) -> Result<Option<Vec<LogicalType>>> {
         LogicalPlan::Values(v) => values(v)?,
         LogicalPlan::TableScan(scan) => {
             let provider = source_as_provider(&scan.source)?;
-            let Some(plan) = provider.get_logical_plan() else { return Ok(None) };
-            let types = output_types(&plan)?;
+            let types = match (provider.downcast_ref::<ConnectorTable>(), provider.get_logical_plan()) {
+                (Some(table), _) => {
+                    let schema = table.source.schema();
+                    let known = schema.fields().iter().zip(&table.types);
+                    let of = |(f, declared): (&FieldRef, &Option<LogicalType>)| match declared {
+                        Some(ty) => Ok(ty.clone()),
+                        None => LogicalType::from_field(f),
+                    };
+                    known.map(of).collect::<Result<Vec<_>>>()?
+                }
+                (None, Some(plan)) => output_types(&plan)?,
+                (None, None) => return Ok(None),
+            };
             match &scan.projection {
                 Some(columns) => columns.iter().filter_map(|i| types.get(*i).cloned()).collect(),
                 None => types,
             }
         }
-        other => match ViewNode::of(other) {
-            Some(view) => output_types(view)?,
-            None => return Ok(None),
+        other => match (ViewNode::of(other), watermarked(other)) {
+            (Some(view), _) => output_types(view)?,
+            (None, Some(input)) => output_types(input)?,
+            (None, None) => return Ok(None),
         },
     }))
+}
+
+/// The input of a watermark.
+fn watermarked(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Extension(e) => e.node.as_any().downcast_ref::<WatermarkNode>().map(|w| &w.input),
+        _ => None,
+    }
 }
 
 fn aggregate(a: &Aggregate) -> Result<Vec<LogicalType>> {

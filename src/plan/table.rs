@@ -24,6 +24,7 @@ use crate::plan::batch::net_rows_exec::NetRowsScan;
 use crate::plan::batch::reader_exec::ReaderScan;
 use crate::runtime::job::JobMetrics;
 use crate::stream::BATCH_ROWS;
+use crate::types::LogicalType;
 
 /// `scan.watermark.*`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct ConnectorTable {
     pub name: String,
     /// Hash of full name and options: equal for scans that may share one source.
     pub identity: u64,
+    /// The types of its columns as they are declared, where they are.
+    pub types: Vec<Option<LogicalType>>,
     /// The source.
     pub source: Arc<dyn Source>,
     /// Columns of its PRIMARY KEY (taken at its word), empty without.

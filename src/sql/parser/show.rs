@@ -82,7 +82,7 @@ pub(super) fn describe(c: &mut Cursor) -> Result<Statement> {
     if more {
         if c.eat_keyword("FUNCTION") {
             let extended = c.eat_keyword("EXTENDED");
-            return Ok(Statement::DescribeFunction { name: c.name("a function name", 3)?, extended });
+            return Ok(Statement::DescribeFunction { name: function_name(c)?, extended });
         }
         for word in ["MODEL", "JOB", "CONNECTION"] {
             if c.at_keyword(word) {
@@ -104,6 +104,19 @@ pub(super) fn describe(c: &mut Cursor) -> Result<Statement> {
         Some(_) => Statement::DescribeDatabase(c.name("a database name", 2)?),
         None => Statement::DescribeTable(c.name("a table name", 3)?),
     })
+}
+
+/// The name of a function: many are reserved words.
+fn function_name(c: &mut Cursor) -> Result<Name> {
+    let location = c.location();
+    match c.peek().and_then(|l| l.bare_word()) {
+        Some(word) if c.nth(1).is_none() => {
+            let parts = vec![word.to_owned()];
+            c.bump();
+            Ok(Name { parts, location })
+        }
+        _ => c.name("a function name", 3),
+    }
 }
 
 /// `SET`, `SET 'k' = 'v'` and, as Flink's client tolerates, `SET k = v`.
