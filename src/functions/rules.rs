@@ -151,7 +151,7 @@ fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> D
     Ok(Transformed::yes(Expr::Case(case)))
 }
 
-/// The timestamps of `ARRAY[…]` in the finest of their types.
+/// The timestamps of `ARRAY[…]` in the finest of their types, and its numbers in the type that holds them all.
 fn settle_array(
     mut call: ScalarFunction,
     schema: &dyn ExprSchema,
@@ -159,7 +159,8 @@ fn settle_array(
 ) -> DfResult<Transformed<Expr>> {
     let types = call.args.iter().map(|e| e.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
-    let common = common_timestamp(&known).filter(|common| known.iter().any(|t| t != common));
+    let common = common_timestamp(&known).or_else(|| common_decimal(&known));
+    let common = common.filter(|common| known.iter().any(|t| t != common));
     let Some(common) = common else { return Ok(Transformed::no(Expr::ScalarFunction(call))) };
     call.args =
         (call.args.into_iter().zip(&types))
