@@ -62,7 +62,10 @@ fn inferred(plan: &LogicalPlan) -> Result<Option<Vec<LogicalType>>> {
         LogicalPlan::Distinct(Distinct::All(input)) => output_types(input)?,
         LogicalPlan::Window(w) => {
             let mut types = output_types(&w.input)?;
-            types.extend(over(&w.input, &w.window_expr)?);
+            let scope = Scope::new(w.input.schema(), &types)?;
+            let made = w.window_expr.iter().map(|e| scope.type_of(e)).collect::<Result<Vec<_>>>()?;
+            drop(scope);
+            types.extend(made);
             types
         }
         LogicalPlan::Aggregate(a) => return aggregate(a).map(Some),

@@ -269,9 +269,9 @@ fn formats_of_printf() {
         ["", ", 5", ", -1.5e0", ", 'é'", ", TRUE, CAST(NULL AS INT)", ", 1.50, DATE '2020-01-01'"];
     fuzz(|random| {
         let calls: Vec<String> = (0..20)
-            .map(|_| {
+            .map(|n| {
                 let format = format!("%{}", random.text(FORMATS, 6));
-                format!("PRINTF('{format}'{})", arguments[random.below(arguments.len())])
+                format!("PRINTF('{format}'{}) AS c{n}", arguments[random.below(arguments.len())])
             })
             .collect();
         session.run(&format!("SELECT {}", calls.join(", "))).unwrap();

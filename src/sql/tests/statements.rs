@@ -106,7 +106,13 @@ fn use_show_describe() {
     assert!(matches!(one("DESCRIBE CATALOG c"), Statement::DescribeCatalog(_)));
     assert!(matches!(one("DESC DATABASE c.d"), Statement::DescribeDatabase(_)));
     refused(Unsupported, "1:10", "DESCRIBE EXTENDED t", &["EXTENDED"]);
-    refused(Unsupported, "1:10", "DESCRIBE FUNCTION f", &["FUNCTION"]);
+    refused(Unsupported, "1:10", "DESCRIBE MODEL m", &["MODEL", "FUNCTION f"]);
+    for (sql, deep) in [("DESCRIBE FUNCTION f", false), ("DESC FUNCTION EXTENDED UPPER", true)] {
+        assert!(
+            matches!(one(sql), Statement::DescribeFunction { extended, .. } if extended == deep),
+            "{sql}"
+        );
+    }
 }
 
 #[test]
