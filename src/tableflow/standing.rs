@@ -33,7 +33,7 @@ pub struct Standing {
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TableFacts { rows, data_files, delete_files, bytes, snapshots, last_commit_ms } = &self.facts;
+        let TableFacts { rows, data_files, delete_files, bytes, snapshots, last_commit_ms, .. } = &self.facts;
         let shown = |n: &Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
         write!(
             f,
@@ -64,7 +64,12 @@ pub async fn standing(catalog: &BTreeMap<String, String>, namespace: &str) -> Re
     Ok(found
         .into_iter()
         .map(|(table, kept, facts)| Standing {
-            topic: kept.now.values().find_map(|v| text(v, "topic")).unwrap_or_default(),
+            topic: kept
+                .now
+                .values()
+                .find_map(|v| text(v, "topic"))
+                .or(facts.topic.clone())
+                .unwrap_or_default(),
             table: format!("{namespace}.{table}"),
             read_rows: kept.now.values().filter_map(|v| v.get("rows").and_then(Value::as_u64)).sum(),
             positions: kept.now,

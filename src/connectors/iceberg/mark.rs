@@ -321,6 +321,9 @@ pub struct TableFacts {
     pub snapshots: usize,
     /// When the newest was made: milliseconds since the epoch.
     pub last_commit_ms: Option<i64>,
+    /// The topic whose table it is, if tableflow has made it.
+    #[serde(skip)]
+    pub topic: Option<String>,
 }
 
 impl TableFacts {
@@ -335,6 +338,7 @@ impl TableFacts {
             bytes: total("total-files-size"),
             snapshots: metadata.snapshots().len(),
             last_commit_ms: head.map(|h| h.timestamp_ms()),
+            topic: metadata.properties().get("tidelake.topic").cloned(),
         }
     }
 }

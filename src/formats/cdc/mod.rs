@@ -33,7 +33,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use regex::Regex;
 
 use self::metadata::METADATA;
-use super::json::{JsonOptions, check_types, rest_column};
+use super::json::{JsonOptions, check_types, loosened, rest_column};
 use super::{RecordEncoder, RecordFormat, RowDecoder};
 use crate::edges::SourceChangelog;
 use crate::error::{Error, Result};
@@ -193,7 +193,10 @@ impl RecordFormat for CdcFormat {
         Ok(Box::new(match self.rest.filter(|rest| projection.contains(rest)) {
             None => decode::CdcDecoder::new(self, &self.schema.project(projection)?, None, &chosen)?,
             // Only with all columns is it known what has none, or does not fit its own.
-            Some(_) => decode::CdcDecoder::new(self, &self.schema, self.rest, &chosen)?.only(projection),
+            Some(rest) => {
+                let schema = loosened(&self.schema, projection);
+                decode::CdcDecoder::new(self, &schema, Some(rest), &chosen)?.only(projection)
+            }
         }))
     }
 

@@ -121,11 +121,20 @@ impl JsonFormat {
             }
             // Only with all columns is it known what has none, or does not fit its own.
             Some(rest) => {
-                let output = Some(projection.to_vec());
-                decode::JsonDecoder::new(Arc::clone(&self.schema), self.options, Some(rest), output)
+                let schema = loosened(&self.schema, projection);
+                decode::JsonDecoder::new(schema, self.options, Some(rest), Some(projection.to_vec()))
             }
         }
     }
+}
+
+/// A schema in which the columns that are not wanted may be NULL.
+pub(crate) fn loosened(schema: &SchemaRef, wanted: &[usize]) -> SchemaRef {
+    let fields = schema.fields().iter().enumerate().map(|(i, field)| match wanted.contains(&i) {
+        true => Arc::clone(field),
+        false => Arc::new(field.as_ref().clone().with_nullable(true)),
+    });
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The column that an option names for what has no column.
