@@ -77,7 +77,7 @@ fn field_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<
 }
 
 fn object_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    if types.len() % 2 == 0 {
+    if types.len().is_multiple_of(2) {
         return Err(Error::validation("OBJECT_OF takes a class and pairs of names and values")
             .hint("write OBJECT_OF('class', 'name', value, …)"));
     }
@@ -111,7 +111,7 @@ fn places(row: &DataType, names: impl Iterator<Item = Option<String>>) -> Result
 }
 
 fn update_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    let (Some(row), true) = (types.first(), types.len() % 2 == 1 && types.len() > 1) else {
+    let (Some(row), true) = (types.first(), !types.len().is_multiple_of(2) && types.len() > 1) else {
         return Err(Error::validation("OBJECT_UPDATE takes an object and pairs of names and values")
             .hint("write OBJECT_UPDATE(object, 'name', value, …)"));
     };

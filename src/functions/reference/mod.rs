@@ -90,7 +90,7 @@ pub fn describe(name: &str) -> Option<FunctionInfo> {
     let entry =
         ENTRIES.iter().find(|e| !matches!(e.status, Status::Not(_)) && e.names.iter().any(|n| *n == upper));
     let lower = name.to_lowercase();
-    let known = !lower.starts_with("__") && registry::names().iter().any(|n| *n == upper);
+    let known = !lower.starts_with("__") && registry::names().contains(&upper);
     if entry.is_none() && !known {
         return None;
     }

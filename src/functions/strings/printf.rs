@@ -182,11 +182,14 @@ enum Values {
     Other,
 }
 
+/// Writes one value of an array; the row is not null.
+type Print = Box<dyn Fn(usize, &mut String)>;
+
 /// A column of values.
 struct Argument {
     array: ArrayRef,
     values: Values,
-    text: Box<dyn Fn(usize, &mut String)>,
+    text: Print,
     single: bool,
 }
 
@@ -232,7 +235,7 @@ impl Argument {
             D::Boolean => Values::Bool,
             _ => Values::Other,
         };
-        let text: Box<dyn Fn(usize, &mut String)> = match array.data_type() {
+        let text: Print = match array.data_type() {
             D::Boolean => {
                 let a = array.as_boolean().clone();
                 Box::new(move |i, out| out.push_str(if a.value(i) { "true" } else { "false" }))

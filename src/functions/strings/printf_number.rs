@@ -78,7 +78,7 @@ fn grouped(body: &str) -> String {
     let (digits, rest) = body.split_at(whole);
     let mut out = String::with_capacity(body.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

@@ -81,9 +81,9 @@ impl MultisetState {
         let bitmaps = Bitmaps::of(&values)?;
         for length in lengths {
             let mut so_far = None;
-            for i in from..from + length {
+            for (i, times) in counts.iter().enumerate().skip(from).take(length) {
                 if let Some(b) = bitmaps.get(i)? {
-                    op.add(&mut so_far, b, counts[i]);
+                    op.add(&mut so_far, b, *times);
                 }
             }
             out.push(so_far);
