@@ -92,6 +92,8 @@ impl StreamPlanner {
                 ColumnRef::Physical(p) if f.name() == field.name() => Some(*p),
                 _ => None,
             });
+            // The time of windows, which stands for their start and end.
+            let own = own.or_else(|| input.physical.index_of(field.name()).ok());
             let (column, ty): (Arc<dyn PhysicalExpr>, DataType) = match (own, field.name().as_str()) {
                 (Some(p), name) => {
                     (Arc::new(Column::new(name, p)), input.physical.field(p).data_type().clone())
