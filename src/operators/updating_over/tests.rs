@@ -2,9 +2,10 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::execution::context::ExecutionProps;
-use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::lead;
-use datafusion::logical_expr::{ExprFunctionExt, WindowFrame, col};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, WindowFrame, col};
 use datafusion::physical_planner::create_window_expr;
 
 use super::*;
@@ -26,10 +27,10 @@ fn config(bundle_rows: Option<usize>) -> UpdatingOverConfig {
     let order = || vec![col("v").sort(true, true)];
     let frame = WindowFrame::new(Some(false));
     let functions = [
-        sum(col("v"))
+        Expr::from(WindowFunction::new(sum_udaf(), vec![col("v")]))
             .partition_by(vec![col("k")])
             .order_by(order())
-            .window_frame(frame.clone())
+            .window_frame(frame)
             .build()
             .unwrap(),
         lead(col("id"), Some(1), None).partition_by(vec![col("k")]).order_by(order()).build().unwrap(),
