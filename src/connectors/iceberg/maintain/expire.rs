@@ -108,10 +108,9 @@ pub(super) async fn delete(table: &Table, files: Vec<String>) {
 /// The snapshots that go.
 fn old(metadata: &TableMetadata, what: &Maintenance) -> Result<Vec<SnapshotRef>> {
     let property = |key: &str| metadata.properties().get(key).and_then(|v| v.parse::<u64>().ok());
-    let age = what.snapshot_age.map_or_else(
-        || property("history.expire.max-snapshot-age-ms").map_or(SNAPSHOT_AGE, Duration::from_millis),
-        |age| age,
-    );
+    let age = what.snapshot_age.unwrap_or_else(|| {
+        property("history.expire.max-snapshot-age-ms").map_or(SNAPSHOT_AGE, Duration::from_millis)
+    });
     let least = what.snapshots_to_keep.unwrap_or_else(|| {
         property("history.expire.min-snapshots-to-keep").and_then(|n| usize::try_from(n).ok()).unwrap_or(1)
     });
