@@ -74,7 +74,7 @@ fn expressions_make_what_they_say() {
         ("#{dr_who.the_doctors}", ".+ Doctor"),
         ("#{Space.nasaSpaceCraft}", "[A-Z][a-z]+"),
         ("#{Currency.code}", "[A-Z]{3}"),
-        ("#{Commerce.productName}", r"\w+ \w+ \w+"),
+        ("#{Commerce.productName}", r"\w+( \w+){2,}"),
         ("#{food.vegetables}", ".+"),
         ("#{Food.measurement_sizes}", ".+"),
         ("#{Lorem.characters '10'}", "[a-z0-9]{10}"),

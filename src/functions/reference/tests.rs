@@ -152,7 +152,7 @@ fn descriptions() {
     assert_eq!(describe("rank").map(|i| i.kind), Some("WINDOW"));
     assert_eq!(describe("TUMBLE").map(|i| i.kind), Some("TABLE"));
     assert_eq!(describe("rand").map(|i| i.deterministic), Some(false));
-    assert_eq!(describe("array_has").and_then(|i| i.note).as_deref(), Some("not one of Flink's"));
+    assert_eq!(describe("median").and_then(|i| i.note).as_deref(), Some("not one of Flink's"));
     assert_eq!(describe("nothing_at_all"), None);
     assert_eq!(describe("__json_raw"), None);
 }

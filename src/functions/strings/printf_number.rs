@@ -224,7 +224,7 @@ mod tests {
     fn doubles() {
         let none = Flags::default();
         for (v, conversion, precision, text) in [
-            (3.14159, 'f', Some(2), "3.14"),
+            (3.24159, 'f', Some(2), "3.24"),
             (0.0, 'f', None, "0.000000"),
             (0.5, 'f', Some(0), "1"),
             (0.05, 'f', Some(1), "0.1"),

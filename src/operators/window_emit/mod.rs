@@ -527,10 +527,12 @@ impl Operator for EmittingWindowOperator {
             let ends = keys.last().and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(broken)?;
             for (slot, end) in slots.iter().zip(ends.values()) {
                 let ended = self.has_ended(*end);
-                let group = Group { end: *end, listed: true, changed: true, ended, ..Group::default() };
+                let delay = if ended { self.config.emit.late } else { self.config.emit.early };
+                // Without a delay all that had changed was shown before the barrier.
+                let changed = if ended { delay.is_some_and(|d| d > 0) } else { delay != Some(0) };
+                let group = Group { end: *end, listed: true, changed, ended, ..Group::default() };
                 self.groups[*slot as usize] = group;
                 self.list(*slot, *end);
-                let delay = if ended { self.config.emit.late } else { self.config.emit.early };
                 if delay.is_some_and(|d| d > 0) {
                     self.set_timer(*slot, i64::MIN);
                 }

@@ -194,8 +194,7 @@ fn nothing_is_shown_twice_behind_a_barrier() {
          | 3 x1
          -U 00:00:00 a 2 1
          +U 00:00:00 a 3 6
-         ~ 00:05:59.999
-         .",
+         ~ 00:05:59.999",
     );
 }
 
@@ -213,8 +212,7 @@ fn rows_may_be_taken_back() {
         "+I 00:00:00 a 1 1
          -D 00:00:00 a 1 1
          +I 00:00:00 a 1 3
-         -D 00:00:00 a 1 3
-         .",
+         -D 00:00:00 a 1 3",
     );
 }
 
@@ -240,7 +238,8 @@ fn whatever_the_strategy_the_last_results_are_the_same() {
         materialize(&harness(c).run(rows))
     };
     let expected = last(emit(None, None, 0), None);
-    assert_eq!(expected.len(), 11);
+    // a in six windows, b in four.
+    assert_eq!(expected.len(), 10);
     for strategy in [emit(Some(0), None, 0), emit(Some(5), Some(5), 0), emit(Some(1000), Some(0), MINUTE)] {
         for bundle in [None, Some(1), Some(2)] {
             assert_eq!(last(strategy, bundle), expected, "{strategy:?} {bundle:?}");
