@@ -395,7 +395,7 @@ async fn commit_rows<J: Judge>(
             .hint("rows cannot be replaced without one; write to a new table")
     })?;
     let index = match index {
-        Some(index) if index.ids() == columns.ids() => index,
+        Some(index) if index.is_of(&columns) => index,
         _ => index.insert(KeyIndex::new(shown.clone(), columns)),
     };
     let landed =

@@ -21,11 +21,12 @@ use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::scan::{FileScanTask, FileScanTaskDeleteFile};
-use iceberg::spec::{DataContentType, DataFileFormat, SchemaRef};
+use iceberg::spec::{DataContentType, SchemaRef};
 use iceberg::table::Table;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::scan::whole_file;
 use crate::connectors::conform::conform;
 use crate::error::{Error, Result, ResultExt};
 
@@ -231,16 +232,8 @@ async fn read_equalities(
     ids: &[i32],
 ) -> Result<EqualityFile> {
     // Read as a data file, so that field ids, promotions and renames are resolved as they are there.
-    let task = FileScanTask::builder()
-        .with_file_size_in_bytes(file.file_size_in_bytes)
-        .with_start(0)
-        .with_length(0)
-        .with_data_file_path(file.file_path.clone())
-        .with_data_file_format(DataFileFormat::Parquet)
-        .with_schema(Arc::clone(schema))
-        .with_project_field_ids(ids.to_vec())
-        .with_case_sensitive(true)
-        .build();
+    let mut task = whole_file(&file.file_path, file.file_size_in_bytes, schema);
+    task.project_field_ids = ids.to_vec();
     let external = |e: iceberg::Error| Error::external(e.message().to_owned());
     let mut stream = table
         .reader_builder()

@@ -18,7 +18,7 @@ use iceberg::TableIdent;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::{
     DEFAULT_SCHEMA_NAME_MAPPING, DataFileFormat, ManifestContentType, ManifestEntryRef, ManifestStatus,
-    NameMapping, PrimitiveType, SnapshotRef, Type,
+    NameMapping, PrimitiveType, SchemaRef as IcebergSchemaRef, SnapshotRef, Type,
 };
 use iceberg::table::Table;
 
@@ -283,6 +283,20 @@ impl Scan {
         }
         deletes::check(task).context(|| self.shown.clone())
     }
+}
+
+/// A whole file, wherever it is named, to be read with `schema`.
+pub(super) fn whole_file(path: &str, bytes: u64, schema: &IcebergSchemaRef) -> FileScanTask {
+    FileScanTask::builder()
+        .with_file_size_in_bytes(bytes)
+        .with_start(0)
+        .with_length(0)
+        .with_data_file_path(path.to_owned())
+        .with_data_file_format(DataFileFormat::Parquet)
+        .with_schema(Arc::clone(schema))
+        .with_project_field_ids(Vec::new())
+        .with_case_sensitive(true)
+        .build()
 }
 
 /// Whether values of one type can be read as another without losing their meaning.

@@ -130,7 +130,7 @@ impl StreamPlanner {
         Ok(relation.changelog)
     }
 
-    /// Whether a sink takes the changes of an upsert source as they come, as in Flink: nothing but projections is between
+    /// Whether a sink takes the changes of an upsert source as they come: nothing but projections is between
     /// them, and they have the same key. What its rows were before is then nobody's business, and nothing is kept of them.
     fn takes_upserts_as_they_are(&self, plan: &LogicalPlan, target: &SinkTarget) -> Result<bool> {
         let sink = &target.sink;

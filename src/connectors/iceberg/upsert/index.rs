@@ -22,8 +22,8 @@ use iceberg::table::Table;
 use super::super::deletes::DeleteFiles;
 use super::super::mark::ancestry;
 use super::super::produce::{load, manifests};
-use super::super::scan::Scan;
-use super::keys::{Key, KeyColumns, task_of};
+use super::super::scan::{Scan, whole_file};
+use super::keys::{Key, KeyColumns};
 use crate::error::{Error, Result, ResultExt};
 
 /// A row of a file.
@@ -90,9 +90,9 @@ impl KeyIndex {
         }
     }
 
-    /// Field ids of the key.
-    pub fn ids(&self) -> &[i32] {
-        self.columns.ids()
+    /// Whether its keys are those of these columns. A column that has become wider gives other ones.
+    pub fn is_of(&self, columns: &KeyColumns) -> bool {
+        self.columns.reads_as(columns)
     }
 
     /// Brings it to the head of a table that others may have changed.
@@ -178,7 +178,7 @@ impl KeyIndex {
         spec: i32,
     ) -> Result<()> {
         let number = self.number(file.file_path(), spec, file.partition().clone())?;
-        let task = task_of(file.file_path(), file.file_size_in_bytes(), schema);
+        let task = whole_file(file.file_path(), file.file_size_in_bytes(), schema);
         let (places, undo, left, files) = (&mut self.places, &mut self.undo, &mut self.left, &self.files);
         let each = |row, key| {
             let place = Place { file: number, row: small(row)? };
@@ -210,7 +210,7 @@ impl KeyIndex {
             }
             Ok(())
         };
-        self.columns.read(table, task_of(path, bytes, schema), &DeleteFiles::default(), each).await?;
+        self.columns.read(table, whole_file(path, bytes, schema), &DeleteFiles::default(), each).await?;
         gone.retain(|place| self.is_live(*place));
         self.left.extend(gone);
         Ok(())

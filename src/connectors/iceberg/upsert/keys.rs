@@ -4,15 +4,13 @@
 //!  file ─► key columns only ─► deletes ─► Key (16 bytes) of each row that lives, with its row number
 //! ```
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::scan::FileScanTask;
-use iceberg::spec::{DataFileFormat, Schema, SchemaRef};
+use iceberg::spec::Schema;
 use iceberg::table::Table;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -59,6 +57,11 @@ impl KeyColumns {
             _ => Some(RowConverter::new(types.iter().cloned().map(SortField::new).collect())?),
         };
         Ok(Some(KeyColumns { ids, types, converter }))
+    }
+
+    /// Whether they are read in the same way: the same columns, of the same types.
+    pub(super) fn reads_as(&self, other: &KeyColumns) -> bool {
+        (&self.ids, &self.types) == (&other.ids, &other.types)
     }
 
     /// Their field ids, ascending.
@@ -157,18 +160,4 @@ impl KeyColumns {
         }
         Ok(())
     }
-}
-
-/// A file that no snapshot names, to be read with `schema`.
-pub(super) fn task_of(path: &str, bytes: u64, schema: &SchemaRef) -> FileScanTask {
-    FileScanTask::builder()
-        .with_file_size_in_bytes(bytes)
-        .with_start(0)
-        .with_length(0)
-        .with_data_file_path(path.to_owned())
-        .with_data_file_format(DataFileFormat::Parquet)
-        .with_schema(Arc::clone(schema))
-        .with_project_field_ids(Vec::new())
-        .with_case_sensitive(true)
-        .build()
 }

@@ -11,7 +11,7 @@
 //! compaction that comes in between moves rows, and the places are found anew. Equality deletes are never written: every
 //! reader would pay for them at every read.
 //!
-//! The index lives in the memory of the process that commits, 25 bytes and some slack a key, and is made from the key columns
+//! The index lives in the memory of the process that commits, 25 bytes a key and the room that a hash table keeps free (as much again at most), and is made from the key columns
 //! of the table when the first changes come.
 
 mod index;

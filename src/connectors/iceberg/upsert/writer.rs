@@ -17,6 +17,7 @@ use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
+use hashbrown::HashMap as Map;
 use iceberg::writer::file_writer::location_generator::LocationGenerator;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use uuid::Uuid;
@@ -44,10 +45,10 @@ pub(in super::super) struct UpsertWriter {
     buffer: Vec<RecordBatch>,
     bytes: usize,
     /// The last row of each key of the buffer.
-    last: HashMap<Key, Row>,
+    last: Map<Key, Row>,
     /// Key columns of deleted keys, and which rows of them still count.
     deleted: Vec<RecordBatch>,
-    gone: HashMap<Key, Row>,
+    gone: Map<Key, Row>,
     round: u32,
 }
 
@@ -60,9 +61,9 @@ impl UpsertWriter {
             key,
             buffer: Vec::new(),
             bytes: 0,
-            last: HashMap::new(),
+            last: Map::new(),
             deleted: Vec::new(),
-            gone: HashMap::new(),
+            gone: Map::new(),
             round: 0,
         }
     }
