@@ -23,7 +23,9 @@ pub(crate) use memory::{database_exists, object_exists};
 pub(crate) use show::info;
 pub use show::{InferColumns, ViewColumn};
 
-pub use table::{CatalogObject, ExternalTable, MetadataColumn, ObjectPath, ResolvedTable, TableDef, ViewDef};
+pub use table::{
+    CatalogObject, ExternalTable, MetadataColumn, ObjectPath, ResolvedTable, TableDef, ViewDef, unchangeable,
+};
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
 
-use crate::edges::{ConnectorEnv, Sink, Source};
+use crate::edges::{ConnectorEnv, RowChanges, Sink, Source};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, Query, SqlExpr, WatermarkDef};
 
@@ -79,6 +80,7 @@ pub enum CatalogObject {
 }
 
 /// Source and sink of a table that lives in an external catalog.
+#[async_trait]
 pub trait ExternalTable: Send + Sync + fmt::Debug {
     /// A reader of the table, with the options of `table` (which includes `/*+ OPTIONS */`) applied.
     ///
@@ -91,6 +93,33 @@ pub trait ExternalTable: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`ExternalTable::source`].
     fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>>;
+
+    /// The two ends of an UPDATE or, without `updates`, of a DELETE.
+    ///
+    /// # Errors
+    /// Unsupported if rows of the table cannot be changed; External.
+    async fn row_changes(
+        &self,
+        table: &ResolvedTable,
+        _env: &ConnectorEnv,
+        _updates: bool,
+    ) -> Result<RowChanges> {
+        Err(unchangeable(&table.def.path))
+    }
+
+    /// Takes all rows away.
+    ///
+    /// # Errors
+    /// As [`ExternalTable::row_changes`].
+    async fn truncate(&self, table: &ResolvedTable, _env: &ConnectorEnv) -> Result<()> {
+        Err(unchangeable(&table.def.path))
+    }
+}
+
+/// The error for a table whose rows stay as they are.
+pub fn unchangeable(table: &ObjectPath) -> Error {
+    Error::unsupported(format!("rows of the table {table} cannot be changed or taken away"))
+        .hint("UPDATE, DELETE and TRUNCATE are for the tables of an Iceberg catalog")
 }
 
 /// A table definition with the options in force (hints merged) and its Arrow schemas: what a connector gets.

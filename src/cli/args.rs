@@ -126,6 +126,10 @@ pub(super) struct SavepointPathArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) input: Input,
+    /// A file of flows, as `tidelake tableflow --config` takes it: scripts begin in the catalog `live`, where each of their tables
+    /// is what is committed and what has come to its topic since.
+    #[arg(long, value_name = "FILE")]
+    pub(super) tableflow: Option<PathBuf>,
     /// Memory of the process, e.g. 2GB, beyond which state rests on disk [default: 70 % of the machine's].
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,

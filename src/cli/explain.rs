@@ -32,7 +32,10 @@ fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatem
     let ParsedStatement { statement, location, text } = parsed;
     let explain = |target| Statement::Explain { details: details.to_vec(), target: Box::new(target) };
     let statement = match statement {
-        target @ (Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_)) => explain(target),
+        target @ (Statement::Query(_)
+        | Statement::Insert(_)
+        | Statement::StatementSet(_)
+        | Statement::RowChange(_)) => explain(target),
         // CREATE TABLE AS would run its query. Its plan is all that is left of it; the table is not created.
         Statement::CreateTable(mut create) => match create.query.take() {
             Some(query) => explain(Statement::Query(query)),

@@ -40,6 +40,10 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
     let mut set = args.input.set;
     set.extend(args.memory.map(|size| (PROCESS_MEMORY.to_owned(), size)));
     let mut shell = Shell::new(set, args.fresh, interrupts)?;
+    if let Some(file) = &args.tableflow {
+        let made = super::tableflow::live(&mut shell.session, file).await;
+        made.map_err(|e| Failure::from(e.context("--tableflow")))?;
+    }
     shell.format = args.format;
     shell.result_mode = args.result_mode;
     shell.run(&scripts, |statement| statement).await
@@ -306,6 +310,7 @@ fn name_of(statement: &Statement) -> &'static str {
     match statement {
         Statement::StatementSet(_) => "STATEMENT SET",
         Statement::CreateTable(_) => "CREATE TABLE AS",
+        Statement::RowChange(change) => change.keyword(),
         _ => "INSERT",
     }
 }

@@ -12,6 +12,7 @@
 pub mod lookup;
 pub mod not_null;
 mod notices;
+pub mod row_changes;
 pub mod s3;
 pub mod scan_exec;
 pub mod sink;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::options::parse_bytes;
 pub use notices::Notices;
+pub use row_changes::RowChanges;
 pub use sink::{
     Claim, Committable, NoCommit, OpenedSink, Shared, Sink, SinkChangelog, SinkCommitter, SinkContext,
     SinkIdentity, SinkWriter, WriteMode,

@@ -32,14 +32,14 @@ use crate::plan::syntax::group_window;
 use crate::plan::syntax::match_recognize::MatchRecognizePlanner;
 use crate::plan::syntax::row_subquery::RowSubqueryPlanner;
 use crate::plan::syntax::set_operation::SetOperationPlanner;
-use crate::plan::syntax::temporal_table::TemporalTablePlanner;
+use crate::plan::syntax::temporal_table::{self, TemporalTablePlanner};
 use crate::plan::syntax::unknown_column;
 use crate::plan::syntax::unnest::UnnestPlanner;
 use crate::plan::syntax::using::{UsingJoins, UsingPlanner};
 use crate::plan::syntax::window_tvf::WindowTvfPlanner;
 use crate::plan::table::DerivedTable;
 use crate::runtime::job::JobMetrics;
-use crate::sql::ast::{HINT_MARK, Query, SqlExpr};
+use crate::sql::ast::{AS_OF_MARK, HINT_MARK, Query, SqlExpr};
 use crate::sql::with_room;
 
 /// Looks names up in the catalogs.
@@ -186,8 +186,8 @@ fn parser_options() -> ParserOptions {
 impl Planner {
     /// A planner for statements with these table hints.
     pub fn new(env: PlanEnv, hints: Vec<BTreeMap<String, String>>) -> Self {
-        let window: Arc<dyn RelationPlanner> =
-            Arc::new(WindowTvfPlanner { time_zone: env.connectors.time_zone });
+        let time_zone = env.connectors.time_zone;
+        let window: Arc<dyn RelationPlanner> = Arc::new(WindowTvfPlanner { time_zone });
         let using_joins = UsingJoins::default();
         Planner {
             env,
@@ -198,7 +198,7 @@ impl Planner {
                 Arc::new(SetOperationPlanner),
                 Arc::new(RowSubqueryPlanner),
                 Arc::new(MatchRecognizePlanner),
-                Arc::new(TemporalTablePlanner),
+                Arc::new(TemporalTablePlanner { time_zone }),
                 Arc::new(UnnestPlanner::default()),
                 window,
             ],
@@ -307,17 +307,27 @@ impl Planner {
                 vec![catalog.to_string(), schema.to_string(), table.to_string()]
             }
         };
-        let mut hint = BTreeMap::new();
+        let (mut hint, mut as_of) = (BTreeMap::new(), None);
         if let Some(last) = parts.last_mut()
-            && let Some((name, number)) = last.clone().split_once(HINT_MARK)
+            && let Some((name, mark)) = last.clone().split_once(HINT_MARK)
         {
             *last = name.to_owned();
+            let (number, time) = mark.split_once(AS_OF_MARK).map_or((mark, None), |(n, t)| (n, Some(t)));
+            as_of = time.map(str::to_owned);
             hint = number.parse().ok().and_then(|n: usize| self.hints.get(n)).cloned().unwrap_or_default();
         }
         let shown = parts.join(".");
         match self.env.names.lookup(&parts, self.within.as_ref())? {
-            Some(CatalogObject::Table(def)) => self.plan_table(&def, &hint),
+            Some(CatalogObject::Table(def)) => {
+                if let Some(time) = as_of {
+                    temporal_table::travel(&def, &mut hint, time)?;
+                }
+                self.plan_table(&def, &hint)
+            }
             Some(CatalogObject::View(view)) => {
+                if as_of.is_some() {
+                    return Err(temporal_table::no_versions(&view.path));
+                }
                 if !hint.is_empty() {
                     return Err(Error::validation(format!("view {shown} cannot have an OPTIONS hint")));
                 }

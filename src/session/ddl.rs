@@ -69,6 +69,8 @@ impl Session {
             Statement::Query(_)
             | Statement::Insert(_)
             | Statement::StatementSet(_)
+            | Statement::RowChange(_)
+            | Statement::Truncate(_)
             | Statement::Explain { .. }
             | Statement::Set(_)
             | Statement::Reset(_) => return Err(Error::internal("a statement that is no DDL")),

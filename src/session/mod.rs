@@ -14,6 +14,7 @@ mod ddl;
 pub mod execution;
 mod keys;
 mod names;
+mod row_changes;
 mod sorted_joins;
 mod source_table;
 
@@ -205,6 +206,8 @@ impl Session {
             Statement::Query(query) => Ok(StatementResult::Query(self.start_query(query).await?)),
             Statement::Insert(insert) => self.run_inserts(std::slice::from_ref(insert)).await,
             Statement::StatementSet(inserts) => self.run_inserts(inserts).await,
+            Statement::RowChange(change) => self.run_row_change(change).await,
+            Statement::Truncate(table) => self.truncate(table).await,
             Statement::Explain { details, target } => self.explain(details, target).await,
             Statement::Set(None) => {
                 let rows = keys::KEYS.iter().map(|(key, default, _)| {
@@ -383,6 +386,10 @@ impl Session {
             Statement::StatementSet(inserts) => {
                 let (prepared, planned) = self.prepare_inserts(inserts)?;
                 (prepared, planned.into_iter().map(|p| (p, true)).collect())
+            }
+            Statement::RowChange(change) => {
+                let (prepared, planned) = self.prepare_row_change(change)?;
+                (prepared, vec![(planned, true)])
             }
             _ => {
                 return Err(Error::unsupported("EXPLAIN of this statement is not supported")

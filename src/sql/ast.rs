@@ -22,8 +22,11 @@ pub use crate::sql::hints::HintedTable;
 pub use crate::sql::lookup_hint::LookupHint;
 pub use crate::sql::table_parts::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
 
-/// Separates a table name from the number of its hint.
+/// Separates a table name from the number of its hint, and what stands for a hint.
 pub const HINT_MARK: char = '\u{1}';
+
+/// In the mark of a table: its state at a time in milliseconds since the epoch follows.
+pub const AS_OF_MARK: char = '@';
 
 /// Name of the call that stands for `TABLE t` as an argument.
 pub const TABLE_ARGUMENT: &str = "__table";
@@ -81,6 +84,10 @@ pub enum Statement {
     Insert(Insert),
     /// `EXECUTE STATEMENT SET BEGIN … END`, `BEGIN STATEMENT SET; … END`.
     StatementSet(Vec<Insert>),
+    /// `UPDATE`, `DELETE`.
+    RowChange(RowChange),
+    /// `TRUNCATE TABLE t`.
+    Truncate(Name),
     /// `EXPLAIN [PLAN FOR | details] …`.
     Explain {
         /// What to print beside the plan.
@@ -159,6 +166,29 @@ pub enum Statement {
     Set(Option<(String, String)>),
     /// `RESET`, `RESET 'k'`.
     Reset(Option<String>),
+}
+
+/// Name of the changed table in the query of a [`RowChange`].
+pub const ROW_CHANGE_TARGET: &str = "$target";
+
+/// `UPDATE` or `DELETE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowChange {
+    /// Target.
+    pub table: Name,
+    /// Columns that get other values; empty for DELETE.
+    pub set: Vec<(String, Location)>,
+    /// The rows that change, from [`ROW_CHANGE_TARGET`]: the values of `set`, or nothing of use.
+    pub query: Query,
+    /// There is a WHERE.
+    pub has_condition: bool,
+}
+
+impl RowChange {
+    /// As the statement begins.
+    pub fn keyword(&self) -> &'static str {
+        if self.set.is_empty() { "DELETE" } else { "UPDATE" }
+    }
 }
 
 /// `INSERT`.

@@ -130,6 +130,14 @@ pub(super) struct Layout {
     pub has_envelope: bool,
 }
 
+/// What the job of a topic is in SQL.
+pub(super) struct Job {
+    /// Statements that declare its tables.
+    pub tables: Vec<String>,
+    /// What it runs.
+    pub insert: String,
+}
+
 /// A schema registry.
 #[derive(Clone)]
 pub struct RegistryOptions {
@@ -175,6 +183,8 @@ pub enum OnError {
     Skip,
     /// It is a row with its bytes and the error (`_error`, `_bad_value`), in the same commit as the others.
     Rescue,
+    /// It goes to another topic ([`TableflowConfig::dead_letters`]) before the commit that passes it, at least once.
+    DeadLetters,
 }
 
 /// Where a topic without a table is read from.
@@ -244,6 +254,8 @@ pub struct TableflowConfig {
     pub registry: Option<RegistryOptions>,
     /// What becomes of bad ones.
     pub on_error: OnError,
+    /// The topic of bad ones that go to another topic; `{topic}` stands for the one they come from.
+    pub dead_letters: String,
     /// Where a new topic begins.
     pub start_at: StartAt,
     /// Metadata columns besides `_partition`, `_offset` and `_timestamp`.
@@ -439,6 +451,10 @@ impl TableflowConfig {
             return Err(Error::unsupported("a bad message of changes has no row to be rescued in")
                 .hint("--on-error skip leaves it out"));
         }
+        if self.on_error == OnError::DeadLetters {
+            return Err(Error::unsupported("--on-error dlq is for rows that are appended")
+                .hint("--on-error skip leaves bad records out"));
+        }
         if let RowMode::Upsert(key) = self.mode {
             if key.is_column() && !self.primary_key.is_empty() {
                 return Err(Error::validation("the key is one column, `_key`")
@@ -486,6 +502,11 @@ impl TableflowConfig {
         }
         columns.extend(include.into_iter().map(Metadata::column));
         columns
+    }
+
+    /// Names of the columns that are not of the values of records.
+    pub(super) fn further_names(&self) -> impl Iterator<Item = String> {
+        self.further_columns().into_iter().map(|(name, ..)| name.to_owned())
     }
 
     /// Table `name` of the records of a topic with these columns. `bounds` are further options that say where reading begins
@@ -560,6 +581,64 @@ impl TableflowConfig {
             .collect();
         let _ = write!(text, "{}{}\n) {}", further.join(",\n"), primary_key(&layout.key), with(&options));
         text
+    }
+
+    /// The same for the source of a job that sends bad records elsewhere: it reads all that a record is made of.
+    fn with_whole_records(&self) -> TableflowConfig {
+        let mut whole = self.clone();
+        whole.on_error = OnError::Rescue;
+        whole.include.extend([Metadata::Topic, Metadata::Key, Metadata::Headers]);
+        whole
+    }
+
+    /// The statements of the job of a topic: tables of the names that are given, and what is written from the source.
+    pub(super) fn job(&self, route: &Route, layout: &Layout, names: [&str; 3]) -> Job {
+        let [source, sink, dead] = names;
+        let mut tables = vec![self.sink_table(sink, route, layout)];
+        let (from, to) = (quote_ident(source), quote_ident(sink));
+        if self.on_error != OnError::DeadLetters {
+            tables.push(self.source_table(source, &route.topic, layout, &self.bounds()));
+            return Job { tables, insert: format!("INSERT INTO {to} SELECT * FROM {from}") };
+        }
+        let whole = self.with_whole_records();
+        tables.push(whole.source_table(source, &route.topic, layout, &self.bounds()));
+        let mut options = self.kafka_options("raw");
+        options.remove("format");
+        let topic = self.dead_letters.replace("{topic}", &route.topic);
+        for (key, value) in [
+            ("topic", topic.as_str()),
+            ("value.format", "raw"),
+            ("key.format", "raw"),
+            ("key.fields", "k"),
+            ("value.fields-include", "EXCEPT_KEY"),
+        ] {
+            options.insert(key.to_owned(), value.to_owned());
+        }
+        tables.push(format!(
+            "CREATE TEMPORARY TABLE {} (k BYTES, v BYTES, h MAP<STRING, BYTES> METADATA FROM 'headers') {}",
+            quote_ident(dead),
+            with(&options)
+        ));
+        let own = layout.columns.iter().map(|c| c.name.as_str());
+        let columns: Vec<String> =
+            own.chain(self.further_columns().into_iter().map(|c| c.0)).map(quote_ident).collect();
+        let header = |name: &str, value: &str| format!("'{name}', ENCODE({value}, 'UTF-8')");
+        let headers = [
+            header("__connect.errors.topic", "_topic"),
+            header("__connect.errors.partition", "CAST(_partition AS STRING)"),
+            header("__connect.errors.offset", "CAST(_offset AS STRING)"),
+            header("__connect.errors.exception.message", "_error"),
+        ];
+        let insert = format!(
+            "EXECUTE STATEMENT SET BEGIN\n\
+             INSERT INTO {to} SELECT {} FROM {from} WHERE _error IS NULL;\n\
+             INSERT INTO {} SELECT _key, _bad_value, MAP_UNION(_headers, MAP[{}]) FROM {from} WHERE _error IS NOT NULL;\n\
+             END",
+            columns.join(", "),
+            quote_ident(dead),
+            headers.join(", ")
+        );
+        Job { tables, insert }
     }
 
     /// Where the records of a topic begin and end in a run.
@@ -657,9 +736,14 @@ impl TableflowConfig {
 
     /// The catalog, under the name `tableflow`.
     pub fn create_catalog(&self) -> String {
+        self.create_catalog_named("tableflow")
+    }
+
+    /// The catalog, under another name.
+    pub(super) fn create_catalog_named(&self, name: &str) -> String {
         let mut options = self.catalog.clone();
         options.insert("type".to_owned(), "iceberg".to_owned());
-        format!("CREATE CATALOG tableflow {}", with(&options))
+        format!("CREATE CATALOG {} {}", quote_ident(name), with(&options))
     }
 }
 
@@ -681,6 +765,7 @@ pub(super) mod tests {
             primary_key: Vec::new(),
             registry: None,
             on_error: OnError::Suspend,
+            dead_letters: "{topic}.dlq".to_owned(),
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),
             commit_interval: Duration::from_secs(1),

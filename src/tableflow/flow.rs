@@ -420,15 +420,15 @@ impl Flow {
     /// Starts the job.
     async fn start(&self, layout: &Layout) -> Result<RunningJob> {
         let (common, route) = (&self.common, &self.route);
-        let (source, sink) = (common.name("source"), common.name("sink"));
-        common
-            .run(&common.config.source_table(&source, &route.topic, layout, &common.config.bounds()))
-            .await?;
-        common.run(&common.config.sink_table(&sink, route, layout)).await?;
-        let insert = format!("INSERT INTO {} SELECT * FROM {}", quote_ident(&sink), quote_ident(&source));
-        let started = common.run(&insert).await;
-        self.drop_table(&source).await;
-        self.drop_table(&sink).await;
+        let names = [common.name("source"), common.name("sink"), common.name("dead")];
+        let job = common.config.job(route, layout, names.each_ref().map(String::as_str));
+        for table in &job.tables {
+            common.run(table).await?;
+        }
+        let started = common.run(&job.insert).await;
+        for name in names.iter().take(job.tables.len()) {
+            self.drop_table(name).await;
+        }
         match started? {
             StatementResult::Insert(job) => Ok(job),
             _ => Err(Error::internal("an INSERT that is no job")),
@@ -487,11 +487,9 @@ impl Flow {
             ));
         }
         let note = if exists { "exists and goes on" } else { "is made" };
-        let source = config.source_table("source", topic, &layout, &config.bounds());
-        let sink = config.sink_table("sink", &self.route, &layout);
-        Ok(format!(
-            "-- topic {topic}: the table {namespace}.{table} {note}\n{source};\n\n{sink};\n\nINSERT INTO sink SELECT * FROM source;\n"
-        ))
+        let job = config.job(&self.route, &layout, ["source", "sink", "dead_letters"]);
+        let tables = job.tables.iter().map(|t| format!("{t};\n\n")).collect::<String>();
+        Ok(format!("-- topic {topic}: the table {namespace}.{table} {note}\n{tables}{};\n", job.insert))
     }
 }
 

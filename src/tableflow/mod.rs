@@ -13,11 +13,14 @@
 //! see the marks of the Iceberg connector). Whoever starts the same command, wherever, goes on from the table; an older
 //! process is fenced by its generation. The consumer group is told and never asked.
 //!
+//! [`live`] reads tables with the tails of their topics.
+//!
 //! [`verify`] proves it: ranges of offsets without gap or overlap, counts, and with `deep` every row against its record.
 
 mod config;
 mod flow;
 mod infer;
+mod live;
 mod load;
 mod standing;
 mod status;
@@ -33,6 +36,7 @@ pub use config::{
     ChangeFormat, KeyFormat, Metadata, OnError, RecordFormat, RegistryOptions, Route, RowMode, StartAt,
     TableflowConfig,
 };
+pub use live::live;
 pub use load::load;
 pub use standing::{Standing, standing};
 pub use status::{Phase, Snapshot, Status};

@@ -99,6 +99,9 @@ pub(super) struct RunFlow {
     /// What becomes of records that cannot be decoded.
     #[arg(long, value_enum, default_value_t = OnErrorArg::Suspend)]
     on_error: OnErrorArg,
+    /// Where bad records go with --on-error dlq; {topic} stands for their topic.
+    #[arg(long, value_name = "TOPIC", default_value = "{topic}.dlq")]
+    dlq_topic: String,
     /// Where a topic without a table begins.
     #[arg(long, value_enum, default_value_t = StartArg::Earliest)]
     start_at: StartArg,
@@ -217,6 +220,8 @@ pub(super) enum OnErrorArg {
     Skip,
     /// It is a row with its bytes and the error, in _bad_value and _error.
     Rescue,
+    /// It goes to the topic --dlq-topic as it is, with headers that say where it was and what is wrong with it.
+    Dlq,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -275,6 +280,7 @@ impl Ends {
             primary_key: Vec::new(),
             registry,
             on_error: OnError::Suspend,
+            dead_letters: String::new(),
             start_at: StartAt::Earliest,
             include: BTreeSet::new(),
             commit_interval: Duration::from_secs(60),
@@ -331,7 +337,9 @@ impl RunFlow {
                 OnErrorArg::Suspend => OnError::Suspend,
                 OnErrorArg::Skip => OnError::Skip,
                 OnErrorArg::Rescue => OnError::Rescue,
+                OnErrorArg::Dlq => OnError::DeadLetters,
             },
+            dead_letters: self.dlq_topic,
             start_at: match self.start_at {
                 StartArg::Earliest => StartAt::Earliest,
                 StartArg::Latest => StartAt::Latest,

@@ -37,13 +37,21 @@ struct Flow {
 /// # Errors
 /// Validation, naming the file and the flow.
 pub(super) fn read(path: &Path, given: &RunFlow) -> Result<Vec<RunFlow>> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| Error::external(format!("{shown}: {e}")))?;
-    let mut flows = parse(&text).context(|| shown.to_string())?;
+    let mut flows = flows(path)?;
     for flow in &mut flows {
         flow.once |= given.once;
     }
     Ok(flows)
+}
+
+/// The flows of a file as they are.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn flows(path: &Path) -> Result<Vec<RunFlow>> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| Error::external(format!("{shown}: {e}")))?;
+    parse(&text).context(|| shown.to_string())
 }
 
 fn parse(text: &str) -> Result<Vec<RunFlow>> {

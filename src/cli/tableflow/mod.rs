@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  arguments (args), or a file of them (file) ─► TableflowConfig ─► tableflow::run ─► shown, metrics
+//!             ├ live: `tidelake run --tableflow FILE` ─► tableflow::live ─► views in the session
 //!             ├ status ─► tableflow::standing ─► a line per table
 //!             └ verify ─► tableflow::verify ─► a line per table, exit 0 only if all agree
 //! ```
@@ -11,6 +12,7 @@ mod file;
 mod metrics;
 mod shown;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -25,9 +27,26 @@ use super::progress::counted;
 use super::stderr::say;
 use crate::error::{Error, Result};
 use crate::runtime::job::{JobNature, StopHandle};
+use crate::session::Session;
 use crate::tableflow::{self, Observer, Topics, Verified};
 
 pub(super) use self::args::TableflowArgs;
+
+/// Makes the tables of a file of flows readable in a session, with the tails of their topics.
+///
+/// # Errors
+/// Of the file, of Kafka and of the catalogs.
+pub(super) async fn live(session: &mut Session, file: &Path) -> Result<()> {
+    let mut flows = Vec::new();
+    for flow in file::flows(file)? {
+        let topics = Topics::new(&flow.topics)?;
+        flows.push((flow.config()?, topics));
+    }
+    for told in tableflow::live(session, &flows).await? {
+        say(&told);
+    }
+    Ok(())
+}
 
 pub(super) async fn main(args: TableflowArgs) -> ExitCode {
     let ended = match args.command {

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::lake::{Created, Lake, namespace, table_ident};
 use super::metadata_tables::MetadataTable;
 use super::options::ReadOptions;
+use super::row_changes;
 use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
@@ -27,7 +28,7 @@ use crate::catalog::{
     object_exists,
 };
 use crate::edges::lookup::LookupCache;
-use crate::edges::{ConnectorEnv, Sink, Source};
+use crate::edges::{ConnectorEnv, RowChanges, Sink, Source};
 use crate::error::{Error, Location, Result};
 use crate::options::{Options, is_secret};
 
@@ -357,6 +358,7 @@ fn statement_options(table: &ResolvedTable) -> Options {
     Options::new(&table.def.path, "iceberg", &hints)
 }
 
+#[async_trait]
 impl ExternalTable for IcebergTableHandle {
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {
         let options = statement_options(table);
@@ -385,5 +387,18 @@ impl ExternalTable for IcebergTableHandle {
             Known::Metadata(&self.metadata),
             env.notices.clone(),
         )))
+    }
+
+    async fn row_changes(
+        &self,
+        table: &ResolvedTable,
+        env: &ConnectorEnv,
+        updates: bool,
+    ) -> Result<RowChanges> {
+        row_changes::row_changes(&self.connection, &self.ident, table, updates, &env.notices).await
+    }
+
+    async fn truncate(&self, _table: &ResolvedTable, env: &ConnectorEnv) -> Result<()> {
+        row_changes::truncate(&self.connection, &self.ident, &env.notices).await
     }
 }

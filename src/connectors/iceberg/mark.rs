@@ -298,6 +298,8 @@ pub struct KeptPositions {
     pub now: BTreeMap<String, Value>,
     /// The commits that are in the table, the oldest first; older ones may have expired.
     pub commits: Vec<KeptCommit>,
+    /// The newest snapshot.
+    pub head: Option<i64>,
     /// Number of the last commit.
     pub epoch: u64,
     /// Number of the process that writes.
@@ -380,6 +382,7 @@ impl KeptPositions {
         commits.reverse();
         let now = ledger.positions.clone().unwrap_or_default();
         let Ledger { epoch, generation, is_rolled_back, .. } = ledger;
-        Ok(Some(KeptPositions { now, commits, epoch, generation, is_rolled_back }))
+        let head = metadata.current_snapshot_id();
+        Ok(Some(KeptPositions { now, commits, head, epoch, generation, is_rolled_back }))
     }
 }

@@ -10,10 +10,11 @@
 //!                       │                 monitor ─► what is appended, without an end
 //!                       └─ IcebergSink    writer ─► data files ─► commit ─► produce: one snapshot per epoch ─► backend
 //!                                         upsert: rows that replace each other by key
+//!  UPDATE, DELETE, INSERT OVERWRITE, TRUNCATE ─► row_changes: rows by their places, or whole files ─► the same commits
 //!  tidelake maintain, tableflow ─► maintain: compact, expire, orphans ─► the same commits
 //! ```
 //!
-//! Not offered, and refused with the way out: INSERT OVERWRITE, branches as targets, deletion vectors, data files other than
+//! Not offered, and refused with the way out: branches as targets, deletion vectors, data files other than
 //! Parquet, views.
 
 mod backend;
@@ -40,6 +41,7 @@ mod prepared;
 mod produce;
 mod provider;
 mod read;
+mod row_changes;
 mod scan;
 mod sink;
 mod source;

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{RecordBatch, new_null_array};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -21,6 +21,7 @@ use iceberg::scan::FileScanTask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use tokio::sync::OnceCell;
 
+use super::row_changes::place_fields;
 use super::scan::Scan;
 use super::{deletes, nested};
 use crate::connectors::conform::conform_batch;
@@ -43,6 +44,27 @@ impl Scan {
         batch_rows: usize,
         metrics: Option<Arc<SourceMetrics>>,
     ) -> BoxStream<'static, Result<RecordBatch>> {
+        self.rows(task, projection, batch_rows, metrics, false)
+    }
+
+    /// As [`Scan::read`], with where each row is stored behind the columns (see `row_changes`).
+    pub fn read_placed(
+        self: &Arc<Self>,
+        task: FileScanTask,
+        projection: &[usize],
+        batch_rows: usize,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        self.rows(task, projection, batch_rows, None, true)
+    }
+
+    fn rows(
+        self: &Arc<Self>,
+        task: FileScanTask,
+        projection: &[usize],
+        batch_rows: usize,
+        metrics: Option<Arc<SourceMetrics>>,
+        placed: bool,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
         let culprit = format!("{}: data file {}", self.shown(), task.data_file_path);
         let file = Source {
             scan: Arc::clone(self),
@@ -50,6 +72,7 @@ impl Scan {
             projection: projection.to_vec(),
             rows: batch_rows.max(1),
             metrics,
+            placed,
             passed: 0,
             footer: OnceCell::new(),
         };
@@ -72,6 +95,8 @@ struct Source {
     /// Rows per batch.
     rows: usize,
     metrics: Option<Arc<SourceMetrics>>,
+    /// Rows come with where they are stored.
+    placed: bool,
     /// Rows of the file that were read.
     passed: u64,
     footer: OnceCell<ArrowReaderMetadata>,
@@ -204,6 +229,7 @@ impl Source {
         let counter = result.metrics().clone();
         let schema: SchemaRef = Arc::new(Schema::project(scan.schema(), &self.projection)?);
         let (metrics, mut skip, mut counted) = (self.metrics.clone(), self.passed, 0);
+        let mut places = self.placed.then(|| PlaceColumns::new(&self.task.data_file_path, &schema));
         Ok(result
             .stream()
             .map(move |batch| {
@@ -221,14 +247,17 @@ impl Source {
                     keep = Some(d.keep(&batch, &column)?);
                 }
                 let all = batch.num_rows();
+                let mut numbers = places.as_mut().map(|p| p.numbers(all)).transpose()?;
                 let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(all);
                 skip -= passed as u64;
                 batch = batch.slice(passed, all - passed);
                 let rows = batch.num_rows() as u64;
+                numbers = numbers.map(|n| n.slice(passed, all - passed));
                 if let Some(keep) = keep.map(|keep| keep.slice(passed, all - passed))
                     && keep.true_count() < batch.num_rows()
                 {
                     batch = filter_record_batch(&batch, &keep)?;
+                    numbers = numbers.map(|n| filter(&n, &keep)).transpose()?;
                 }
                 let mut read = batch.columns().iter();
                 let mut columns = Vec::with_capacity(there.len());
@@ -240,9 +269,45 @@ impl Source {
                         None => new_null_array(ty, batch.num_rows()),
                     });
                 }
-                Ok((rows, conform_batch(&columns, batch.num_rows(), &schema)?))
+                let whole = conform_batch(&columns, batch.num_rows(), &schema)?;
+                let whole = match (&places, numbers) {
+                    (Some(places), Some(numbers)) => places.beside(&whole, numbers)?,
+                    _ => whole,
+                };
+                Ok((rows, whole))
             })
             .boxed())
+    }
+}
+
+/// The columns that say where rows are stored.
+struct PlaceColumns {
+    path: String,
+    schema: SchemaRef,
+    next: i64,
+}
+
+impl PlaceColumns {
+    fn new(path: &str, schema: &Schema) -> Self {
+        let fields = schema.fields().iter().cloned().chain(place_fields());
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        PlaceColumns { path: path.to_owned(), schema, next: 0 }
+    }
+
+    /// The numbers of the next rows of the file.
+    fn numbers(&mut self, rows: usize) -> Result<ArrayRef> {
+        let end = i64::try_from(rows).ok().and_then(|n| self.next.checked_add(n));
+        let end = end.ok_or_else(|| Error::internal("a file with too many rows"))?;
+        let numbers = Int64Array::from_iter_values(self.next..end);
+        self.next = end;
+        Ok(Arc::new(numbers))
+    }
+
+    fn beside(&self, rows: &RecordBatch, numbers: ArrayRef) -> Result<RecordBatch> {
+        let paths = StringArray::from_iter_values(std::iter::repeat_n(&self.path, rows.num_rows()));
+        let mut columns = rows.columns().to_vec();
+        columns.extend([Arc::new(paths) as ArrayRef, numbers]);
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }
 

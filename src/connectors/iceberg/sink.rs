@@ -22,12 +22,14 @@ use super::commit::{IcebergCommitter, Target};
 use super::connection::Connection;
 use super::evolution::{Evolution, EvolutionMode};
 use super::lake::Lake;
+use super::row_changes::OverwriteCommitter;
 use super::types::{check_digits, to_primary_key};
 use super::upsert::{KeyColumns, UpsertWriter};
 use super::writer::{IcebergWriter, WriteSetup};
 use crate::catalog::TableDef;
 use crate::edges::{
-    Claim, Notices, OpenedSink, Sink, SinkChangelog, SinkContext, SinkIdentity, SinkWriter, WriteMode,
+    Claim, Notices, OpenedSink, Sink, SinkChangelog, SinkCommitter, SinkContext, SinkIdentity, SinkWriter,
+    WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::options::{Options, parse_bytes};
@@ -66,7 +68,9 @@ impl WriteOptions {
         let upserts =
             options.bool("upsert-enabled", false)? || options.bool("write.upsert.enabled", false)?;
         if options.bool("overwrite-enabled", false)? {
-            return Err(no_overwrite());
+            return Err(
+                Error::unsupported("'overwrite-enabled' is not supported").hint("write INSERT OVERWRITE")
+            );
         }
         options.one_of("write-format", &["parquet"])?;
         if let Some(branch) = options.take("branch").filter(|b| b != "main") {
@@ -97,11 +101,6 @@ impl WriteOptions {
             distribution: options.one_of("distribution-mode", &["none", "hash"])?,
         })
     }
-}
-
-fn no_overwrite() -> Error {
-    Error::unsupported("INSERT OVERWRITE into an Iceberg table is not supported")
-        .hint("INSERT INTO a new table (CREATE TABLE … AS SELECT …) and drop the old one")
 }
 
 /// An Iceberg table as a sink.
@@ -271,8 +270,10 @@ impl Sink for IcebergSink {
         let (mode, parallelism) = (context.mode, context.parallelism);
         let lake = self.connection.open().await?;
         let shown = lake.shown(&self.ident);
-        if mode == WriteMode::Overwrite {
-            return Err(no_overwrite().context(shown));
+        if mode == WriteMode::Overwrite && self.upserts {
+            return Err(Error::unsupported("INSERT OVERWRITE by key is not supported")
+                .hint("'upsert-enabled' = 'false' for this statement: INSERT OVERWRITE t /*+ OPTIONS(…) */")
+                .context(shown));
         }
         if self.options.keeps_positions && context.claim.is_none() {
             return Err(Error::unsupported("'source-positions' = 'table' is for INSERT in streaming mode")
@@ -289,24 +290,13 @@ impl Sink for IcebergSink {
             Some(claim) => Some(claim::taken(&table, claim).context(|| shown.clone())?),
             None => None,
         };
-        let metadata = table.metadata();
-        let (properties, target_file_size) =
-            writer_properties(&self.options, metadata.properties()).context(|| shown.clone())?;
-        let mapping = map_columns(metadata, &self.schema).context(|| shown.clone())?;
         let run = Uuid::now_v7();
         let pipeline = match &kept {
             Some(kept) => kept.at.pipeline,
             None => context.identity.as_ref().map_or(run, SinkIdentity::pipeline),
         };
-        let setup = Arc::new(WriteSetup {
-            lake: Arc::clone(&lake),
-            table,
-            pipeline,
-            run,
-            properties,
-            target_file_size,
-            mapping,
-        });
+        let setup = write_setup(Arc::clone(&lake), table, &self.schema, &self.options, pipeline, run)?;
+        let setup = Arc::new(setup);
         let writers = (0..parallelism.max(1))
             .map(|i| {
                 let writer = IcebergWriter::new(Arc::clone(&setup), i)?;
@@ -319,9 +309,43 @@ impl Sink for IcebergSink {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let committer = IcebergCommitter::new(self.target(&lake), kept, evolution);
-        Ok(OpenedSink { writers, committer: Box::new(committer) })
+        let target = self.target(&lake);
+        let committer: Box<dyn SinkCommitter> = match mode {
+            WriteMode::Append => Box::new(IcebergCommitter::new(target, kept, evolution)),
+            WriteMode::Overwrite => {
+                let metadata = setup.table.metadata();
+                if metadata.format_version() == FormatVersion::V3 {
+                    return Err(Error::unsupported(
+                        "rows of a table of format version 3 cannot be taken away",
+                    )
+                    .hint("create the table with 'format-version' = '2'")
+                    .context(shown));
+                }
+                Box::new(OverwriteCommitter::new(target, pipeline, metadata))
+            }
+        };
+        Ok(OpenedSink { writers, committer })
     }
+}
+
+/// What the writers of rows of `schema` share.
+///
+/// # Errors
+/// Validation if the rows do not fit the table, or its properties make no sense.
+pub(super) fn write_setup(
+    lake: Arc<Lake>,
+    table: Table,
+    schema: &SchemaRef,
+    options: &WriteOptions,
+    pipeline: Uuid,
+    run: Uuid,
+) -> Result<WriteSetup> {
+    let shown = lake.shown(table.identifier());
+    let metadata = table.metadata();
+    let (properties, target_file_size) =
+        writer_properties(options, metadata.properties()).context(|| shown.clone())?;
+    let mapping = map_columns(metadata, schema).context(|| shown)?;
+    Ok(WriteSetup { lake, table, pipeline, run, properties, target_file_size, mapping })
 }
 
 /// Where key columns stand in the rows that come.

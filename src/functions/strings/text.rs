@@ -432,6 +432,16 @@ fn pad(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
     })
 }
 
+/// The part behind `n` separators of one byte.
+fn part_between(s: &str, separator: u8, n: usize) -> Option<&str> {
+    let mut places = memchr::memchr_iter(separator, s.as_bytes());
+    let start = match n.checked_sub(1) {
+        None => 0,
+        Some(before) => places.nth(before)? + 1,
+    };
+    s.get(start..places.next().unwrap_or(s.len()))
+}
+
 fn split_index(c: &Call<'_>) -> Result<ArrayRef> {
     let (s, n) = (c.str(0)?, c.prim::<Int32Type>(2)?);
     let separators: StringArray = if *c.ty(1) == DataType::Utf8 {
@@ -455,11 +465,11 @@ fn split_index(c: &Call<'_>) -> Result<ArrayRef> {
         let separator = separators.value(at);
         let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
         let Ok(n) = usize::try_from(n) else { return Ok(false) };
-        let part = if separator.is_empty() {
+        let part = match separator.as_bytes() {
             // Java's splitByWholeSeparator with no separator splits at white space.
-            s.split_whitespace().nth(n)
-        } else {
-            s.split(separator).nth(n)
+            [] => s.split_whitespace().nth(n),
+            [byte] => part_between(s, *byte, n),
+            _ => s.split(separator).nth(n),
         };
         Ok(part.map(|p| out.push_str(p)).is_some())
     })

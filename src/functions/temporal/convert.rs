@@ -124,12 +124,21 @@ struct Patterns<'a> {
     texts: Option<Col<'a, StringArray>>,
     style: Style,
     known: Option<(String, Pattern)>,
+    last: Printed,
+}
+
+/// What was printed last. Times of neighbours are often the same day or minute, which is all that a pattern may show.
+#[derive(Default)]
+struct Printed {
+    /// Wall clocks, in seconds, that look the same.
+    of: std::ops::Range<i64>,
+    text: String,
 }
 
 impl<'a> Patterns<'a> {
     fn new(name: &'static str, c: &'a Call<'_>, i: usize, style: Style) -> Result<Self> {
         let texts = if c.has(i) { Some(c.str(i)?) } else { None };
-        Ok(Patterns { name, texts, style, known: None })
+        Ok(Patterns { name, texts, style, known: None, last: Printed::default() })
     }
 
     /// `None` for a NULL pattern.
@@ -143,15 +152,30 @@ impl<'a> Patterns<'a> {
         };
         if self.known.as_ref().is_none_or(|(k, _)| k != text) {
             self.known = Some((text.to_owned(), compile(self.name, text, self.style)?));
+            self.last.of = 0..0;
         }
         Ok(self.known.as_ref().map(|(_, p)| p))
     }
 
     /// Prints by the pattern that [`Patterns::get`] gave last.
-    fn format(&self, out: &mut String, seconds: i64, nanos: i64, zone: Tz) -> Result<()> {
+    fn format(&mut self, out: &mut String, seconds: i64, nanos: i64, zone: Tz) -> Result<()> {
+        if self.last.of.contains(&seconds) {
+            out.push_str(&self.last.text);
+            return Ok(());
+        }
         let Some((text, pattern)) = &self.known else { return Ok(()) };
+        let from = out.len();
         let printed = pattern.format(out, seconds, nanos, zone);
-        printed.map_err(|why| bad_pattern(self.name, text, self.style, &why))
+        printed.map_err(|why| bad_pattern(self.name, text, self.style, &why))?;
+        if let Some(grain) = pattern.grain()
+            && let Some(printed) = out.get(from..)
+        {
+            let start = seconds - seconds.rem_euclid(grain);
+            self.last.of = start..start.saturating_add(grain);
+            self.last.text.clear();
+            self.last.text.push_str(printed);
+        }
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::runtime::restart::{RestartStrategy, Restarts};
 /// Operators that have nothing to go on from.
 const STATELESS: &[&str] = &["Calc", "ConstraintEnforcer", "Correlate", "Expand", "Union"];
 
-/// The two ends of a job that goes on from its table.
+/// The two ends of a job that goes on from its table. It may write to others beside it, at least once.
 pub(super) struct Kept {
     sink: Arc<dyn Sink>,
     shown: String,
@@ -35,16 +35,17 @@ pub(super) struct Kept {
 /// # Errors
 /// Unsupported if positions are not all that the job would need.
 pub(super) fn kept_by_sink(graph: &StreamGraph) -> Result<Option<Kept>> {
-    let (mut sinks, mut sources, mut stateful) = (Vec::new(), Vec::new(), None);
+    let (mut sinks, mut others, mut sources, mut stateful) = (Vec::new(), Vec::new(), Vec::new(), None);
     for node in &graph.nodes {
         match &node.kind {
-            NodeKind::Sink { sink, .. } => sinks.push((sink, node)),
+            NodeKind::Sink { sink, .. } if sink.keeps_positions() => sinks.push((sink, node)),
+            NodeKind::Sink { sink, .. } => others.push(sink),
             NodeKind::Source { source, .. } => sources.push((source, node)),
             NodeKind::Operator(_) if STATELESS.contains(&node.name) => {}
             NodeKind::Operator(_) => stateful = Some(node.name),
         }
     }
-    if !sinks.iter().any(|(sink, _)| sink.keeps_positions()) {
+    if sinks.is_empty() {
         return Ok(None);
     }
     let refused = |what: String| {
@@ -55,6 +56,10 @@ pub(super) fn kept_by_sink(graph: &StreamGraph) -> Result<Option<Kept>> {
     };
     if let Some(name) = stateful {
         return Err(refused(format!("the job has state ({name})")));
+    }
+    // Rows that are out before the table commits can come twice, and are never missing.
+    if others.iter().any(|sink| sink.holds_back()) {
+        return Err(refused(format!("the job writes to {} tables", sinks.len() + others.len())));
     }
     match (sinks.as_slice(), sources.as_slice()) {
         ([(sink, at)], [(source, node)]) => Ok(Some(Kept {

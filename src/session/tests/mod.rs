@@ -2,6 +2,7 @@
 
 mod long;
 mod memory;
+mod row_changes;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::is_query;
+use super::{is_query, row_changes};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::{ConflictStrategy, ExplainDetail, Insert, Statement};
 use crate::sql::cursor::Cursor;
@@ -169,12 +169,16 @@ pub(super) fn explain(c: &mut Cursor) -> Result<Statement> {
         Statement::Query(query::parse_query(c)?)
     } else if c.at_keyword("INSERT") {
         Statement::Insert(insert(c)?)
+    } else if c.at_keyword("UPDATE") {
+        row_changes::update(c)?
+    } else if c.at_keyword("DELETE") {
+        row_changes::delete(c)?
     } else if c.at_keyword("EXECUTE") || c.at_keyword("BEGIN") {
         execute(c)?
     } else if c.at_keyword("STATEMENT") {
         statement_set(c)?
     } else {
-        let mut words = vec!["SELECT", "INSERT", "STATEMENT SET"];
+        let mut words = vec!["SELECT", "INSERT", "UPDATE", "DELETE", "STATEMENT SET"];
         words.extend(["PLAN FOR"]);
         words.extend(DETAILS);
         return Err(c.expected_keyword(&words));

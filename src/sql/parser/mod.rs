@@ -4,6 +4,7 @@
 //!  tokens of one statement ─► first keyword ─┬─ create_table  CREATE TABLE
 //!                                            ├─ objects       CREATE/DROP/USE of everything else
 //!                                            ├─ dml           INSERT, statement sets, EXPLAIN
+//!                                            ├─ row_changes   UPDATE, DELETE, TRUNCATE
 //!                                            ├─ show          SHOW, DESCRIBE, SET, RESET
 //!                                            └─ query         everything that yields rows
 //! ```
@@ -11,6 +12,7 @@
 mod create_table;
 mod dml;
 mod objects;
+mod row_changes;
 mod show;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -23,10 +25,10 @@ use crate::error::{Error, Result};
 /// First words of the statements there are.
 const STATEMENTS: &[&str] = &[
     "SELECT", "WITH", "VALUES", "INSERT", "EXECUTE", "BEGIN", "EXPLAIN", "CREATE", "DROP", "USE", "SHOW",
-    "DESCRIBE", "DESC", "SET", "RESET",
+    "DESCRIBE", "DESC", "SET", "RESET", "UPDATE", "DELETE", "TRUNCATE",
 ];
 
-const SUPPORTED: &str = "statements are SELECT, WITH, VALUES, INSERT, EXECUTE STATEMENT SET, EXPLAIN, \
+const SUPPORTED: &str = "statements are SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, TRUNCATE, EXECUTE STATEMENT SET, EXPLAIN, \
     CREATE TABLE|VIEW|CATALOG|DATABASE, DROP TABLE|VIEW|CATALOG|DATABASE, USE, SHOW, DESCRIBE, SET and RESET";
 
 /// The statement at the cursor, to its end.
@@ -45,6 +47,9 @@ pub(crate) fn statement(c: &mut Cursor) -> Result<Statement> {
     let statement = match upper.as_str() {
         "INSERT" => Statement::Insert(dml::insert(c)?),
         "EXECUTE" | "BEGIN" => dml::execute(c)?,
+        "UPDATE" => row_changes::update(c)?,
+        "DELETE" => row_changes::delete(c)?,
+        "TRUNCATE" => row_changes::truncate(c)?,
         "EXPLAIN" => dml::explain(c)?,
         "CREATE" => create(c)?,
         "DROP" => objects::drop(c)?,
@@ -53,9 +58,8 @@ pub(crate) fn statement(c: &mut Cursor) -> Result<Statement> {
         "DESCRIBE" | "DESC" => show::describe(c)?,
         "SET" => show::set(c)?,
         "RESET" => show::reset(c)?,
-        "ALTER" | "ANALYZE" | "CALL" | "COMPILE" | "DELETE" | "LOAD" | "MERGE" | "REPLACE" | "STOP"
-        | "TRUNCATE" | "UNLOAD" | "UPDATE" | "UPSERT" | "ADD" | "REMOVE" | "QUIT" | "EXIT" | "CLEAR"
-        | "HELP" => {
+        "ALTER" | "ANALYZE" | "CALL" | "COMPILE" | "LOAD" | "MERGE" | "REPLACE" | "STOP" | "UNLOAD"
+        | "UPSERT" | "ADD" | "REMOVE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
             return Err(Error::unsupported(format!("{upper} statements are not supported"))
                 .at(at)
                 .hint(SUPPORTED));

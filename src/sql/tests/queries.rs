@@ -208,12 +208,7 @@ fn misplaced_and_foreign_hints_are_refused() {
 #[test]
 fn what_flink_or_tidelake_has_not_is_refused_in_its_place() {
     for (at, sql, parts) in [
-        (
-            "1:49",
-            "SELECT * FROM r FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01 00:00:00'",
-            &["FOR SYSTEM_TIME AS OF"][..],
-        ),
-        ("1:17", "SELECT * FROM t TABLESAMPLE BERNOULLI (10)", &["TABLESAMPLE"]),
+        ("1:17", "SELECT * FROM t TABLESAMPLE BERNOULLI (10)", &["TABLESAMPLE"][..]),
         ("1:43", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (^ A) DEFINE A AS TRUE)", &["`^`"]),
         ("1:43", "SELECT * FROM t MATCH_RECOGNIZE (PATTERN (PERMUTE(A, B)) DEFINE A AS TRUE)", &["PERMUTE"]),
         (

@@ -197,18 +197,36 @@ fn explains() {
 }
 
 #[test]
+fn changes_of_rows_are_queries_over_their_table() {
+    let change = |sql: &str| match one(sql) {
+        Statement::RowChange(change) => change,
+        other => panic!("{sql}: {other:?}"),
+    };
+    let update = change(
+        "UPDATE c.d.t AS x SET a = x.b + 1, `b` = (SELECT MAX(a) FROM u WHERE a < 3) WHERE a IN (1, 2)",
+    );
+    assert_eq!(update.table.parts, ["c", "d", "t"]);
+    assert_eq!(update.set.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(update.has_condition && update.keyword() == "UPDATE");
+    let shown = update.query.query.to_string();
+    assert!(shown.ends_with("FROM `$target` AS `x` WHERE a IN (1, 2)"), "{shown}");
+    let delete = change("DELETE FROM t");
+    assert!(delete.set.is_empty() && !delete.has_condition && delete.keyword() == "DELETE");
+    assert!(change("DELETE FROM t x WHERE x.a = 1").has_condition);
+    assert!(matches!(one("TRUNCATE TABLE t"), Statement::Truncate(name) if name.parts == ["t"]));
+    refused(Syntax, "1:14", "UPDATE t SET WHERE a = 1", &["a column name"]);
+    refused(Syntax, "1:18", "UPDATE t SET a = WHERE b = 1", &["an expression"]);
+    refused(Validation, "1:21", "UPDATE t SET a = 1, a = 2", &["set twice"]);
+    refused(Syntax, "1:17", "DELETE FROM t x LIMIT 1", &["expected WHERE"]);
+    refused(Unsupported, "1:15", "DELETE FROM t /*+ OPTIONS('a'='b') */ WHERE a = 1", &["a hint"]);
+}
+
+#[test]
 fn anything_else() {
     refused(Syntax, "1:1", "SELCT 1", &["did you mean SELECT?"]);
     refused(Syntax, "2:1", "SELECT 1;\nfoo bar", &["found `foo`", "statements are SELECT"]);
     refused(Syntax, "1:1", "1", &["statements are"]);
-    for word in [
-        "ALTER TABLE t RENAME TO u",
-        "UPDATE t SET a = 1",
-        "DELETE FROM t",
-        "LOAD MODULE m",
-        "CALL p()",
-        "TRUNCATE TABLE t",
-    ] {
+    for word in ["ALTER TABLE t RENAME TO u", "LOAD MODULE m", "CALL p()"] {
         refused(Unsupported, "1:1", word, &["not supported", "statements are"]);
     }
 }

@@ -55,10 +55,10 @@ impl Validator {
                     )) => {
                         refuse_at(args.is_some(), "FOR SYSTEM_TIME AS OF of a function", location_of(time))?
                     }
+                    // A constant, as the planner will find.
                     Some(TableVersion::ForSystemTimeAsOf(time)) => {
-                        let what =
-                            "FOR SYSTEM_TIME AS OF anything but a time attribute of the table before it";
-                        refuse_at(true, what, location_of(time))?;
+                        refuse_at(args.is_some(), "FOR SYSTEM_TIME AS OF of a function", location_of(time))?;
+                        self.expr(time)?;
                     }
                     Some(_) => refuse(true, "a version of a table")?,
                 }

@@ -45,7 +45,7 @@ struct IndexedFile {
 
 /// Rows of a data file, by its path, that a commit takes away.
 #[derive(Debug)]
-pub(super) struct Left<'a> {
+pub(in super::super) struct Left<'a> {
     pub path: &'a str,
     pub spec: i32,
     pub partition: &'a Struct,

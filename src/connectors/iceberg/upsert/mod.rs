@@ -16,7 +16,7 @@
 
 mod index;
 mod keys;
-mod position_deletes;
+pub(super) mod position_deletes;
 mod writer;
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use super::prepared::Prepared;
 use super::produce::Edits;
 use crate::error::{Result, ResultExt};
 
-pub(super) use index::KeyIndex;
+pub(super) use index::{KeyIndex, Left};
 pub(super) use keys::KeyColumns;
 pub(super) use writer::UpsertWriter;
 

@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 16;
 ///
 /// # Errors
 /// External.
-pub(super) async fn write(
+pub(in super::super) async fn write(
     table: &Table,
     metadata: &TableMetadata,
     left: &[Left<'_>],

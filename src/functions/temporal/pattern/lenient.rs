@@ -63,6 +63,20 @@ pub(super) fn fraction_digits(tokens: &[Token]) -> usize {
     tokens.iter().map(digits).max().unwrap_or(0)
 }
 
+/// As [`super::Pattern::grain`].
+pub(super) fn grain(tokens: &[Token]) -> Option<i64> {
+    let of = |token: &Token| match token {
+        Token::Text(_) => Some(86_400),
+        Token::Field('S', _) => None,
+        // The offset of a zone changes at any second.
+        Token::Field('s' | 'z' | 'Z' | 'X', _) => Some(1),
+        Token::Field('m', _) => Some(60),
+        Token::Field('H' | 'h' | 'K' | 'k' | 'a', _) => Some(3600),
+        Token::Field(..) => Some(86_400),
+    };
+    tokens.iter().try_fold(86_400, |grain, token| of(token).map(|g| g.min(grain)))
+}
+
 /// Prints a moment of `zone`.
 pub(super) fn format(tokens: &[Token], out: &mut String, m: &Moment, zone: Tz) -> Result<(), String> {
     let hour = m.hour();

@@ -130,6 +130,15 @@ impl Pattern {
         }
     }
 
+    /// Seconds between which all wall clocks are printed in the same way, from a multiple of them on; `None` if fractions of
+    /// a second are shown.
+    pub(crate) fn grain(&self) -> Option<i64> {
+        match &self.0 {
+            Parts::Strict(parts) => strict::grain(parts),
+            Parts::Lenient(tokens) => lenient::grain(tokens),
+        }
+    }
+
     /// Prints a wall clock of `zone`.
     ///
     /// # Errors

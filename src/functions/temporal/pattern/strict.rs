@@ -86,6 +86,29 @@ pub(super) enum Part {
     Optional(Vec<Part>),
 }
 
+/// As [`super::Pattern::grain`].
+pub(super) fn grain(parts: &[Part]) -> Option<i64> {
+    let of_field = |field: Field| match field {
+        Field::Nano | Field::MilliOfDay | Field::NanoOfDay => None,
+        Field::Second => Some(1),
+        Field::Minute => Some(60),
+        Field::Half | Field::HalfHour | Field::ClockHalfHour | Field::ClockHour | Field::Hour => Some(3600),
+        _ => Some(86_400),
+    };
+    parts.iter().try_fold(86_400_i64, |grain, part| {
+        let of = match part {
+            Part::Literal(_) => Some(86_400),
+            Part::Number(number) => of_field(number.field),
+            Part::Text(_, field, _) => of_field(*field),
+            Part::Period(_) => Some(60),
+            Part::Zone(..) => None,
+            Part::Pad(_, inner) => self::grain(std::slice::from_ref(inner)),
+            Part::Optional(inner) => self::grain(inner),
+        };
+        of.map(|g| g.min(grain))
+    })
+}
+
 #[derive(Default)]
 struct Section {
     parts: Vec<Part>,

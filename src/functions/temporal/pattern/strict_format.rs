@@ -1,8 +1,6 @@
 //! Printing by a pattern of `DateTimeFormatter`. A wall clock has no zone: Flink formats a `LocalDateTime`, also for
 //! TIMESTAMP_LTZ.
 
-use std::fmt::Write;
-
 use super::names::period_name;
 use super::strict::{Field, Number, Part, Shape, Sign};
 use super::{Moment, week, weekday};
@@ -101,18 +99,27 @@ pub(super) fn value(field: Field, m: &Moment) -> i64 {
     }
 }
 
+fn padded(out: &mut String, value: u64, width: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value);
+    (digits.len()..width).for_each(|_| out.push('0'));
+    out.push_str(digits);
+}
+
 fn number(n: &Number, out: &mut String, value: i64) -> Result<(), String> {
     let width = n.min;
     match n.shape {
         Shape::TwoDigits => {
-            let _ = write!(out, "{:02}", value.unsigned_abs() % 100);
+            padded(out, value.unsigned_abs() % 100, 2);
         }
         Shape::Fraction => {
-            let digits = format!("{value:09}");
-            out.push_str(digits.get(..n.max).unwrap_or(&digits));
+            let start = out.len();
+            padded(out, value.unsigned_abs(), 9);
+            out.truncate(start + n.max.min(9));
         }
         Shape::Plain => {
-            let digits = value.unsigned_abs().to_string();
+            let mut buffer = itoa::Buffer::new();
+            let digits = buffer.format(value.unsigned_abs());
             if digits.len() > n.max {
                 return Err(format!("{value} has more than {} digits", n.max));
             }
@@ -122,7 +129,8 @@ fn number(n: &Number, out: &mut String, value: i64) -> Result<(), String> {
                 _ if value < 0 => out.push('-'),
                 _ => {}
             }
-            let _ = write!(out, "{digits:0>width$}");
+            (digits.len()..width).for_each(|_| out.push('0'));
+            out.push_str(digits);
         }
     }
     Ok(())
