@@ -140,9 +140,12 @@ async fn a_table_made_anew_is_not_written() {
 async fn what_cannot_be_written_is_refused() {
     let lake = sqlite().await;
     prepared_table(&lake).await;
-    let sink = lake.sink("t", &[]).await.unwrap();
+    let mut keyed = lake.def("k", vec![column("id", LogicalType::not_null(TypeRoot::BigInt))], &[]);
+    keyed.primary_key = Some(PrimaryKey { name: None, columns: vec!["id".into()] });
+    lake.catalog.create_table(keyed, false).await.unwrap();
+    let sink = lake.sink("k", &[("upsert-enabled", "true")]).await.unwrap();
     let e = sink.open(&SinkContext::new(WriteMode::Overwrite, 1)).await.err().unwrap().to_string();
-    assert!(e.contains("OVERWRITE") && e.contains("AS SELECT"), "{e}");
+    assert!(e.contains("OVERWRITE") && e.contains("'upsert-enabled' = 'false'"), "{e}");
     for (key, value, text) in [
         ("overwrite-enabled", "true", "OVERWRITE"),
         ("branch", "dev", "branch 'dev'"),
