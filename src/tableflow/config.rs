@@ -743,6 +743,8 @@ impl TableflowConfig {
     pub(super) fn create_catalog_named(&self, name: &str) -> String {
         let mut options = self.catalog.clone();
         options.insert("type".to_owned(), "iceberg".to_owned());
+        // Under which a catalog in a database has its tables.
+        options.entry("catalog-name".to_owned()).or_insert_with(|| "tableflow".to_owned());
         format!("CREATE CATALOG {} {}", quote_ident(name), with(&options))
     }
 }

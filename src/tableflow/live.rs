@@ -79,7 +79,7 @@ async fn one(
         return Ok(Some("its rows replace each other by key, and are read as they are committed".to_owned()));
     }
     let base = std::env::current_dir()?;
-    let kept = kept_positions(lake, &config.catalog, &base, namespace, table).await?;
+    let kept = kept_positions("tableflow", &config.catalog, &base, namespace, table).await?;
     let Some(KeptPositions { now, head: Some(head), is_rolled_back: false, .. }) = kept else {
         return Ok(Some("it does not say how far its topic is read".to_owned()));
     };
