@@ -8,11 +8,13 @@
 //! |---|---|---|
 //! | catalogs | name → catalog, its default database and comment | DROP CATALOG |
 //! | current | catalog and database that short names mean | never empty |
+//! | functions | those of the user | see [`super::functions`] |
 //! | temporary | path → table or view that shadows a persistent one of that path | DROP TEMPORARY …, or the session ends |
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::functions::Functions;
 use super::memory::{MemoryCatalog, object_exists};
 use super::{Catalog, CatalogObject, DatabaseDef, ObjectPath, TableDef, ViewDef};
 use crate::error::{Error, Location, Result};
@@ -31,10 +33,11 @@ pub struct CatalogManager {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     catalogs: BTreeMap<String, Entry>,
     current: (String, String),
     temporary: BTreeMap<ObjectPath, CatalogObject>,
+    pub(super) functions: Functions,
 }
 
 #[derive(Debug, Clone)]
@@ -62,14 +65,21 @@ impl CatalogManager {
         let catalog: Arc<dyn Catalog> = Arc::new(MemoryCatalog::new(DEFAULT_CATALOG, options)?);
         let catalogs = BTreeMap::from([(DEFAULT_CATALOG.to_owned(), Entry { catalog, comment: None })]);
         let current = (DEFAULT_CATALOG.to_owned(), DEFAULT_DATABASE.to_owned());
-        Ok(CatalogManager { state: RwLock::new(State { catalogs, current, temporary: BTreeMap::new() }) })
+        Ok(CatalogManager {
+            state: RwLock::new(State {
+                catalogs,
+                current,
+                temporary: BTreeMap::new(),
+                functions: Functions::default(),
+            }),
+        })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,6 +197,7 @@ impl CatalogManager {
         }
         state.catalogs.remove(catalog);
         state.temporary.retain(|path, _| path.catalog != catalog);
+        state.functions.forget(catalog, None);
         Ok(())
     }
 
@@ -248,7 +259,9 @@ impl CatalogManager {
             return Err(Error::validation(format!("the database `{database}` is in use"))
                 .hint("USE another database first"));
         }
-        self.catalog(&catalog)?.drop_database(&database, if_exists, cascade).await
+        self.catalog(&catalog)?.drop_database(&database, if_exists, cascade).await?;
+        self.write().functions.forget(&catalog, Some(&database));
+        Ok(())
     }
 
     // ---- tables and views ----

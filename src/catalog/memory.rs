@@ -25,6 +25,9 @@ struct Database {
 }
 
 impl MemoryCatalog {
+    /// The `type` option of such a catalog.
+    pub const KIND: &str = "generic_in_memory";
+
     /// A catalog with one empty database: the option `default-database`, or `default`.
     ///
     /// # Errors
@@ -106,7 +109,7 @@ pub(crate) fn database_exists(catalog: &str, database: &str) -> Error {
 #[async_trait]
 impl Catalog for MemoryCatalog {
     fn kind(&self) -> &'static str {
-        "generic_in_memory"
+        Self::KIND
     }
 
     fn options(&self) -> &BTreeMap<String, String> {

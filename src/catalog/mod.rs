@@ -8,6 +8,7 @@
 
 mod ddl_text;
 mod define;
+mod functions;
 mod like;
 mod manager;
 mod memory;
@@ -17,6 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use functions::Scope;
 pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
 pub(crate) use memory::{database_exists, object_exists};

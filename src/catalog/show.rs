@@ -12,6 +12,7 @@ use super::define::is_proctime;
 use super::manager::CatalogManager;
 use super::{CatalogObject, TableDef, ViewDef, ddl_text};
 use crate::error::{Error, Result};
+use crate::functions::undescribed_function;
 use crate::options::redact;
 use crate::sql::ast::ColumnKind;
 use crate::sql::ast::{Name, NamePattern, Show};
@@ -81,11 +82,12 @@ impl CatalogManager {
             Show::Columns(table, p) => self.columns(table, p.as_ref(), infer).await,
             Show::Functions(p) => {
                 let mut all = functions.to_vec();
+                all.extend(self.function_names());
                 all.sort_unstable();
                 all.dedup();
                 names("function name", all, p.as_ref())
             }
-            Show::UserFunctions(p) => names("function name", Vec::new(), p.as_ref()),
+            Show::UserFunctions(p) => names("function name", self.function_names(), p.as_ref()),
             Show::CreateTable(name) => match self.get(name).await? {
                 CatalogObject::Table(def) => result(ddl_text::table(&def)),
                 CatalogObject::View(v) => Err(Error::validation(format!("{} is a view", v.path))
@@ -97,6 +99,18 @@ impl CatalogManager {
                 CatalogObject::Table(t) => Err(Error::validation(format!("{} is a table", t.path))
                     .at(name.location)
                     .hint("write SHOW CREATE TABLE")),
+            },
+            Show::CreateFunction(name) => match self.function(&name.parts, None) {
+                Some(f) => match &f.text {
+                    Some(text) => result(text.clone()),
+                    None => Err(Error::validation(format!("{} was made by the program", f.signature.name))
+                        .at(name.location)
+                        .hint("DESCRIBE FUNCTION shows it")),
+                },
+                None => {
+                    let own = name.parts.join(".");
+                    Err(undescribed_function(&own, &self.function_names()).at(name.location))
+                }
             },
             Show::CreateCatalog(name) => {
                 let catalog_name = name.parts.last().map_or("", String::as_str);

@@ -88,6 +88,6 @@ pub fn without_over(name: &str) -> Error {
         Some(Kind::Window) => Error::validation(format!("{upper} is a window function and needs OVER"))
             .hint(format!("write {upper}(…) OVER (PARTITION BY … ORDER BY …)")),
         Some(_) => Error::validation(format!("{upper} is no window function")).hint("leave OVER out"),
-        None => unknown_function(name, &[]),
+        None => unknown_function(name, &[], &[]),
     }
 }

@@ -36,6 +36,7 @@ pub(crate) mod temporal;
 mod type_of;
 mod types;
 mod udf;
+pub mod user;
 
 mod collection;
 pub(crate) mod json;
@@ -51,13 +52,14 @@ pub use kinds::without_over;
 pub use random::Randoms;
 pub use reference::{FunctionInfo, describe};
 pub use registry::{
-    aggregate_functions, analyzer_rules, expr_planners, missing_function, names, scalar_functions,
-    undescribed_function, unknown_function, window_functions,
+    aggregate_functions, analyzer_rules, expr_planners, is_builtin, missing_function, names,
+    refused_function, scalar_functions, undescribed_function, unknown_function, window_functions,
 };
 pub use rewrite::{fraction_digits, rewrite_expr_ast, rewrite_query_ast};
 pub use rules::{FlinkSemantics, analyze_expr};
 pub use temporal::CURRENT_WATERMARK;
 pub use types::{FlinkTypePlanner, arrow_type, type_planner};
+pub(crate) use user::{UserAggregate, UserState};
 
 #[cfg(test)]
 mod tests;

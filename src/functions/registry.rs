@@ -15,7 +15,9 @@ use crate::functions::random::Randoms;
 use crate::functions::rules::FlinkSemantics;
 use crate::functions::signature::call_text;
 use crate::functions::udf::{Builtin, Nulls, Ret};
-use crate::functions::{aggregate, bitmap, cast, collection, json, math, ranks, strings, temporal, type_of};
+use crate::functions::{
+    aggregate, bitmap, cast, collection, json, math, ranks, reference, strings, temporal, type_of,
+};
 
 /// Every scalar function of a session: Flink's, then DataFusion's own under names that Flink does not use.
 pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
@@ -134,12 +136,29 @@ const SYNTAX: &[&str] = &[
 
 /// A stand-in for an unknown function: planning a call of it gives [`unknown_function`] with the argument types.
 /// Return it from `get_function_meta` when no function, aggregate or window function has the name.
-pub fn missing_function(name: &str) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::new_from_impl(missing::Missing::new(name)))
+pub fn missing_function(name: &str, others: Vec<String>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(missing::Missing::new(name, others, None)))
 }
 
-/// `No match found for function signature f(<NUMERIC>)`, with the nearest name.
-pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
+/// A stand-in for a function that cannot be called here, for the reason given.
+pub fn refused_function(name: &str, reason: Error) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(missing::Missing::new(name, Vec::new(), Some(reason))))
+}
+
+/// Whether a name is that of one of Flink's functions here, in any case.
+pub fn is_builtin(name: &str) -> bool {
+    let (lower, upper) = (name.to_lowercase(), name.to_uppercase());
+    lower.starts_with("__")
+        || SYNTAX.contains(&lower.as_str())
+        || reference::is_documented(&upper)
+        || flink_scalars(&FunctionContext::default()).iter().any(|f| f.name() == lower)
+        || aggregate::functions().iter().any(|f| f.name() == lower)
+        || window_functions().iter().any(|f| f.name() == lower)
+}
+
+/// `No match found for function signature f(<NUMERIC>)`, with the nearest name. `others` are names beside the built-in
+/// ones.
+pub fn unknown_function(name: &str, types: &[DataType], others: &[String]) -> Error {
     let e = Error::validation(format!("No match found for function signature {}", call_text(name, types)));
     let upper = name.to_uppercase();
     if upper == "SOURCE_WATERMARK" {
@@ -151,17 +170,18 @@ pub fn unknown_function(name: &str, types: &[DataType]) -> Error {
     if let Some((_, instead)) = INSTEAD.iter().find(|(n, _)| *n == upper) {
         return e.hint(format!("use {instead}"));
     }
-    near_name(e, &upper)
+    near_name(e, &upper, others)
 }
 
 /// The error for a function that DESCRIBE does not know, with the nearest name.
-pub fn undescribed_function(name: &str) -> Error {
-    near_name(Error::validation(format!("there is no function {name}")), &name.to_uppercase())
+pub fn undescribed_function(name: &str, others: &[String]) -> Error {
+    near_name(Error::validation(format!("there is no function {name}")), &name.to_uppercase(), others)
 }
 
-fn near_name(e: Error, upper: &str) -> Error {
+fn near_name(e: Error, upper: &str, others: &[String]) -> Error {
     let near = names()
         .into_iter()
+        .chain(others.iter().map(|n| n.to_uppercase()))
         .map(|n| (strsim::levenshtein(&n, upper), n))
         .min()
         .filter(|(d, _)| *d <= (upper.chars().count() / 3).max(1));
@@ -187,6 +207,8 @@ const INSTEAD: &[(&str, &str)] = &[
 
 mod missing {
 
+    use std::hash::{Hash, Hasher};
+
     use arrow::datatypes::{DataType, FieldRef};
     use datafusion::error::Result as DfResult;
     use datafusion::logical_expr::{
@@ -194,16 +216,41 @@ mod missing {
         Volatility,
     };
 
+    use crate::error::Error;
+
     /// Takes anything and fails with the types it got.
-    #[derive(Debug, PartialEq, Eq, Hash)]
+    #[derive(Debug)]
     pub(super) struct Missing {
         name: String,
+        others: Vec<String>,
+        reason: Option<Error>,
         signature: Signature,
     }
 
+    impl PartialEq for Missing {
+        fn eq(&self, other: &Self) -> bool {
+            self.name == other.name
+        }
+    }
+
+    impl Eq for Missing {}
+
+    impl Hash for Missing {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.name.hash(state);
+        }
+    }
+
     impl Missing {
-        pub(super) fn new(name: &str) -> Self {
+        fn error(&self, types: &[DataType]) -> Error {
+            let reason = self.reason.as_ref().map(Error::duplicate);
+            reason.unwrap_or_else(|| super::unknown_function(&self.name, types, &self.others))
+        }
+
+        pub(super) fn new(name: &str, others: Vec<String>, reason: Option<Error>) -> Self {
             Missing {
+                others,
+                reason,
                 name: name.to_owned(),
                 signature: Signature::new(TypeSignature::UserDefined, Volatility::Immutable),
             }
@@ -220,12 +267,12 @@ mod missing {
         }
 
         fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-            Err(super::unknown_function(&self.name, arg_types).into())
+            Err(self.error(arg_types).into())
         }
 
         fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
             let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
-            Err(super::unknown_function(&self.name, &types).into())
+            Err(self.error(&types).into())
         }
 
         fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
@@ -233,7 +280,7 @@ mod missing {
         }
 
         fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-            Err(super::unknown_function(&self.name, &[]).into())
+            Err(self.error(&[]).into())
         }
     }
 }

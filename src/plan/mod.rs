@@ -26,3 +26,4 @@ pub mod stream;
 mod syntax;
 pub mod table;
 pub mod time_attribute;
+mod user_functions;

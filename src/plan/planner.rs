@@ -21,6 +21,7 @@ use crate::catalog::{CatalogObject, ResolvedTable, ViewDef};
 use crate::edges::{ConnectorEnv, Source};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::functions;
+use crate::functions::user::UserFunction;
 use crate::plan::errors::{explain, locate};
 use crate::plan::logical::group_window::{refuse_group_functions, settle_group_windows};
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
@@ -35,9 +36,11 @@ use crate::plan::syntax::set_operation::SetOperationPlanner;
 use crate::plan::syntax::temporal_table::{self, TemporalTablePlanner};
 use crate::plan::syntax::unknown_column;
 use crate::plan::syntax::unnest::UnnestPlanner;
+use crate::plan::syntax::user_functions::{UserTablePlanner, check_calls};
 use crate::plan::syntax::using::{UsingJoins, UsingPlanner};
 use crate::plan::syntax::window_tvf::WindowTvfPlanner;
 use crate::plan::table::DerivedTable;
+use crate::plan::user_functions::{calls_itself, table_among_expressions};
 use crate::runtime::job::JobMetrics;
 use crate::sql::ast::{AS_OF_MARK, HINT_MARK, Query, SqlExpr};
 use crate::sql::with_room;
@@ -53,6 +56,16 @@ pub trait NameResolver: Send + Sync + Debug {
 
     /// The error for a name that means nothing: what is near, or what there is.
     fn not_found(&self, parts: &[String], within: Option<&(String, String)>) -> Error;
+
+    /// The function of the user that `parts` mean; `within` as in [`NameResolver::lookup`].
+    fn function(&self, _parts: &[String], _within: Option<&(String, String)>) -> Option<Arc<UserFunction>> {
+        None
+    }
+
+    /// Bare names of functions of the user.
+    fn function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The source of a table.
     ///
@@ -97,7 +110,7 @@ impl FunctionRegistry {
     }
 
     /// Finds what only the analyzer refuses, while the query that it stands in is known.
-    fn check_types(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<()> {
+    pub(super) fn check_types(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<()> {
         let mut plan = settle_grouping_sets(plan)?;
         for rule in &self.rules {
             plan = rule.analyze(plan, config).map_err(explain)?;
@@ -144,13 +157,15 @@ pub struct PlanEnv {
 pub struct Planner {
     pub(super) env: PlanEnv,
     hints: Vec<BTreeMap<String, String>>,
-    within: Option<(String, String)>,
+    pub(super) within: Option<(String, String)>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     using_joins: UsingJoins,
     randoms: functions::Randoms,
     sources: Mutex<Sources>,
     /// The views that the query is within, outermost first.
     views: Vec<Arc<ViewDef>>,
+    /// Functions whose bodies it is within, outermost first.
+    pub(super) callers: Vec<String>,
 }
 
 /// How many views may stand on each other.
@@ -190,10 +205,10 @@ impl Planner {
         let window: Arc<dyn RelationPlanner> = Arc::new(WindowTvfPlanner { time_zone });
         let using_joins = UsingJoins::default();
         Planner {
-            env,
             hints,
             within: None,
             relation_planners: vec![
+                Self::user_tables(&env, None, &[]),
                 Arc::new(UsingPlanner(using_joins.clone())),
                 Arc::new(SetOperationPlanner),
                 Arc::new(RowSubqueryPlanner),
@@ -206,7 +221,25 @@ impl Planner {
             randoms: functions::Randoms::default(),
             sources: Mutex::default(),
             views: Vec::new(),
+            callers: Vec::new(),
+            env,
         }
+    }
+
+    /// The same for a text in another place.
+    pub(super) fn in_place(mut self, within: Option<(String, String)>, callers: Vec<String>) -> Self {
+        if let Some(first) = self.relation_planners.first_mut() {
+            *first = Self::user_tables(&self.env, within.as_ref(), &callers);
+        }
+        Planner { within, callers, ..self }
+    }
+
+    fn user_tables(
+        env: &PlanEnv,
+        within: Option<&(String, String)>,
+        callers: &[String],
+    ) -> Arc<dyn RelationPlanner> {
+        Arc::new(UserTablePlanner { env: env.clone(), within: within.cloned(), callers: callers.to_vec() })
     }
 
     /// Plans a query, before analysis and optimization.
@@ -246,6 +279,21 @@ impl Planner {
     }
 
     fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let plan = self.inline(self.plan_over(query, None)?)?;
+        let plan = settle_group_windows(plan, self.env.connectors.time_zone)?;
+        refuse_nested_aggregates(&plan)?;
+        let plan = if matches!(plan, LogicalPlan::Values(_)) {
+            let names: Vec<String> = (0..plan.schema().fields().len()).map(|i| format!("EXPR${i}")).collect();
+            rename(plan, &names)?
+        } else {
+            plan
+        };
+        settle_relations(plan)
+    }
+
+    /// The plan of DataFusion's planner. With `around`, columns of that are references to a query around it.
+    pub(super) fn plan_over(&self, query: &ast::Query, around: Option<&DFSchema>) -> Result<LogicalPlan> {
+        check_calls(query, self.env.names.as_ref(), self.within.as_ref())?;
         let written = query;
         let mut marked = query.clone();
         let mut merges = self.using_joins.mark(&mut marked, false);
@@ -255,7 +303,18 @@ impl Planner {
             let mut query = marked.clone();
             rewrite_syntax(&mut query)?;
             let planner = SqlToRel::new_with_options(self, parser_options());
-            let planned = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
+            let query = Box::new(query);
+            let planned = match around {
+                None => planner.sql_statement_to_plan(ast::Statement::Query(query)),
+                Some(schema) => {
+                    let exists = ast::Expr::Exists { subquery: query, negated: false };
+                    let planned = planner.sql_to_expr(exists, schema, &mut PlannerContext::new());
+                    planned.and_then(|e| match e {
+                        Expr::Exists(e) => Ok(Arc::unwrap_or_clone(e.subquery.subquery)),
+                        _ => datafusion::common::internal_err!("EXISTS became something else"),
+                    })
+                }
+            };
             // Also where it failed: a `*` may have been too few columns.
             if merges && self.using_joins.expand(&mut marked) {
                 continue;
@@ -269,19 +328,10 @@ impl Planner {
                 planned => break planned,
             }
         };
-        let plan = planned.map_err(|e| {
+        planned.map_err(|e| {
             let location = unknown_column::locate(&e, written);
             location.into_iter().fold(explain(e), Error::at)
-        })?;
-        let plan = settle_group_windows(plan, self.env.connectors.time_zone)?;
-        refuse_nested_aggregates(&plan)?;
-        let plan = if matches!(plan, LogicalPlan::Values(_)) {
-            let names: Vec<String> = (0..plan.schema().fields().len()).map(|i| format!("EXPR${i}")).collect();
-            rename(plan, &names)?
-        } else {
-            plan
-        };
-        settle_relations(plan)
+        })
     }
 
     /// Plans an expression over the columns of `schema`.
@@ -294,6 +344,7 @@ impl Planner {
             functions::rewrite_expr_ast(&mut tree)?;
             let planner = SqlToRel::new_with_options(self, parser_options());
             let planned = planner.sql_to_expr(tree, schema, &mut PlannerContext::new());
+            let planned = planned.and_then(|e| self.inline_expr(e, schema));
             let checked = planned.and_then(|e| refuse_group_functions(&e).map(|()| e));
             checked.map_err(|e| explain(e).at(expr.location))
         })
@@ -352,15 +403,20 @@ impl Planner {
         }
         let mut views = self.views.clone();
         views.push(Arc::clone(view));
+        let mut relation_planners = self.relation_planners.clone();
+        if let Some(first) = relation_planners.first_mut() {
+            *first = Self::user_tables(&self.env, Some(&view.resolve_in), &self.callers);
+        }
         let inner = Planner {
             env: self.env.clone(),
             hints: view.query.table_hints.clone(),
             within: Some(view.resolve_in.clone()),
-            relation_planners: self.relation_planners.clone(),
+            relation_planners,
             using_joins: self.using_joins.clone(),
             randoms: self.randoms.clone(),
             sources: Mutex::default(),
             views,
+            callers: self.callers.clone(),
         };
         let mut plan = with_room(|| inner.plan(&view.query.query))
             .map_err(|e| e.context(format!("view {}", view.path.object)))?;
@@ -426,6 +482,14 @@ impl ContextProvider for Planner {
         if let Some(f) = self.randoms.call(&lower) {
             return Some(f);
         }
+        if let Some(f) = self.user_function(name) {
+            // An aggregate is asked for later.
+            return match f.scalar() {
+                Some(scalar) => Some(Arc::clone(scalar)),
+                None if f.aggregate().is_some() => None,
+                None => Some(functions::refused_function(name, table_among_expressions(&f))),
+            };
+        }
         let known = &self.env.functions;
         if let Some(f) = known.scalar.get(&lower) {
             return Some(f.clone());
@@ -439,10 +503,19 @@ impl ContextProvider for Planner {
         // What exists nowhere becomes a function that fails with the types of its arguments.
         let elsewhere =
             known.aggregate.contains_key(&lower) || known.window.contains_key(&lower) || lower == "unnest";
-        if elsewhere { None } else { Some(functions::missing_function(name)) }
+        if elsewhere {
+            return None;
+        }
+        Some(match self.callers.iter().any(|c| c.eq_ignore_ascii_case(name)) {
+            true => functions::refused_function(name, calls_itself(name)),
+            false => functions::missing_function(name, self.env.names.function_names()),
+        })
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        if let Some(f) = self.user_function(name) {
+            return f.aggregate().cloned();
+        }
         self.env.functions.aggregate.get(&name.to_ascii_lowercase()).cloned()
     }
 

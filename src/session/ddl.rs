@@ -7,16 +7,21 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
+use super::names::wait;
 use super::{Session, StatementResult};
-use crate::catalog::{Catalog, InferColumns, MemoryCatalog, ObjectPath, TableDef, ViewColumn, ViewDef, info};
+use crate::catalog::{
+    Catalog, InferColumns, MemoryCatalog, ObjectPath, Scope, TableDef, ViewColumn, ViewDef, info,
+};
 use crate::connectors::iceberg;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Location, Result};
+use crate::functions::user::UserFunction;
 use crate::functions::{describe, undescribed_function};
 use crate::plan::output_types::output_types;
+use crate::plan::planner::Planner;
 use crate::plan::time_attribute::column_attribute;
 use crate::sql::ast::ColumnKind;
-use crate::sql::ast::{CreateTable, CreateView, Insert, Name, Query, Statement};
-use crate::sql::{parse_query, quote_ident};
+use crate::sql::ast::{CreateFunction, CreateTable, CreateView, Insert, Name, Query, Statement};
+use crate::sql::{parse_name, parse_query, quote_ident};
 use crate::types::LogicalType;
 
 impl Session {
@@ -59,12 +64,19 @@ impl Session {
                 let notice = format!("{function} is built in; the class {class} is not loaded");
                 return Ok(StatementResult::Done { notice: Some(notice) });
             }
+            Statement::CreateFunction(create) => return self.create_function(create).await,
+            Statement::DropFunction { name, if_exists, temporary, system } => {
+                self.catalogs.drop_function(name, Scope::new(*temporary, *system), *if_exists)?;
+            }
             Statement::DescribeCatalog(name) => return Ok(rows(self.catalogs.describe_catalog(name)?)),
             Statement::DescribeDatabase(name) => {
                 return Ok(rows(self.catalogs.describe_database(name).await?));
             }
             Statement::DescribeFunction { name, extended } => {
-                return Ok(rows(describe_function(name, *extended)?));
+                return Ok(rows(match self.catalogs.function(&name.parts, None) {
+                    Some(function) => describe_user_function(&function, *extended)?,
+                    None => describe_function(name, *extended, &self.catalogs.function_names())?,
+                }));
             }
             Statement::Query(_)
             | Statement::Insert(_)
@@ -114,6 +126,31 @@ impl Session {
         self.run_inserts(&[insert]).await
     }
 
+    /// A function's body has to make sense when it is created; scripts are loaded.
+    async fn create_function(&self, create: &CreateFunction) -> Result<StatementResult> {
+        let scope = Scope::new(create.temporary, create.system);
+        if self.catalogs.is_free_for_function(&create.name, scope, create.if_not_exists).await? {
+            let function =
+                tokio::task::block_in_place(|| UserFunction::create(create, self.catalogs.current()))?;
+            Planner::check_function(&self.prepare(false)?.env, &function)?;
+            self.catalogs.add_function(&create.name, scope, function)?;
+        }
+        Ok(StatementResult::Done { notice: None })
+    }
+
+    /// Adds a function of the program: a temporary one of the current database unless `name` says otherwise. It takes the
+    /// place of one that was there.
+    ///
+    /// # Errors
+    /// Syntax for a bad name; Validation for that of a built-in function.
+    pub fn register_function(&self, function: UserFunction) -> Result<()> {
+        let parts = parse_name(&function.signature.name)?;
+        let name = Name { parts, location: Location::default() };
+        self.catalogs.drop_function(&name, Scope::Temporary, true)?;
+        wait(self.catalogs.is_free_for_function(&name, Scope::Temporary, false))?;
+        self.catalogs.add_function(&name, Scope::Temporary, function)
+    }
+
     /// A view's query has to make sense when the view is created, as in Flink; whether its files and brokers can be
     /// reached is asked when it is used.
     async fn create_view(&self, view: &CreateView) -> Result<()> {
@@ -147,10 +184,10 @@ fn rows(batch: RecordBatch) -> StatementResult {
 }
 
 /// The rows of `DESCRIBE FUNCTION [EXTENDED] f`.
-fn describe_function(name: &Name, extended: bool) -> Result<RecordBatch> {
+fn describe_function(name: &Name, extended: bool, others: &[String]) -> Result<RecordBatch> {
     let function = name.parts.last().map_or("", String::as_str);
     let known = if name.parts.len() == 1 { describe(function) } else { None };
-    let about = known.ok_or_else(|| undescribed_function(function).at(name.location))?;
+    let about = known.ok_or_else(|| undescribed_function(function, others).at(name.location))?;
     let mut rows =
         vec![("is system function", Some("true".to_owned())), ("is temporary", Some("false".to_owned()))];
     if extended {
@@ -162,6 +199,19 @@ fn describe_function(name: &Name, extended: bool) -> Result<RecordBatch> {
     rows.extend(about.example.map(|e| ("example", Some(e))));
     rows.extend(about.note.map(|n| ("note", Some(n))));
     info("info", rows.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
+}
+
+fn describe_user_function(f: &UserFunction, extended: bool) -> Result<RecordBatch> {
+    let mut rows =
+        vec![("is system function", "false".to_owned()), ("is temporary", f.temporary.to_string())];
+    if extended {
+        rows.push(("kind", f.kind().to_owned()));
+        rows.push(("is deterministic", f.signature.deterministic().to_string()));
+        rows.push(("language", f.language.map_or("RUST", |l| l.keyword()).to_owned()));
+    }
+    rows.push(("signature", f.describe()));
+    rows.extend(f.comment.as_ref().map(|c| ("description", c.clone())));
+    info("info", rows.into_iter().map(|(n, v)| (n.to_owned(), Some(v))).collect())
 }
 
 /// What DESCRIBE asks the planner.

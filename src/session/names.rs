@@ -6,6 +6,7 @@ use crate::catalog::{CatalogManager, CatalogObject, ResolvedTable};
 use crate::connectors::registry;
 use crate::edges::{ConnectorEnv, Sink, Source};
 use crate::error::{Error, Result};
+use crate::functions::user::UserFunction;
 use crate::plan::planner::NameResolver;
 
 /// Resolves against a catalog manager.
@@ -34,6 +35,14 @@ impl NameResolver for SessionNames {
 
     fn not_found(&self, parts: &[String], within: Option<&(String, String)>) -> Error {
         wait(self.catalogs.not_found_at(parts, within))
+    }
+
+    fn function(&self, parts: &[String], within: Option<&(String, String)>) -> Option<Arc<UserFunction>> {
+        self.catalogs.function(parts, within)
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        self.catalogs.function_names()
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {

@@ -21,6 +21,7 @@ use crate::error::Location;
 pub use crate::sql::hints::HintedTable;
 pub use crate::sql::lookup_hint::LookupHint;
 pub use crate::sql::table_parts::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
+use crate::types::LogicalType;
 
 /// Separates a table name from the number of its hint, and what stands for a hint.
 pub const HINT_MARK: char = '\u{1}';
@@ -152,6 +153,19 @@ pub enum Statement {
         class: String,
         /// The function.
         function: &'static str,
+    },
+    /// `CREATE FUNCTION f(…) RETURNS … LANGUAGE … AS …`.
+    CreateFunction(Box<CreateFunction>),
+    /// `DROP [TEMPORARY [SYSTEM]] FUNCTION`.
+    DropFunction {
+        /// Name; of one part if `system`.
+        name: Name,
+        /// `IF EXISTS`.
+        if_exists: bool,
+        /// `TEMPORARY`.
+        temporary: bool,
+        /// `SYSTEM`.
+        system: bool,
     },
     /// `DESCRIBE DATABASE d`.
     DescribeDatabase(Name),
@@ -334,6 +348,83 @@ pub struct CreateView {
     pub query: Query,
 }
 
+/// `CREATE [TEMPORARY [SYSTEM]] [AGGREGATE] FUNCTION` with its body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateFunction {
+    /// Name; of one part if `system`.
+    pub name: Name,
+    /// `TEMPORARY`.
+    pub temporary: bool,
+    /// `SYSTEM`: known under its bare name in every database.
+    pub system: bool,
+    /// `AGGREGATE`.
+    pub aggregate: bool,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Parameters in order.
+    pub parameters: Vec<Parameter>,
+    /// `RETURNS`.
+    pub returns: Returns,
+    /// `LANGUAGE`.
+    pub language: FunctionLanguage,
+    /// `DETERMINISTIC`, unless `NOT` stands before it.
+    pub deterministic: bool,
+    /// `RETURNS NULL ON NULL INPUT`.
+    pub strict: bool,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// The text behind `AS`.
+    pub body: String,
+    /// Where its first character stands.
+    pub body_location: Location,
+    /// `WITH`.
+    pub options: BTreeMap<String, String>,
+    /// The statement as it is written.
+    pub text: String,
+}
+
+/// A parameter of a function, or a column of the table that it returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub ty: LogicalType,
+    /// Where the name stands.
+    pub location: Location,
+}
+
+/// What a function gives.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Returns {
+    /// `RETURNS type`, and where the type stands.
+    Value(LogicalType, Location),
+    /// `RETURNS TABLE (column type, …)`.
+    Table(Vec<Parameter>),
+}
+
+/// What a body is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FunctionLanguage {
+    /// An expression or a query.
+    Sql,
+    /// A script for QuickJS.
+    JavaScript,
+    /// A script for a Python of the user's.
+    Python,
+}
+
+impl FunctionLanguage {
+    /// As it is written.
+    pub fn keyword(self) -> &'static str {
+        match self {
+            FunctionLanguage::Sql => "SQL",
+            FunctionLanguage::JavaScript => "JAVASCRIPT",
+            FunctionLanguage::Python => "PYTHON",
+        }
+    }
+}
+
 /// What DROP drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropKind {
@@ -374,6 +465,8 @@ pub enum Show {
     CreateView(Name),
     /// `SHOW CREATE CATALOG c`.
     CreateCatalog(Name),
+    /// `SHOW CREATE FUNCTION f`.
+    CreateFunction(Name),
 }
 
 /// `[NOT] LIKE|ILIKE 'pattern'` of SHOW.

@@ -3,12 +3,14 @@
 //! sqlparser's own tokenizer is not used: Flink's dialect has no double-quoted identifiers, no backslash escapes,
 //! no `!=`, `::`, bitwise operators or dollar strings, and *does* have `U&'…'`, `E'…'` and hints. Its token type is
 //! used, so that its parser can read queries and expressions. Every token knows its place in the whole script.
+//! Behind AS, where the body of a function stands, `$$ … $$` and `$tag$ … $tag$` are texts as they are written.
 //!
 //! ```text
 //!  characters ─► Lexeme { token, start, end (line, column), lo..hi (bytes) }
 //!  /*+ … */   ─► HINT_OPEN, ordinary tokens, HINT_CLOSE
 //! ```
 
+use datafusion::sql::sqlparser::ast::DollarQuotedString;
 use datafusion::sql::sqlparser::tokenizer::{self, Span, Token, TokenWithSpan, Word};
 
 use super::keywords;
@@ -228,6 +230,21 @@ impl<'a> Lexer<'a> {
                 let s = self.quoted('\'', "string", start)?;
                 self.push(Token::SingleQuotedString(s), start, lo);
             }
+            // `$a$` is a name elsewhere.
+            '$' if self.out.last().is_some_and(|l| l.is_keyword("AS")) && self.dollar_tag().is_some() => {
+                let tag = self.dollar_tag().unwrap_or_default();
+                self.take(tag.chars().count());
+                let Some(length) = self.rest().find(tag) else {
+                    return Err(Error::syntax("this text does not end")
+                        .at(start)
+                        .hint(format!("close it with {tag}")));
+                };
+                let value = self.rest().get(..length).unwrap_or("").to_owned();
+                self.take(value.chars().count() + tag.chars().count());
+                let tag = tag.trim_matches('$');
+                let tag = (!tag.is_empty()).then(|| tag.to_owned());
+                self.push(Token::DollarQuotedString(DollarQuotedString { value, tag }), start, lo);
+            }
             _ if keywords::is_identifier_start(c) => {
                 let value = self.bump_while(keywords::is_identifier_part).to_owned();
                 self.push(word(value, None), start, lo);
@@ -240,6 +257,13 @@ impl<'a> Lexer<'a> {
             _ => self.symbol(c, start, lo)?,
         }
         Ok(())
+    }
+
+    /// `$$` or `$tag$`, if the text goes on with it.
+    fn dollar_tag(&self) -> Option<&'a str> {
+        let rest = self.rest();
+        let length = rest.get(1..)?.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+        rest.get(..length + 2).filter(|tag| tag.ends_with('$'))
     }
 
     /// Text between quotes, with doubled quotes undone.

@@ -46,7 +46,7 @@ pub(crate) use validate::select_from;
 use ast::{ParsedStatement, Query};
 use cursor::Cursor;
 
-use crate::error::Result;
+use crate::error::{Location, Result};
 use crate::sql::ast::SqlExpr;
 use crate::types::LogicalType;
 
@@ -85,6 +85,34 @@ pub fn parse_expr(text: &str) -> Result<SqlExpr> {
     let expr = query::parse_expr(&mut c, |_| false)?;
     c.expect_end()?;
     Ok(expr)
+}
+
+/// Parses the body of a function that is one expression and begins at a place of a script.
+///
+/// # Errors
+/// As [`parse_script`], with the place in that script.
+pub(crate) fn parse_body_expr(body: &str, at: Location) -> Result<SqlExpr> {
+    parse_expr(&placed(body, at)).map_err(|e| e.at(at))
+}
+
+/// Parses the body of a function that is one query and begins at a place of a script.
+///
+/// # Errors
+/// As [`parse_script`], with the place in that script.
+pub(crate) fn parse_body_query(body: &str, at: Location) -> Result<Query> {
+    let text = placed(body, at);
+    let tokens = lexer::tokenize(&text)?;
+    let mut c = Cursor::new(&text, &tokens);
+    let parsed = query::parse_query(&mut c).and_then(|q| c.expect_end().map(|()| q));
+    parsed.map_err(|e| e.at(at))
+}
+
+/// A text as far down and to the right as it stands in its script, without a semicolon at its end.
+fn placed(body: &str, at: Location) -> String {
+    let (lines, columns) = (at.line.saturating_sub(1) as usize, at.column.saturating_sub(1) as usize);
+    let body = body.trim_end();
+    let body = body.strip_suffix(';').unwrap_or(body);
+    format!("{}{}{body}", "\n".repeat(lines), " ".repeat(columns))
 }
 
 /// Parses a text that is the name of a table, of one to three parts.

@@ -13,23 +13,25 @@ use super::first;
 
 /// Values seen once, and what aggregates them.
 #[derive(Debug)]
-pub(super) struct Distinct {
+pub(crate) struct Distinct {
     inner: Box<dyn Accumulator>,
     seen: HashSet<ScalarValue>,
     /// The same values in order of arrival.
     order: Vec<ScalarValue>,
     ty: DataType,
+    nulls: bool,
     fed: usize,
 }
 
 impl Distinct {
-    pub(super) fn new(inner: Box<dyn Accumulator>, ty: DataType) -> Self {
-        Distinct { inner, seen: HashSet::new(), order: Vec::new(), ty, fed: 0 }
+    /// `nulls`: whether NULL is a value like others.
+    pub(crate) fn new(inner: Box<dyn Accumulator>, ty: DataType, nulls: bool) -> Self {
+        Distinct { inner, nulls, seen: HashSet::new(), order: Vec::new(), ty, fed: 0 }
     }
 
     fn add(&mut self, a: &ArrayRef) -> DfResult<()> {
         for i in 0..a.len() {
-            if a.is_valid(i) {
+            if self.nulls || a.is_valid(i) {
                 let v = ScalarValue::try_from_array(a, i)?;
                 if self.seen.insert(v.clone()) {
                     self.order.push(v);

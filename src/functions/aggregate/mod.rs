@@ -50,6 +50,7 @@ use datafusion::logical_expr::{
 use crate::error::{Error, Result};
 use crate::functions::signature::call_text;
 use crate::types::bitmap_type;
+pub(crate) use distinct::Distinct;
 use kept::Keeper;
 
 /// All of them.
@@ -244,7 +245,7 @@ impl AggregateUDFImpl for Aggregate {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
         let plain = self.plain_accumulator(&args)?;
         if args.is_distinct {
-            return Ok(Box::new(distinct::Distinct::new(plain, self.argument(&args)?.clone())));
+            return Ok(Box::new(Distinct::new(plain, self.argument(&args)?.clone(), false)));
         }
         Ok(plain)
     }

@@ -126,6 +126,11 @@ pub fn describe(name: &str) -> Option<FunctionInfo> {
     })
 }
 
+/// Whether a name, in capitals, is that of a function of Flink that there is here.
+pub(super) fn is_documented(upper: &str) -> bool {
+    ENTRIES.iter().any(|e| !matches!(e.status, Status::Not(_)) && e.names.contains(&upper))
+}
+
 /// An example of DataFusion's documentation without its fences.
 fn example_text(text: &str) -> String {
     text.lines().map(str::trim).filter(|l| !l.starts_with("```")).collect::<Vec<_>>().join("\n")

@@ -11,6 +11,7 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::functions::UserAggregate;
 use crate::functions::room::evaluate;
 
 /// `name([DISTINCT] args) FILTER (WHERE filter)`.
@@ -72,7 +73,7 @@ impl AggregateCall {
         match self.name.as_str() {
             "array_agg" => !self.expr.ignore_nulls(),
             "__json_arrayagg_null" | "single_value" => true,
-            _ => false,
+            _ => UserAggregate::of(self.expr.fun()).is_some_and(UserAggregate::takes_nulls),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod group_window;
 pub mod grouping_sets;
+pub mod inline_functions;
 pub mod join_unnests;
 pub mod lookup_filters;
 pub mod lookup_join;

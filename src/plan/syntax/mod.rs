@@ -9,6 +9,7 @@ pub mod set_operation;
 pub mod temporal_table;
 pub(super) mod unknown_column;
 pub mod unnest;
+pub mod user_functions;
 pub mod using;
 pub mod values;
 pub mod window_tvf;

@@ -3,6 +3,7 @@
 //! ```text
 //!  tokens of one statement ─► first keyword ─┬─ create_table  CREATE TABLE
 //!                                            ├─ objects       CREATE/DROP/USE of everything else
+//!                                            ├─ functions     CREATE/DROP FUNCTION
 //!                                            ├─ dml           INSERT, statement sets, EXPLAIN
 //!                                            ├─ row_changes   UPDATE, DELETE, TRUNCATE
 //!                                            ├─ show          SHOW, DESCRIBE, SET, RESET
@@ -11,6 +12,7 @@
 
 mod create_table;
 mod dml;
+mod functions;
 mod objects;
 mod row_changes;
 mod show;
@@ -29,7 +31,7 @@ const STATEMENTS: &[&str] = &[
 ];
 
 const SUPPORTED: &str = "statements are SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, TRUNCATE, EXECUTE STATEMENT SET, EXPLAIN, \
-    CREATE TABLE|VIEW|CATALOG|DATABASE, DROP TABLE|VIEW|CATALOG|DATABASE, USE, SHOW, DESCRIBE, SET and RESET";
+    CREATE TABLE|VIEW|CATALOG|DATABASE|FUNCTION, DROP TABLE|VIEW|CATALOG|DATABASE|FUNCTION, USE, SHOW, DESCRIBE, SET and RESET";
 
 /// The statement at the cursor, to its end.
 ///
@@ -90,50 +92,23 @@ fn create(c: &mut Cursor) -> Result<Statement> {
     }
     let temporary = c.eat_keyword("TEMPORARY");
     let at = c.location();
-    if c.at_keyword("FUNCTION")
-        && let Some(statement) = builtin_function(c)?
-    {
-        return Ok(statement);
+    if functions::begins(c) {
+        return functions::create(c, temporary);
     }
     match c.peek().and_then(|l| l.bare_word()).map(str::to_ascii_uppercase).as_deref() {
         Some("TABLE") => Ok(Statement::CreateTable(Box::new(create_table::create_table(c, temporary)?))),
         Some("VIEW") => objects::create_view(c, temporary),
         Some("CATALOG") if !temporary => objects::create_catalog(c),
         Some("DATABASE") if !temporary => objects::create_database(c),
-        Some(kind @ ("FUNCTION" | "SYSTEM" | "MODEL" | "MATERIALIZED" | "CONNECTION")) => {
-            let kind = match kind {
-                "MATERIALIZED" => "MATERIALIZED TABLE",
-                "SYSTEM" => "FUNCTION",
-                other => other,
-            };
+        Some(kind @ ("MODEL" | "MATERIALIZED" | "CONNECTION")) => {
+            let kind = if kind == "MATERIALIZED" { "MATERIALIZED TABLE" } else { kind };
             Err(Error::unsupported(format!("CREATE {kind} is not supported"))
                 .at(at)
-                .hint("CREATE makes a TABLE, VIEW, CATALOG or DATABASE"))
+                .hint("CREATE makes a TABLE, VIEW, CATALOG, DATABASE or FUNCTION"))
         }
-        _ if temporary => Err(c.expected_keyword(&["TABLE", "VIEW"])),
-        _ => Err(c.expected_keyword(&["TABLE", "VIEW", "CATALOG", "DATABASE"])),
+        _ if temporary => Err(c.expected_keyword(&["TABLE", "VIEW", "FUNCTION"])),
+        _ => Err(c.expected_keyword(&["TABLE", "VIEW", "CATALOG", "DATABASE", "FUNCTION"])),
     }
-}
-
-/// Classes of others whose functions are built in, by the names that their scripts give them.
-const BUILTIN_CLASSES: [(&str, &str); 1] = [("com.github.nexmark.flink.udf.CountChar", "count_char")];
-
-/// `FUNCTION [IF NOT EXISTS] f AS 'class'` of a known class under its usual name; the cursor stays where it is for others.
-fn builtin_function(c: &mut Cursor) -> Result<Option<Statement>> {
-    let start = c.pos();
-    c.expect_keyword("FUNCTION")?;
-    if_not_exists(c)?;
-    if let Ok(name) = c.name("a function name", 3)
-        && c.eat_keyword("AS")
-        && let Ok(class) = c.string("a class in single quotes")
-        && c.at_end()
-        && let Some((_, function)) = BUILTIN_CLASSES.iter().find(|(known, _)| *known == class)
-        && name.parts.last().is_some_and(|n| n.eq_ignore_ascii_case(function))
-    {
-        return Ok(Some(Statement::CreateBuiltinFunction { class, function }));
-    }
-    c.seek(start);
-    Ok(None)
 }
 
 /// `IF NOT EXISTS`.

@@ -65,6 +65,9 @@ pub(super) fn drop(c: &mut Cursor) -> Result<Statement> {
     c.bump();
     let temporary = c.eat_keyword("TEMPORARY");
     let at = c.location();
+    if super::functions::begins(c) {
+        return super::functions::drop(c, temporary);
+    }
     let kinds: &[&str] =
         if temporary { &["TABLE", "VIEW"] } else { &["TABLE", "VIEW", "DATABASE", "CATALOG"] };
     let (kind, what, parts) = match c.eat_one_of(kinds) {
@@ -73,13 +76,11 @@ pub(super) fn drop(c: &mut Cursor) -> Result<Statement> {
         Some("DATABASE") => (DropKind::Database, "a database name", 2),
         Some(_) => (DropKind::Catalog, "a catalog name", 1),
         None => {
-            let other = ["FUNCTION", "MODEL", "MATERIALIZED", "SYSTEM", "CONNECTION"]
-                .iter()
-                .find(|k| c.at_keyword(k));
+            let other = ["MODEL", "MATERIALIZED", "CONNECTION"].iter().find(|k| c.at_keyword(k));
             return Err(match other {
                 Some(k) => Error::unsupported(format!("DROP {k} is not supported"))
                     .at(at)
-                    .hint("DROP takes a TABLE, VIEW, DATABASE or CATALOG"),
+                    .hint("DROP takes a TABLE, VIEW, DATABASE, CATALOG or FUNCTION"),
                 None => c.expected_keyword(kinds),
             });
         }

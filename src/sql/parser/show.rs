@@ -29,7 +29,7 @@ pub(super) fn show(c: &mut Cursor) -> Result<Statement> {
         ];
         return Err(match others.iter().find(|k| c.at_keyword(k)) {
             Some(k) => Error::unsupported(format!("SHOW {k} is not supported")).at(at).hint(
-                "SHOW takes CATALOGS, DATABASES, TABLES, VIEWS, COLUMNS FROM t, FUNCTIONS, CURRENT CATALOG|DATABASE, CREATE TABLE|VIEW|CATALOG",
+                "SHOW takes CATALOGS, DATABASES, TABLES, VIEWS, COLUMNS FROM t, FUNCTIONS, CURRENT CATALOG|DATABASE, CREATE TABLE|VIEW|CATALOG|FUNCTION",
             ),
             None => c.expected_keyword(&SHOWN),
         });
@@ -49,11 +49,12 @@ pub(super) fn show(c: &mut Cursor) -> Result<Statement> {
             Some(_) => Show::CurrentDatabase,
             None => return Err(c.expected_keyword(&["CATALOG", "DATABASE"])),
         },
-        _ => match c.eat_one_of(&["TABLE", "VIEW", "CATALOG"]) {
+        _ => match c.eat_one_of(&["TABLE", "VIEW", "CATALOG", "FUNCTION"]) {
             Some("TABLE") => Show::CreateTable(c.name("a table name", 3)?),
             Some("VIEW") => Show::CreateView(c.name("a view name", 3)?),
+            Some("FUNCTION") => Show::CreateFunction(function_name(c)?),
             Some(_) => Show::CreateCatalog(c.name("a catalog name", 1)?),
-            None => return Err(c.expected_keyword(&["TABLE", "VIEW", "CATALOG"])),
+            None => return Err(c.expected_keyword(&["TABLE", "VIEW", "CATALOG", "FUNCTION"])),
         },
     }))
 }

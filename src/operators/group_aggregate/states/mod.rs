@@ -11,6 +11,7 @@
 //! | MIN, MAX, FIRST_VALUE, LAST_VALUE over append-only input | the value | no |
 //! | MIN, MAX over updating input, COLLECT, PERCENTILE, BITMAP_*_AGG | every value with its count, in order | yes |
 //! | LISTAGG, ARRAY_AGG, JSON_ARRAYAGG, JSON_OBJECTAGG, SINGLE_VALUE; FIRST_VALUE, LAST_VALUE over updating input | every value, in order of arrival | yes |
+//! | those of the user | the state of the script as JSON text | with `retract` |
 //! | any other | DataFusion's own state columns | no |
 
 mod count;
@@ -20,6 +21,7 @@ mod multiset;
 mod scratch;
 mod sequence;
 mod sum;
+mod user;
 mod value;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
@@ -215,6 +217,9 @@ pub(crate) fn native(
     use multiset::End;
     use sequence::Finish;
     use value::Keep;
+    if let Some(state) = user::build(call, retracts)? {
+        return Ok(Some(state));
+    }
     let out = call.return_type();
     if !call.expr.order_bys().is_empty() {
         return Ok(None);
