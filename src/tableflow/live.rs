@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Layout, OnError, Route, TableflowConfig, quote_text};
+use super::config::{Layout, OnError, Route, TableflowConfig};
 use super::flow::columns_of;
+use super::statements::quote_text;
 use super::verify::at;
 use super::{Topics, discover};
 use crate::catalog::{CatalogObject, ObjectPath};

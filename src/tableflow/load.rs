@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::config::{TableflowConfig, quote_text};
+use super::config::TableflowConfig;
+use super::statements::quote_text;
 use crate::error::{Error, Result};
 
 /// Partitions of a topic that is made: each keeps 5 MB.

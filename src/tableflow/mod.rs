@@ -22,7 +22,9 @@ mod flow;
 mod infer;
 mod live;
 mod load;
+mod reprocess;
 mod standing;
+mod statements;
 mod status;
 mod verify;
 
@@ -38,12 +40,13 @@ pub use config::{
 };
 pub use live::live;
 pub use load::load;
+pub use reprocess::{Reprocessed, reprocess};
 pub use standing::{Standing, standing};
 pub use status::{Phase, Snapshot, Status};
 pub use verify::{Verified, verify};
 
-use self::config::quote_text;
 use self::flow::{Common, Flow};
+use self::statements::quote_text;
 use crate::catalog::{CatalogObject, ResolvedTable};
 use crate::connectors::iceberg::{self, Maintained, Maintenance};
 use crate::connectors::kafka;

@@ -33,6 +33,8 @@ pub(crate) struct TableflowArgs {
 pub(super) enum TableflowCommand {
     /// Prove that tables are their topics: nothing missing, nothing twice. Exit 0 only if all agree.
     Verify(VerifyArgs),
+    /// Read the bad records again that --on-error rescue has kept, and make rows of those that are good by now.
+    Reprocess(ReprocessArgs),
     /// Say where the tables are: rows, commits, files.
     Status(StatusArgs),
 }
@@ -150,6 +152,15 @@ pub(super) struct VerifyArgs {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReprocessArgs {
+    #[command(flatten)]
+    pub(super) ends: Ends,
+    /// Only the tables of these topics. May be repeated.
+    #[arg(long = "topic", value_name = "PATTERN")]
+    pub(super) topics: Vec<String>,
 }
 
 #[derive(Debug, Args)]

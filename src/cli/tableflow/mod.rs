@@ -3,6 +3,7 @@
 //! ```text
 //!  arguments (args), or a file of them (file) ─► TableflowConfig ─► tableflow::run ─► shown, metrics
 //!             ├ live: `tidelake run --tableflow FILE` ─► tableflow::live ─► views in the session
+//!             ├ reprocess ─► tableflow::reprocess ─► a line per table
 //!             ├ status ─► tableflow::standing ─► a line per table
 //!             └ verify ─► tableflow::verify ─► a line per table, exit 0 only if all agree
 //! ```
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use self::args::{RunFlow, StatusArgs, TableflowCommand, VerifyArgs};
+use self::args::{ReprocessArgs, RunFlow, StatusArgs, TableflowCommand, VerifyArgs};
 use self::metrics::Metrics;
 use self::shown::{Line, Shown};
 use super::args::Format;
@@ -28,7 +29,7 @@ use super::stderr::say;
 use crate::error::{Error, Result};
 use crate::runtime::job::{JobNature, StopHandle};
 use crate::session::Session;
-use crate::tableflow::{self, Observer, Topics, Verified};
+use crate::tableflow::{self, Observer, Reprocessed, Topics, Verified};
 
 pub(super) use self::args::TableflowArgs;
 
@@ -52,6 +53,7 @@ pub(super) async fn main(args: TableflowArgs) -> ExitCode {
     let ended = match args.command {
         Some(TableflowCommand::Verify(args)) => verify(args).await,
         Some(TableflowCommand::Status(args)) => status(args).await,
+        Some(TableflowCommand::Reprocess(args)) => reprocess(args).await,
         None => run(args.run).await,
     };
     ended.unwrap_or_else(|e| {
@@ -133,6 +135,24 @@ async fn status(args: StatusArgs) -> Result<ExitCode> {
             }
             _ => println!("{table}"),
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reprocess(args: ReprocessArgs) -> Result<ExitCode> {
+    let wanted = match args.topics.is_empty() {
+        true => None,
+        false => Some(Topics::new(&args.topics)?),
+    };
+    let config = args.ends.config()?;
+    let wanted = |topic: &str| wanted.as_ref().is_none_or(|topics| topics.contains(topic));
+    let all = tableflow::reprocess(&config, wanted).await?;
+    if all.is_empty() {
+        return Err(Error::validation(format!("no table of {} has rescued records", config.namespace))
+            .hint("--on-error rescue keeps bad records in their table; --namespace names another one"));
+    }
+    for Reprocessed { route, good, bad } in all {
+        println!("{route}: {} made rows, {} still bad", counted(good, "record"), counted(bad, "record"));
     }
     Ok(ExitCode::SUCCESS)
 }
