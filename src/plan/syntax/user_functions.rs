@@ -229,7 +229,8 @@ impl Visitor for Checker<'_> {
             () if distinct && !aggregate => Some("DISTINCT"),
             () if f.null_treatment.is_some() => Some("IGNORE or RESPECT NULLS"),
             () if !f.within_group.is_empty() => Some("WITHIN GROUP"),
-            () if named => Some("named arguments"),
+            // Those of table functions have names.
+            () if named && function.kind() != "TABLE" => Some("named arguments"),
             () => None,
         };
         match clause {
