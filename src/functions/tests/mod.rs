@@ -75,7 +75,7 @@ impl ContextProvider for Provider {
         if self.get_aggregate_meta(name).is_some() || self.get_window_meta(name).is_some() {
             return None;
         }
-        Some(functions::missing_function(name))
+        Some(functions::missing_function(name, Vec::new()))
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {

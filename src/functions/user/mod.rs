@@ -14,6 +14,7 @@
 mod aggregate;
 mod engine;
 mod javascript;
+mod kept;
 mod pool;
 mod python;
 mod rust;
@@ -21,6 +22,9 @@ mod scalar;
 mod signature;
 mod values;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

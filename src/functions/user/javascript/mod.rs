@@ -82,7 +82,8 @@ impl JavaScript {
             let _ = self.abilities.set(abilities);
             Ok(worker)
         };
-        let answer = self.pool.with(made, |worker| worker.ask(request, &self.spec));
+        // After an error an interpreter may be out of memory, and a new one is cheap.
+        let answer = self.pool.with(made, |_| false, |worker| worker.ask(request, &self.spec));
         answer.map_err(|e| e.context(format!("function {}", self.spec.signature.name)))
     }
 

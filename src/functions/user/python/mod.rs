@@ -107,7 +107,7 @@ impl Python {
             let _ = self.abilities.set(abilities);
             Ok(process)
         };
-        let answer = self.pool.with(made, |process| process.ask(kind, parts, &self.spec));
+        let answer = self.pool.with(made, Process::is_whole, |process| process.ask(kind, parts, &self.spec));
         answer.map_err(|e| e.context(format!("function {}", self.spec.name)))
     }
 
@@ -155,7 +155,7 @@ impl Engine for Python {
             let _ = self.abilities.set(abilities);
             Ok(process)
         };
-        let loaded = self.pool.with(made, |_| Ok(()));
+        let loaded = self.pool.with(made, Process::is_whole, |_| Ok(()));
         loaded.map_err(|e| e.context(format!("function {}", self.spec.name)))
     }
 
