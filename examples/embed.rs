@@ -1,4 +1,4 @@
-//! SQL inside a program: queries in, Arrow batches out, over tables that the program brings along.
+//! SQL inside a program: queries in, Arrow batches out, over tables and functions that the program brings along.
 //!
 //! ```sh
 //! cargo run --release --example embed
@@ -8,11 +8,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use tidelake::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use tidelake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use tidelake::arrow::array::{
+    ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMillisecondArray,
+};
+use tidelake::arrow::buffer::OffsetBuffer;
+use tidelake::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef, TimeUnit};
 use tidelake::arrow::util::display::array_value_to_string;
 use tidelake::arrow::util::pretty::pretty_format_batches;
 use tidelake::edges::{ScanRequest, Source, SourceEvent, SourceReader, SplitState, project};
+use tidelake::functions::user::UserFunction;
 use tidelake::session::{Session, SessionOptions, SourceTable};
 use tidelake::stream::ChangeBatch;
 use tidelake::{Error, Result};
@@ -31,6 +36,7 @@ pub async fn embed() -> Result<String> {
     batches(&mut session, &mut out).await?;
     changes(&mut session, &mut out).await?;
     live(&mut session, &mut out).await?;
+    functions(&mut session, &mut out).await?;
     Ok(out)
 }
 
@@ -85,6 +91,42 @@ async fn live(session: &mut Session, out: &mut String) -> Result<()> {
     for rest in query.collect().await? {
         print_changes(&rest, out)?;
     }
+    Ok(())
+}
+
+/// Functions of the program: a value for each row, and rows for each row.
+async fn functions(session: &mut Session, out: &mut String) -> Result<()> {
+    let fahrenheit = UserFunction::builder("fahrenheit").parameter("celsius", "DOUBLE").strict();
+    let fahrenheit = fahrenheit.scalar("DOUBLE", |args, _rows| {
+        let celsius = args.first().ok_or_else(|| Error::internal("one argument is declared"))?;
+        let values = celsius.as_primitive::<Float64Type>().unary(|c| c * 1.8 + 32.0);
+        Ok(Arc::new(values as Float64Array) as ArrayRef)
+    })?;
+    session.register_function(fahrenheit)?;
+
+    // A table function gives an array of rows: here one of a single column for each word.
+    let words = UserFunction::builder("words").parameter("text", "STRING").strict();
+    let words = words.table(&[("word", "STRING")], |args, _rows| {
+        let texts = args.first().ok_or_else(|| Error::internal("one argument is declared"))?;
+        let texts = texts.as_string::<i32>().iter().flatten();
+        let split: Vec<Vec<&str>> = texts.map(|text| text.split_whitespace().collect()).collect();
+        let fields = Fields::from(vec![Field::new("word", DataType::Utf8, true)]);
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(split.iter().flatten()));
+        let rows = StructArray::try_new(fields.clone(), vec![column], None)?;
+        let item = Arc::new(Field::new_list_field(DataType::Struct(fields), false));
+        let offsets = OffsetBuffer::from_lengths(split.iter().map(Vec::len));
+        Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(rows), None)?) as ArrayRef)
+    })?;
+    session.register_function(words)?;
+
+    let sql = "SELECT sensor, word, fahrenheit(highest) AS f
+        FROM (SELECT sensor, MAX(celsius) AS highest FROM history GROUP BY sensor),
+        LATERAL TABLE(words(CONCAT('warm ', sensor))) AS w(word)
+        WHERE word <> sensor ORDER BY sensor";
+    session.set("execution.runtime-mode", "batch")?;
+    let answer = session.query(sql).await?.collect().await?;
+    let answer: Vec<RecordBatch> = answer.into_iter().map(|changes| changes.rows).collect();
+    out.push_str(&format!("\nfunctions:\n{}\n", pretty_format_batches(&answer)?));
     Ok(())
 }
 

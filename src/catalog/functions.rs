@@ -67,11 +67,8 @@ impl CatalogManager {
     /// keep no functions.
     pub async fn is_free_for_function(&self, name: &Name, scope: Scope, if_not_exists: bool) -> Result<bool> {
         let at = |e: Error| e.at(name.location);
+        self.check_function_name(name)?;
         let own = name.parts.last().map_or("", String::as_str);
-        if is_builtin(own) {
-            return Err(at(Error::validation(format!("{} is a built-in function", own.to_uppercase()))
-                .hint("give yours another name: calls would not tell them apart")));
-        }
         let taken = match scope {
             Scope::System => self.read().functions.system.contains_key(&own.to_lowercase()),
             _ => {
@@ -103,7 +100,21 @@ impl CatalogManager {
         Ok(!taken)
     }
 
-    /// Adds a function under a name that is free.
+    /// Refuses names of built-in functions.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn check_function_name(&self, name: &Name) -> Result<()> {
+        let own = name.parts.last().map_or("", String::as_str);
+        if is_builtin(own) {
+            return Err(Error::validation(format!("{} is a built-in function", own.to_uppercase()))
+                .at(name.location)
+                .hint("give yours another name: calls would not tell them apart"));
+        }
+        Ok(())
+    }
+
+    /// Adds a function; one of that name and scope makes room.
     ///
     /// # Errors
     /// Validation for a bad name.

@@ -13,6 +13,7 @@
 pub mod batch;
 pub(crate) mod declared_table;
 pub(crate) mod errors;
+mod function_registry;
 pub mod insert;
 mod interval;
 pub mod logical;

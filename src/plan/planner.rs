@@ -13,7 +13,6 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
-use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
@@ -23,11 +22,11 @@ use crate::error::{Error, ErrorKind, Location, Result};
 use crate::functions;
 use crate::functions::user::UserFunction;
 use crate::plan::errors::{explain, locate};
+pub use crate::plan::function_registry::FunctionRegistry;
 use crate::plan::logical::group_window::{refuse_group_functions, settle_group_windows};
-use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::union_types::refuse_nested_aggregates;
 use crate::plan::nodes::view::{ViewNode, open_views};
-use crate::plan::passes::{analyzer_rules, rewrite_syntax, settle_relations};
+use crate::plan::passes::{rewrite_syntax, settle_relations};
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::syntax::group_window;
 use crate::plan::syntax::match_recognize::MatchRecognizePlanner;
@@ -72,67 +71,6 @@ pub trait NameResolver: Send + Sync + Debug {
     /// # Errors
     /// Validation for bad options.
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>>;
-}
-
-/// All functions by lower-case name.
-#[derive(Debug)]
-pub struct FunctionRegistry {
-    scalar: HashMap<String, Arc<ScalarUDF>>,
-    aggregate: HashMap<String, Arc<AggregateUDF>>,
-    window: HashMap<String, Arc<WindowUDF>>,
-    expr_planners: Vec<Arc<dyn ExprPlanner>>,
-    type_planner: Arc<dyn TypePlanner>,
-    rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
-    chains: functions::Chains,
-}
-
-impl FunctionRegistry {
-    /// Names of all functions, sorted.
-    pub fn names(&self) -> Vec<String> {
-        functions::names()
-    }
-
-    /// The functions of [`crate::functions`].
-    pub fn new(context: &functions::FunctionContext) -> Self {
-        let mut registry = FunctionRegistry {
-            scalar: HashMap::new(),
-            aggregate: HashMap::new(),
-            window: HashMap::new(),
-            expr_planners: functions::expr_planners(context),
-            type_planner: functions::type_planner(),
-            rules: analyzer_rules(context, false),
-            chains: functions::Chains::new(context),
-        };
-        by_name(&mut registry.scalar, functions::scalar_functions(context), |f| (f.name(), f.aliases()));
-        by_name(&mut registry.aggregate, functions::aggregate_functions(), |f| (f.name(), f.aliases()));
-        by_name(&mut registry.window, functions::window_functions(), |f| (f.name(), f.aliases()));
-        registry
-    }
-
-    /// Finds what only the analyzer refuses, while the query that it stands in is known.
-    pub(super) fn check_types(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<()> {
-        let mut plan = settle_grouping_sets(plan)?;
-        for rule in &self.rules {
-            plan = rule.analyze(plan, config).map_err(explain)?;
-        }
-        Ok(())
-    }
-}
-
-/// Names win over aliases: DataFusion's `to_char` is also called `date_format`, which is a function of its own here.
-fn by_name<F>(
-    known: &mut HashMap<String, Arc<F>>,
-    functions: Vec<Arc<F>>,
-    names: impl Fn(&F) -> (&str, &[String]),
-) {
-    for f in &functions {
-        known.insert(names(f).0.to_ascii_lowercase(), Arc::clone(f));
-    }
-    for f in &functions {
-        for alias in names(f).1 {
-            known.entry(alias.to_ascii_lowercase()).or_insert_with(|| Arc::clone(f));
-        }
-    }
 }
 
 /// Everything a statement is planned with.
@@ -560,29 +498,4 @@ pub fn location_of_span(span: datafusion::common::Span) -> Location {
 /// The position that sqlparser's span starts at.
 pub fn location_of(span: datafusion::sql::sqlparser::tokenizer::Span) -> Location {
     Location { line: span.start.line, column: span.start.column }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_alias_hides_a_function() {
-        let context = functions::FunctionContext::default();
-        let registry = FunctionRegistry::new(&context);
-        for f in functions::scalar_functions(&context) {
-            assert!(registry.scalar.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
-        }
-        for f in functions::aggregate_functions() {
-            assert!(registry.aggregate.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
-            // The planner asks for scalar functions first.
-            assert!(registry.scalar.get(f.name()).is_none_or(|g| g.name() == f.name()), "{}", f.name());
-        }
-        for f in functions::window_functions() {
-            assert!(registry.window.get(f.name()).is_some_and(|g| g.name() == f.name()), "{}", f.name());
-            assert!(!registry.scalar.contains_key(f.name()), "{}", f.name());
-        }
-        let date_format = registry.scalar.get("date_format").map(|f| f.name().to_owned());
-        assert_eq!(date_format.as_deref(), Some("date_format"));
-    }
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{EmptyRelation, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 
 use crate::error::{Error, Result};
 use crate::functions::user::{Body, Inlined, Signature, UserFunction};
+use crate::plan::errors::explain;
 use crate::plan::logical::inline_functions::{
     inline_expr, inline_plan, parameters, substitute_expr, substitute_query,
 };
@@ -106,7 +107,12 @@ impl Planner {
     fn expression(&self, body: &Inlined) -> Result<Expr> {
         let signature = &body.signature;
         let inner = Self::within_body(&self.env, signature, &body.resolve_in, &self.callers, Vec::new())?;
-        let planned = inner.plan_expr(&body.expr, &parameters(signature)?);
+        let schema = parameters(signature)?;
+        let planned = inner.plan_expr(&body.expr, &schema).and_then(|e| {
+            // Calls are not understood before their types are asked for.
+            e.get_type(&schema).map_err(|e| explain(e).at(body.expr.location))?;
+            Ok(e)
+        });
         let expr = planned.map_err(|e| e.context(format!("function {}", signature.name)))?;
         let what = |e: &Expr| match e {
             Expr::AggregateFunction(_) => Some("an aggregate"),

@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
-use super::names::wait;
 use super::{Session, StatementResult};
 use crate::catalog::{
     Catalog, InferColumns, MemoryCatalog, ObjectPath, Scope, TableDef, ViewColumn, ViewDef, info,
@@ -144,10 +143,9 @@ impl Session {
     /// # Errors
     /// Syntax for a bad name; Validation for that of a built-in function.
     pub fn register_function(&self, function: UserFunction) -> Result<()> {
-        let parts = parse_name(&function.signature.name)?;
+        let parts = parse_name(&function.signature.name).map_err(|e| e.context("the name of a function"))?;
         let name = Name { parts, location: Location::default() };
-        self.catalogs.drop_function(&name, Scope::Temporary, true)?;
-        wait(self.catalogs.is_free_for_function(&name, Scope::Temporary, false))?;
+        self.catalogs.check_function_name(&name)?;
         self.catalogs.add_function(&name, Scope::Temporary, function)
     }
 

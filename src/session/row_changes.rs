@@ -16,6 +16,7 @@ use super::{Prepared, Session, StatementResult};
 use crate::catalog::{CatalogObject, ExternalTable, ResolvedTable, TableDef, unchangeable};
 use crate::edges::{ConnectorEnv, RowChanges, Sink, Source, WriteMode};
 use crate::error::{Error, Location, Result};
+use crate::functions::user::UserFunction;
 use crate::plan::declared_table::watermark_options;
 use crate::plan::insert::{InsertColumns, plan_insert};
 use crate::plan::planner::{NameResolver, PlanEnv, Planner};
@@ -181,6 +182,14 @@ impl NameResolver for TargetNames {
 
     fn not_found(&self, parts: &[String], within: Option<&(String, String)>) -> Error {
         self.names.not_found(parts, within)
+    }
+
+    fn function(&self, parts: &[String], within: Option<&(String, String)>) -> Option<Arc<UserFunction>> {
+        self.names.function(parts, within)
+    }
+
+    fn function_names(&self) -> Vec<String> {
+        self.names.function_names()
     }
 
     fn source(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Source>> {

@@ -14,7 +14,7 @@
 //! - With `--restore-every k` a streaming statement is a chain of jobs: each reads `k` batches of a few rows from
 //!   every source, and hands its snapshot to the next one, at the next `--parallelism`. After some such jobs batches
 //!   grow, so that long inputs end.
-//! - `skipif` and `onlyif` know `batch`, `streaming`, `exact`: where changelogs are compared as such, and `whole`:
+//! - `skipif` and `onlyif` know `batch`, `streaming`, `python`: where its interpreter is there, `exact`: where changelogs are compared as such, and `whole`:
 //!   streaming where short inputs are one batch, without `--batch-rows` and `--restore-every`.
 //! - NULL is `NULL`, the empty text `(empty)`; a line break within a value is `\n`. Results that are one column of
 //!   text with line breaks (EXPLAIN, SHOW CREATE) are one row a line.
@@ -25,6 +25,7 @@
 mod changelog;
 mod database;
 mod legs;
+mod python;
 mod runs;
 mod update;
 
@@ -366,6 +367,9 @@ impl TestSession<Connect> {
         }
         if !run.batch && run.batch_rows.is_none() {
             runner.add_label("whole");
+        }
+        if python::is_there() {
+            runner.add_label("python");
         }
         let sorted = Record::Control(Control::SortMode(SortMode::RowSort));
         runner.apply_record(sorted).await;

@@ -14,6 +14,7 @@
 mod aggregate;
 mod engine;
 mod javascript;
+mod kept;
 mod pool;
 mod python;
 mod rust;
@@ -22,12 +23,18 @@ mod signature;
 mod values;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, Volatility};
 
 use crate::error::{Error, Location, Result};
+use crate::options::{parse_bytes, parse_duration};
 use crate::sql::ast::{CreateFunction, FunctionLanguage, Parameter, Query, Returns};
 use crate::sql::{parse_body_expr, parse_body_query};
 
@@ -214,6 +221,45 @@ fn script_body<E: Engine + 'static>(
         Returns::Value(..) => Body::Scalar(scalar::foreign(signature, engine)),
         Returns::Table(_) => Body::Table(scalar::foreign(signature, engine)),
     })
+}
+
+/// The limits among the options of a function, and the others by their keys.
+struct Limits {
+    timeout: Option<Duration>,
+    memory: Option<u64>,
+    others: BTreeMap<String, String>,
+}
+
+/// Reads 'timeout', 'memory' and the options `others`.
+///
+/// # Errors
+/// Validation for unknown keys and values that make no sense.
+fn limits(create: &CreateFunction, others: &[&str]) -> Result<Limits> {
+    let mut limits = Limits { timeout: None, memory: None, others: BTreeMap::new() };
+    for (key, value) in &create.options {
+        let bad = |expected: &str| {
+            Error::validation(format!("the option '{key}' = '{value}' is not {expected}"))
+                .at(create.name.location)
+        };
+        match key.as_str() {
+            "timeout" => {
+                let timeout = parse_duration(value).filter(|t| !t.is_zero());
+                limits.timeout = Some(timeout.ok_or_else(|| bad("a duration such as '10 s'"))?);
+            }
+            "memory" => {
+                limits.memory = Some(parse_bytes(value).ok_or_else(|| bad("a size such as '64 mb'"))?)
+            }
+            key if others.contains(&key) => drop(limits.others.insert(key.to_owned(), value.clone())),
+            _ => {
+                let known: Vec<String> =
+                    ["memory", "timeout"].iter().chain(others).map(|k| format!("'{k}'")).collect();
+                return Err(Error::validation(format!("the option '{key}' of a function is unknown"))
+                    .at(create.name.location)
+                    .hint(format!("functions in {} take {}", create.language.keyword(), known.join(", "))));
+            }
+        }
+    }
+    Ok(limits)
 }
 
 /// Where a line of a body stands in its script.

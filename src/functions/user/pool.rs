@@ -1,7 +1,7 @@
 //! Workers of a function: made when a batch finds none that is free, kept for the next one.
 //!
 //! ```text
-//!  batch ─► take a free worker, or make one ─► work ─► put it back   (one that failed is dropped)
+//!  batch ─► take a free worker, or make one ─► work ─► put it back   (one that is broken is dropped)
 //! ```
 //!
 //! So there are never more workers than threads that evaluate the function at the same time.
@@ -26,13 +26,14 @@ impl<W> Pool<W> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives `work` a worker.
+    /// Gives `work` a worker. One that failed is used again only if it is still `whole`.
     ///
     /// # Errors
-    /// Those of `make` and `work`. A worker that failed is not used again: its interpreter may be out of memory.
+    /// Those of `make` and `work`.
     pub(super) fn with<T>(
         &self,
         make: impl FnOnce() -> Result<W>,
+        whole: impl FnOnce(&W) -> bool,
         work: impl FnOnce(&mut W) -> Result<T>,
     ) -> Result<T> {
         let free = self.free().pop();
@@ -40,8 +41,10 @@ impl<W> Pool<W> {
             Some(worker) => worker,
             None => make()?,
         };
-        let out = work(&mut worker)?;
-        self.free().push(worker);
-        Ok(out)
+        let out = work(&mut worker);
+        if out.is_ok() || whole(&worker) {
+            self.free().push(worker);
+        }
+        out
     }
 }

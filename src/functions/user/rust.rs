@@ -10,7 +10,7 @@ use super::engine::{Abilities, Accumulate, Engine};
 use super::{Body, Signature, UserFunction, scalar};
 use crate::error::{Error, Location, Result, ResultExt};
 use crate::sql::ast::{Parameter, Returns};
-use crate::sql::{parse_name, parse_type};
+use crate::sql::parse_type;
 
 /// Evaluates whole columns: the arguments, each with a value a row, and the number of rows.
 type Evaluate = dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync;
@@ -135,7 +135,6 @@ impl UserFunctionBuilder {
     }
 
     fn build(self, returns: Returns, evaluate: Box<Evaluate>) -> Result<(Arc<Signature>, Arc<dyn Engine>)> {
-        parse_name(&self.name).context(|| format!("function {}", self.name))?;
         let parameters =
             self.parameters.iter().map(|(name, ty)| parameter(name, ty)).collect::<Result<_>>()?;
         let (volatility, strict) = (self.volatility, self.strict);

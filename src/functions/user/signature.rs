@@ -12,7 +12,7 @@ use crate::error::{Error, Location, Result};
 use crate::functions::cast::{Mode, cast_array};
 use crate::functions::signature::call_text;
 use crate::sql::ast::{FunctionLanguage, Parameter, Returns};
-use crate::types::{LogicalType, sql_name};
+use crate::types::{LogicalType, RowField, TypeRoot, sql_name};
 
 /// Name, parameters and result of a function.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,12 +134,31 @@ fn check_type(ty: &LogicalType, at: Location) -> Result<()> {
         return Err(Error::unsupported(format!("{ty} as a type of a function is not supported")).at(at));
     }
     let kept = LogicalType::from_arrow(&arrow, ty.nullable)?;
-    if kept != *ty {
+    if kept != plain(ty) {
         return Err(Error::unsupported(format!("{ty} as a type of a function is not supported"))
             .at(at)
             .hint(format!("declare it as {kept}, and CAST where the value is used")));
     }
     Ok(())
+}
+
+/// The type without what says nothing of its values: comments, and that keys of maps could be NULL.
+fn plain(ty: &LogicalType) -> LogicalType {
+    let root = match &ty.root {
+        TypeRoot::Array(item) => TypeRoot::Array(Box::new(plain(item))),
+        TypeRoot::Map(key, value) => {
+            let key = LogicalType { nullable: false, ..plain(key) };
+            TypeRoot::Map(Box::new(key), Box::new(plain(value)))
+        }
+        TypeRoot::Row(fields) => TypeRoot::Row(
+            fields
+                .iter()
+                .map(|f| RowField { name: f.name.clone(), ty: plain(&f.ty), comment: None })
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    LogicalType { root, nullable: ty.nullable }
 }
 
 /// Whether a value of the type `from` is taken for one of the type `to` without a CAST, as in Flink: where nothing of it

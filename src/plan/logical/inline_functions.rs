@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::functions::user::{Inlined, Signature};
 use crate::sql::ast::Returns;
 
+/// Makes the expression of a call out of its function, arguments and the columns around it.
+pub type Expand<'a> = dyn Fn(&Inlined, Vec<Expr>, &DFSchema) -> Result<Expr> + 'a;
+
 /// Expressions in a body beyond which calls are refused: a parameter used twice doubles what is within it.
 const MOST_NODES: usize = 50_000;
 
@@ -48,10 +51,7 @@ pub fn fields(args: &[Expr], schema: &dyn ExprSchema) -> Result<Vec<FieldRef>> {
 ///
 /// # Errors
 /// Those of `expand`.
-pub fn inline_plan(
-    plan: LogicalPlan,
-    expand: &dyn Fn(&Inlined, Vec<Expr>, &DFSchema) -> Result<Expr>,
-) -> Result<LogicalPlan> {
+pub fn inline_plan(plan: LogicalPlan, expand: &Expand<'_>) -> Result<LogicalPlan> {
     let inlined = plan.transform_up_with_subqueries(|node| {
         if !node.expressions().iter().any(has_call) {
             return Ok(Transformed::no(node));
@@ -78,11 +78,7 @@ fn has_call(e: &Expr) -> bool {
 ///
 /// # Errors
 /// Those of `expand`.
-pub fn inline_expr(
-    e: Expr,
-    schema: &DFSchema,
-    expand: &dyn Fn(&Inlined, Vec<Expr>, &DFSchema) -> Result<Expr>,
-) -> DfResult<Transformed<Expr>> {
+pub fn inline_expr(e: Expr, schema: &DFSchema, expand: &Expand<'_>) -> DfResult<Transformed<Expr>> {
     if !has_call(&e) {
         return Ok(Transformed::no(e));
     }

@@ -20,11 +20,12 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, Location, Result};
+use crate::functions;
 use crate::functions::user::{Body, UserFunction};
 use crate::plan::logical::inline_functions::{fields, substitute_query};
 use crate::plan::nodes::unnest::UnnestNode;
 use crate::plan::planner::{NameResolver, PlanEnv, Planner, location_of};
-use crate::sql::suggestion;
+use crate::sql::{nearest_name, suggestion};
 
 /// Plans the table functions of the user.
 #[derive(Debug)]
@@ -102,7 +103,10 @@ impl RelationPlanner for UserTablePlanner {
         let at = place(&call.name);
         let found = parts(&call.name).and_then(|p| self.env.names.function(&p, self.within.as_ref()));
         let Some(function) = found else {
-            if call.lateral {
+            let name = call.name.to_string();
+            let near =
+                || nearest_name(&name, self.env.names.function_names().iter().map(String::as_str)).is_some();
+            if call.lateral || !functions::is_builtin(&name) && near() {
                 return Err(self.unknown(&call).at(at).into());
             }
             return Ok(RelationPlanning::Original(Box::new(relation)));
@@ -229,7 +233,8 @@ impl Visitor for Checker<'_> {
             () if distinct && !aggregate => Some("DISTINCT"),
             () if f.null_treatment.is_some() => Some("IGNORE or RESPECT NULLS"),
             () if !f.within_group.is_empty() => Some("WITHIN GROUP"),
-            () if named => Some("named arguments"),
+            // Those of table functions have names.
+            () if named && function.kind() != "TABLE" => Some("named arguments"),
             () => None,
         };
         match clause {

@@ -1,5 +1,6 @@
 //! Sessions as programs embed them: statements as text, tables of their own.
 
+mod functions;
 mod long;
 mod memory;
 mod row_changes;

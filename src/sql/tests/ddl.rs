@@ -131,7 +131,7 @@ fn bad_tables() {
         (Unsupported, "1:8", "CREATE OR REPLACE TABLE t (a INT)", &["DROP"]),
         (Unsupported, "1:8", "CREATE FUNCTION f AS 'x'", &["CREATE FUNCTION"]),
         (Syntax, "1:8", "CREATE TABEL t (a INT)", &["did you mean TABLE?"]),
-        (Syntax, "1:18", "CREATE TEMPORARY CATALOG c", &["TABLE or VIEW"]),
+        (Syntax, "1:18", "CREATE TEMPORARY CATALOG c", &["VIEW or FUNCTION"]),
     ] {
         refused(kind, at, sql, parts);
     }

@@ -1,5 +1,6 @@
 mod ddl;
 mod errors;
+mod functions;
 mod lexical;
 mod queries;
 mod statements;

@@ -53,7 +53,7 @@ fn drops() {
     }
     refused(Syntax, "1:14", "DROP TABLE t CASCADE", &["end of the statement"]);
     refused(Syntax, "1:6", "DROP TABEL t", &["did you mean TABLE?"]);
-    refused(Unsupported, "1:6", "DROP FUNCTION f", &["FUNCTION"]);
+    refused(Unsupported, "1:6", "DROP MODEL m", &["MODEL"]);
     refused(Syntax, "1:11", "DROP TABLE", &["a table name", "end of the statement"]);
 }
 

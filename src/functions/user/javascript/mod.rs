@@ -19,12 +19,11 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::DataType;
 
-use super::Signature;
 use super::engine::{Abilities, Accumulate, Engine};
 use super::pool::Pool;
 use super::wire::{from_wire, to_wire, wire_type};
+use super::{Signature, limits};
 use crate::error::{Error, Location, Result};
-use crate::options::Options;
 use crate::sql::ast::CreateFunction;
 use worker::{Answer, Request, Worker};
 
@@ -63,11 +62,8 @@ impl JavaScript {
     /// # Errors
     /// Validation for options that make no sense.
     pub(super) fn new(create: &CreateFunction, signature: &Arc<Signature>) -> Result<Self> {
-        let at = |e: Error| e.at(create.name.location);
-        let options = Options::new(format!("function {}", signature.name), "javascript", &create.options);
-        let timeout = options.duration("timeout").map_err(at)?.unwrap_or(TIMEOUT);
-        let memory = options.bytes("memory").map_err(at)?.unwrap_or(MEMORY);
-        options.finish().map_err(at)?;
+        let limits = limits(create, &[])?;
+        let (timeout, memory) = (limits.timeout.unwrap_or(TIMEOUT), limits.memory.unwrap_or(MEMORY));
         let spec = Spec {
             signature: Arc::clone(signature),
             body: create.body.clone(),
@@ -86,7 +82,8 @@ impl JavaScript {
             let _ = self.abilities.set(abilities);
             Ok(worker)
         };
-        let answer = self.pool.with(made, |worker| worker.ask(request, &self.spec));
+        // After an error an interpreter may be out of memory, and a new one is cheap.
+        let answer = self.pool.with(made, |_| false, |worker| worker.ask(request, &self.spec));
         answer.map_err(|e| e.context(format!("function {}", self.spec.signature.name)))
     }
 

@@ -20,13 +20,13 @@ use arrow::datatypes::{Field, Schema};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 
-use super::Signature;
 use super::engine::{Abilities, Accumulate, Engine};
 use super::pool::Pool;
+use super::{Signature, limits};
 use crate::error::{Error, Location, Result};
 use crate::functions::cast::{Mode, cast_array};
-use crate::options::Options;
 use crate::sql::ast::{CreateFunction, Returns};
+use crate::types::sql_name;
 use process::Process;
 
 /// How long the rows of a batch may take unless 'timeout' says otherwise.
@@ -68,13 +68,11 @@ impl Python {
     /// # Errors
     /// Validation for options that make no sense.
     pub(super) fn new(create: &CreateFunction, signature: &Arc<Signature>) -> Result<Self> {
-        let at = |e: Error| e.at(create.name.location);
-        let options = Options::new(format!("function {}", signature.name), "python", &create.options);
-        let timeout = options.duration("timeout").map_err(at)?.unwrap_or(TIMEOUT);
-        let memory = options.bytes("memory").map_err(at)?;
-        let interpreter = options.take("python");
-        options.finish().map_err(at)?;
-        let interpreter = interpreter
+        let mut limits = limits(create, &["python"])?;
+        let (timeout, memory) = (limits.timeout.unwrap_or(TIMEOUT), limits.memory);
+        let interpreter = limits
+            .others
+            .remove("python")
             .or_else(|| std::env::var("TIDELAKE_PYTHON").ok().filter(|p| !p.is_empty()))
             .unwrap_or_else(|| "python3".to_owned());
         let parameters: Vec<&str> = signature.parameters.iter().map(|p| p.name.as_str()).collect();
@@ -84,6 +82,10 @@ impl Python {
             "aggregate": create.aggregate,
             "table": matches!(signature.returns, Returns::Table(_)),
             "parameters": parameters,
+            "returns": match &signature.returns {
+                Returns::Value(ty, _) => sql_name(&ty.to_arrow()),
+                Returns::Table(_) => "table of the declared columns".to_owned(),
+            },
             "memory": memory,
         });
         let result = Field::new("result", signature.result(), signature.result_is_nullable());
@@ -105,7 +107,7 @@ impl Python {
             let _ = self.abilities.set(abilities);
             Ok(process)
         };
-        let answer = self.pool.with(made, |process| process.ask(kind, parts, &self.spec));
+        let answer = self.pool.with(made, Process::is_whole, |process| process.ask(kind, parts, &self.spec));
         answer.map_err(|e| e.context(format!("function {}", self.spec.name)))
     }
 
@@ -153,7 +155,8 @@ impl Engine for Python {
             let _ = self.abilities.set(abilities);
             Ok(process)
         };
-        self.pool.with(made, |_| Ok(()))
+        let loaded = self.pool.with(made, Process::is_whole, |_| Ok(()));
+        loaded.map_err(|e| e.context(format!("function {}", self.spec.name)))
     }
 
     fn call(&self, args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {

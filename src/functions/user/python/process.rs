@@ -24,11 +24,16 @@ const LINES: usize = 5;
 /// Kind and parts.
 type Request = (u8, Vec<Vec<u8>>);
 
+/// What it gave, and whether it can be asked again.
+type Answer = (Result<Vec<u8>>, bool);
+
 /// A process and the thread that speaks with it.
 pub(super) struct Process {
     requests: Sender<Request>,
-    answers: Receiver<Result<Vec<u8>>>,
+    answers: Receiver<Answer>,
     child: Shared,
+    /// Whether it has answered what it was asked.
+    whole: bool,
 }
 
 type Shared = Arc<Mutex<Child>>;
@@ -61,7 +66,7 @@ impl Process {
             let _ = child.wait();
         })?;
         let child = child.recv().map_err(|_| Error::internal("the thread of a process has ended"))??;
-        let mut process = Process { requests, answers, child };
+        let mut process = Process { requests, answers, child, whole: true };
         let answer = process.ask(LOAD, spec.load.clone(), spec).map_err(|e| {
             // `line 3: what` of the body.
             let message = e.message();
@@ -75,15 +80,24 @@ impl Process {
         Ok((process, Abilities { retracts: has(0), merges: has(1) }))
     }
 
+    /// Whether it can be asked again: it told of an error and goes on.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// One request.
     ///
     /// # Errors
     /// Data, as the function fails; External where the process has ended.
     pub(super) fn ask(&mut self, kind: u8, parts: Vec<Vec<u8>>, spec: &Spec) -> Result<Vec<u8>> {
         let gone = || Error::external("the process has ended");
+        self.whole = false;
         self.requests.send((kind, parts)).map_err(|_| gone())?;
         match self.answers.recv_timeout(spec.timeout) {
-            Ok(answer) => answer,
+            Ok((answer, whole)) => {
+                self.whole = whole;
+                answer
+            }
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
             Err(RecvTimeoutError::Timeout) => {
                 let _ = lock(&self.child).kill();
@@ -142,12 +156,12 @@ fn spawn(spec: &Spec) -> Result<(Shared, Pipes)> {
     Ok((Arc::new(Mutex::new(child)), pipes))
 }
 
-fn serve(inbox: &Receiver<Request>, outbox: &Sender<Result<Vec<u8>>>, mut pipes: Pipes) {
+fn serve(inbox: &Receiver<Request>, outbox: &Sender<Answer>, mut pipes: Pipes) {
     while let Ok((kind, parts)) = inbox.recv() {
         let answer = match exchange(&mut pipes, kind, &parts) {
-            Ok((0, answer)) => Ok(answer),
-            Ok((_, text)) => Err(told(&String::from_utf8_lossy(&text))),
-            Err(e) => Err(ended(&mut pipes, &e)),
+            Ok((0, answer)) => (Ok(answer), true),
+            Ok((_, text)) => (Err(told(&String::from_utf8_lossy(&text))), true),
+            Err(e) => (Err(ended(&mut pipes, &e)), false),
         };
         if outbox.send(answer).is_err() {
             return;

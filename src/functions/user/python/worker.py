@@ -5,6 +5,7 @@ answer:   0 or 1 (1 byte), length (8 bytes), an Arrow stream or the text of an e
 """
 import ctypes
 import json
+import operator
 import os
 import struct
 import sys
@@ -83,15 +84,22 @@ def from_maps(t, v):
     return {t.field(i).name: from_maps(t.field(i).type, v[t.field(i).name]) for i in range(t.num_fields)}
 
 
-def to_maps(t, v):
-    """Dicts as lists of pairs, where maps are meant; rows by position as rows by name."""
-    if v is None or not t.num_fields:
+def is_plain(t):
+    """Whether pyarrow takes values of the type as they are, and no others."""
+    return not t.num_fields and not pa.types.is_integer(t)
+
+
+def conform(t, v):
+    """Dicts as lists of pairs where maps are meant, rows by position as rows by name, and no fractions for whole numbers."""
+    if v is None or is_plain(t):
         return v
+    if pa.types.is_integer(t):
+        return operator.index(v)
     if pa.types.is_map(t):
         pairs = v.items() if isinstance(v, dict) else v
-        return [(to_maps(t.key_type, k), to_maps(t.item_type, x)) for k, x in pairs]
+        return [(conform(t.key_type, k), conform(t.item_type, x)) for k, x in pairs]
     if pa.types.is_list(t):
-        return [to_maps(t.value_type, x) for x in v]
+        return [conform(t.value_type, x) for x in v]
     fields = [t.field(i) for i in range(t.num_fields)]
     if not isinstance(v, dict):
         if len(v) != len(fields):
@@ -100,7 +108,7 @@ def to_maps(t, v):
     missing = [f.name for f in fields if f.name not in v]
     if missing:
         raise TypeError(f"the row {v!r} has no field {missing[0]}; a field without a value is None")
-    return {f.name: to_maps(f.type, v[f.name]) for f in fields}
+    return {f.name: conform(f.type, v[f.name]) for f in fields}
 
 
 def values(column):
@@ -125,7 +133,7 @@ def failure(e, place):
 class Function:
     def __init__(self, spec, result):
         self.name, self.table, self.aggregate, self.type = spec["name"], spec["table"], spec["aggregate"], result.type
-        self.nullable = result.nullable
+        self.nullable, self.shown = result.nullable, spec["returns"]
         scope = {"__name__": "__tidelake__"}
         try:
             exec(compile(textwrap.dedent(spec["body"]), "<body>", "exec"), scope)
@@ -159,17 +167,14 @@ class Function:
             i = next(i for i, v in enumerate(out) if v is None)
             raise Failed(f"its result is None, where NOT NULL is declared; {place(i)}")
         try:
-            return pa.array([to_maps(t, v) for v in out] if t.num_fields else out, type=t)
+            return pa.array(out if is_plain(t) else [conform(t, v) for v in out], type=t)
         except Exception as e:
             for i, v in enumerate(out):
                 try:
-                    pa.array([to_maps(t, v)], type=t)
+                    pa.array([conform(t, v)], type=t)
                 except Exception as e:
-                    raise Failed(f"its result {short(v)} is no {self.shown()}: {e}; {place(i)}")
-            raise Failed(f"its results are no {self.shown()}: {e}")
-
-    def shown(self):
-        return str(self.type.value_type if self.table else self.type)
+                    raise Failed(f"its result {short(v)} is no {self.shown}: {e}; {place(i)}")
+            raise Failed(f"its results are no {self.shown}: {e}")
 
     def call(self, parts):
         n = struct.unpack("<Q", parts[0])[0]
