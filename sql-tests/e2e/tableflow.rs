@@ -34,8 +34,9 @@ impl Setting {
     fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = tidelake();
         command.arg("tableflow").stdin(Stdio::null());
-        if args.first() == Some(&"verify") {
-            command.arg("verify");
+        const OTHERS: [&str; 2] = ["verify", "reprocess"];
+        if let Some(other) = args.first().filter(|a| OTHERS.contains(a)) {
+            command.arg(other);
         }
         let warehouse = self.place.path("lake");
         command.args([
@@ -46,7 +47,7 @@ impl Setting {
             "--warehouse",
             &warehouse,
         ]);
-        command.args(&self.catalog).args(args.iter().filter(|a| **a != "verify"));
+        command.args(&self.catalog).args(args.iter().filter(|a| !OTHERS.contains(a)));
         command
     }
 
@@ -199,6 +200,89 @@ fn a_topic_grows_columns_and_keeps_its_bad_records() {
     assert_eq!((bad.len(), &bad[0]["v"]), (1, &"no json".into()));
     assert!(bad[0]["_error"].as_str().unwrap().contains("cannot parse"), "{bad:?}");
     assert!(s.verified().contains("7 rows compared: ok"));
+}
+
+#[test]
+fn bad_records_go_to_another_topic() {
+    let Some(s) = Setting::real(2) else { return };
+    s.put(&["{\"id\": 1}", "{\"id\": ", "{\"id\": 2}", "ü"]);
+    let dlq = ["--on-error", "dlq", "--once", "--dlq-topic", "{topic}_bad"];
+    s.run(&dlq).ok();
+    let count = |want: usize| {
+        let rows = s.query("SELECT id FROM {t} ORDER BY id");
+        assert_eq!(rows.len(), want, "{rows:?}");
+    };
+    count(2);
+    let read = format!(
+        "CREATE TABLE bad (k BYTES, v STRING, h MAP<STRING, BYTES> METADATA FROM 'headers')
+           WITH ('connector' = 'kafka', 'topic' = '{}_bad', 'properties.bootstrap.servers' = '{}', 'value.format' = 'raw',
+                 'key.format' = 'raw', 'key.fields' = 'k', 'value.fields-include' = 'EXCEPT_KEY',
+                 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset');
+         SET 'execution.runtime-mode' = 'batch';
+         SELECT v, DECODE(h['__connect.errors.topic'], 'UTF-8') AS topic, DECODE(h['__connect.errors.exception.message'], 'UTF-8') AS why,
+                CAST(DECODE(h['__connect.errors.offset'], 'UTF-8') AS BIGINT) AS place FROM bad;",
+        s.topic, s.servers
+    );
+    let bad = s.place.run(&read, &["--format", "json"]).ok().rows();
+    let mut values: Vec<&str> = bad.iter().filter_map(|r| r["v"].as_str()).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["ü", "{\"id\": "]);
+    let told = |r: &serde_json::Value| {
+        r["topic"] == s.topic.as_str() && r["why"].as_str().is_some_and(|w| !w.is_empty())
+    };
+    assert!(bad.iter().all(told), "{bad:?}");
+    // Nothing comes again.
+    s.put(&["{\"id\": 3}"]);
+    s.run(&dlq).ok();
+    count(3);
+    assert_eq!(s.place.run(&read, &["--format", "json"]).ok().rows().len(), 2);
+    assert!(s.verified().contains("ok"));
+}
+
+#[test]
+fn rescued_records_are_read_again_where_they_are() {
+    let Some(s) = Setting::real(1) else { return };
+    s.put(&["{\"id\": 1}", "{\"id\": 2", "no"]);
+    s.run(&["--on-error", "rescue", "--once"]).ok();
+    let again = s.run(&["reprocess"]).ok().stdout;
+    assert!(again.contains("0 records made rows, 2 records still bad"), "{again}");
+    let mend = format!(
+        "CREATE CATALOG lake WITH ('type' = 'iceberg', 'warehouse' = '{}', 'catalog-name' = 'tableflow');
+         UPDATE lake.`default`.{} SET _bad_value = ENCODE('{{\"id\": 2}}', 'UTF-8') WHERE _offset = 1;",
+        s.place.path("lake"),
+        s.topic
+    );
+    s.place.run(&mend, &[]).ok();
+    let again = s.run(&["reprocess"]).ok().stdout;
+    assert!(again.contains("1 record made rows, 1 record still bad"), "{again}");
+    let rows = s.query("SELECT id, _offset FROM {t} WHERE _error IS NULL ORDER BY id");
+    assert_eq!(rows.iter().map(|r| r["_offset"].as_i64()).collect::<Vec<_>>(), [Some(0), Some(1)]);
+    // The flow goes on over what was changed.
+    s.put(&["{\"id\": 4}"]);
+    s.run(&["--on-error", "rescue", "--once"]).ok();
+    assert_eq!(s.query("SELECT id FROM {t}").len(), 4);
+}
+
+#[test]
+fn a_script_reads_tables_with_the_tails_of_their_topics() {
+    let Some(s) = Setting::real(2) else { return };
+    s.put(&["{\"id\": 1}", "{\"id\": 2}"]);
+    s.run(&["--once"]).ok();
+    s.put(&["{\"id\": 3}", "{\"id\": 4}", "{\"id\": 5}"]);
+    let file = s.place.write(
+        "flows.toml",
+        format!(
+            "bootstrap-servers = \"{}\"\nwarehouse = \"{}\"\n[[flow]]\ntopic = \"{}\"\n",
+            s.servers,
+            s.place.path("lake"),
+            s.topic
+        ),
+    );
+    let sql = format!("SELECT id, _offset FROM {} ORDER BY id", s.topic);
+    let args = ["--tableflow", &file, "-s", "execution.runtime-mode=batch", "--format", "json"];
+    let rows = s.place.run(&sql, &args).ok().rows();
+    assert_eq!(rows.iter().map(|r| r["id"].as_i64()).collect::<Vec<_>>(), [1, 2, 3, 4, 5].map(Some));
+    assert_eq!(s.query("SELECT id FROM {t}").len(), 2);
 }
 
 #[test]
