@@ -20,10 +20,11 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::Observer;
-use super::config::{KeyFormat, Layout, REST, RecordFormat, Route, RowMode, TOPIC, TableflowConfig};
+use super::config::{KeyFormat, Layout, OnError, REST, RecordFormat, Route, RowMode, TOPIC, TableflowConfig};
 use super::infer::{Column, extend, infer, infer_images, infer_keys};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
+use crate::connectors::kafka;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::confluent::UnknownFields;
 use crate::formats::schema_columns;
@@ -417,6 +418,12 @@ impl Flow {
         let _ = self.common.run(&format!("DROP TEMPORARY TABLE {}", quote_ident(name))).await;
     }
 
+    /// Makes the topic of the table `dead` if it is not there.
+    async fn ensure_dead_letters(&self, dead: &str) -> Result<()> {
+        let (table, env) = super::resolved(&*self.common.session.lock().await, dead).await?;
+        tokio::task::spawn_blocking(move || kafka::ensure_topics(&table, &env)).await?
+    }
+
     /// Starts the job.
     async fn start(&self, layout: &Layout) -> Result<RunningJob> {
         let (common, route) = (&self.common, &self.route);
@@ -425,7 +432,15 @@ impl Flow {
         for table in &job.tables {
             common.run(table).await?;
         }
-        let started = common.run(&job.insert).await;
+        let [.., dead] = &names;
+        let ready = match common.config.on_error {
+            OnError::DeadLetters => self.ensure_dead_letters(dead).await,
+            _ => Ok(()),
+        };
+        let started = match ready {
+            Ok(()) => common.run(&job.insert).await,
+            Err(e) => Err(e),
+        };
         for name in names.iter().take(job.tables.len()) {
             self.drop_table(name).await;
         }

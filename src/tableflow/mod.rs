@@ -122,11 +122,19 @@ async fn discover(session: &mut Session, config: &TableflowConfig, topics: &Topi
         .collect();
     let sql = format!("CREATE TEMPORARY TABLE topics_there_are (v BYTES) WITH ({})", options.join(", "));
     session.execute_sql(&sql).await?;
-    let name = Name { parts: vec!["topics_there_are".to_owned()], location: Location::default() };
-    let found = session.catalogs().get(&name).await;
+    let found = resolved(session, "topics_there_are").await;
     session.execute_sql("DROP TEMPORARY TABLE topics_there_are").await?;
-    let CatalogObject::Table(def) = found? else { return Err(Error::internal("a table that is none")) };
-    let resolved = ResolvedTable::new(def, &std::collections::BTreeMap::new())?;
+    let (table, env) = found?;
+    tokio::task::spawn_blocking(move || kafka::topics(&table, &env)).await?
+}
+
+/// A table of the session, as its connector sees it.
+async fn resolved(session: &Session, name: &str) -> Result<(ResolvedTable, ConnectorEnv)> {
+    let name = Name { parts: vec![name.to_owned()], location: Location::default() };
+    let CatalogObject::Table(def) = session.catalogs().get(&name).await? else {
+        return Err(Error::internal("a table that is none"));
+    };
+    let table = ResolvedTable::new(def, &std::collections::BTreeMap::new())?;
     let env = ConnectorEnv {
         config: Arc::new(session.config().values().clone()),
         time_zone: session.config().time_zone()?,
@@ -134,7 +142,7 @@ async fn discover(session: &mut Session, config: &TableflowConfig, topics: &Topi
         base_dir: std::env::current_dir()?,
         notices: Notices::default(),
     };
-    tokio::task::spawn_blocking(move || kafka::topics(&resolved, &env)).await?
+    Ok((table, env))
 }
 
 /// What there is to be told of a run, as it happens.

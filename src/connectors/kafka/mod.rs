@@ -59,6 +59,15 @@ pub fn topics(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<String>> 
     source::KafkaSource::new(table, Connector::Log, env)?.topics()
 }
 
+/// Creates the topics that the options of a table name, as far as they are not there, with the partitions and replicas that
+/// the cluster gives new ones. Blocks.
+///
+/// # Errors
+/// Validation for bad options; External if the cluster does not answer or refuses.
+pub fn ensure_topics(table: &ResolvedTable, env: &ConnectorEnv) -> Result<()> {
+    source::KafkaSource::new(table, Connector::Log, env)?.ensure_topics()
+}
+
 /// `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KafkaFactory;

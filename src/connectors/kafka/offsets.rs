@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
@@ -123,6 +125,27 @@ impl Cluster {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Creates a topic unless it is there.
+    pub(super) fn ensure_topic(&self, topic: &str) -> Result<()> {
+        let there = self.retry("", |t| self.consumer.fetch_metadata(None, t))?;
+        if there.topics().iter().any(|t| t.name() == topic) {
+            return Ok(());
+        }
+        let failed = |why: &dyn std::fmt::Display| {
+            Error::external(format!("topic {topic} does not exist on Kafka and cannot be created: {why}"))
+                .hint("create it, or let the user that tidelake logs in as create topics")
+        };
+        let admin: AdminClient<DefaultClientContext> = self.config.create().map_err(|e| failed(&e))?;
+        // What the cluster does with new topics.
+        let new = NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().request_timeout(Some(self.timeout));
+        let created = futures::executor::block_on(admin.create_topics([&new], &options));
+        match created.map_err(|e| failed(&e))?.into_iter().next() {
+            Some(Err((_, code))) if code != Code::TopicAlreadyExists => Err(failed(&code)),
+            _ => Ok(()),
+        }
     }
 
     /// The partitions of one topic.

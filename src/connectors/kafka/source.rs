@@ -138,6 +138,19 @@ impl KafkaSource {
         Ok(names.into_iter().collect())
     }
 
+    /// Creates the topics that are named, as far as they are not there. Those of the embedded broker are there with their table.
+    pub(super) fn ensure_topics(&self) -> Result<()> {
+        let servers = connect(&self.options)?;
+        let is_embedded = super::embedded::name_of(&self.options.properties.servers).is_some();
+        if let Topics::List(topics) = &self.options.topics
+            && !is_embedded
+        {
+            let cluster = Cluster::new(&self.options, &servers)?;
+            topics.iter().try_for_each(|topic| cluster.ensure_topic(topic))?;
+        }
+        Ok(())
+    }
+
     /// A row reader for the columns asked for. Formats decode only those.
     fn rows(&self, projection: Option<&[usize]>) -> Result<RowReader> {
         let options = &self.options;
