@@ -111,7 +111,7 @@ async fn functions(session: &mut Session, out: &mut String) -> Result<()> {
         let texts = texts.as_string::<i32>().iter().flatten();
         let split: Vec<Vec<&str>> = texts.map(|text| text.split_whitespace().collect()).collect();
         let fields = Fields::from(vec![Field::new("word", DataType::Utf8, true)]);
-        let column: ArrayRef = Arc::new(StringArray::from_iter_values(split.iter().flatten()));
+        let column: ArrayRef = Arc::new(StringArray::from(split.concat()));
         let rows = StructArray::try_new(fields.clone(), vec![column], None)?;
         let item = Arc::new(Field::new_list_field(DataType::Struct(fields), false));
         let offsets = OffsetBuffer::from_lengths(split.iter().map(Vec::len));
