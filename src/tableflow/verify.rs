@@ -65,6 +65,15 @@ pub(super) struct At {
     pub offset: i64,
     #[serde(default)]
     rows: u64,
+    #[serde(default)]
+    bad: u64,
+}
+
+impl At {
+    /// Rows that a table has of it.
+    fn expected(&self, has_bad: bool) -> u64 {
+        if has_bad { self.rows } else { self.rows.saturating_sub(self.bad) }
+    }
 }
 
 pub(super) fn at(value: &Value) -> Result<At> {
@@ -107,8 +116,11 @@ async fn one(
     kept: &KeptPositions,
     deep: bool,
 ) -> Result<Verified> {
-    let now = kept.now.values().map(at).collect::<Result<Vec<_>>>()?;
+    let mut now = kept.now.values().map(at).collect::<Result<Vec<_>>>()?;
     let def = table(session, &route).await?;
+    // Where bad records go elsewhere, they are no rows here.
+    let has_bad = def.columns.iter().any(|c| c.name == "_error");
+    now.iter_mut().for_each(|a| a.rows = a.expected(has_bad));
     let config = &config.of_table(&def.options);
     let is_keyed = def.primary_key.is_some();
     let mut verified = Verified {
@@ -118,7 +130,7 @@ async fn one(
         commits: kept.commits.iter().filter(|c| !c.is_claim).count(),
         compared: None,
         gone: 0,
-        problems: tiling(kept, is_keyed)?,
+        problems: tiling(kept, is_keyed, has_bad)?,
     };
     if kept.is_rolled_back {
         verified.problems.push("the table was rolled back to an older snapshot".to_owned());
@@ -144,7 +156,7 @@ async fn table(session: &Session, route: &Route) -> Result<Arc<TableDef>> {
 
 /// Whether the ranges of the commits follow each other, and hold as many rows as were committed with them. Rows of keys are
 /// fewer.
-fn tiling(kept: &KeptPositions, is_keyed: bool) -> Result<Vec<String>> {
+fn tiling(kept: &KeptPositions, is_keyed: bool, has_bad: bool) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut ends: BTreeMap<&String, At> = BTreeMap::new();
     for commit in &kept.commits {
@@ -161,7 +173,7 @@ fn tiling(kept: &KeptPositions, is_keyed: bool) -> Result<Vec<String>> {
                     commit.snapshot, end.offset
                 ));
             }
-            rows += to.rows.saturating_sub(from.map_or(0, |f| f.rows));
+            rows += to.expected(has_bad).saturating_sub(from.map_or(0, |f| f.expected(has_bad)));
             ends.insert(split, to);
         }
         if !commit.is_claim && !is_keyed && rows != commit.rows {

@@ -38,7 +38,7 @@ pub(super) fn plan(
     for (((at, start), low), stop) in found.iter().zip(starts).zip(&lows).zip(stops) {
         let plan = match before.as_mut().and_then(|b| b.remove(at)) {
             Some(old) => SplitPlan { stop: old.stop.or(stop), ..old },
-            None => SplitPlan { at: at.clone(), next: start, stop, rows: 0 },
+            None => SplitPlan { at: at.clone(), next: start, stop, rows: 0, bad: 0 },
         };
         let nothing_left = plan.stop.is_some_and(|stop| plan.next >= stop);
         if plan.next < *low && !nothing_left {

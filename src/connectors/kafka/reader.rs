@@ -40,6 +40,8 @@ pub(super) struct SplitPlan {
     pub(super) stop: Option<i64>,
     /// Rows that have come of it so far, over all runs: what a table that it is written to has to have.
     pub(super) rows: u64,
+    /// How many of them are bad records that were asked for as rows.
+    pub(super) bad: u64,
 }
 
 /// A split's position in snapshots.
@@ -53,6 +55,13 @@ struct Position {
     stop: Option<i64>,
     #[serde(default)]
     rows: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    bad: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl SplitPlan {
@@ -64,6 +73,7 @@ impl SplitPlan {
             offset: self.next,
             stop: self.stop,
             rows: self.rows,
+            bad: self.bad,
         };
         let position = serde_json::to_string(&position)
             .map_err(|e| Error::internal(format!("position of {}: {e}", self.at)))?;
@@ -76,7 +86,7 @@ impl SplitPlan {
             Error::data(format!("the snapshot of Kafka split {} cannot be read: {e}", state.split))
         })?;
         let at = TopicPartition { topic: p.topic.into(), partition: p.partition };
-        Ok(SplitPlan { at, next: p.offset, stop: p.stop, rows: p.rows })
+        Ok(SplitPlan { at, next: p.offset, stop: p.stop, rows: p.rows, bad: p.bad })
     }
 
     /// Whether a bounded read has come to its end.
@@ -126,6 +136,8 @@ pub(super) struct KafkaReader {
     consumer: Arc<BaseConsumer<Context>>,
     commit_timeout: Option<Duration>,
     positions: BTreeMap<SplitId, SplitPlan>,
+    /// The column that says why a record is bad.
+    errors: Option<usize>,
     notices: Notices,
     items: mpsc::Receiver<Result<Item>>,
     _alive: Arc<dyn Send + Sync>,
@@ -138,12 +150,14 @@ impl KafkaReader {
         let (splits, inbox) = std_mpsc::channel();
         let consumer = Arc::clone(&setup.consumer);
         let (commit_timeout, notices) = (setup.commit_timeout, setup.notices.clone());
+        let errors = setup.rows.error_column();
         let positions = setup.splits.iter().enumerate().map(|(i, s)| (i as SplitId, s.clone())).collect();
         let thread = std::thread::Builder::new()
             .name(format!("kafka-source-{}", setup.subtask))
             .spawn(move || Worker::new(setup, out, inbox).run())?;
         let inbox = SplitInbox { splits, thread: thread.thread().clone() };
-        let reader = KafkaReader { consumer, commit_timeout, positions, notices, items, _alive: alive };
+        let reader =
+            KafkaReader { consumer, commit_timeout, positions, errors, notices, items, _alive: alive };
         Ok((reader, inbox))
     }
 }
@@ -164,6 +178,9 @@ impl SourceReader for KafkaReader {
                 position.next = next;
                 if let Some(SourceEvent::Batch { batch, .. }) = &item.event {
                     position.rows += batch.num_rows() as u64;
+                    if let Some(errors) = self.errors.and_then(|i| batch.rows.columns().get(i)) {
+                        position.bad += (errors.len() - errors.null_count()) as u64;
+                    }
                 }
             }
             if let Some(event) = item.event {

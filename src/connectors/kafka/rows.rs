@@ -180,6 +180,11 @@ impl RowReader {
         }
     }
 
+    /// The column that says why a record is bad, if it is asked for.
+    pub(super) fn error_column(&self) -> Option<usize> {
+        self.origins.iter().position(|o| matches!(o, Origin::Metadata(Key::DecodeError, _)))
+    }
+
     /// Records that `ignore-parse-errors` dropped, since the last call.
     pub(super) fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)

@@ -388,7 +388,7 @@ impl Discovery {
         for (at, low) in new.into_iter().zip(lows) {
             let owner = owner(&at.topic, at.partition, self.inboxes.len());
             self.known.insert(at.clone());
-            shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None, rows: 0 });
+            shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None, rows: 0, bad: 0 });
         }
         shares.into_iter().all(|(owner, plans)| self.inboxes.get(owner).is_some_and(|inbox| inbox.add(plans)))
     }
