@@ -213,11 +213,18 @@ pub fn substitute_query(
             })?;
             Ok(e.update_data(|e| name.restore(e)))
         })?;
-        if !out.transformed {
+        if !out.transformed && !matches!(out.data, LogicalPlan::Subquery(_)) {
             return Ok(out);
         }
         match out.data {
-            LogicalPlan::Subquery(s) => Ok(Transformed::yes(LogicalPlan::Subquery(referring(s)))),
+            LogicalPlan::Subquery(s) => {
+                let s = referring(s);
+                // What read a parameter alone stands by itself now.
+                Ok(Transformed::yes(match s.outer_ref_columns.is_empty() {
+                    true => Arc::unwrap_or_clone(s.subquery),
+                    false => LogicalPlan::Subquery(s),
+                }))
+            }
             node @ LogicalPlan::Extension(_) => Ok(Transformed::yes(node)),
             node => Ok(Transformed::yes(node.recompute_schema()?)),
         }
