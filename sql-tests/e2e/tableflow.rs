@@ -283,6 +283,15 @@ fn a_script_reads_tables_with_the_tails_of_their_topics() {
     let rows = s.place.run(&sql, &args).ok().rows();
     assert_eq!(rows.iter().map(|r| r["id"].as_i64()).collect::<Vec<_>>(), [1, 2, 3, 4, 5].map(Some));
     assert_eq!(s.query("SELECT id FROM {t}").len(), 2);
+    let mut status = tidelake();
+    status.args(["tableflow", "status", "--warehouse", &s.place.path("lake"), "--output", "json"]);
+    status.args(["--bootstrap-servers", &s.servers]).stdin(Stdio::null());
+    let status = finish(status, LONG).ok().rows();
+    assert_eq!(
+        (status[0]["lag"].as_i64(), status[0]["read_rows"].as_i64()),
+        (Some(3), Some(2)),
+        "{status:?}"
+    );
 }
 
 #[test]

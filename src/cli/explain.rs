@@ -35,7 +35,8 @@ fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatem
         target @ (Statement::Query(_)
         | Statement::Insert(_)
         | Statement::StatementSet(_)
-        | Statement::RowChange(_)) => explain(target),
+        | Statement::RowChange(_)
+        | Statement::Truncate(_)) => explain(target),
         // CREATE TABLE AS would run its query. Its plan is all that is left of it; the table is not created.
         Statement::CreateTable(mut create) => match create.query.take() {
             Some(query) => explain(Statement::Query(query)),
@@ -50,6 +51,7 @@ fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatem
 mod tests {
     use super::*;
     use crate::error::Location;
+    use crate::sql::ast::Name;
 
     #[test]
     fn only_jobs_are_wrapped() {
@@ -62,6 +64,8 @@ mod tests {
             Statement::Explain { details, target }
                 if details == [ExplainDetail::ChangelogMode] && *target == Statement::StatementSet(vec![])
         ));
+        let name = Name { parts: vec!["t".to_owned()], location: Location::default() };
+        assert!(matches!(wrap(Statement::Truncate(name)), Statement::Explain { .. }));
         assert_eq!(wrap(Statement::Set(None)), Statement::Set(None));
     }
 }

@@ -174,8 +174,8 @@ pub struct InsertTarget {
     pub sink: Arc<dyn Sink>,
     /// Append or overwrite.
     pub mode: WriteMode,
-    /// Name for messages.
-    pub table: String,
+    /// What is done, for messages: `INSERT INTO t`.
+    pub what: String,
     /// What a NULL in a NOT NULL column does.
     pub enforcer: NotNullEnforcer,
 }
@@ -203,7 +203,7 @@ async fn write_rows(
     metrics: &Arc<JobMetrics>,
     stop: &StopHandle,
 ) -> Result<()> {
-    let named = |e: Error| e.context(format!("INSERT INTO {}", target.table));
+    let named = |e: Error| e.context(target.what.clone());
     let partitions = plan.output_partitioning().partition_count();
     let opened = target.sink.open(&SinkContext::new(target.mode, partitions)).await.map_err(named)?;
     let mut committer = opened.committer;

@@ -76,6 +76,8 @@ pub struct PlannedInsert {
     pub sink: Arc<dyn Sink>,
     /// Append or overwrite.
     pub mode: WriteMode,
+    /// How the statement begins: `INSERT INTO`.
+    pub keyword: &'static str,
     /// Name for messages.
     pub table: String,
     /// `ON CONFLICT`, and where it stands.
@@ -85,7 +87,14 @@ pub struct PlannedInsert {
 impl PlannedInsert {
     /// Rows that go to the user.
     pub fn unnamed(plan: LogicalPlan, sink: Arc<dyn Sink>) -> Self {
-        PlannedInsert { plan, sink, mode: WriteMode::Append, table: "collect".to_owned(), on_conflict: None }
+        PlannedInsert {
+            plan,
+            sink,
+            mode: WriteMode::Append,
+            keyword: "INSERT INTO",
+            table: "collect".to_owned(),
+            on_conflict: None,
+        }
     }
 }
 
@@ -365,7 +374,7 @@ impl Execution {
                 let target = InsertTarget {
                     sink: insert.sink,
                     mode: insert.mode,
-                    table: insert.table,
+                    what: format!("{} {}", insert.keyword, insert.table),
                     enforcer: self.enforcer,
                 };
                 let state = in_order(&self.state, &optimized);

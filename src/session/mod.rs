@@ -350,7 +350,14 @@ impl Session {
         };
         let plan = plan_insert(query, &name, &sink.schema(), &columns)?;
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
-        Ok(PlannedInsert { plan, sink, mode, table: name, on_conflict: insert.on_conflict })
+        Ok(PlannedInsert {
+            plan,
+            sink,
+            mode,
+            keyword: "INSERT INTO",
+            table: name,
+            on_conflict: insert.on_conflict,
+        })
     }
 
     async fn run_inserts(&self, inserts: &[Insert]) -> Result<StatementResult> {
@@ -386,6 +393,11 @@ impl Session {
             Statement::StatementSet(inserts) => {
                 let (prepared, planned) = self.prepare_inserts(inserts)?;
                 (prepared, planned.into_iter().map(|p| (p, true)).collect())
+            }
+            // It needs no plan, and must not be done for being explained.
+            Statement::Truncate(name) => {
+                let text = format!("TRUNCATE TABLE {}: all rows go", name.parts.join("."));
+                return table(&["result"], vec![vec![text]]);
             }
             Statement::RowChange(change) => {
                 let (prepared, planned) = self.prepare_row_change(change)?;

@@ -105,7 +105,8 @@ fn plan(env: &PlanEnv, change: &RowChange) -> Result<PlannedInsert> {
     let name = change.table.parts.join(".");
     let columns = InsertColumns { columns, partition: Vec::new(), location: change.table.location };
     let plan = plan_insert(rows, &name, &sink.schema(), &columns)?;
-    Ok(PlannedInsert { plan, sink, mode: WriteMode::Append, table: name, on_conflict: None })
+    let keyword = if updates { "UPDATE" } else { "DELETE FROM" };
+    Ok(PlannedInsert { plan, sink, mode: WriteMode::Append, keyword, table: name, on_conflict: None })
 }
 
 /// What is selected: places, new values, values that stay.

@@ -41,12 +41,12 @@ pub use config::{
 pub use live::live;
 pub use load::load;
 pub use reprocess::{Reprocessed, reprocess};
-pub use standing::{Standing, standing};
+pub use standing::{Standing, ask_for_lag, standing};
 pub use status::{Phase, Snapshot, Status};
 pub use verify::{Verified, verify};
 
 use self::flow::{Common, Flow};
-use self::statements::quote_text;
+use self::statements::pattern_table;
 use crate::catalog::{CatalogObject, ResolvedTable};
 use crate::connectors::iceberg::{self, Maintained, Maintenance};
 use crate::connectors::kafka;
@@ -115,13 +115,8 @@ pub(crate) async fn session(config: &TableflowConfig) -> Result<Session> {
 /// # Errors
 /// External if the cluster does not answer, or has none of a topic that is named.
 async fn discover(session: &mut Session, config: &TableflowConfig, topics: &Topics) -> Result<Vec<String>> {
-    let options: Vec<String> = config
-        .pattern_options(&topics.pattern())
-        .iter()
-        .map(|(k, v)| format!("{} = {}", quote_text(k), quote_text(v)))
-        .collect();
-    let sql = format!("CREATE TEMPORARY TABLE topics_there_are (v BYTES) WITH ({})", options.join(", "));
-    session.execute_sql(&sql).await?;
+    let table = pattern_table(&config.servers, &config.kafka, "topics_there_are", &topics.pattern());
+    session.execute_sql(&table).await?;
     let found = resolved(session, "topics_there_are").await;
     session.execute_sql("DROP TEMPORARY TABLE topics_there_are").await?;
     let (table, env) = found?;

@@ -1,4 +1,4 @@
-//! Where tables are, as they say it themselves: nothing has to run for it, and Kafka is not asked.
+//! Where tables are, as they say it themselves: nothing has to run for it, and Kafka is asked only for the lag.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Topics;
+use super::statements::pattern_table;
+use super::verify::at;
 use crate::connectors::iceberg::{self, TableFacts};
+use crate::connectors::kafka;
 use crate::error::Result;
+use crate::session::{Session, SessionOptions};
 
 /// A table and the topic that it follows.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +31,9 @@ pub struct Standing {
     pub generation: u64,
     /// Whether somebody has taken it back to a state before the last commit.
     pub is_rolled_back: bool,
+    /// Records of its topic that are not read yet, if Kafka was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
     /// What it is made of.
     #[serde(flatten)]
     pub facts: TableFacts,
@@ -49,6 +57,9 @@ impl fmt::Display for Standing {
         )?;
         if let Some(at) = last_commit_ms.and_then(chrono::DateTime::from_timestamp_millis) {
             write!(f, ", last commit {}", at.format("%Y-%m-%dT%H:%M:%SZ"))?;
+        }
+        if let Some(lag) = self.lag {
+            write!(f, ", {lag} records behind")?;
         }
         if self.is_rolled_back { f.write_str(", rolled back") } else { Ok(()) }
     }
@@ -76,7 +87,41 @@ pub async fn standing(catalog: &BTreeMap<String, String>, namespace: &str) -> Re
             epoch: kept.epoch,
             generation: kept.generation,
             is_rolled_back: kept.is_rolled_back,
+            lag: None,
             facts,
         })
         .collect())
+}
+
+/// Asks Kafka at `servers`, with further `properties` of its client, how far tables are behind their topics.
+///
+/// # Errors
+/// Of the cluster; a topic that is not there any more has no lag.
+pub async fn ask_for_lag(
+    servers: &str,
+    properties: &BTreeMap<String, String>,
+    all: &mut [Standing],
+) -> Result<()> {
+    let mut session = Session::new(SessionOptions::default())?;
+    for table in all {
+        let topics = Topics::new(&[regex::escape(&table.topic)])?;
+        let sql = pattern_table(servers, properties, "topic", &topics.pattern());
+        super::execute(&mut session, &sql).await?;
+        let found = super::resolved(&session, "topic").await;
+        super::execute(&mut session, "DROP TEMPORARY TABLE topic").await?;
+        let (resolved, env) = found?;
+        let ends = tokio::task::spawn_blocking(move || kafka::ends(&resolved, &env)).await??;
+        let read: BTreeMap<i32, i64> = table
+            .positions
+            .values()
+            .map(|v| at(v).map(|a| (a.partition, a.offset)))
+            .collect::<Result<_>>()?;
+        if !ends.is_empty() {
+            let behind = |(_, partition, end): &(String, i32, i64)| {
+                end.saturating_sub(read.get(partition).copied().unwrap_or(0)).max(0)
+            };
+            table.lag = Some(ends.iter().map(behind).sum());
+        }
+    }
+    Ok(())
 }

@@ -45,23 +45,36 @@ fn with(options: &BTreeMap<String, String>) -> String {
     format!("WITH (\n{}\n)", all.join(",\n"))
 }
 
-impl TableflowConfig {
-    /// Options of a Kafka table of `topic`.
-    fn kafka_options(&self, format: &str) -> BTreeMap<String, String> {
-        let mut options = BTreeMap::from([
-            ("connector".to_owned(), "kafka".to_owned()),
-            ("properties.bootstrap.servers".to_owned(), self.servers.clone()),
-            ("format".to_owned(), format.to_owned()),
-        ]);
-        options.extend(self.kafka.iter().map(|(k, v)| (format!("properties.{k}"), v.clone())));
-        options
-    }
+fn kafka_options(
+    servers: &str,
+    properties: &BTreeMap<String, String>,
+    format: &str,
+) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::from([
+        ("connector".to_owned(), "kafka".to_owned()),
+        ("properties.bootstrap.servers".to_owned(), servers.to_owned()),
+        ("format".to_owned(), format.to_owned()),
+    ]);
+    options.extend(properties.iter().map(|(k, v)| (format!("properties.{k}"), v.clone())));
+    options
+}
 
-    /// Options of a table whose topics match a pattern.
-    pub fn pattern_options(&self, pattern: &str) -> BTreeMap<String, String> {
-        let mut options = self.kafka_options("raw");
-        options.insert("topic-pattern".to_owned(), pattern.to_owned());
-        options
+/// Table `name` of the values of topics that match a pattern, to ask for the topics.
+pub(super) fn pattern_table(
+    servers: &str,
+    properties: &BTreeMap<String, String>,
+    name: &str,
+    pattern: &str,
+) -> String {
+    let mut options = kafka_options(servers, properties, "raw");
+    options.insert("topic-pattern".to_owned(), pattern.to_owned());
+    format!("CREATE TEMPORARY TABLE {} (v BYTES) {}", quote_ident(name), with(&options))
+}
+
+impl TableflowConfig {
+    /// Options of a Kafka table.
+    fn kafka_options(&self, format: &str) -> BTreeMap<String, String> {
+        kafka_options(&self.servers, &self.kafka, format)
     }
 
     /// Table `name` of the raw keys `k` and values `v` of a topic as it is now, for a sample.

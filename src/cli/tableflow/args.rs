@@ -170,6 +170,12 @@ pub(super) struct StatusArgs {
     /// Namespace of the tables.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) namespace: String,
+    /// Ask Kafka there how many records the tables are behind.
+    #[arg(long, value_name = "SERVERS")]
+    pub(super) bootstrap_servers: Option<String>,
+    /// A property of the Kafka client, such as security.protocol=SASL_SSL. May be repeated.
+    #[arg(long = "kafka-property", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub(super) kafka_properties: Vec<(String, String)>,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,

@@ -123,7 +123,12 @@ async fn run(args: RunFlow) -> Result<ExitCode> {
 }
 
 async fn status(args: StatusArgs) -> Result<ExitCode> {
-    let all = tableflow::standing(&args.catalog.options()?, &args.namespace).await?;
+    let catalog = args.catalog.options()?;
+    let mut all = tableflow::standing(&catalog, &args.namespace).await?;
+    if let Some(servers) = args.bootstrap_servers {
+        let kafka = args.kafka_properties.into_iter().collect();
+        tableflow::ask_for_lag(&servers, &kafka, &mut all).await?;
+    }
     if all.is_empty() {
         return Err(Error::validation(format!("there is no table of tableflow in {}", args.namespace))
             .hint("--namespace names another one"));

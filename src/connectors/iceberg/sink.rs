@@ -283,6 +283,11 @@ impl Sink for IcebergSink {
         let mut table = self.find(&lake).await?;
         let mut evolution = None;
         let planned = Evolution::plan(&lake, &self.ident, &self.schema, self.options.evolution).await?;
+        if planned.is_some() && mode == WriteMode::Overwrite {
+            return Err(Error::unsupported("INSERT OVERWRITE does not change the columns of a table")
+                .hint("INSERT INTO it once, which does ('schema-evolution')")
+                .context(shown));
+        }
         if let Some((planned, evolved)) = planned {
             (evolution, table) = (Some(planned), evolved);
         }

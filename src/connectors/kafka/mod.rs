@@ -68,6 +68,14 @@ pub fn ensure_topics(table: &ResolvedTable, env: &ConnectorEnv) -> Result<()> {
     source::KafkaSource::new(table, Connector::Log, env)?.ensure_topics()
 }
 
+/// Where the partitions of the topics of a table end by now: topic, partition, the offset of the next record. Blocks.
+///
+/// # Errors
+/// As [`topics`].
+pub fn ends(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<(String, i32, i64)>> {
+    source::KafkaSource::new(table, Connector::Log, env)?.ends()
+}
+
 /// `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KafkaFactory;

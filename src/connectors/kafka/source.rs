@@ -138,6 +138,15 @@ impl KafkaSource {
         Ok(names.into_iter().collect())
     }
 
+    /// Where their partitions end.
+    pub(super) fn ends(&self) -> Result<Vec<(String, i32, i64)>> {
+        let servers = connect(&self.options)?;
+        let cluster = Cluster::new(&self.options, &servers)?;
+        let found = cluster.partitions(&self.options.topics)?;
+        let ends = cluster.ends(&found)?;
+        Ok(found.iter().zip(ends).map(|(at, end)| (at.topic.to_string(), at.partition, end)).collect())
+    }
+
     /// Creates the topics that are named, as far as they are not there. Those of the embedded broker are there with their table.
     pub(super) fn ensure_topics(&self) -> Result<()> {
         let servers = connect(&self.options)?;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A table function is a scalar function whose result is an array of rows: the planner unnests it. So batch and
-//! streaming share one way of calling each kind. An [`Engine`] takes whole batches; how it gets them across (a thread
+//! streaming share one way of calling each kind. An `Engine` takes whole batches; how it gets them across (a thread
 //! with an interpreter, a process) is its own matter.
 
 mod aggregate;

@@ -32,7 +32,7 @@ impl fmt::Debug for UserFunctionBuilder {
 impl UserFunction {
     /// A function of the program, to be added by `Session::register_function`:
     ///
-    /// ```ignore
+    /// ```text
     /// UserFunction::builder("gcd").parameter("a", "BIGINT").parameter("b", "BIGINT").strict()
     ///     .scalar("BIGINT", |args, rows| …)?
     /// ```
