@@ -105,9 +105,11 @@ pub fn analyzer_rules(functions: &FunctionContext, batch: bool) -> Vec<Arc<dyn A
 /// aggregates, and limits are not pushed into sources that never end.
 const NOT_IN_STREAMS: &[&str] = &["single_distinct_aggregation_to_group_by", "push_down_limit"];
 
-/// Rules of neither mode: they move field accesses below renaming projections, where a field and a column of one name
-/// collide (`bid.auction` beside a row `auction`). Sources learn what is read of a row from `plan::nested`.
-const NOT_USED: &[&str] = &["extract_leaf_expressions", "push_down_leaf_projections"];
+/// Rules of neither mode. The leaf rules move field accesses below renaming projections, where a field and a column of one
+/// name collide (`bid.auction` beside a row `auction`); sources learn what is read of a row from `plan::nested`. Without its
+/// constant keys an aggregate has a row where there are none: `COUNT(*) … GROUP BY 'x'` over no rows has none.
+const NOT_USED: &[&str] =
+    &["eliminate_group_by_constant", "extract_leaf_expressions", "push_down_leaf_projections"];
 
 /// Rules that drop parts of a plan because of functional dependencies.
 const USES_KEYS: &[&str] = &["optimize_projections", "replace_distinct_aggregate"];
