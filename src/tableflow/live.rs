@@ -10,7 +10,7 @@
 //! Both are of one commit, so that no row is missing and none comes twice: in batch mode up to the end that the topic has, as a
 //! stream without an end. The views are in the catalog `live`, in the databases and under the names of the tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::config::{Layout, OnError, Route, TableflowConfig};
 use super::flow::columns_of;
@@ -52,7 +52,9 @@ pub async fn live(session: &mut Session, flows: &[(TableflowConfig, Topics)]) ->
             }
             let shown = route.to_string();
             match one(session, config, &lake, &route).await.context(|| shown.clone())? {
-                None => drop(first.get_or_insert(route.namespace)),
+                None => {
+                    first.get_or_insert(route.namespace);
+                }
                 Some(why) => told.push(format!("{shown} has no view: {why}")),
             }
         }
@@ -108,19 +110,14 @@ async fn one(
     super::execute(session, &format!("USE {LIVE}.{}", quote_ident(namespace))).await?;
     let tail = format!("{table}$tail");
     super::execute(session, &reading.source_table(&tail, topic, &layout, &bounds)).await?;
-    let of_source: BTreeMap<String, ()> = layout
-        .columns
-        .iter()
-        .map(|c| c.name.clone())
-        .chain(config.further_names())
-        .map(|n| (n, ()))
-        .collect();
+    let own = layout.columns.iter().map(|c| c.name.clone());
+    let of_source: BTreeSet<String> = own.chain(config.further_names()).collect();
     let (mut committed, mut come) = (Vec::new(), Vec::new());
     for column in def.columns.iter().filter(|c| matches!(c.kind, ColumnKind::Physical)) {
         let name = quote_ident(&column.name);
         let ty = column.ty.as_ref().ok_or_else(|| Error::internal("a column without a type"))?;
         committed.push(name.clone());
-        come.push(match of_source.contains_key(&column.name) {
+        come.push(match of_source.contains(&column.name) {
             true => format!("CAST({name} AS {ty}) AS {name}"),
             false => format!("CAST(NULL AS {ty}) AS {name}"),
         });
@@ -142,6 +139,7 @@ async fn one(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use arrow::array::{AsArray, RecordBatch};

@@ -6,8 +6,9 @@
 //!  files of an INSERT OVERWRITE ─► overwrite: the files of their partitions go
 //! ```
 //!
-//! Isolation is Iceberg's `snapshot`: others may append meanwhile, and their rows are not looked at. If they have changed or taken
-//! rows away, the statement fails and nothing of it is done. A file that loses all its rows goes as a whole.
+//! Isolation of UPDATE and DELETE is Iceberg's `snapshot`: others may append meanwhile, and their rows are not looked at. If they
+//! have changed or taken rows away, the statement fails and nothing of it is done. A file that loses all its rows goes as a whole.
+//! INSERT OVERWRITE and TRUNCATE replace what is there when they commit, also rows that others have appended meanwhile.
 
 mod overwrite;
 mod places;
