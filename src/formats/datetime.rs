@@ -170,9 +170,61 @@ pub(crate) fn write_timestamp(
     }
 }
 
+/// Writes timestamps as [`write_timestamp`] does, and keeps the text of the last second for those that share it.
+#[derive(Debug)]
+pub(crate) struct TimestampWriter {
+    format: TimestampFormat,
+    second: Option<i64>,
+    /// Of `second`, without a fraction.
+    text: Vec<u8>,
+}
+
+impl TimestampWriter {
+    pub(crate) fn new(format: TimestampFormat) -> Self {
+        TimestampWriter { format, second: None, text: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, value: i64, unit: TimeUnit, zoned: bool) {
+        let (second, nanos) = seconds_and_nanos(value, unit);
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text.clear();
+            text::write_timestamp(second, 0, self.format.style(), &mut self.text);
+        }
+        out.extend_from_slice(&self.text);
+        text::write_fraction_of_second(nanos, self.format.style(), out);
+        if zoned {
+            out.push(b'Z');
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_of_a_second_is_kept() {
+        for format in [TimestampFormat::Sql, TimestampFormat::Iso8601] {
+            let mut kept = TimestampWriter::new(format);
+            for value in
+                [0, 1, 999, 1000, 1010, -1, -1000, -1001, 1_577_836_800_500, 1_577_836_800_000, i64::MAX]
+            {
+                for (unit, zoned) in
+                    [(TimeUnit::Millisecond, false), (TimeUnit::Second, true), (TimeUnit::Nanosecond, true)]
+                {
+                    if unit == TimeUnit::Second && value == i64::MAX {
+                        continue;
+                    }
+                    let (mut a, mut b) = (Vec::new(), Vec::new());
+                    kept.write(&mut a, value, unit, zoned);
+                    write_timestamp(&mut b, value, unit, format, zoned);
+                    assert_eq!(String::from_utf8(a), String::from_utf8(b), "{value} {unit:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn timestamps() {

@@ -46,7 +46,8 @@ pub(crate) use integer::write_int;
 pub(crate) use interval::{write_day_time, write_duration, write_months, write_period};
 pub(crate) use json_string::{Escapes, write_json_string};
 pub(crate) use time::{
-    TimeStyle, day_of, seconds_and_nanos, units_per_second, write_date, write_time, write_timestamp,
+    TimeStyle, day_of, seconds_and_nanos, units_per_second, write_date, write_fraction_of_second, write_time,
+    write_timestamp,
 };
 
 /// How values look.

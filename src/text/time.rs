@@ -142,6 +142,16 @@ pub(super) fn write_fraction<S: Sink>(nanos: u32, fraction: Fraction, out: &mut 
     }
 }
 
+/// Appends the nanoseconds of a second, for which [`write_timestamp`] has written the rest with none.
+///
+/// Right for styles that write as many digits as are needed, and no others.
+#[inline]
+pub(crate) fn write_fraction_of_second<S: Sink>(nanos: i64, style: TimeStyle, out: &mut S) {
+    if nanos > 0 {
+        write_fraction(nanos as u32, style.fraction, out);
+    }
+}
+
 /// Appends a wall clock: seconds since the epoch, and nanoseconds.
 #[inline]
 pub(crate) fn write_timestamp<S: Sink>(seconds: i64, nanos: i64, style: TimeStyle, out: &mut S) {

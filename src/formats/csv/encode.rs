@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, Time32MillisecondType, TimeUnit,
 };
+use memchr::{memchr, memchr2};
 
 use super::CsvOptions;
 use crate::error::{Error, Result};
 use crate::formats::RecordEncoder;
-use crate::formats::datetime::{TimestampFormat, write_timestamp};
+use crate::formats::datetime::{TimestampFormat, TimestampWriter, write_timestamp};
 use crate::formats::json::{range, timestamp_value};
 use crate::text::{
     DecimalStyle, TimeStyle, write_base64, write_date, write_decimal, write_f32, write_f64, write_int,
@@ -21,13 +22,36 @@ use crate::text::{
 /// Longest text that is looked at for whether it needs quotes; Jackson quotes longer ones anyhow.
 const MAX_QUOTE_CHECK: usize = 24;
 
+/// Most bytes of UTF-8 that a UTF-16 unit stands for.
+const MAX_UTF16_BYTES: usize = 3;
+
 /// Encoder of CSV records.
 pub(super) struct CsvEncoder {
     options: Arc<CsvOptions>,
-    /// Text of the cell at work.
+    times: TimestampWriter,
+    /// Text of the cell at work, if it may need quotes.
     cell: Vec<u8>,
     /// The smallest character that needs no quotes.
     safe: u8,
+}
+
+/// A column, its type looked at once for all rows.
+enum Cells<'a> {
+    Long(&'a Int64Array),
+    Text(&'a StringArray),
+    Timestamp(TimeUnit, bool),
+    Other,
+}
+
+impl<'a> Cells<'a> {
+    fn of(array: &'a dyn Array) -> Self {
+        match array.data_type() {
+            DataType::Int64 => Cells::Long(array.as_primitive()),
+            DataType::Utf8 => Cells::Text(array.as_string()),
+            DataType::Timestamp(unit, zone) => Cells::Timestamp(*unit, zone.is_some()),
+            _ => Cells::Other,
+        }
+    }
 }
 
 impl CsvEncoder {
@@ -36,71 +60,92 @@ impl CsvEncoder {
             [options.delimiter, options.quote.unwrap_or(0), options.escape.unwrap_or(0), b'\r', b'\n'];
         let comment = if options.allow_comments { b'#' } else { 0 };
         let safe = special.iter().copied().max().unwrap_or(0).max(comment) + 1;
-        CsvEncoder { options, cell: Vec::new(), safe }
+        CsvEncoder { options, times: TimestampWriter::new(TimestampFormat::Sql), cell: Vec::new(), safe }
     }
 
-    fn needs_quotes(&self) -> bool {
-        let text = &self.cell;
+    fn needs_quotes(&self, text: &[u8]) -> bool {
         // Every UTF-16 unit of non-ASCII text is safe, so bytes can stand for characters here.
-        let long = text.len() > MAX_QUOTE_CHECK
-            && std::str::from_utf8(text).map_or(text.len(), |t| t.encode_utf16().count()) > MAX_QUOTE_CHECK;
-        long || text.iter().any(|b| *b < self.safe)
+        is_long(text) || text.iter().any(|b| *b < self.safe)
     }
 
-    fn write_cell(&self, out: &mut Vec<u8>) {
-        let text = &self.cell;
-        let Some(quote) = self.options.quote.filter(|_| self.needs_quotes()) else {
+    fn write_text(&self, text: &[u8], out: &mut Vec<u8>) {
+        let Some(quote) = self.options.quote.filter(|_| self.needs_quotes(text)) else {
             match self.options.escape {
                 Some(escape) if self.options.quote.is_none() => {
-                    for b in text {
-                        if *b == escape || *b == self.options.delimiter {
-                            out.push(escape);
-                        }
-                        out.push(*b);
-                    }
+                    write_doubled(text, escape, self.options.delimiter, |_| escape, out);
                 }
                 _ => out.extend_from_slice(text),
             }
             return;
         };
         out.push(quote);
-        for b in text {
-            if *b == quote {
-                out.push(quote);
-            } else if Some(*b) == self.options.escape {
-                out.push(*b);
-            }
-            out.push(*b);
-        }
+        write_doubled(text, quote, self.options.escape.unwrap_or(quote), |b| b, out);
         out.push(quote);
     }
 }
 
 impl RecordEncoder for CsvEncoder {
     fn encode(&mut self, rows: &RecordBatch, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<()> {
+        let columns: Vec<_> = rows.columns().iter().map(|c| (c.nulls(), Cells::of(&**c), &**c)).collect();
         for row in 0..rows.num_rows() {
-            for (i, column) in rows.columns().iter().enumerate() {
+            for (i, (nulls, cells, column)) in columns.iter().enumerate() {
                 if i > 0 {
                     buffer.push(self.options.delimiter);
                 }
-                if column.is_null(row) {
+                if nulls.is_some_and(|n| n.is_null(row)) {
                     buffer.extend_from_slice(self.options.null_literal.as_deref().unwrap_or("").as_bytes());
                     continue;
                 }
-                let mut cell = std::mem::take(&mut self.cell);
-                cell.clear();
-                let text = value(&mut cell, &**column, row, &self.options);
-                self.cell = cell;
-                if text? {
-                    self.write_cell(buffer);
-                } else {
-                    buffer.extend_from_slice(&self.cell);
+                match cells {
+                    Cells::Long(numbers) => write_int(numbers.value(row), buffer),
+                    Cells::Text(texts) => self.write_text(texts.value(row).as_bytes(), buffer),
+                    _ => {
+                        let mut cell = std::mem::take(&mut self.cell);
+                        cell.clear();
+                        let text = match cells {
+                            Cells::Timestamp(unit, zoned) => {
+                                let value = timestamp_value(*column, *unit, row);
+                                self.times.write(&mut cell, value, *unit, *zoned);
+                                Ok(true)
+                            }
+                            _ => value(&mut cell, *column, row, &self.options),
+                        };
+                        match text {
+                            Ok(true) => self.write_text(&cell, buffer),
+                            Ok(false) => buffer.extend_from_slice(&cell),
+                            Err(e) => return Err(e),
+                        }
+                        self.cell = cell;
+                    }
                 }
             }
             ends.push(buffer.len());
         }
         Ok(())
     }
+}
+
+/// Whether a text has more than [`MAX_QUOTE_CHECK`] UTF-16 units.
+fn is_long(text: &[u8]) -> bool {
+    if text.len() <= MAX_QUOTE_CHECK {
+        return false;
+    }
+    text.len() > MAX_QUOTE_CHECK * MAX_UTF16_BYTES
+        || text.is_ascii()
+        || std::str::from_utf8(text).map_or(text.len(), |t| t.encode_utf16().count()) > MAX_QUOTE_CHECK
+}
+
+/// Appends a text with something in front of each `a` and `b`, which are rare.
+fn write_doubled(text: &[u8], a: u8, b: u8, front: impl Fn(u8) -> u8, out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = if a == b { memchr(a, rest) } else { memchr2(a, b, rest) } {
+        let (before, found) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let Some((found, after)) = found.split_first() else { break };
+        out.extend_from_slice(&[front(*found), *found]);
+        rest = after;
+    }
+    out.extend_from_slice(rest);
 }
 
 /// Appends a value; gives whether it may need quotes.

@@ -6,6 +6,7 @@
 //!  concat   CONCAT, CONCAT_WS and ||
 //!  like     LIKE and SIMILAR TO patterns              codec    Base64, charsets, URLs, JSON quoting
 //!  regexes  REGEXP_*                                  hash     MD5, SHA-*
+//!  split_index  SPLIT_INDEX
 //!  printf   PRINTF                                     java_regex  patterns of java.util.regex
 //! ```
 
@@ -19,6 +20,7 @@ pub(crate) mod like;
 mod printf;
 mod printf_number;
 mod regexes;
+mod split_index;
 mod text;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::logical_expr::ScalarUDF;
 
@@ -134,7 +134,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Builtin::new("translate", "s s s", TEXT, translate).nulls(Nulls::May),
         Builtin::new("lpad", "s i s", TEXT, |c| pad(c, true)).nulls(Nulls::May),
         Builtin::new("rpad", "s i s", TEXT, |c| pad(c, false)).nulls(Nulls::May),
-        Builtin::new("split_index", "s s i|s i i", TEXT, split_index).nulls(Nulls::May),
+        Builtin::new("split_index", "s s i|s i i", TEXT, super::split_index::split_index).nulls(Nulls::May),
         Builtin::new("elt", "i s s*|i x x*", Ret::Arg(1), |c| {
             let n = c.prim::<Int32Type>(0)?;
             if *c.return_type == DataType::Binary {
@@ -429,48 +429,5 @@ fn pad(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
             out.push_str(kept);
         }
         Ok(true)
-    })
-}
-
-/// The part behind `n` separators of one byte.
-fn part_between(s: &str, separator: u8, n: usize) -> Option<&str> {
-    let mut places = memchr::memchr_iter(separator, s.as_bytes());
-    let start = match n.checked_sub(1) {
-        None => 0,
-        Some(before) => places.nth(before)? + 1,
-    };
-    s.get(start..places.next().unwrap_or(s.len()))
-}
-
-fn split_index(c: &Call<'_>) -> Result<ArrayRef> {
-    let (s, n) = (c.str(0)?, c.prim::<Int32Type>(2)?);
-    let separators: StringArray = if *c.ty(1) == DataType::Utf8 {
-        c.raw(1)?.as_string::<i32>().clone()
-    } else {
-        // A character code.
-        let codes = c.raw(1)?.as_primitive::<Int32Type>();
-        codes
-            .iter()
-            .map(|n| {
-                n.and_then(|n| u8::try_from(n).ok()).filter(|n| *n > 0).map(|n| char::from(n).to_string())
-            })
-            .collect()
-    };
-    let constant = c.is_constant(1);
-    build_strings(c.rows, |i, out| {
-        let at = if constant { 0 } else { i };
-        if separators.is_null(at) {
-            return Ok(false);
-        }
-        let separator = separators.value(at);
-        let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
-        let Ok(n) = usize::try_from(n) else { return Ok(false) };
-        let part = match separator.as_bytes() {
-            // Java's splitByWholeSeparator with no separator splits at white space.
-            [] => s.split_whitespace().nth(n),
-            [byte] => part_between(s, *byte, n),
-            _ => s.split(separator).nth(n),
-        };
-        Ok(part.map(|p| out.push_str(p)).is_some())
     })
 }

@@ -25,6 +25,7 @@ mod join;
 mod late;
 mod lookup_join;
 mod match_recognize;
+mod merge;
 mod normalize;
 mod over;
 mod rank;
@@ -254,6 +255,8 @@ impl StreamPlanner {
     }
 
     fn lower_projection(&mut self, projection: &Projection) -> Result<Relation> {
+        let merged = merge::merged(projection)?;
+        let projection = merged.as_ref().unwrap_or(projection);
         // `SELECT … WHERE …` becomes one calc.
         let mut below = projection.input.as_ref();
         while let LogicalPlan::SubqueryAlias(alias) = below {
