@@ -112,8 +112,6 @@ impl Context {
                 s.skip_blanks();
                 let target = shape.field(s, nth)?;
                 s.skip_blanks();
-                s.expect(b':', "a field name is not followed by ':'")?;
-                s.skip_blanks();
                 match target.and_then(|t| Some((shape.fields.get_mut(t)?, columns.get_mut(t)?))) {
                     Some((field, column)) => {
                         if column.len() > rows {

@@ -77,9 +77,7 @@ impl Rest {
             s.skip_blanks();
             let name = s.pos;
             let target = reader.shape.field(s, nth)?;
-            let name = s.slice(name, s.pos);
-            s.skip_blanks();
-            s.expect(b':', "a field name is not followed by ':'")?;
+            let name = s.slice(name, s.pos).trim_end_matches(':').trim_end();
             s.skip_blanks();
             let start = s.pos;
             let place = target.and_then(|t| Some((reader.shape.fields.get_mut(t)?, columns.get_mut(t)?)));

@@ -31,11 +31,14 @@ fn other<'a>(s: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Fail> {
 /// BIGINT (Flink reads the smaller types from the text, where a fraction is an error).
 #[inline]
 pub(super) fn integer(s: &mut Scanner<'_>, cut: bool) -> Result<i64, Fail> {
+    if let Some(v) = s.take_whole() {
+        return Ok(v);
+    }
     match s.peek() {
         b'-' | b'0'..=b'9' => {
             let (text, whole) = s.number()?;
             if whole {
-                return small_integer(text).or_else(|| text.parse().ok()).ok_or(Fail::Mismatch);
+                return text.parse().map_err(|_| Fail::Mismatch);
             }
             let v: f64 = text.parse().map_err(|_| Fail::Mismatch)?;
             // 2^63 is the first float beyond BIGINT.
@@ -51,20 +54,6 @@ pub(super) fn integer(s: &mut Scanner<'_>, cut: bool) -> Result<i64, Fail> {
             Err(Fail::Mismatch)
         }
     }
-}
-
-/// Up to 18 digits, which cannot overflow.
-#[inline]
-fn small_integer(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.as_bytes() {
-        [b'-', rest @ ..] => (true, rest),
-        all => (false, all),
-    };
-    if digits.len() > 18 {
-        return None;
-    }
-    let v = digits.iter().fold(0i64, |n, d| n * 10 + i64::from(d - b'0'));
-    Some(if negative { -v } else { v })
 }
 
 /// An integer of a smaller type.

@@ -51,12 +51,48 @@ impl<'a> Scanner<'a> {
     /// Takes `"name"` if exactly that stands here.
     #[inline]
     pub(crate) fn take_name(&mut self, name: &str) -> bool {
-        let end = self.pos + 1 + name.len();
-        if self.bytes.get(self.pos + 1..end) == Some(name.as_bytes()) && self.bytes.get(end) == Some(&b'"') {
+        let (start, end) = (self.pos + 1, self.pos + 1 + name.len());
+        let found = self.peek() == b'"'
+            && self.bytes.get(start..end).is_some_and(|here| same(here, name.as_bytes()))
+            && self.bytes.get(end) == Some(&b'"');
+        if found {
             self.pos = end + 1;
-            return true;
         }
-        false
+        found
+    }
+
+    /// Takes `token` if exactly that stands here.
+    #[inline]
+    pub(crate) fn take(&mut self, token: &[u8]) -> bool {
+        let end = self.pos + token.len();
+        let found = self.bytes.get(self.pos..end).is_some_and(|here| same(here, token));
+        if found {
+            self.pos = end;
+        }
+        found
+    }
+
+    /// Takes a whole number of up to 18 digits, which cannot overflow; takes nothing if anything else stands here.
+    #[inline]
+    pub(crate) fn take_whole(&mut self) -> Option<i64> {
+        let negative = self.peek() == b'-';
+        let start = self.pos + usize::from(negative);
+        let (mut pos, mut value) = (start, 0i64);
+        let mut next = self.bytes.get(pos).copied()?;
+        let zero = next == b'0';
+        while next.is_ascii_digit() {
+            // What wraps has too many digits and is not taken.
+            value = value.wrapping_mul(10).wrapping_add(i64::from(next - b'0'));
+            pos += 1;
+            next = self.bytes.get(pos).copied()?;
+        }
+        let digits = pos - start;
+        let ends = matches!(next, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+        if !ends || !(1..=18).contains(&digits) || (zero && digits > 1) {
+            return None;
+        }
+        self.pos = pos;
+        Some(if negative { -value } else { value })
     }
 
     #[inline]
@@ -240,6 +276,24 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Whether two texts are the same; names are short, and a call to compare them costs more than comparing them.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    const WORD: usize = size_of::<u64>();
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<WORD>(), b.first_chunk::<WORD>(), a.last_chunk::<WORD>(), b.last_chunk::<WORD>()) {
+        (Some(first_a), Some(first_b), Some(last_a), Some(last_b)) => {
+            first_a == first_b
+                && last_a == last_b
+                // The first and the last word leave something between them.
+                && (a.len() <= 2 * WORD || a.get(WORD..) == b.get(WORD..))
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
+    }
+}
+
 fn check_escapes(raw: &str) -> Result<(), Syntax> {
     unescape(raw, &mut Vec::new())
 }
@@ -310,4 +364,67 @@ pub(crate) fn compact(value: &str, out: &mut Vec<u8>) {
         i += 1;
     }
     out.extend_from_slice(bytes.get(start..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_end_where_values_end() {
+        let taken = |text: &str| {
+            let mut s = Scanner::new(text);
+            (s.take_whole(), s.pos)
+        };
+        for (text, value, end) in [
+            ("0,", 0, 1),
+            ("-0}", 0, 2),
+            ("7]", 7, 1),
+            ("-12 ", -12, 3),
+            ("999999999999999999,", 999_999_999_999_999_999, 18),
+            ("-999999999999999999\n", -999_999_999_999_999_999, 19),
+        ] {
+            assert_eq!(taken(text), (Some(value), end), "{text}");
+        }
+        // What is no such number, or too long, or whose end is not seen, is left to others.
+        for text in [
+            "",
+            "-",
+            "1",
+            "01,",
+            "-01,",
+            "1.5,",
+            "1e3,",
+            "1x",
+            "\"1\"",
+            "-,",
+            "1000000000000000000,",
+            "null,",
+        ] {
+            assert_eq!(taken(text), (None, 0), "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        let text = "abcdefghijklmnopqrstuvwxyz";
+        for start in 0..text.len() {
+            for end in start..=text.len() {
+                let token = &text.as_bytes()[start..end];
+                let mut s = Scanner::new(text);
+                s.pos = start;
+                assert!(s.take(token));
+                assert_eq!(s.pos, end);
+                for i in 0..token.len() {
+                    let mut other = token.to_vec();
+                    other[i] ^= 1;
+                    s.pos = start;
+                    assert!(!s.take(&other), "{start} {end} {i}");
+                    assert_eq!(s.pos, start);
+                }
+            }
+        }
+        let mut s = Scanner::new("ab");
+        assert!(!s.take(b"abc"));
+    }
 }

@@ -12,9 +12,9 @@ pub(crate) struct RowShape {
     pub(super) fields: Vec<FieldShape>,
     /// Only for rows of many fields.
     index: HashMap<String, usize>,
-    /// Field names in the order in which the first record had them, with the field each one is (`None`: not read).
-    /// Producers keep an order, so nearly every lookup ends here with one comparison.
-    order: Vec<(String, Option<usize>)>,
+    /// `"name":` of the fields in the order in which the first record had them, with the field each one is (`None`: not
+    /// read). Producers keep an order, so nearly every lookup ends here with one comparison.
+    order: Vec<(Vec<u8>, Option<usize>)>,
 }
 
 /// A field: its name, and what is inside of it.
@@ -80,23 +80,31 @@ impl RowShape {
         }
     }
 
-    /// Takes the name of the `nth` field of an object; gives the field that it is.
+    /// Takes the name of the `nth` field of an object and the colon behind it; gives the field that it is.
     #[inline]
     pub(super) fn field(&mut self, s: &mut Scanner<'_>, nth: usize) -> Result<Option<usize>, Fail> {
-        if let Some((name, target)) = self.order.get(nth)
-            && s.take_name(name)
+        if let Some((token, target)) = self.order.get(nth)
+            && s.take(token)
         {
             return Ok(*target);
         }
+        self.unexpected_field(s, nth)
+    }
+
+    #[inline(never)]
+    fn unexpected_field(&mut self, s: &mut Scanner<'_>, nth: usize) -> Result<Option<usize>, Fail> {
         if s.peek() != b'"' {
             return Err(Fail::Syntax("an object has a field without a name"));
         }
-        let start = s.pos + 1;
+        let start = s.pos;
         let name = s.string()?;
+        let quoted = s.slice(start, s.pos);
+        s.skip_blanks();
+        s.expect(b':', "a field name is not followed by ':'")?;
         let target = self.lookup(&name);
         // Only names without escapes can be compared with the raw text.
-        if nth == self.order.len() && nth < MAX_ORDER && name == s.slice(start, s.pos - 1) {
-            self.order.push((name.into_owned(), target));
+        if nth == self.order.len() && nth < MAX_ORDER && quoted.len() == name.len() + 2 {
+            self.order.push((format!("{quoted}:").into_bytes(), target));
         }
         Ok(target)
     }
