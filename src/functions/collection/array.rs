@@ -84,7 +84,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             })
         })
         .nulls(Nulls::May),
-        Builtin::new("array_remove", "A a", own(), |c| {
+        Builtin::new("array_remove", "A a", Ret::Of(with_element), |c| {
             let (l, e) = with_value(c)?;
             let (values, unwanted) = rows_of_two(l.values(), &e)?;
             select(&l, |i, (a, b)| {
@@ -223,6 +223,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             for i in 0..c.rows {
                 check_room(out.values().values_slice().len(), s.get(i).map_or(0, str::len))?;
                 match (s.get(i), d.get(i)) {
+                    // No text has no parts.
+                    (Some(""), Some(_)) => out.append(true),
                     (Some(s), Some("")) => {
                         let mut one = [0; 4];
                         s.chars().for_each(|ch| out.values().append_value(ch.encode_utf8(&mut one)));

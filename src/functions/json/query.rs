@@ -173,6 +173,7 @@ fn value(c: &Call<'_>) -> Result<ArrayRef> {
             (Some(s), Some(path)) => {
                 let document = Json::parse(s);
                 match path.look(document.as_ref()) {
+                    _ if is_null(path, document.as_ref()) => Cell::Null,
                     Found::Error => Cell::Error,
                     Found::One(one) if one.is_scalar() => Cell::Scalar(one.into_owned()),
                     _ if path.is_lax() => Cell::Empty,
@@ -286,6 +287,11 @@ enum Queried<'j> {
     Json(Cow<'j, Json>),
 }
 
+/// Whether there is no document to look into: `null` is, for a path that is lax, as good as NULL.
+fn is_null(path: &Path, document: Option<&Json>) -> bool {
+    path.is_lax() && document == Some(&Json::Null)
+}
+
 fn queried<'j>(path: &Path, document: Option<&'j Json>, wrapper: Wrapper) -> Queried<'j> {
     let owned = |many: Vec<Cow<'j, Json>>| Json::Array(many.into_iter().map(Cow::into_owned).collect());
     let found = match path.look(document) {
@@ -330,6 +336,9 @@ fn query(c: &Call<'_>) -> Result<ArrayRef> {
         return build_strings(c.rows, |i, out| {
             let (Some(s), Some(path)) = (s.get(i), paths.get(i)?) else { return Ok(false) };
             let document = Json::parse(s);
+            if is_null(path, document.as_ref()) {
+                return Ok(false);
+            }
             let kind = match queried(path, document.as_ref(), wrapper) {
                 Queried::Json(j) => {
                     j.write(out);
@@ -348,6 +357,10 @@ fn query(c: &Call<'_>) -> Result<ArrayRef> {
             continue;
         };
         let document = Json::parse(s);
+        if is_null(path, document.as_ref()) {
+            out.append_null();
+            continue;
+        }
         let chosen = match queried(path, document.as_ref(), wrapper) {
             Queried::Json(j) if matches!(*j, Json::Array(_)) => Some(j),
             Queried::Empty => answer(on_empty, s)?.map(Cow::Borrowed),

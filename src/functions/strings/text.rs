@@ -29,7 +29,16 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             <[u8]>::make_ascii_lowercase,
         ),
         one("reverse", |s, out| out.extend(s.chars().rev()), <[u8]>::reverse),
-        one("initcap", initcap, initcap_ascii),
+        Builtin::new("initcap", "s", TEXT, |c| {
+            let s = c.str(0)?;
+            ascii::build(c.rows, ascii::size(c, 0)?, |i, out| {
+                let Some(s) = s.get(i) else { return Ok(false) };
+                let from = out.len();
+                out.extend_from_slice(s.as_bytes());
+                initcap(out.get_mut(from..).unwrap_or_default());
+                Ok(true)
+            })
+        }),
         Builtin::new("char_length", "s", INT, |c| {
             if let Some(column) = ascii::column(c, 0)? {
                 return ascii::lengths(column);
@@ -281,24 +290,8 @@ fn side(c: &Call<'_>, left: bool) -> Result<ArrayRef> {
     })
 }
 
-fn initcap(s: &str, out: &mut String) {
-    let mut inside = false;
-    for c in s.chars() {
-        if c.is_alphanumeric() {
-            if inside {
-                out.extend(c.to_lowercase())
-            } else {
-                out.extend(c.to_uppercase())
-            }
-            inside = true;
-        } else {
-            out.push(c);
-            inside = false;
-        }
-    }
-}
-
-fn initcap_ascii(bytes: &mut [u8]) {
+/// As in Flink, only letters of ASCII have cases, and everything that is no letter or digit of ASCII ends a word.
+fn initcap(bytes: &mut [u8]) {
     let mut inside = false;
     for b in bytes {
         if inside {
@@ -336,7 +329,7 @@ fn translate(c: &Call<'_>) -> Result<ArrayRef> {
     let (s, from, to) = (c.str(0)?, c.str(1)?, c.str(2)?);
     if c.is_constant(1)
         && c.is_constant(2)
-        && let (Some(from), to) = (from.get(0), to.get(0).unwrap_or(""))
+        && let (from, to) = (from.get(0).unwrap_or(""), to.get(0).unwrap_or(""))
         && from.is_ascii()
         && to.is_ascii()
     {
@@ -352,8 +345,8 @@ fn translate(c: &Call<'_>) -> Result<ArrayRef> {
         });
     }
     build_strings(c.rows, |i, out| {
-        let (Some(s), Some(from)) = (s.get(i), from.get(i)) else { return Ok(false) };
-        let to = to.get(i).unwrap_or("");
+        let Some(s) = s.get(i) else { return Ok(false) };
+        let (from, to) = (from.get(i).unwrap_or(""), to.get(i).unwrap_or(""));
         for ch in s.chars() {
             match from.chars().position(|f| f == ch) {
                 None => out.push(ch),

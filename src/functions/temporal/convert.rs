@@ -12,6 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
 use super::calendar;
+use super::java_zone::JavaZone;
 use super::pattern::{Parsed, Pattern, Style};
 use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
@@ -374,12 +375,11 @@ fn convert_tz(c: &Call<'_>) -> Result<ArrayRef> {
     build_strings(c.rows, |i, out| {
         let (Some(s), Some(from), Some(to)) = (s.get(i), from.get(i), to.get(i)) else { return Ok(false) };
         let Some(t) = pattern.parse(s) else { return Ok(false) };
-        // An unknown zone acts as GMT, as in java.util.TimeZone.
-        let (from, to) = (parse_zone(from).unwrap_or(Tz::UTC), parse_zone(to).unwrap_or(Tz::UTC));
-        let Some(micros) = t.seconds.checked_mul(1_000_000) else { return Ok(false) };
-        let shown = instant_to_wall(wall_to_instant(micros, from), to) / 1_000_000;
+        let (from, to) = (JavaZone::named(from), JavaZone::named(to));
+        let instant = t.seconds.checked_mul(1_000_000).and_then(|micros| from.instant(micros));
+        let Some(shown) = instant.and_then(|instant| to.wall(instant)) else { return Ok(false) };
         pattern
-            .format(out, shown, 0, to)
+            .format(out, shown.div_euclid(1_000_000), 0, to.shown_as())
             .map_err(|why| bad_pattern("CONVERT_TZ", DEFAULT, Style::Lenient, &why))?;
         Ok(true)
     })

@@ -11,6 +11,7 @@ mod clock;
 mod convert;
 
 mod fields;
+mod java_zone;
 pub(crate) mod pattern;
 
 mod shift;
