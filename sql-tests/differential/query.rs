@@ -22,8 +22,12 @@ pub(crate) struct Rel {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Op {
     Table(String),
-    /// A query as it is.
-    Text(String),
+    /// A query as it is, with what it shows and its text in batch where that is another one.
+    Made {
+        construct: &'static str,
+        text: String,
+        batch: Option<String>,
+    },
     Select {
         exprs: Vec<Expr>,
         condition: Option<Expr>,
@@ -100,6 +104,10 @@ pub(crate) struct Call {
 pub(crate) struct Generator<'a> {
     pub(crate) tables: &'a [Table],
     pub(crate) random: &'a mut Random,
+    /// Statements before the query: views.
+    pub(crate) prelude: Vec<String>,
+    /// The only construct over event time that is wanted.
+    pub(crate) only: Option<&'static str>,
 }
 
 impl Generator<'_> {
@@ -108,7 +116,8 @@ impl Generator<'_> {
         if depth == 0 {
             return self.table();
         }
-        if self.random.one_in(3)
+        let often = if self.only.is_some() { depth } else { 3 };
+        if self.random.one_in(often)
             && let Some(timed) = self.timed()
         {
             return timed;
@@ -386,12 +395,27 @@ pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
 #[derive(Default)]
 struct Writer {
     names: usize,
+    batch: bool,
 }
 
 impl Rel {
-    /// As a query.
+    /// As a query in streaming.
     pub(crate) fn sql(&self) -> String {
         Writer::default().query(self)
+    }
+
+    /// As a query in batch: another one where a construct is streaming's alone.
+    pub(crate) fn batch_sql(&self) -> String {
+        Writer { names: 0, batch: true }.query(self)
+    }
+
+    /// The constructs over event time in it.
+    pub(crate) fn constructs(&self) -> Vec<&'static str> {
+        let mut all: Vec<&'static str> = self.inputs.iter().flat_map(Rel::constructs).collect();
+        if let Op::Made { construct, .. } = &self.op {
+            all.push(construct);
+        }
+        all
     }
 
     /// Operators in it.
@@ -427,7 +451,8 @@ impl Writer {
         };
         match (&rel.op, rel.inputs.as_slice()) {
             (Op::Table(name), _) => format!("SELECT * FROM {name}"),
-            (Op::Text(text), _) => text.clone(),
+            (Op::Made { batch: Some(text), .. }, _) if self.batch => text.clone(),
+            (Op::Made { text, .. }, _) => text.clone(),
             (Op::Select { exprs, condition, distinct }, [input]) => {
                 let (from, name) = self.from(input);
                 let names = columns(&name, &input.types);

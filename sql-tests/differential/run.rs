@@ -13,9 +13,10 @@ use tidelake::stream::ChangeBatch;
 use tidelake::text::{Column, Style};
 use tidelake::{Error, ErrorKind, Result};
 
+use super::functions;
 use super::query::{Generator, Rel};
 use super::random::Random;
-use super::source::{Pause, definition};
+use super::source::{Pause, definition, versions};
 use super::tables::Table;
 
 /// How a streaming run is done.
@@ -35,18 +36,22 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) tables: Vec<Table>,
+    /// Views that the query reads.
+    pub(crate) prelude: Vec<String>,
     pub(crate) query: Rel,
     pub(crate) settings: Settings,
 }
 
 impl Case {
-    /// The case of a seed.
-    pub(crate) fn random(seed: u64) -> Case {
+    /// The case of a seed; all of one construct, if that is `only` wanted.
+    pub(crate) fn random(seed: u64, only: Option<&'static str>) -> Case {
         let mut r = Random::new(seed);
-        let tables: Vec<Table> =
-            (0..1 + r.below(3)).map(|i| Table::random(format!("T{i}"), &mut r)).collect();
-        let depth = 1 + r.below(4);
-        let query = Generator { tables: &tables, random: &mut r }.relation(depth);
+        let table = if only.is_some() { Table::random_timed } else { Table::random };
+        let tables: Vec<Table> = (0..1 + r.below(3)).map(|i| table(format!("T{i}"), &mut r)).collect();
+        let depth = if only.is_some() { 1 + r.below(2) } else { 1 + r.below(4) };
+        let mut generator = Generator { tables: &tables, random: &mut r, prelude: Vec::new(), only };
+        let query = generator.relation(depth);
+        let prelude = generator.prelude;
         let settings = Settings {
             parallelism: *r.pick(&[1, 1, 2, 4]),
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
@@ -54,19 +59,46 @@ impl Case {
             restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
             memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
         };
-        Case { tables, query, settings }
+        Case { tables, prelude, query, settings }
+    }
+
+    /// What goes before the query: functions and views.
+    pub(crate) fn statements(&self) -> Vec<String> {
+        let all = [self.prelude.join(" "), self.query.sql()].join(" ");
+        functions::used(&all).into_iter().map(str::to_owned).chain(self.prelude.iter().cloned()).collect()
+    }
+
+    /// What it shows: constructs over event time, functions of users, changes of tables with a row time.
+    pub(crate) fn constructs(&self) -> Vec<&'static str> {
+        let mut all = self.query.constructs();
+        let sql = [self.prelude.join(" "), self.query.sql()].join(" ");
+        all.extend(sql.contains("udf_").then_some("user function"));
+        if !all.is_empty() && self.tables.iter().any(|t| t.timed && !t.is_append_only()) {
+            all.push("(a table with a row time that changes)");
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sql = self.query.sql();
+        let (sql, batch) = (self.query.sql(), self.query.batch_sql());
+        let all = [self.prelude.join(" "), sql.clone()].join(" ");
         for table in &self.tables {
-            if sql.contains(&format!("{} ", table.name)) || sql.ends_with(&table.name) {
+            let read = |c: char| !c.is_alphanumeric();
+            if all.split(read).any(|word| word == table.name || word == table.versions()) {
                 write!(f, "{table}")?;
             }
         }
+        for statement in self.statements() {
+            writeln!(f, "{statement};")?;
+        }
         writeln!(f, "{sql};")?;
+        if batch != sql {
+            writeln!(f, "in batch: {batch};")?;
+        }
         write!(f, "{:?}", self.settings)
     }
 }
@@ -102,9 +134,17 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     if let (Some(memory), "streaming") = (case.settings.memory, mode) {
         config.push(("taskmanager.memory.process.size".to_owned(), memory.to_owned()));
     }
-    let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
+    let mut session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
     for table in &case.tables {
         session.catalogs().create_table(definition(table, pause), false).await?;
+        if table.has_versions() {
+            session.catalogs().create_table(versions(table, pause), false).await?;
+        }
+    }
+    for statement in case.statements() {
+        for statement in tidelake::sql::parse_script(&statement)? {
+            session.execute(&statement).await?;
+        }
     }
     Ok(session)
 }
@@ -222,7 +262,7 @@ async fn streaming(case: &Case, sql: &str) -> Result<Rows> {
 pub(crate) async fn run(case: &Case) -> Outcome {
     let sql = case.query.sql();
     let limit = Duration::from_secs(30);
-    let expected = match tokio::time::timeout(limit, batch(case, &sql)).await {
+    let expected = match tokio::time::timeout(limit, batch(case, &case.query.batch_sql())).await {
         Ok(Ok(rows)) => rows,
         Ok(Err(e)) => return Outcome::Refused(format!("batch: {}", e.message())),
         Err(_) => return Outcome::Refused("batch: no end".to_owned()),

@@ -86,7 +86,7 @@ impl Value {
         match ty {
             Ty::Int => Value::Int(r.within(-1, 4)),
             Ty::Big => Value::Int(*r.pick(&[-7, 0, 1, 2, 3, 1_000_000_000_000])),
-            Ty::Str => Value::Str(r.pick::<&str>(&["", "a", "b", "ab", "B", "é"])),
+            Ty::Str => Value::Str(r.pick::<&str>(&["", "a", "b", "ab", "B", "é", "日本😀", "it's"])),
             Ty::Bool => Value::Bool(r.one_in(2)),
             Ty::Dec => Value::Dec(r.within(-3, 6) * 50),
             // Exact in binary: sums do not depend on the order of rows.
@@ -106,7 +106,7 @@ impl Value {
             Value::Null => format!("CAST(NULL AS {})", ty.sql()),
             Value::Int(v) if ty == Ty::Big => format!("CAST({v} AS BIGINT)"),
             Value::Int(v) => v.to_string(),
-            Value::Str(s) => format!("'{s}'"),
+            Value::Str(s) => format!("'{}'", s.replace('\'', "''")),
             Value::Bool(b) => b.to_string().to_uppercase(),
             Value::Dec(v) => format!("CAST({} AS DECIMAL(10, 2))", *v as f64 / 100.0),
             Value::Dbl(v) => format!("CAST({v} AS DOUBLE)"),
@@ -160,8 +160,10 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(Ty, bool)>,
     /// Whether the first column is the primary key.
     pub(crate) keyed: bool,
-    /// Whether the last column is a row time: rows are at most [`DISORDER`] behind, and their times are unique.
+    /// Whether the last column is a row time: rows are at most [`DISORDER`] behind.
     pub(crate) timed: bool,
+    /// Whether rows share a row time.
+    pub(crate) ties: bool,
     /// Changes of each split, in order; splits know nothing of each other.
     pub(crate) splits: Vec<Vec<Change>>,
     /// Changes per batch.
@@ -188,6 +190,7 @@ impl Table {
             columns,
             keyed,
             timed: false,
+            ties: false,
             splits: vec![Vec::new(); 1 + r.below(3)],
             batch: 1 + r.below(7),
         };
@@ -237,28 +240,60 @@ impl Table {
         table
     }
 
-    /// Append-only, with a row time behind its other columns.
-    fn random_timed(name: String, r: &mut Random) -> Table {
+    /// With a row time behind its other columns. What is taken back is no more behind than what comes.
+    pub(crate) fn random_timed(name: String, r: &mut Random) -> Table {
         let mut columns: Vec<(Ty, bool)> = vec![(*r.pick(&[Ty::Int, Ty::Str]), !r.one_in(3))];
         for _ in 0..1 + r.below(2) {
             columns.push((*r.pick(&[Ty::Int, Ty::Int, Ty::Str, Ty::Big, Ty::Dec, Ty::Date]), !r.one_in(4)));
         }
         columns.push((Ty::Time, false));
         let splits = vec![Vec::new(); 1 + r.below(3)];
-        let mut table = Table { name, columns, keyed: false, timed: true, splits, batch: 1 + r.below(7) };
+        let (ties, append_only) = (r.one_in(3), !r.one_in(5));
+        let mut table =
+            Table { name, columns, keyed: false, timed: true, ties, splits, batch: 1 + r.below(7) };
+        let mut live: Vec<Vec<Row>> = vec![Vec::new(); table.splits.len()];
         let mut now = TIMES;
         for n in 0..*r.pick(&[0, 1, 3, 8, 20, 40, 60]) {
             let mut row = table.row(r);
             // Milliseconds make them unique.
-            let time = now - r.within(0, DISORDER / 1000) * 1000 + n;
+            let time = now - r.within(0, DISORDER / 1000) * 1000 + if ties { 0 } else { n };
             if let Some(last) = row.last_mut() {
                 *last = Value::Time(time);
             }
             let split = r.below(table.splits.len());
-            table.splits[split].push(Change::Insert(row));
+            let rows = &mut live[split];
+            rows.retain(|row| matches!(row.last(), Some(Value::Time(t)) if *t >= now - DISORDER));
+            let what = if append_only || rows.is_empty() { 0 } else { r.weighted(&[4, 1, 2]) };
+            let change = match what {
+                0 => Change::Insert(row.clone()),
+                1 => Change::Delete(rows.swap_remove(r.below(rows.len()))),
+                _ => {
+                    let old = rows.swap_remove(r.below(rows.len()));
+                    if r.one_in(2) {
+                        // The same time.
+                        row.pop();
+                        row.extend(old.last().cloned());
+                    }
+                    Change::Update(old, row.clone())
+                }
+            };
+            if what != 1 {
+                rows.push(row);
+            }
+            table.splits[split].push(change);
             now += r.within(0, 3) * 1000;
         }
         table
+    }
+
+    /// Whether its rows may be the versions of their first column.
+    pub(crate) fn has_versions(&self) -> bool {
+        self.timed && !self.ties && !self.columns[0].1 && self.is_append_only()
+    }
+
+    /// Name of the same table with a primary key, of which it has versions.
+    pub(crate) fn versions(&self) -> String {
+        format!("{}v", self.name)
     }
 
     /// Name of the row time.
@@ -427,8 +462,16 @@ impl fmt::Display for Table {
             })
             .collect();
         let key = if self.keyed { ", PRIMARY KEY (c0) NOT ENFORCED" } else { "" };
-        let key =
-            if self.timed { format!(", WATERMARK FOR {} 30 s behind", self.time()) } else { key.to_owned() };
+        let key = if self.timed {
+            let versions = if self.has_versions() {
+                format!(" ({} with PRIMARY KEY (c0) NOT ENFORCED)", self.versions())
+            } else {
+                String::new()
+            };
+            format!(", WATERMARK FOR {} 30 s behind{versions}", self.time())
+        } else {
+            key.to_owned()
+        };
         writeln!(f, "{} ({}{key}), {} changes a batch", self.name, columns.join(", "), self.batch)?;
         let row = |row: &Row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         for (i, split) in self.splits.iter().enumerate() {
@@ -451,17 +494,17 @@ impl fmt::Display for Table {
 const TIMES: i64 = 1_710_064_800_000;
 
 /// How far a row may be behind one before it, in ms; watermarks are [`WATERMARK`] behind.
-const DISORDER: i64 = 20_000;
+pub(crate) const DISORDER: i64 = 20_000;
 
 /// Of tables with a row time.
 pub(crate) const WATERMARK: &str = "INTERVAL '30' SECOND";
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).expect("a time");
     time.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
-fn date(days: i32) -> String {
+pub(crate) fn date(days: i32) -> String {
     use chrono::Days;
     let epoch = chrono::NaiveDate::default();
     epoch.checked_add_days(Days::new(days as u64)).expect("a date").to_string()
