@@ -23,6 +23,7 @@ pub(super) fn write(case: &Case, seed: u64, folder: &Path) -> Result<()> {
     let batch = case.query.batch_sql();
     let mut text = format!("# Seed {seed}: {}\n\n", case.constructs().join(", "));
     let mut ok = |statement: &str| text.push_str(&format!("statement ok\n{statement}\n\n"));
+    ok(&format!("SET 'table.local-time-zone' = '{}'", case.settings.zone));
     for table in &case.tables {
         let path = data.join(format!("{}.json", table.name));
         std::fs::write(&path, lines(table))?;
@@ -88,6 +89,7 @@ fn json(value: &Value, ty: Ty) -> String {
         Value::Null => "null".to_owned(),
         Value::Str(s) => format!("\"{s}\""),
         Value::Date(d) => format!("\"{}\"", date(*d)),
+        Value::Time(ms) if ty == Ty::Instant => format!("\"{}Z\"", time(*ms)),
         Value::Time(ms) => format!("\"{}\"", time(*ms)),
         Value::Arr(items) => {
             let items: Vec<String> =

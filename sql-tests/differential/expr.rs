@@ -112,7 +112,7 @@ pub(crate) fn random(ty: Ty, types: &[Ty], depth: usize, r: &mut Random) -> Expr
             0 => call("ARRAY[{}, {}]", [e(Ty::Int, r), e(Ty::Int, r)]),
             _ => leaf(ty, types, r),
         },
-        Ty::Date | Ty::Time => leaf(ty, types, r),
+        Ty::Date | Ty::Time | Ty::Instant => leaf(ty, types, r),
     }
 }
 

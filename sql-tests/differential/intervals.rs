@@ -61,7 +61,7 @@ impl Generator<'_> {
         let Some(third) = self.timed_table(Needs::ROWS) else { unreachable!("there are two") };
         let (kind, n) = (*self.random.pick(&JOINS), self.random.below(5));
         outer.push(format!("y.{}", third.time()));
-        types.push(Ty::Time);
+        types.push(third.time_type());
         let key = match types.iter().position(|ty| *ty == third.types()[0]) {
             Some(i) => format!("x.c{i} = y.c0"),
             None => "x.t = y.{time}".replace("{time}", &third.time()),

@@ -54,6 +54,7 @@ async fn simplify_settings(case: &mut Case, runs: &mut usize) {
             phases: "ONE_PHASE",
             restart: None,
             memory: None,
+            zone: c.settings.zone,
         }
     });
     with(&|c| c.settings.restart = None);

@@ -58,7 +58,7 @@ impl Generator<'_> {
         let define = if conditions.is_empty() { "A AS TRUE".to_owned() } else { conditions.join(", ") };
         let (mut measures, mut out, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..2 + r.below(3) {
-            let (measure, ty) = measure(r.pick::<&str>(&variables), &v, &time, r);
+            let (measure, ty) = measure(r.pick::<&str>(&variables), &v, (&time, table.time_type()), r);
             measures.push(format!("{measure} AS m{i}"));
             items.push(format!("m.m{i}"));
             out.push(ty);
@@ -66,7 +66,7 @@ impl Generator<'_> {
         let rows = if r.one_in(6) { "ALL ROWS" } else { "ONE ROW" };
         if rows == "ALL ROWS" {
             items.push(format!("m.{time}"));
-            out.push(Ty::Time);
+            out.push(table.time_type());
         }
         let text = format!(
             "SELECT {} FROM {} MATCH_RECOGNIZE ({partition}ORDER BY {time}{order} MEASURES {} {rows} PER MATCH {skip}PATTERN ({pattern}){within} DEFINE {define}) AS m",
@@ -109,19 +109,19 @@ fn define(x: &str, v: &str, pattern: &str, r: &mut Random) -> Option<String> {
     })
 }
 
-fn measure(x: &str, v: &str, time: &str, r: &mut Random) -> (String, Ty) {
+fn measure(x: &str, v: &str, (time, time_type): (&str, Ty), r: &mut Random) -> (String, Ty) {
     match r.below(14) {
         0 => (format!("COUNT({v})"), Ty::Big),
         1 => (format!("FIRST({v})"), Ty::Int),
         2 => (format!("LAST({v})"), Ty::Int),
-        3 => (format!("LAST({time})"), Ty::Time),
+        3 => (format!("LAST({time})"), time_type),
         4 => (format!("COUNT({x}.{v})"), Ty::Big),
         5 => (format!("SUM({x}.{v})"), Ty::Int),
         6 => (format!("MIN({x}.{v})"), Ty::Int),
         7 => (format!("MAX({x}.{v})"), Ty::Int),
         8 => (format!("AVG({x}.{v})"), Ty::Int),
         9 => (format!("LAST({x}.{v}, 1)"), Ty::Int),
-        10 => (format!("FIRST({x}.{time})"), Ty::Time),
+        10 => (format!("FIRST({x}.{time})"), time_type),
         11 => (format!("FIRST({x}.{v}, 1)"), Ty::Int),
         12 => (format!("{x}.{v}"), Ty::Int),
         _ => (format!("SUM({x}.{v} * 2 + 1)"), Ty::Int),

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) restart: Option<(usize, usize)>,
     /// Memory of the process; with so little, state goes to disk.
     pub(crate) memory: Option<&'static str>,
+    /// Of the session, in both modes.
+    pub(crate) zone: &'static str,
 }
 
 /// A query over tables, and how it is run.
@@ -47,7 +49,13 @@ impl Case {
     pub(crate) fn random(seed: u64, only: Option<&'static str>) -> Case {
         let mut r = Random::new(seed);
         let table = if only.is_some() { Table::random_timed } else { Table::random };
-        let tables: Vec<Table> = (0..1 + r.below(3)).map(|i| table(format!("T{i}"), &mut r)).collect();
+        let mut tables: Vec<Table> = (0..1 + r.below(3)).map(|i| table(format!("T{i}"), &mut r)).collect();
+        // All of them, or none: row times of two types do not go with each other.
+        let zone =
+            if r.one_in(5) { r.pick::<&str>(&["UTC", "Asia/Kolkata", "America/New_York"]) } else { "" };
+        if !zone.is_empty() {
+            tables = tables.into_iter().map(Table::zoned).collect();
+        }
         let depth = if only.is_some() { 1 + r.below(2) } else { 1 + r.below(4) };
         let mut generator = Generator { tables: &tables, random: &mut r, prelude: Vec::new(), only };
         let query = generator.relation(depth);
@@ -58,6 +66,7 @@ impl Case {
             phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
             restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
             memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
+            zone: if zone.is_empty() { "UTC" } else { zone },
         };
         Case { tables, prelude, query, settings }
     }
@@ -125,7 +134,7 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     let mut config = vec![
         ("execution.runtime-mode".to_owned(), mode.to_owned()),
         ("parallelism.default".to_owned(), parallelism.to_string()),
-        ("table.local-time-zone".to_owned(), "UTC".to_owned()),
+        ("table.local-time-zone".to_owned(), case.settings.zone.to_owned()),
     ];
     config.push(("table.optimizer.agg-phase-strategy".to_owned(), case.settings.phases.to_owned()));
     if let (Some(rows), "streaming") = (case.settings.bundle, mode) {

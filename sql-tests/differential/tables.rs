@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder, Int64Array,
-    ListBuilder, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+    ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder,
+    Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use tidelake::stream::{ChangeBatch, RowKind, RowKinds};
 use tidelake::types::{LogicalType, TypeRoot};
 
@@ -25,6 +25,8 @@ pub(crate) enum Ty {
     Date,
     /// TIMESTAMP(3).
     Time,
+    /// TIMESTAMP_LTZ(3).
+    Instant,
     Arr,
 }
 
@@ -39,6 +41,7 @@ impl Ty {
             Ty::Dbl => "DOUBLE",
             Ty::Date => "DATE",
             Ty::Time => "TIMESTAMP(3)",
+            Ty::Instant => "TIMESTAMP_LTZ(3)",
             Ty::Arr => "ARRAY<INT>",
         }
     }
@@ -53,6 +56,7 @@ impl Ty {
             Ty::Dbl => TypeRoot::Double,
             Ty::Date => TypeRoot::Date,
             Ty::Time => TypeRoot::Timestamp(3),
+            Ty::Instant => TypeRoot::TimestampLtz(3),
             Ty::Arr => TypeRoot::Array(Box::new(LogicalType::nullable(TypeRoot::Int))),
         };
         LogicalType { root, nullable }
@@ -92,7 +96,7 @@ impl Value {
             // Exact in binary: sums do not depend on the order of rows.
             Ty::Dbl => Value::Dbl(r.within(-4, 6) as f64 / 2.0),
             Ty::Date => Value::Date(r.within(19_000, 19_004) as i32),
-            Ty::Time => Value::Time(TIMES + r.within(0, 60) * 1000),
+            Ty::Time | Ty::Instant => Value::Time(TIMES + r.within(0, 60) * 1000),
             Ty::Arr => {
                 let n = r.below(4);
                 Value::Arr((0..n).map(|_| (!r.one_in(6)).then(|| r.within(0, 3) as i32)).collect())
@@ -111,6 +115,7 @@ impl Value {
             Value::Dec(v) => format!("CAST({} AS DECIMAL(10, 2))", *v as f64 / 100.0),
             Value::Dbl(v) => format!("CAST({v} AS DOUBLE)"),
             Value::Date(days) => format!("DATE '{}'", date(*days)),
+            Value::Time(ms) if ty == Ty::Instant => format!("TO_TIMESTAMP_LTZ({ms}, 3)"),
             Value::Time(ms) => format!("CAST(TIMESTAMP '{}' AS TIMESTAMP(3))", time(*ms)),
             Value::Arr(items) => {
                 let items: Vec<String> = items
@@ -286,6 +291,19 @@ impl Table {
         table
     }
 
+    /// Makes its row time an instant.
+    pub(crate) fn zoned(mut self) -> Table {
+        if let (true, Some(time)) = (self.timed, self.columns.last_mut()) {
+            time.0 = Ty::Instant;
+        }
+        self
+    }
+
+    /// Type of the row time.
+    pub(crate) fn time_type(&self) -> Ty {
+        self.columns[self.columns.len() - 1].0
+    }
+
     /// Whether its rows may be the versions of their first column.
     pub(crate) fn has_versions(&self) -> bool {
         self.timed && !self.ties && !self.columns[0].1 && self.is_append_only()
@@ -399,9 +417,21 @@ impl Table {
     }
 
     pub(crate) fn record_batch(&self, rows: &[Row]) -> RecordBatch {
-        let columns = self.columns.iter().enumerate().map(|(i, (ty, _))| column(*ty, rows, i)).collect();
+        let schema = self.schema();
+        let columns = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, (ty, _))| match (schema.field(i).data_type(), column(*ty, rows, i)) {
+                (DataType::Timestamp(_, Some(zone)), values) => {
+                    let values = values.as_primitive::<TimestampMillisecondType>().clone();
+                    Arc::new(values.with_timezone(zone.clone())) as ArrayRef
+                }
+                (_, values) => values,
+            })
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(self.schema(), columns, &options).expect("rows of the schema")
+        RecordBatch::try_new_with_options(schema, columns, &options).expect("rows of the schema")
     }
 }
 
@@ -433,7 +463,7 @@ fn column(ty: Ty, rows: &[Row], i: usize) -> ArrayRef {
         Ty::Date => Arc::new(
             values.map(|v| if let Value::Date(d) = v { Some(*d) } else { None }).collect::<Date32Array>(),
         ),
-        Ty::Time => Arc::new(
+        Ty::Time | Ty::Instant => Arc::new(
             values
                 .map(|v| if let Value::Time(ms) = v { Some(*ms) } else { None })
                 .collect::<TimestampMillisecondArray>(),

@@ -3,12 +3,13 @@
 
 use super::expr::condition;
 use super::query::{Generator, Op, Rel};
-use super::tables::{Table, Ty};
+use super::tables::Table;
 use super::timed::{Needs, named, names_of, rel};
 
 impl Generator<'_> {
     pub(super) fn temporal_join(&mut self) -> Option<Rel> {
-        let left = self.timed_table(Needs::ROWS)?;
+        let needs = if self.random.one_in(5) { Needs::NOTHING } else { Needs::ROWS };
+        let left = self.timed_table(needs)?;
         let right = self.base_table(Needs::ORDERED_ROWS)?;
         let keys: Vec<usize> =
             (0..left.columns.len()).filter(|i| left.columns[*i].0 == right.columns[0].0).collect();
@@ -45,7 +46,7 @@ impl Generator<'_> {
                 held(&right)
             );
             items.push(format!("d.{version_time}"));
-            out.push(Ty::Time);
+            out.push(right.time_type());
         }
         let select = format!("SELECT {} FROM {} AS a", named(&items), left.name);
         let Rel { types, inputs, .. } = rel(String::new(), out);

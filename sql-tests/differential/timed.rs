@@ -15,7 +15,7 @@ pub(super) const JOINS: [&str; 5] = ["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", 
 
 /// Columns that take part in equalities.
 pub(super) fn is_key(ty: Ty) -> bool {
-    !matches!(ty, Ty::Arr | Ty::Dbl | Ty::Time)
+    !matches!(ty, Ty::Arr | Ty::Dbl | Ty::Time | Ty::Instant)
 }
 
 /// What a construct asks of its table.
@@ -41,11 +41,12 @@ impl Needs {
 type Make = fn(&mut Generator<'_>) -> Option<Rel>;
 
 /// The constructs by name.
-pub(crate) const CONSTRUCTS: [(&str, Make); 17] = [
+pub(crate) const CONSTRUCTS: [(&str, Make); 18] = [
     ("window-aggregate", |g| g.window_aggregate()),
     ("session", |g| g.session()),
     ("group-window", |g| g.group_window()),
     ("window-of-windows", |g| g.window_of_windows()),
+    ("window-rows", |g| g.window_rows()),
     ("window-join", |g| g.window_join()),
     ("window-semi-join", |g| g.window_semi_join()),
     ("window-top-n", |g| g.window_top_n()),
@@ -104,12 +105,14 @@ impl Generator<'_> {
                 view.columns[changed].1 = true;
                 format!("SELECT {} FROM {from} AS a", named(&items))
             }
-            2 => {
+            // Behind OVER of changes no time goes on.
+            2 if view.is_append_only() => {
                 let mut items = names.clone();
                 items.insert(plain, format!("COUNT(*) OVER (PARTITION BY a.c0 ORDER BY a.{time})"));
                 view.columns.insert(plain, (Ty::Big, false));
                 format!("SELECT {} FROM {from} AS a", named(&items))
             }
+            2 => format!("SELECT {} FROM {from} AS a", named(&names)),
             3 => {
                 view.ties = true;
                 format!("SELECT * FROM {from} UNION ALL SELECT * FROM {from} AS a WHERE {filter}")
@@ -134,7 +137,7 @@ impl Generator<'_> {
                 let windows = self.windows(&view_of(&view, &from));
                 let call = aggregate_call(&types, self.random);
                 let items = ["a.c0".to_owned(), call.sql(&names), "a.window_time".to_owned()];
-                view.columns = vec![view.columns[0], (call.ty, true), (Ty::Time, false)];
+                view.columns = vec![view.columns[0], (call.ty, true), (view.time_type(), false)];
                 format!(
                     "SELECT {} FROM {windows} AS a GROUP BY a.c0, a.window_start, a.window_end, a.window_time",
                     named(&items)

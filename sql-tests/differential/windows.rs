@@ -7,8 +7,12 @@ use super::random::Random;
 use super::tables::{Table, Ty};
 use super::timed::{JOINS, Needs, is_key, named, names_of, rel};
 
-/// A window function of no table yet: `{}` stands for its first two arguments.
+/// A window function of no table yet: `{}` stands for its first two arguments, `{by}` for a partition between them.
 fn function(r: &mut Random) -> String {
+    if r.one_in(6) {
+        let by = r.pick::<&str>(&["", "{by}"]);
+        return format!("TABLE(SESSION({{}}{by}, INTERVAL '{}' SECOND))", r.pick(&[1, 3, 8, 20]));
+    }
     let size = *r.pick(&[2, 4, 10, 30, 60]);
     let lengths = match r.below(3) {
         0 => format!("TUMBLE({{}}, INTERVAL '{size}' SECOND"),
@@ -24,7 +28,7 @@ fn function(r: &mut Random) -> String {
     let offset = match r.below(6) {
         0 => ", INTERVAL '1' SECOND",
         1 => ", INTERVAL '-1' SECOND",
-        2 => ", INTERVAL '7' SECOND",
+        2 if size > 7 => ", INTERVAL '7' SECOND",
         _ => "",
     };
     format!("TABLE({lengths}{offset}))")
@@ -32,7 +36,9 @@ fn function(r: &mut Random) -> String {
 
 /// The function over a table.
 fn over_table(function: &str, table: &Table) -> String {
-    function.replacen("{}", &format!("TABLE {}, DESCRIPTOR({})", table.name, table.time()), 1)
+    let by = if function.contains("{by}") { " PARTITION BY c0" } else { "" };
+    let arguments = format!("TABLE {}{by}, DESCRIPTOR({})", table.name, table.time());
+    function.replacen("{by}", "", 1).replacen("{}", &arguments, 1)
 }
 
 impl Generator<'_> {
@@ -67,7 +73,7 @@ impl Generator<'_> {
             0 => format!("ROLLUP ({list})"),
             1 => format!("CUBE ({list})"),
             2 => format!("GROUPING SETS (({list}), ({}))", keys[0]),
-            3 => format!("GROUPING SETS (({}), ())", keys[keys.len() - 1]),
+            3 => format!("GROUPING SETS (({list}), ())"),
             _ => return format!("{list}, {bounds}"),
         };
         if r.one_in(3) {
@@ -89,10 +95,12 @@ impl Generator<'_> {
         let (keys, gap) = (self.group_keys(&table), *self.random.pick(&[1, 3, 8, 20]));
         let list: Vec<String> = keys.iter().map(|k| format!("c{k}")).collect();
         let partition =
-            if keys.is_empty() { String::new() } else { format!(" PARTITION BY {}", list.join(", ")) };
+            if keys.is_empty() { String::new() } else { format!(" PARTITION BY ({})", list.join(", ")) };
         let (name, time) = (&table.name, table.time());
         let windows =
             format!("TABLE(SESSION(TABLE {name}{partition}, DESCRIPTOR({time}), INTERVAL '{gap}' SECOND))");
+        // Mostly by the keys of the sessions, else by any.
+        let keys = if self.random.one_in(4) { Vec::new() } else { keys };
         Some(self.aggregate_of(&table, &windows, keys))
     }
 
@@ -101,8 +109,7 @@ impl Generator<'_> {
         let (types, names) = (table.types(), names_of("w", table));
         let fixed = !keys.is_empty();
         let mut keys = keys;
-        // Sessions are grouped by their own keys: other ones are refused in streaming.
-        if !fixed && !windows.contains("SESSION") {
+        if !fixed {
             keys = self.group_keys(table);
         }
         let mut items: Vec<String> = keys.iter().map(|k| names[*k].clone()).collect();
@@ -115,7 +122,7 @@ impl Generator<'_> {
         out.push(Ty::Time);
         if with_time {
             items.push("w.window_time".to_owned());
-            out.push(Ty::Time);
+            out.push(table.time_type());
         }
         self.calls(&types, &names, &mut items, &mut out);
         let by = if fixed {
@@ -130,9 +137,30 @@ impl Generator<'_> {
             String::new()
         };
         let having = if r.one_in(5) { format!(" HAVING COUNT(*) > {}", r.below(3)) } else { String::new() };
-        // A condition before sessions would be another one than behind them.
-        let filter = if windows.contains("SESSION") { String::new() } else { filter };
         rel(format!("SELECT {} FROM {windows} AS w{filter} GROUP BY {by}{having}", named(&items)), out)
+    }
+
+    /// Rows with their windows, of which there may be several.
+    pub(super) fn window_rows(&mut self) -> Option<Rel> {
+        let needs = if self.random.one_in(4) { Needs::NOTHING } else { Needs::ROWS };
+        let table = self.timed_table(needs)?;
+        let (windows, names) = (self.windows(&table), names_of("w", &table));
+        let mut types = table.types();
+        let filter = if self.random.one_in(2) {
+            format!(" WHERE {}", condition(&types, 2, self.random).sql(&names))
+        } else {
+            String::new()
+        };
+        let mut items = names;
+        for (column, ty) in
+            [("window_start", Ty::Time), ("window_end", Ty::Time), ("window_time", table.time_type())]
+        {
+            if self.random.one_in(2) {
+                items.push(format!("w.{column}"));
+                types.push(ty);
+            }
+        }
+        Some(rel(format!("SELECT {} FROM {windows} AS w{filter}", named(&items)), types))
     }
 
     /// Windows as a function in GROUP BY.
@@ -200,7 +228,14 @@ impl Generator<'_> {
             // Bounds of its own: those of the windows below have another name.
             let sql = format!("SELECT c0, c1, c2, wt FROM ({sql})");
             self.prelude.push(format!("CREATE VIEW {name} AS {sql}"));
-            function(self.random).replacen("{}", &format!("TABLE {name}, DESCRIPTOR(wt)"), 1)
+            let by = self.random.pick::<&str>(&["", "c0"]);
+            let function = function(self.random).replacen("{by}", "", 1);
+            let by = if by.is_empty() || !function.contains("SESSION") {
+                String::new()
+            } else {
+                format!(" PARTITION BY {by}")
+            };
+            function.replacen("{}", &format!("TABLE {name}{by}, DESCRIPTOR(wt)"), 1)
         };
         Some(rel(format!("SELECT {} FROM {from} AS x GROUP BY {by}", named(&items)), out))
     }

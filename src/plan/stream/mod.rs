@@ -25,6 +25,7 @@ mod join;
 mod late;
 mod lookup_join;
 mod match_recognize;
+mod no_matches;
 mod normalize;
 mod over;
 mod rank;
