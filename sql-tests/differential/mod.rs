@@ -22,6 +22,7 @@
 //!
 //! A case that differs is made small and printed with its seed; the seed with one case shows it again.
 
+mod chains;
 mod export;
 mod expr;
 mod functions;
@@ -86,7 +87,7 @@ async fn run_all() -> Vec<String> {
     let started = Instant::now();
     // Cases that were the same, by construct.
     let mut constructs: BTreeMap<&str, u64> = BTreeMap::new();
-    let (mut same, mut run) = (0, 0);
+    let (mut same, mut with_rows, mut run) = (0, 0, 0);
     // Why, how often, and the first seed.
     let mut refused: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut failures = Vec::new();
@@ -104,8 +105,9 @@ async fn run_all() -> Vec<String> {
             continue;
         }
         match run::run(&case).await {
-            Outcome::Same => {
+            Outcome::Same(rows) => {
                 same += 1;
+                with_rows += u64::from(rows > 0);
                 for construct in case.constructs() {
                     *constructs.entry(construct).or_default() += 1;
                 }
@@ -121,7 +123,7 @@ async fn run_all() -> Vec<String> {
         }
     }
     say(&format!(
-        "differential: {run} cases from seed {first}, {same} the same, {} different, {} not run, {:.1} s",
+        "differential: {run} cases from seed {first}, {same} the same ({with_rows} with rows), {} different, {} not run, {:.1} s",
         failures.len(),
         refused.values().map(|(n, _)| n).sum::<u64>(),
         started.elapsed().as_secs_f64()

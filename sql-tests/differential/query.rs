@@ -237,7 +237,7 @@ impl Generator<'_> {
     }
 
     /// Pairs of columns of equal types, at most `most`.
-    fn pairs(&mut self, left: &[Ty], right: &[Ty], most: usize) -> Vec<(usize, usize)> {
+    pub(super) fn pairs(&mut self, left: &[Ty], right: &[Ty], most: usize) -> Vec<(usize, usize)> {
         let mut all: Vec<(usize, usize)> = Vec::new();
         for (i, l) in left.iter().enumerate() {
             for (j, r) in right.iter().enumerate() {
@@ -370,7 +370,7 @@ impl Generator<'_> {
 pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
     let filter = r.one_in(5).then(|| condition(types, 1, r));
     let ty = *r.pick(types);
-    let (template, argument, ty) = match r.below(8) {
+    let (template, argument, ty) = match r.below(12) {
         0 | 1 => ("COUNT(*)", None, Ty::Big),
         2 => ("COUNT({})", Some(leaf(ty, types, r)), Ty::Big),
         3 if ty != Ty::Arr => ("COUNT(DISTINCT {})", Some(leaf(ty, types, r)), Ty::Big),
@@ -385,6 +385,12 @@ pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
         5 if ty == Ty::Dec => ("CAST(SUM({}) AS DECIMAL(10, 2))", Some(leaf(ty, types, r)), Ty::Dec),
         5 => ("CAST(AVG({}) AS INT)", Some(leaf(Ty::Int, types, r)), Ty::Int),
         6 if !matches!(ty, Ty::Arr | Ty::Bool) => ("MIN({})", Some(leaf(ty, types, r)), ty),
+        8 if ty != Ty::Arr => ("CARDINALITY(COLLECT({}))", Some(leaf(ty, types, r)), Ty::Int),
+        9 if ty == Ty::Dbl => ("SUM({})", Some(leaf(ty, types, r)), ty),
+        9 => ("CARDINALITY(ARRAY_AGG({}))", Some(leaf(ty, types, r)), Ty::Int),
+        10 => {
+            ("CAST(AVG({}) AS DECIMAL(10, 2))", Some(leaf(*r.pick(&[Ty::Dec, Ty::Big]), types, r)), Ty::Dec)
+        }
         7 if !matches!(ty, Ty::Arr | Ty::Bool) => ("MAX({})", Some(leaf(ty, types, r)), ty),
         _ => ("COUNT(*)", None, Ty::Big),
     };
@@ -617,6 +623,9 @@ impl Call {
         let filter =
             self.filter.as_ref().map(|f| format!(" FILTER (WHERE {})", f.sql(names))).unwrap_or_default();
         let text = self.template.replace("{}", &argument);
+        if let (true, Some(call)) = (text.starts_with("CARDINALITY("), text.strip_suffix(')')) {
+            return format!("{call}{filter})");
+        }
         // FILTER stands behind the call itself, inside of a cast.
         match text.rsplit_once(" AS ") {
             Some((call, ty)) if text.starts_with("CAST(") => format!("{call}{filter} AS {ty}"),

@@ -17,7 +17,7 @@ use super::functions;
 use super::query::{Generator, Rel};
 use super::random::Random;
 use super::source::{Pause, definition, versions};
-use super::tables::Table;
+use super::tables::{TIMES, Table};
 
 /// How a streaming run is done.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub(crate) struct Settings {
     pub(crate) bundle: Option<usize>,
     /// Not left to the planner: it decides by the parallelism, and a job goes on at another one.
     pub(crate) phases: &'static str,
-    /// Batches of each split before a snapshot, and the parallelism that goes on from it.
-    pub(crate) restart: Option<(usize, usize)>,
+    /// Batches of each split before a snapshot, and the parallelism that goes on from it; once or more.
+    pub(crate) restarts: Vec<(usize, usize)>,
     /// Memory of the process; with so little, state goes to disk.
     pub(crate) memory: Option<&'static str>,
     /// Of the session, in both modes.
@@ -56,15 +56,27 @@ impl Case {
         if !zone.is_empty() {
             tables = tables.into_iter().map(Table::zoned).collect();
         }
+        // Around 1970, or a change of the clock in New York.
+        let eras = [-TIMES, 1_710_054_000_000 - TIMES, 1_730_613_600_000 - TIMES];
+        if r.one_in(5) {
+            let ms = *r.pick(&eras);
+            tables = tables.into_iter().map(|t| t.moved(ms)).collect();
+        }
         let depth = if only.is_some() { 1 + r.below(2) } else { 1 + r.below(4) };
         let mut generator = Generator { tables: &tables, random: &mut r, prelude: Vec::new(), only };
         let query = generator.relation(depth);
         let prelude = generator.prelude;
+        let mut restarts: Vec<(usize, usize)> = Vec::new();
+        let mut after = 0;
+        while restarts.len() < 3 && r.one_in(2) {
+            after += r.below(5);
+            restarts.push((after, *r.pick(&[1, 2, 4, 3])));
+        }
         let settings = Settings {
             parallelism: *r.pick(&[1, 1, 2, 4]),
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
             phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
-            restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
+            restarts,
             memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
             zone: if zone.is_empty() { "UTC" } else { zone },
         };
@@ -115,7 +127,8 @@ impl fmt::Display for Case {
 /// What came of a case.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Same,
+    /// With so many rows.
+    Same(usize),
     /// Neither mode, or not streaming, runs such a query: why.
     Refused(String),
     Different(String),
@@ -252,17 +265,18 @@ async fn stream(
 
 async fn streaming(case: &Case, sql: &str) -> Result<Rows> {
     let mut rows = Rows::new();
-    let Settings { parallelism, restart, .. } = case.settings;
-    match restart {
-        None => drop(stream(case, sql, parallelism, None, None, &mut rows).await?),
-        Some((after, then)) => {
-            let snapshot = stream(case, sql, parallelism, Some(after), None, &mut rows).await?;
-            // Without a snapshot the query read no table and has ended.
-            if snapshot.is_some() {
-                stream(case, sql, then, None, snapshot, &mut rows).await?;
-            }
+    let mut parallelism = case.settings.parallelism;
+    let mut snapshot = None;
+    for (after, then) in &case.settings.restarts {
+        let taken = stream(case, sql, parallelism, Some(*after), snapshot, &mut rows).await?;
+        // Without a snapshot the query read no table and has ended.
+        if taken.is_none() {
+            rows.retain(|_, count| *count != 0);
+            return Ok(rows);
         }
+        (snapshot, parallelism) = (taken, *then);
     }
+    stream(case, sql, parallelism, None, snapshot, &mut rows).await?;
     rows.retain(|_, count| *count != 0);
     Ok(rows)
 }
@@ -285,7 +299,7 @@ pub(crate) async fn run(case: &Case) -> Outcome {
         Err(_) => return Outcome::Different("streaming does not end".to_owned()),
     };
     if got == expected {
-        return Outcome::Same;
+        return Outcome::Same(expected.len());
     }
     let mut text = String::new();
     for (row, count) in &expected {

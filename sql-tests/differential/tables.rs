@@ -249,7 +249,8 @@ impl Table {
     pub(crate) fn random_timed(name: String, r: &mut Random) -> Table {
         let mut columns: Vec<(Ty, bool)> = vec![(*r.pick(&[Ty::Int, Ty::Str]), !r.one_in(3))];
         for _ in 0..1 + r.below(2) {
-            columns.push((*r.pick(&[Ty::Int, Ty::Int, Ty::Str, Ty::Big, Ty::Dec, Ty::Date]), !r.one_in(4)));
+            let types = [Ty::Int, Ty::Str, Ty::Big, Ty::Dec, Ty::Date, Ty::Bool, Ty::Dbl];
+            columns.push((types[r.weighted(&[6, 3, 2, 2, 2, 1, 1])], !r.one_in(4)));
         }
         columns.push((Ty::Time, false));
         let splits = vec![Vec::new(); 1 + r.below(3)];
@@ -287,8 +288,26 @@ impl Table {
             }
             table.splits[split].push(change);
             now += r.within(0, 3) * 1000;
+            if r.one_in(25) {
+                // Nothing for a while.
+                now += *r.pick(&[40_000, 3_600_000, 90_000_000]);
+            }
         }
         table
+    }
+
+    /// Moves all its times.
+    pub(crate) fn moved(mut self, ms: i64) -> Table {
+        let rows = self.splits.iter_mut().flatten().flat_map(|change| match change {
+            Change::Insert(row) | Change::Delete(row) => vec![row],
+            Change::Update(old, new) => vec![old, new],
+        });
+        for value in rows.flatten() {
+            if let Value::Time(time) = value {
+                *time += ms;
+            }
+        }
+        self
     }
 
     /// Makes its row time an instant.
@@ -521,7 +540,7 @@ impl fmt::Display for Table {
 }
 
 /// First of the row times, in ms.
-const TIMES: i64 = 1_710_064_800_000;
+pub(crate) const TIMES: i64 = 1_710_064_800_000;
 
 /// How far a row may be behind one before it, in ms; watermarks are [`WATERMARK`] behind.
 pub(crate) const DISORDER: i64 = 20_000;

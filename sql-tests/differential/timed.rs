@@ -41,12 +41,13 @@ impl Needs {
 type Make = fn(&mut Generator<'_>) -> Option<Rel>;
 
 /// The constructs by name.
-pub(crate) const CONSTRUCTS: [(&str, Make); 18] = [
+pub(crate) const CONSTRUCTS: [(&str, Make); 19] = [
     ("window-aggregate", |g| g.window_aggregate()),
     ("session", |g| g.session()),
     ("group-window", |g| g.group_window()),
     ("window-of-windows", |g| g.window_of_windows()),
     ("window-rows", |g| g.window_rows()),
+    ("window-chain", |g| g.window_chain()),
     ("window-join", |g| g.window_join()),
     ("window-semi-join", |g| g.window_semi_join()),
     ("window-top-n", |g| g.window_top_n()),
@@ -78,8 +79,12 @@ impl Generator<'_> {
 
     /// A table with a row time, or a view over one.
     pub(super) fn timed_table(&mut self, needs: Needs) -> Option<Table> {
-        let table = self.base_table(needs)?;
-        Some(if self.random.one_in(3) { self.view(table, needs) } else { table })
+        let mut table = self.base_table(needs)?;
+        // Views of views, too.
+        while self.random.one_in(3) {
+            table = self.view(table, needs);
+        }
+        Some(table)
     }
 
     pub(super) fn base_table(&mut self, needs: Needs) -> Option<Table> {
@@ -106,7 +111,7 @@ impl Generator<'_> {
                 format!("SELECT {} FROM {from} AS a", named(&items))
             }
             // Behind OVER of changes no time goes on.
-            2 if view.is_append_only() => {
+            2 if view.is_append_only() && plain < 5 => {
                 let mut items = names.clone();
                 items.insert(plain, format!("COUNT(*) OVER (PARTITION BY a.c0 ORDER BY a.{time})"));
                 view.columns.insert(plain, (Ty::Big, false));

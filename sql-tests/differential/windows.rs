@@ -8,22 +8,27 @@ use super::tables::{Table, Ty};
 use super::timed::{JOINS, Needs, is_key, named, names_of, rel};
 
 /// A window function of no table yet: `{}` stands for its first two arguments, `{by}` for a partition between them.
-fn function(r: &mut Random) -> String {
+pub(super) fn function(r: &mut Random) -> String {
     if r.one_in(6) {
         let by = r.pick::<&str>(&["", "{by}"]);
         return format!("TABLE(SESSION({{}}{by}, INTERVAL '{}' SECOND))", r.pick(&[1, 3, 8, 20]));
     }
-    let size = *r.pick(&[2, 4, 10, 30, 60]);
+    let (size, unit) = *r.pick(&[
+        (2, "SECOND"),
+        (4, "SECOND"),
+        (10, "SECOND"),
+        (30, "SECOND"),
+        (60, "SECOND"),
+        (6, "HOUR"),
+        (24, "HOUR"),
+        (48, "HOUR"),
+    ]);
+    let parts: Vec<i32> = [1, 2, 3, 5, 6].into_iter().filter(|n| size % n == 0).collect();
+    let part = size / *r.pick(&parts);
     let lengths = match r.below(3) {
-        0 => format!("TUMBLE({{}}, INTERVAL '{size}' SECOND"),
-        1 => {
-            let slide = size / *r.pick(&[1, 2, 2]);
-            format!("HOP({{}}, INTERVAL '{slide}' SECOND, INTERVAL '{size}' SECOND")
-        }
-        _ => {
-            let step = size / *r.pick(&[1, 2, 2]);
-            format!("CUMULATE({{}}, INTERVAL '{step}' SECOND, INTERVAL '{size}' SECOND")
-        }
+        0 => format!("TUMBLE({{}}, INTERVAL '{size}' {unit}"),
+        1 => format!("HOP({{}}, INTERVAL '{part}' {unit}, INTERVAL '{size}' {unit}"),
+        _ => format!("CUMULATE({{}}, INTERVAL '{part}' {unit}, INTERVAL '{size}' {unit}"),
     };
     let offset = match r.below(6) {
         0 => ", INTERVAL '1' SECOND",
@@ -35,7 +40,7 @@ fn function(r: &mut Random) -> String {
 }
 
 /// The function over a table.
-fn over_table(function: &str, table: &Table) -> String {
+pub(super) fn over_table(function: &str, table: &Table) -> String {
     let by = if function.contains("{by}") { " PARTITION BY c0" } else { "" };
     let arguments = format!("TABLE {}{by}, DESCRIPTOR({})", table.name, table.time());
     function.replacen("{by}", "", 1).replacen("{}", &arguments, 1)
