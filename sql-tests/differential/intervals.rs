@@ -93,7 +93,14 @@ impl Generator<'_> {
         let (a, b) = (format!("a.{}", left.time()), format!("b.{}", right.time()));
         let r = &mut *self.random;
         let (before, behind) = (r.within(0, 6), r.within(0, 6));
-        match r.below(8) {
+        match r.below(11) {
+            // Long ones, and one of no time at all.
+            8 => format!("{a} BETWEEN {b} - INTERVAL '2' MINUTE AND {b} + INTERVAL '1' HOUR"),
+            9 => format!("{a} BETWEEN {b} + INTERVAL '3' SECOND AND {b} - INTERVAL '3' SECOND"),
+            // A bound of the right side alone.
+            10 => format!(
+                "{a} BETWEEN {b} - INTERVAL '{before}' SECOND AND {b} + INTERVAL '{behind}' SECOND AND {b} IS NOT NULL"
+            ),
             0 => format!(
                 "{a} >= {b} - INTERVAL '{before}' SECOND AND {a} < {b} + INTERVAL '{}' SECOND",
                 behind.max(1)

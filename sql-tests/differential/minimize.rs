@@ -54,11 +54,13 @@ async fn simplify_settings(case: &mut Case, runs: &mut usize) {
             phases: "ONE_PHASE",
             restarts: Vec::new(),
             memory: None,
+            early: false,
             zone: c.settings.zone,
         }
     });
     with(&|c| c.settings.restarts.clear());
     with(&|c| c.settings.memory = None);
+    with(&|c| c.settings.early = false);
     with(&|c| c.settings.bundle = None);
     with(&|c| c.settings.phases = "ONE_PHASE");
     with(&|c| c.settings.parallelism = 1);

@@ -32,6 +32,7 @@ mod over;
 mod patterns;
 mod query;
 pub(crate) mod random;
+mod ranks;
 pub(crate) mod run;
 pub(crate) mod source;
 mod tables;

@@ -49,7 +49,7 @@ impl Generator<'_> {
         let r = &mut *self.random;
         let (v, time) = (format!("c{value}"), table.time());
         let partition = if r.one_in(3) { String::new() } else { format!("PARTITION BY c{} ", r.pick(&keys)) };
-        let pattern = *r.pick(&PATTERNS);
+        let pattern = &if r.one_in(2) { r.pick::<&str>(&PATTERNS).to_string() } else { pattern(r) };
         let variables: Vec<&str> = ["A", "B", "C", "D"].into_iter().filter(|x| pattern.contains(x)).collect();
         let skip = skip(pattern, &variables, r);
         let within = if r.one_in(3) { " WITHIN INTERVAL '15' SECOND" } else { "" };
@@ -76,6 +76,25 @@ impl Generator<'_> {
         );
         Some(rel(text, out))
     }
+}
+
+/// A pattern of variables in order, with at most two that may be of any number; the last one is plain, as Flink wants.
+fn pattern(r: &mut Random) -> String {
+    let names = ["A", "B", "C", "D"];
+    let n = 1 + r.below(4);
+    let (mut parts, mut many) = (Vec::new(), 0);
+    for (i, name) in names.iter().enumerate().take(n) {
+        if i + 1 == n {
+            parts.push((*name).to_owned());
+            continue;
+        }
+        let quantifier =
+            *r.pick(&["", "", "?", "+", "*", "+?", "*?", "{2}", "{1,3}", "{2,}", "{0,2}", "{,2}", "??"]);
+        let unbounded = matches!(quantifier, "+" | "*" | "+?" | "*?" | "{2,}");
+        many += usize::from(unbounded);
+        parts.push(if many > 2 { (*name).to_owned() } else { format!("{name}{quantifier}") });
+    }
+    parts.join(" ")
 }
 
 /// Where to go on behind a match. A variable that a match may lack, or its first row, is an error.

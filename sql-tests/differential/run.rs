@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) restarts: Vec<(usize, usize)>,
     /// Memory of the process; with so little, state goes to disk.
     pub(crate) memory: Option<&'static str>,
+    /// Whether windows in GROUP BY tell what they have before they end.
+    pub(crate) early: bool,
     /// Of the session, in both modes.
     pub(crate) zone: &'static str,
 }
@@ -78,9 +80,16 @@ impl Case {
             phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
             restarts,
             memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
+            early: r.one_in(4),
             zone: if zone.is_empty() { "UTC" } else { zone },
         };
         Case { tables, prelude, query, settings }
+    }
+
+    /// Whether its windows, if there are any, can tell early: those of window functions and sessions cannot.
+    fn fires_early(&self) -> bool {
+        let sql = [self.prelude.join(" "), self.query.sql()].join(" ");
+        !sql.contains("DESCRIPTOR(") && !sql.contains("SESSION(")
     }
 
     /// What goes before the query: functions and views.
@@ -155,6 +164,10 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     }
     if let (Some(memory), "streaming") = (case.settings.memory, mode) {
         config.push(("taskmanager.memory.process.size".to_owned(), memory.to_owned()));
+    }
+    if case.settings.early && mode == "streaming" && case.fires_early() {
+        config.push(("table.exec.emit.early-fire.enabled".to_owned(), "true".to_owned()));
+        config.push(("table.exec.emit.early-fire.delay".to_owned(), "0 ms".to_owned()));
     }
     let mut session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
     for table in &case.tables {

@@ -41,7 +41,7 @@ impl Needs {
 type Make = fn(&mut Generator<'_>) -> Option<Rel>;
 
 /// The constructs by name.
-pub(crate) const CONSTRUCTS: [(&str, Make); 19] = [
+pub(crate) const CONSTRUCTS: [(&str, Make); 23] = [
     ("window-aggregate", |g| g.window_aggregate()),
     ("session", |g| g.session()),
     ("group-window", |g| g.group_window()),
@@ -61,6 +61,10 @@ pub(crate) const CONSTRUCTS: [(&str, Make); 19] = [
     ("over", |g| g.over()),
     ("over-ties", |g| g.over_with_ties()),
     ("over-view", |g| g.over_twice()),
+    ("deduplication", |g| g.deduplication()),
+    ("time-order", |g| g.time_order()),
+    ("function-query", |g| g.function_query()),
+    ("function-table", |g| g.function_table()),
 ];
 
 impl Generator<'_> {

@@ -268,6 +268,10 @@ impl Generator<'_> {
         let kind = *self.random.pick(&JOINS);
         let mut on =
             vec!["a.window_start = b.window_start".to_owned(), "a.window_end = b.window_end".to_owned()];
+        if self.random.one_in(8) {
+            // A regular join.
+            on.remove(self.random.below(2));
+        }
         on.extend(self.equalities(&left, &right));
         on.extend(self.residual(&left, &right));
         let (mut items, mut out) = self.both(&left, &right);
