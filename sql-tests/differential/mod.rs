@@ -10,7 +10,7 @@
 //! and OVER (`timed`, with a file for each family). Expressions call functions of users (`functions`).
 //!
 //! A streaming run has parallelism 1, 2 or 4 and bundles of a batch, one row or three; half of them are stopped after
-//! some batches of every split and go on from the snapshot in a fresh job, mostly at another parallelism.
+//! some batches of every split and go on from the snapshot in a fresh job, mostly at another parallelism, up to three times.
 //!
 //! | variable | what |
 //! |---|---|
@@ -38,6 +38,7 @@ pub(crate) mod source;
 mod tables;
 mod temporal;
 mod timed;
+mod timed_tables;
 mod windows;
 
 use std::collections::BTreeMap;
