@@ -65,6 +65,21 @@ pub(crate) fn random(ty: Ty, types: &[Ty], depth: usize, r: &mut Random) -> Expr
     if r.one_in(8) {
         return call("COALESCE({}, {})", [e(ty, r), e(ty, r)]);
     }
+    if r.one_in(6) {
+        // Functions of users: `functions` has their bodies.
+        let of_user = match (ty, r.below(2)) {
+            (Ty::Int, 0) => Some(("udf_more({})", vec![Ty::Int])),
+            (Ty::Int, _) => Some(("udf_least({}, {})", vec![Ty::Int, Ty::Int])),
+            (Ty::Big, _) => Some(("udf_length({}, {})", vec![Ty::Str, Ty::Int])),
+            (Ty::Str, 0) => Some(("udf_text({})", vec![Ty::Str])),
+            (Ty::Str, _) => Some(("udf_strict({}, {})", vec![Ty::Str, Ty::Int])),
+            (Ty::Bool, _) => Some(("udf_known({})", vec![Ty::Int])),
+            _ => None,
+        };
+        if let Some((template, args)) = of_user {
+            return call(template, args.into_iter().map(|ty| e(ty, r)).collect::<Vec<_>>());
+        }
+    }
     match ty {
         Ty::Int => match r.below(5) {
             0 => call("CAST({} + {} AS INT)", [e(Ty::Int, r), e(Ty::Int, r)]),
@@ -97,7 +112,7 @@ pub(crate) fn random(ty: Ty, types: &[Ty], depth: usize, r: &mut Random) -> Expr
             0 => call("ARRAY[{}, {}]", [e(Ty::Int, r), e(Ty::Int, r)]),
             _ => leaf(ty, types, r),
         },
-        Ty::Date | Ty::Time => leaf(ty, types, r),
+        Ty::Date | Ty::Time | Ty::Instant => leaf(ty, types, r),
     }
 }
 

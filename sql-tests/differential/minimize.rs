@@ -23,7 +23,7 @@ pub(crate) async fn minimize(mut case: Case) -> Case {
 
 fn size(case: &Case) -> (usize, usize, bool, usize) {
     let changes = case.tables.iter().flat_map(|t| &t.splits).map(Vec::len).sum();
-    (case.query.size(), changes, case.settings.restart.is_some(), case.settings.parallelism)
+    (case.query.size(), changes, !case.settings.restarts.is_empty(), case.settings.parallelism)
 }
 
 async fn fails(case: &Case, runs: &mut usize) -> bool {
@@ -52,12 +52,15 @@ async fn simplify_settings(case: &mut Case, runs: &mut usize) {
             parallelism: 1,
             bundle: None,
             phases: "ONE_PHASE",
-            restart: None,
+            restarts: Vec::new(),
             memory: None,
+            early: false,
+            zone: c.settings.zone,
         }
     });
-    with(&|c| c.settings.restart = None);
+    with(&|c| c.settings.restarts.clear());
     with(&|c| c.settings.memory = None);
+    with(&|c| c.settings.early = false);
     with(&|c| c.settings.bundle = None);
     with(&|c| c.settings.phases = "ONE_PHASE");
     with(&|c| c.settings.parallelism = 1);

@@ -22,8 +22,12 @@ pub(crate) struct Rel {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Op {
     Table(String),
-    /// A query as it is.
-    Text(String),
+    /// A query as it is, with what it shows and its text in batch where that is another one.
+    Made {
+        construct: &'static str,
+        text: String,
+        batch: Option<String>,
+    },
     Select {
         exprs: Vec<Expr>,
         condition: Option<Expr>,
@@ -100,6 +104,10 @@ pub(crate) struct Call {
 pub(crate) struct Generator<'a> {
     pub(crate) tables: &'a [Table],
     pub(crate) random: &'a mut Random,
+    /// Statements before the query: views.
+    pub(crate) prelude: Vec<String>,
+    /// The only construct over event time that is wanted.
+    pub(crate) only: Option<&'static str>,
 }
 
 impl Generator<'_> {
@@ -108,7 +116,8 @@ impl Generator<'_> {
         if depth == 0 {
             return self.table();
         }
-        if self.random.one_in(3)
+        let often = if self.only.is_some() { depth } else { 3 };
+        if self.random.one_in(often)
             && let Some(timed) = self.timed()
         {
             return timed;
@@ -228,7 +237,7 @@ impl Generator<'_> {
     }
 
     /// Pairs of columns of equal types, at most `most`.
-    fn pairs(&mut self, left: &[Ty], right: &[Ty], most: usize) -> Vec<(usize, usize)> {
+    pub(super) fn pairs(&mut self, left: &[Ty], right: &[Ty], most: usize) -> Vec<(usize, usize)> {
         let mut all: Vec<(usize, usize)> = Vec::new();
         for (i, l) in left.iter().enumerate() {
             for (j, r) in right.iter().enumerate() {
@@ -361,7 +370,7 @@ impl Generator<'_> {
 pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
     let filter = r.one_in(5).then(|| condition(types, 1, r));
     let ty = *r.pick(types);
-    let (template, argument, ty) = match r.below(8) {
+    let (template, argument, ty) = match r.below(12) {
         0 | 1 => ("COUNT(*)", None, Ty::Big),
         2 => ("COUNT({})", Some(leaf(ty, types, r)), Ty::Big),
         3 if ty != Ty::Arr => ("COUNT(DISTINCT {})", Some(leaf(ty, types, r)), Ty::Big),
@@ -376,6 +385,12 @@ pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
         5 if ty == Ty::Dec => ("CAST(SUM({}) AS DECIMAL(10, 2))", Some(leaf(ty, types, r)), Ty::Dec),
         5 => ("CAST(AVG({}) AS INT)", Some(leaf(Ty::Int, types, r)), Ty::Int),
         6 if !matches!(ty, Ty::Arr | Ty::Bool) => ("MIN({})", Some(leaf(ty, types, r)), ty),
+        8 if ty != Ty::Arr => ("CARDINALITY(COLLECT({}))", Some(leaf(ty, types, r)), Ty::Int),
+        9 if ty == Ty::Dbl => ("SUM({})", Some(leaf(ty, types, r)), ty),
+        9 => ("CARDINALITY(ARRAY_AGG({}))", Some(leaf(ty, types, r)), Ty::Int),
+        10 => {
+            ("CAST(AVG({}) AS DECIMAL(10, 2))", Some(leaf(*r.pick(&[Ty::Dec, Ty::Big]), types, r)), Ty::Dec)
+        }
         7 if !matches!(ty, Ty::Arr | Ty::Bool) => ("MAX({})", Some(leaf(ty, types, r)), ty),
         _ => ("COUNT(*)", None, Ty::Big),
     };
@@ -386,12 +401,27 @@ pub(crate) fn aggregate_call(types: &[Ty], r: &mut Random) -> Call {
 #[derive(Default)]
 struct Writer {
     names: usize,
+    batch: bool,
 }
 
 impl Rel {
-    /// As a query.
+    /// As a query in streaming.
     pub(crate) fn sql(&self) -> String {
         Writer::default().query(self)
+    }
+
+    /// As a query in batch: another one where a construct is streaming's alone.
+    pub(crate) fn batch_sql(&self) -> String {
+        Writer { names: 0, batch: true }.query(self)
+    }
+
+    /// The constructs over event time in it.
+    pub(crate) fn constructs(&self) -> Vec<&'static str> {
+        let mut all: Vec<&'static str> = self.inputs.iter().flat_map(Rel::constructs).collect();
+        if let Op::Made { construct, .. } = &self.op {
+            all.push(construct);
+        }
+        all
     }
 
     /// Operators in it.
@@ -427,7 +457,8 @@ impl Writer {
         };
         match (&rel.op, rel.inputs.as_slice()) {
             (Op::Table(name), _) => format!("SELECT * FROM {name}"),
-            (Op::Text(text), _) => text.clone(),
+            (Op::Made { batch: Some(text), .. }, _) if self.batch => text.clone(),
+            (Op::Made { text, .. }, _) => text.clone(),
             (Op::Select { exprs, condition, distinct }, [input]) => {
                 let (from, name) = self.from(input);
                 let names = columns(&name, &input.types);
@@ -592,6 +623,9 @@ impl Call {
         let filter =
             self.filter.as_ref().map(|f| format!(" FILTER (WHERE {})", f.sql(names))).unwrap_or_default();
         let text = self.template.replace("{}", &argument);
+        if let (true, Some(call)) = (text.starts_with("CARDINALITY("), text.strip_suffix(')')) {
+            return format!("{call}{filter})");
+        }
         // FILTER stands behind the call itself, inside of a cast.
         match text.rsplit_once(" AS ") {
             Some((call, ty)) if text.starts_with("CAST(") => format!("{call}{filter} AS {ty}"),

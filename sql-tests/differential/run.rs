@@ -13,10 +13,11 @@ use tidelake::stream::ChangeBatch;
 use tidelake::text::{Column, Style};
 use tidelake::{Error, ErrorKind, Result};
 
+use super::functions;
 use super::query::{Generator, Rel};
 use super::random::Random;
-use super::source::{Pause, definition};
-use super::tables::Table;
+use super::source::{Pause, definition, versions};
+use super::tables::{TIMES, Table};
 
 /// How a streaming run is done.
 #[derive(Debug, Clone)]
@@ -25,48 +26,109 @@ pub(crate) struct Settings {
     pub(crate) bundle: Option<usize>,
     /// Not left to the planner: it decides by the parallelism, and a job goes on at another one.
     pub(crate) phases: &'static str,
-    /// Batches of each split before a snapshot, and the parallelism that goes on from it.
-    pub(crate) restart: Option<(usize, usize)>,
+    /// Batches of each split before a snapshot, and the parallelism that goes on from it; once or more.
+    pub(crate) restarts: Vec<(usize, usize)>,
     /// Memory of the process; with so little, state goes to disk.
     pub(crate) memory: Option<&'static str>,
+    /// Whether windows in GROUP BY tell what they have before they end.
+    pub(crate) early: bool,
+    /// Of the session, in both modes.
+    pub(crate) zone: &'static str,
 }
 
 /// A query over tables, and how it is run.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) tables: Vec<Table>,
+    /// Views that the query reads.
+    pub(crate) prelude: Vec<String>,
     pub(crate) query: Rel,
     pub(crate) settings: Settings,
 }
 
 impl Case {
-    /// The case of a seed.
-    pub(crate) fn random(seed: u64) -> Case {
+    /// The case of a seed; all of one construct, if that is `only` wanted.
+    pub(crate) fn random(seed: u64, only: Option<&'static str>) -> Case {
         let mut r = Random::new(seed);
-        let tables: Vec<Table> =
-            (0..1 + r.below(3)).map(|i| Table::random(format!("T{i}"), &mut r)).collect();
-        let depth = 1 + r.below(4);
-        let query = Generator { tables: &tables, random: &mut r }.relation(depth);
+        let table = if only.is_some() { Table::random_timed } else { Table::random };
+        let mut tables: Vec<Table> = (0..1 + r.below(3)).map(|i| table(format!("T{i}"), &mut r)).collect();
+        // All of them, or none: row times of two types do not go with each other.
+        let zone =
+            if r.one_in(5) { r.pick::<&str>(&["UTC", "Asia/Kolkata", "America/New_York"]) } else { "" };
+        if !zone.is_empty() {
+            tables = tables.into_iter().map(Table::zoned).collect();
+        }
+        // Around 1970, or a change of the clock in New York.
+        let eras = [-TIMES, 1_710_054_000_000 - TIMES, 1_730_613_600_000 - TIMES];
+        if r.one_in(5) {
+            let ms = *r.pick(&eras);
+            tables = tables.into_iter().map(|t| t.moved(ms)).collect();
+        }
+        let depth = if only.is_some() { 1 + r.below(2) } else { 1 + r.below(4) };
+        let mut generator = Generator { tables: &tables, random: &mut r, prelude: Vec::new(), only };
+        let query = generator.relation(depth);
+        let prelude = generator.prelude;
+        let mut restarts: Vec<(usize, usize)> = Vec::new();
+        let mut after = 0;
+        while restarts.len() < 3 && r.one_in(2) {
+            after += r.below(5);
+            restarts.push((after, *r.pick(&[1, 2, 4, 3])));
+        }
         let settings = Settings {
             parallelism: *r.pick(&[1, 1, 2, 4]),
             bundle: *r.pick(&[None, None, Some(1), Some(3)]),
             phases: r.pick::<&str>(&["ONE_PHASE", "TWO_PHASE"]),
-            restart: r.one_in(2).then(|| (r.below(5), *r.pick(&[1, 2, 4, 3]))),
+            restarts,
             memory: *r.pick(&[None, None, Some("1 kb"), Some("20 kb")]),
+            early: r.one_in(4),
+            zone: if zone.is_empty() { "UTC" } else { zone },
         };
-        Case { tables, query, settings }
+        Case { tables, prelude, query, settings }
+    }
+
+    /// Whether its windows, if there are any, can tell early: those of window functions and sessions cannot.
+    fn fires_early(&self) -> bool {
+        let sql = [self.prelude.join(" "), self.query.sql()].join(" ");
+        !sql.contains("DESCRIPTOR(") && !sql.contains("SESSION(")
+    }
+
+    /// What goes before the query: functions and views.
+    pub(crate) fn statements(&self) -> Vec<String> {
+        let all = [self.prelude.join(" "), self.query.sql()].join(" ");
+        functions::used(&all).into_iter().map(str::to_owned).chain(self.prelude.iter().cloned()).collect()
+    }
+
+    /// What it shows: constructs over event time, functions of users, changes of tables with a row time.
+    pub(crate) fn constructs(&self) -> Vec<&'static str> {
+        let mut all = self.query.constructs();
+        let sql = [self.prelude.join(" "), self.query.sql()].join(" ");
+        all.extend(sql.contains("udf_").then_some("user function"));
+        if !all.is_empty() && self.tables.iter().any(|t| t.timed && !t.is_append_only()) {
+            all.push("(a table with a row time that changes)");
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sql = self.query.sql();
+        let (sql, batch) = (self.query.sql(), self.query.batch_sql());
+        let all = [self.prelude.join(" "), sql.clone()].join(" ");
         for table in &self.tables {
-            if sql.contains(&format!("{} ", table.name)) || sql.ends_with(&table.name) {
+            let read = |c: char| !c.is_alphanumeric();
+            if all.split(read).any(|word| word == table.name || word == table.versions()) {
                 write!(f, "{table}")?;
             }
         }
+        for statement in self.statements() {
+            writeln!(f, "{statement};")?;
+        }
         writeln!(f, "{sql};")?;
+        if batch != sql {
+            writeln!(f, "in batch: {batch};")?;
+        }
         write!(f, "{:?}", self.settings)
     }
 }
@@ -74,7 +136,8 @@ impl fmt::Display for Case {
 /// What came of a case.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Same,
+    /// With so many rows.
+    Same(usize),
     /// Neither mode, or not streaming, runs such a query: why.
     Refused(String),
     Different(String),
@@ -93,7 +156,7 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     let mut config = vec![
         ("execution.runtime-mode".to_owned(), mode.to_owned()),
         ("parallelism.default".to_owned(), parallelism.to_string()),
-        ("table.local-time-zone".to_owned(), "UTC".to_owned()),
+        ("table.local-time-zone".to_owned(), case.settings.zone.to_owned()),
     ];
     config.push(("table.optimizer.agg-phase-strategy".to_owned(), case.settings.phases.to_owned()));
     if let (Some(rows), "streaming") = (case.settings.bundle, mode) {
@@ -102,9 +165,21 @@ async fn session(case: &Case, mode: &str, parallelism: usize, pause: &Arc<Pause>
     if let (Some(memory), "streaming") = (case.settings.memory, mode) {
         config.push(("taskmanager.memory.process.size".to_owned(), memory.to_owned()));
     }
-    let session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
+    if case.settings.early && mode == "streaming" && case.fires_early() {
+        config.push(("table.exec.emit.early-fire.enabled".to_owned(), "true".to_owned()));
+        config.push(("table.exec.emit.early-fire.delay".to_owned(), "0 ms".to_owned()));
+    }
+    let mut session = Session::new(SessionOptions { config, ..SessionOptions::default() })?;
     for table in &case.tables {
         session.catalogs().create_table(definition(table, pause), false).await?;
+        if table.has_versions() {
+            session.catalogs().create_table(versions(table, pause), false).await?;
+        }
+    }
+    for statement in case.statements() {
+        for statement in tidelake::sql::parse_script(&statement)? {
+            session.execute(&statement).await?;
+        }
     }
     Ok(session)
 }
@@ -203,17 +278,18 @@ async fn stream(
 
 async fn streaming(case: &Case, sql: &str) -> Result<Rows> {
     let mut rows = Rows::new();
-    let Settings { parallelism, restart, .. } = case.settings;
-    match restart {
-        None => drop(stream(case, sql, parallelism, None, None, &mut rows).await?),
-        Some((after, then)) => {
-            let snapshot = stream(case, sql, parallelism, Some(after), None, &mut rows).await?;
-            // Without a snapshot the query read no table and has ended.
-            if snapshot.is_some() {
-                stream(case, sql, then, None, snapshot, &mut rows).await?;
-            }
+    let mut parallelism = case.settings.parallelism;
+    let mut snapshot = None;
+    for (after, then) in &case.settings.restarts {
+        let taken = stream(case, sql, parallelism, Some(*after), snapshot, &mut rows).await?;
+        // Without a snapshot the query read no table and has ended.
+        if taken.is_none() {
+            rows.retain(|_, count| *count != 0);
+            return Ok(rows);
         }
+        (snapshot, parallelism) = (taken, *then);
     }
+    stream(case, sql, parallelism, None, snapshot, &mut rows).await?;
     rows.retain(|_, count| *count != 0);
     Ok(rows)
 }
@@ -222,7 +298,7 @@ async fn streaming(case: &Case, sql: &str) -> Result<Rows> {
 pub(crate) async fn run(case: &Case) -> Outcome {
     let sql = case.query.sql();
     let limit = Duration::from_secs(30);
-    let expected = match tokio::time::timeout(limit, batch(case, &sql)).await {
+    let expected = match tokio::time::timeout(limit, batch(case, &case.query.batch_sql())).await {
         Ok(Ok(rows)) => rows,
         Ok(Err(e)) => return Outcome::Refused(format!("batch: {}", e.message())),
         Err(_) => return Outcome::Refused("batch: no end".to_owned()),
@@ -236,7 +312,7 @@ pub(crate) async fn run(case: &Case) -> Outcome {
         Err(_) => return Outcome::Different("streaming does not end".to_owned()),
     };
     if got == expected {
-        return Outcome::Same;
+        return Outcome::Same(expected.len());
     }
     let mut text = String::new();
     for (row, count) in &expected {

@@ -80,6 +80,14 @@ pub(crate) fn definition(table: &Table, pause: &Arc<Pause>) -> TableDef {
     }
 }
 
+/// The same with the first column as primary key: a table of versions.
+pub(crate) fn versions(table: &Table, pause: &Arc<Pause>) -> TableDef {
+    let mut definition = definition(table, pause);
+    definition.path.object = table.versions();
+    definition.primary_key = Some(PrimaryKey { name: None, columns: vec!["c0".to_owned()] });
+    definition
+}
+
 fn watermark(table: &Table) -> WatermarkDef {
     let time = table.time();
     let ddl = format!("CREATE TABLE t ({time} TIMESTAMP(3), WATERMARK FOR {time} AS {time} - {WATERMARK})");

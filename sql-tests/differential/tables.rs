@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder, Int64Array,
-    ListBuilder, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+    ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder,
+    Int64Array, ListBuilder, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use tidelake::stream::{ChangeBatch, RowKind, RowKinds};
 use tidelake::types::{LogicalType, TypeRoot};
 
@@ -25,6 +25,8 @@ pub(crate) enum Ty {
     Date,
     /// TIMESTAMP(3).
     Time,
+    /// TIMESTAMP_LTZ(3).
+    Instant,
     Arr,
 }
 
@@ -39,6 +41,7 @@ impl Ty {
             Ty::Dbl => "DOUBLE",
             Ty::Date => "DATE",
             Ty::Time => "TIMESTAMP(3)",
+            Ty::Instant => "TIMESTAMP_LTZ(3)",
             Ty::Arr => "ARRAY<INT>",
         }
     }
@@ -53,6 +56,7 @@ impl Ty {
             Ty::Dbl => TypeRoot::Double,
             Ty::Date => TypeRoot::Date,
             Ty::Time => TypeRoot::Timestamp(3),
+            Ty::Instant => TypeRoot::TimestampLtz(3),
             Ty::Arr => TypeRoot::Array(Box::new(LogicalType::nullable(TypeRoot::Int))),
         };
         LogicalType { root, nullable }
@@ -86,13 +90,13 @@ impl Value {
         match ty {
             Ty::Int => Value::Int(r.within(-1, 4)),
             Ty::Big => Value::Int(*r.pick(&[-7, 0, 1, 2, 3, 1_000_000_000_000])),
-            Ty::Str => Value::Str(r.pick::<&str>(&["", "a", "b", "ab", "B", "é"])),
+            Ty::Str => Value::Str(r.pick::<&str>(&["", "a", "b", "ab", "B", "é", "日本😀", "it's"])),
             Ty::Bool => Value::Bool(r.one_in(2)),
             Ty::Dec => Value::Dec(r.within(-3, 6) * 50),
             // Exact in binary: sums do not depend on the order of rows.
             Ty::Dbl => Value::Dbl(r.within(-4, 6) as f64 / 2.0),
             Ty::Date => Value::Date(r.within(19_000, 19_004) as i32),
-            Ty::Time => Value::Time(TIMES + r.within(0, 60) * 1000),
+            Ty::Time | Ty::Instant => Value::Time(TIMES + r.within(0, 60) * 1000),
             Ty::Arr => {
                 let n = r.below(4);
                 Value::Arr((0..n).map(|_| (!r.one_in(6)).then(|| r.within(0, 3) as i32)).collect())
@@ -106,11 +110,12 @@ impl Value {
             Value::Null => format!("CAST(NULL AS {})", ty.sql()),
             Value::Int(v) if ty == Ty::Big => format!("CAST({v} AS BIGINT)"),
             Value::Int(v) => v.to_string(),
-            Value::Str(s) => format!("'{s}'"),
+            Value::Str(s) => format!("'{}'", s.replace('\'', "''")),
             Value::Bool(b) => b.to_string().to_uppercase(),
             Value::Dec(v) => format!("CAST({} AS DECIMAL(10, 2))", *v as f64 / 100.0),
             Value::Dbl(v) => format!("CAST({v} AS DOUBLE)"),
             Value::Date(days) => format!("DATE '{}'", date(*days)),
+            Value::Time(ms) if ty == Ty::Instant => format!("TO_TIMESTAMP_LTZ({ms}, 3)"),
             Value::Time(ms) => format!("CAST(TIMESTAMP '{}' AS TIMESTAMP(3))", time(*ms)),
             Value::Arr(items) => {
                 let items: Vec<String> = items
@@ -160,8 +165,10 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(Ty, bool)>,
     /// Whether the first column is the primary key.
     pub(crate) keyed: bool,
-    /// Whether the last column is a row time: rows are at most [`DISORDER`] behind, and their times are unique.
+    /// Whether the last column is a row time: rows are at most [`DISORDER`] behind.
     pub(crate) timed: bool,
+    /// Whether rows share a row time.
+    pub(crate) ties: bool,
     /// Changes of each split, in order; splits know nothing of each other.
     pub(crate) splits: Vec<Vec<Change>>,
     /// Changes per batch.
@@ -188,6 +195,7 @@ impl Table {
             columns,
             keyed,
             timed: false,
+            ties: false,
             splits: vec![Vec::new(); 1 + r.below(3)],
             batch: 1 + r.below(7),
         };
@@ -237,30 +245,6 @@ impl Table {
         table
     }
 
-    /// Append-only, with a row time behind its other columns.
-    fn random_timed(name: String, r: &mut Random) -> Table {
-        let mut columns: Vec<(Ty, bool)> = vec![(*r.pick(&[Ty::Int, Ty::Str]), !r.one_in(3))];
-        for _ in 0..1 + r.below(2) {
-            columns.push((*r.pick(&[Ty::Int, Ty::Int, Ty::Str, Ty::Big, Ty::Dec, Ty::Date]), !r.one_in(4)));
-        }
-        columns.push((Ty::Time, false));
-        let splits = vec![Vec::new(); 1 + r.below(3)];
-        let mut table = Table { name, columns, keyed: false, timed: true, splits, batch: 1 + r.below(7) };
-        let mut now = TIMES;
-        for n in 0..*r.pick(&[0, 1, 3, 8, 20, 40, 60]) {
-            let mut row = table.row(r);
-            // Milliseconds make them unique.
-            let time = now - r.within(0, DISORDER / 1000) * 1000 + n;
-            if let Some(last) = row.last_mut() {
-                *last = Value::Time(time);
-            }
-            let split = r.below(table.splits.len());
-            table.splits[split].push(Change::Insert(row));
-            now += r.within(0, 3) * 1000;
-        }
-        table
-    }
-
     /// Name of the row time.
     pub(crate) fn time(&self) -> String {
         format!("c{}", self.columns.len() - 1)
@@ -271,7 +255,7 @@ impl Table {
         self.columns.iter().map(|(ty, _)| *ty).collect()
     }
 
-    fn row(&self, r: &mut Random) -> Row {
+    pub(super) fn row(&self, r: &mut Random) -> Row {
         self.columns
             .iter()
             .map(|(ty, nullable)| if *nullable && r.one_in(5) { Value::Null } else { Value::random(*ty, r) })
@@ -364,9 +348,21 @@ impl Table {
     }
 
     pub(crate) fn record_batch(&self, rows: &[Row]) -> RecordBatch {
-        let columns = self.columns.iter().enumerate().map(|(i, (ty, _))| column(*ty, rows, i)).collect();
+        let schema = self.schema();
+        let columns = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, (ty, _))| match (schema.field(i).data_type(), column(*ty, rows, i)) {
+                (DataType::Timestamp(_, Some(zone)), values) => {
+                    let values = values.as_primitive::<TimestampMillisecondType>().clone();
+                    Arc::new(values.with_timezone(zone.clone())) as ArrayRef
+                }
+                (_, values) => values,
+            })
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(self.schema(), columns, &options).expect("rows of the schema")
+        RecordBatch::try_new_with_options(schema, columns, &options).expect("rows of the schema")
     }
 }
 
@@ -398,7 +394,7 @@ fn column(ty: Ty, rows: &[Row], i: usize) -> ArrayRef {
         Ty::Date => Arc::new(
             values.map(|v| if let Value::Date(d) = v { Some(*d) } else { None }).collect::<Date32Array>(),
         ),
-        Ty::Time => Arc::new(
+        Ty::Time | Ty::Instant => Arc::new(
             values
                 .map(|v| if let Value::Time(ms) = v { Some(*ms) } else { None })
                 .collect::<TimestampMillisecondArray>(),
@@ -427,8 +423,16 @@ impl fmt::Display for Table {
             })
             .collect();
         let key = if self.keyed { ", PRIMARY KEY (c0) NOT ENFORCED" } else { "" };
-        let key =
-            if self.timed { format!(", WATERMARK FOR {} 30 s behind", self.time()) } else { key.to_owned() };
+        let key = if self.timed {
+            let versions = if self.has_versions() {
+                format!(" ({} with PRIMARY KEY (c0) NOT ENFORCED)", self.versions())
+            } else {
+                String::new()
+            };
+            format!(", WATERMARK FOR {} 30 s behind{versions}", self.time())
+        } else {
+            key.to_owned()
+        };
         writeln!(f, "{} ({}{key}), {} changes a batch", self.name, columns.join(", "), self.batch)?;
         let row = |row: &Row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         for (i, split) in self.splits.iter().enumerate() {
@@ -448,20 +452,20 @@ impl fmt::Display for Table {
 }
 
 /// First of the row times, in ms.
-const TIMES: i64 = 1_710_064_800_000;
+pub(crate) const TIMES: i64 = 1_710_064_800_000;
 
 /// How far a row may be behind one before it, in ms; watermarks are [`WATERMARK`] behind.
-const DISORDER: i64 = 20_000;
+pub(crate) const DISORDER: i64 = 20_000;
 
 /// Of tables with a row time.
 pub(crate) const WATERMARK: &str = "INTERVAL '30' SECOND";
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).expect("a time");
     time.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
-fn date(days: i32) -> String {
+pub(crate) fn date(days: i32) -> String {
     use chrono::Days;
     let epoch = chrono::NaiveDate::default();
     epoch.checked_add_days(Days::new(days as u64)).expect("a date").to_string()

@@ -1,125 +1,169 @@
-//! Random queries over event time: windows, joins over time, OVER. Rows come out of order, none of them late.
+//! Random queries over event time, a file for each family of constructs. Rows come out of order, none of them late.
+//!
+//! ```text
+//!  table with a row time ─► view, or not ─► construct ─► query
+//!   unique times or ties     filter, union, join, OVER,     │
+//!   rows only, or changes    windows: their time goes on    └ of another text in batch where batch has no such construct
+//! ```
 
-use super::query::{Generator, Op, Rel, aggregate_call, order_by};
+use super::expr::{condition, random};
+use super::query::{Generator, Op, Rel, aggregate_call};
 use super::tables::{Table, Ty};
 
 /// Kinds of joins with a condition.
-const JOINS: [&str; 5] = ["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
+pub(super) const JOINS: [&str; 5] = ["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
 
 /// Columns that take part in equalities.
-fn is_key(ty: Ty) -> bool {
-    !matches!(ty, Ty::Arr | Ty::Dbl | Ty::Time)
+pub(super) fn is_key(ty: Ty) -> bool {
+    !matches!(ty, Ty::Arr | Ty::Dbl | Ty::Time | Ty::Instant)
 }
+
+/// What a construct asks of its table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    /// No two rows of one time.
+    unique: bool,
+    /// No row is taken back.
+    append_only: bool,
+}
+
+impl Needs {
+    pub(super) const NOTHING: Needs = Needs { unique: false, append_only: false };
+    pub(super) const ROWS: Needs = Needs { unique: false, append_only: true };
+    pub(super) const ORDER: Needs = Needs { unique: true, append_only: false };
+    pub(super) const ORDERED_ROWS: Needs = Needs { unique: true, append_only: true };
+
+    fn met_by(self, table: &Table) -> bool {
+        table.timed && !(self.unique && table.ties) && (!self.append_only || table.is_append_only())
+    }
+}
+
+type Make = fn(&mut Generator<'_>) -> Option<Rel>;
+
+/// The constructs by name.
+pub(crate) const CONSTRUCTS: [(&str, Make); 23] = [
+    ("window-aggregate", |g| g.window_aggregate()),
+    ("session", |g| g.session()),
+    ("group-window", |g| g.group_window()),
+    ("window-of-windows", |g| g.window_of_windows()),
+    ("window-rows", |g| g.window_rows()),
+    ("window-chain", |g| g.window_chain()),
+    ("window-join", |g| g.window_join()),
+    ("window-semi-join", |g| g.window_semi_join()),
+    ("window-top-n", |g| g.window_top_n()),
+    ("window-deduplication", |g| g.window_deduplication()),
+    ("interval-join", |g| g.interval_join()),
+    ("interval-semi-join", |g| g.interval_semi_join()),
+    ("interval-join-chain", |g| g.interval_join_chain()),
+    ("temporal-join", |g| g.temporal_join()),
+    ("match-recognize", |g| g.matches()),
+    ("match-recognize-ties", |g| g.matches_with_ties()),
+    ("over", |g| g.over()),
+    ("over-ties", |g| g.over_with_ties()),
+    ("over-view", |g| g.over_twice()),
+    ("deduplication", |g| g.deduplication()),
+    ("time-order", |g| g.time_order()),
+    ("function-query", |g| g.function_query()),
+    ("function-table", |g| g.function_table()),
+];
 
 impl Generator<'_> {
     /// A relation that time attributes make possible, if there is a table with a row time.
     pub(crate) fn timed(&mut self) -> Option<Rel> {
-        let table = self.timed_table()?;
-        Some(match self.random.below(11) {
-            0 => self.window_aggregate(&table),
-            1 => self.session(&table),
-            8 => self.group_window(&table),
-            9 | 10 => self.matches(&table),
-            2 => self.window_join(&table),
-            3 => self.window_top_n(&table),
-            4 | 5 => self.interval_join(&table),
-            _ => self.over(&table),
-        })
+        let (name, make) = match self.only {
+            Some(only) => *CONSTRUCTS.iter().find(|(name, _)| *name == only)?,
+            None => *self.random.pick(&CONSTRUCTS),
+        };
+        let mut rel = make(self)?;
+        if let Op::Made { construct, .. } = &mut rel.op {
+            *construct = name;
+        }
+        Some(rel)
     }
 
-    fn timed_table(&mut self) -> Option<Table> {
-        let timed: Vec<&Table> = self.tables.iter().filter(|t| t.timed).collect();
-        if timed.is_empty() { None } else { Some((*self.random.pick(&timed)).clone()) }
+    /// A table with a row time, or a view over one.
+    pub(super) fn timed_table(&mut self, needs: Needs) -> Option<Table> {
+        let mut table = self.base_table(needs)?;
+        // Views of views, too.
+        while self.random.one_in(3) {
+            table = self.view(table, needs);
+        }
+        Some(table)
     }
 
-    /// A window function over a table.
-    fn windows(&mut self, table: &Table) -> String {
-        let r = &mut *self.random;
-        let (name, time) = (&table.name, table.time());
-        let size = *r.pick(&[4, 10, 30]);
-        let lengths = match r.below(3) {
-            0 => format!("TUMBLE(TABLE {name}, DESCRIPTOR({time}), INTERVAL '{size}' SECOND"),
+    pub(super) fn base_table(&mut self, needs: Needs) -> Option<Table> {
+        let fit: Vec<&Table> = self.tables.iter().filter(|t| needs.met_by(t)).collect();
+        if fit.is_empty() { None } else { Some((*self.random.pick(&fit)).clone()) }
+    }
+
+    /// A view that keeps the row time, as a table of its own; its history is that of the table below.
+    fn view(&mut self, table: Table, needs: Needs) -> Table {
+        let (types, time, from) = (table.types(), table.time(), table.name.clone());
+        let plain = types.len() - 1;
+        let names: Vec<String> = (0..types.len()).map(|i| format!("a.c{i}")).collect();
+        let mut view = Table { name: format!("V{}", self.prelude.len()), ..table };
+        let filter = condition(&types[..plain], 1, self.random).sql(&names);
+        let kinds = if needs.unique { 3 } else { 7 };
+        let sql = match self.random.below(kinds) {
+            0 => format!("SELECT * FROM {from} AS a WHERE {filter}"),
             1 => {
-                let slide = size / *r.pick(&[1, 2]);
+                let changed = self.random.below(plain);
+                let expr = random(types[changed], &types[..plain], 2, self.random);
+                let mut items = names.clone();
+                items[changed] = expr.sql(&names);
+                view.columns[changed].1 = true;
+                format!("SELECT {} FROM {from} AS a", named(&items))
+            }
+            // Behind OVER of changes no time goes on.
+            2 if view.is_append_only() && plain < 5 => {
+                let mut items = names.clone();
+                items.insert(plain, format!("COUNT(*) OVER (PARTITION BY a.c0 ORDER BY a.{time})"));
+                view.columns.insert(plain, (Ty::Big, false));
+                format!("SELECT {} FROM {from} AS a", named(&items))
+            }
+            2 => format!("SELECT {} FROM {from} AS a", named(&names)),
+            3 => {
+                view.ties = true;
+                format!("SELECT * FROM {from} UNION ALL SELECT * FROM {from} AS a WHERE {filter}")
+            }
+            4 if view.is_append_only() => {
+                view.ties = true;
+                let n = self.random.below(6);
                 format!(
-                    "HOP(TABLE {name}, DESCRIPTOR({time}), INTERVAL '{slide}' SECOND, INTERVAL '{size}' SECOND"
+                    "SELECT {} FROM {from} AS a JOIN {from} AS b ON a.c0 = b.c0 AND a.{time} BETWEEN b.{time} - INTERVAL '{n}' SECOND AND b.{time}",
+                    named(&names)
                 )
+            }
+            5 if view.is_append_only() => {
+                view.ties = true;
+                let windows = self.windows(&view_of(&view, &from));
+                let mut items = names.clone();
+                items[plain] = "a.window_time".to_owned();
+                format!("SELECT {} FROM {windows} AS a", named(&items))
             }
             _ => {
-                let step = size / 2;
+                view.ties = true;
+                let windows = self.windows(&view_of(&view, &from));
+                let call = aggregate_call(&types, self.random);
+                let items = ["a.c0".to_owned(), call.sql(&names), "a.window_time".to_owned()];
+                view.columns = vec![view.columns[0], (call.ty, true), (view.time_type(), false)];
                 format!(
-                    "CUMULATE(TABLE {name}, DESCRIPTOR({time}), INTERVAL '{step}' SECOND, INTERVAL '{size}' SECOND"
+                    "SELECT {} FROM {windows} AS a GROUP BY a.c0, a.window_start, a.window_end, a.window_time",
+                    named(&items)
                 )
             }
         };
-        let offset = if r.one_in(4) { ", INTERVAL '1' SECOND" } else { "" };
-        format!("TABLE({lengths}{offset}))")
+        self.prelude.push(format!("CREATE VIEW {} AS {sql}", view.name));
+        view
     }
 
-    fn window_aggregate(&mut self, table: &Table) -> Rel {
-        let windows = self.windows(table);
-        let r = &mut *self.random;
-        let types = table.types();
-        let keys: Vec<usize> =
-            r.some_of(types.len()).into_iter().filter(|k| types[*k] != Ty::Arr).take(2).collect();
-        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
-        let mut items: Vec<String> = keys.iter().map(|k| names[*k].clone()).collect();
-        let mut out: Vec<Ty> = keys.iter().map(|k| types[*k]).collect();
-        let by: Vec<String> =
-            items.iter().cloned().chain(["w.window_start".into(), "w.window_end".into()]).collect();
-        items.push(format!("w.{}", r.pick(&["window_start", "window_end"])));
-        out.push(Ty::Time);
-        for _ in 0..1 + r.below(3) {
-            let call = aggregate_call(&types, r);
-            items.push(call.sql(&names));
-            out.push(call.ty);
-        }
-        let text = format!("SELECT {} FROM {windows} AS w GROUP BY {}", named(&items), by.join(", "));
-        rel(text, out)
-    }
-
-    /// Sessions of a key, which all calls are over.
-    fn session(&mut self, table: &Table) -> Rel {
-        let types = table.types();
-        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
-        let r = &mut *self.random;
-        let (key, gap, time) = (*r.pick(&keys), *r.pick(&[1, 3, 8]), table.time());
-        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
-        let (name, start) = (&table.name, r.pick(&["window_start", "window_end"]));
-        let mut items = vec![names[key].clone(), format!("w.{start}")];
-        let mut out = vec![types[key], Ty::Time];
-        self.calls(&types, &names, &mut items, &mut out);
-        let text = format!(
-            "SELECT {} FROM TABLE(SESSION(TABLE {name} PARTITION BY c{key}, DESCRIPTOR({time}), INTERVAL '{gap}' SECOND)) AS w GROUP BY {}, w.window_start, w.window_end",
-            named(&items),
-            names[key]
-        );
-        rel(text, out)
-    }
-
-    /// Windows as a function in GROUP BY.
-    fn group_window(&mut self, table: &Table) -> Rel {
-        let types = table.types();
-        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
-        let r = &mut *self.random;
-        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
-        let key = r.one_in(2).then(|| names[*r.pick(&keys)].clone());
-        let time = format!("w.{}", table.time());
-        let (function, lengths) = match r.below(3) {
-            0 => ("TUMBLE", "INTERVAL '10' SECOND"),
-            1 => ("HOP", "INTERVAL '2' SECOND, INTERVAL '6' SECOND"),
-            _ => ("SESSION", "INTERVAL '4' SECOND"),
-        };
-        let part = *r.pick(&["START", "END"]);
-        let mut items = vec![format!("{function}_{part}({time}, {lengths})")];
-        let mut out = vec![Ty::Time];
-        self.calls(&types, &names, &mut items, &mut out);
-        let by: Vec<String> = key.into_iter().chain([format!("{function}({time}, {lengths})")]).collect();
-        let text = format!("SELECT {} FROM {} AS w GROUP BY {}", named(&items), table.name, by.join(", "));
-        rel(text, out)
-    }
-
-    fn calls(&mut self, types: &[Ty], names: &[String], items: &mut Vec<String>, out: &mut Vec<Ty>) {
+    pub(super) fn calls(
+        &mut self,
+        types: &[Ty],
+        names: &[String],
+        items: &mut Vec<String>,
+        out: &mut Vec<Ty>,
+    ) {
         for _ in 0..1 + self.random.below(3) {
             let call = aggregate_call(types, self.random);
             items.push(call.sql(names));
@@ -127,200 +171,8 @@ impl Generator<'_> {
         }
     }
 
-    /// MATCH_RECOGNIZE with patterns over the values of one number.
-    fn matches(&mut self, table: &Table) -> Rel {
-        let types = table.types();
-        let Some(value) = types.iter().position(|ty| *ty == Ty::Int) else { return self.over(table) };
-        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
-        let r = &mut *self.random;
-        let (v, time) = (format!("c{value}"), table.time());
-        let partition = if r.one_in(3) { String::new() } else { format!("PARTITION BY c{} ", r.pick(&keys)) };
-        let pattern = *r.pick(&[
-            "A B+ C",
-            "A B* C",
-            "A B? C",
-            "A+ B",
-            "A B+? C",
-            "(A B)+",
-            "A (B | C)",
-            "A (B C)* B",
-            "A{2} B",
-            "A{1,3} C",
-            "A{2,} B",
-            "A B{0,2}? C",
-            "(A | B) C+ A",
-            "A (B | C)+ D",
-        ]);
-        let skip = *r.pick(&["PAST LAST ROW", "TO NEXT ROW"]);
-        let within = if r.one_in(3) { " WITHIN INTERVAL '15' SECOND" } else { "" };
-        let conditions: Vec<String> = ["A", "B", "C", "D"]
-            .iter()
-            .filter(|name| pattern.contains(*name))
-            .filter_map(|name| {
-                let what = match r.below(7) {
-                    0 => return None,
-                    1 => format!("{name}.{v} > 0"),
-                    2 => format!("{name}.{v} < 3"),
-                    3 => format!("{name}.{v} >= LAST({name}.{v}, 1) OR LAST({name}.{v}, 1) IS NULL"),
-                    4 if *name != "A" && pattern.starts_with('A') => format!("{name}.{v} > A.{v}"),
-                    5 => format!("MOD({name}.{v}, 2) = 0"),
-                    6 if *name != "A" && pattern.starts_with('A') => format!("{name}.{v} <= FIRST(A.{v})"),
-                    _ => format!("{name}.{v} IS NOT NULL"),
-                };
-                Some(format!("{name} AS {what}"))
-            })
-            .collect();
-        let define = if conditions.is_empty() { "A AS TRUE".to_owned() } else { conditions.join(", ") };
-        let text = format!(
-            "SELECT m.n AS c0, m.f AS c1, m.l AS c2, m.t AS c3 FROM {} MATCH_RECOGNIZE ({partition}ORDER BY {time} MEASURES COUNT({v}) AS n, FIRST({v}) AS f, LAST({v}) AS l, LAST({time}) AS t ONE ROW PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern}){within} DEFINE {define}) AS m",
-            table.name
-        );
-        rel(text, vec![Ty::Big, Ty::Int, Ty::Int, Ty::Time])
-    }
-
-    fn window_join(&mut self, left: &Table) -> Rel {
-        let Some(right) = self.timed_table() else { unreachable!("the left one is there") };
-        let windows = self.windows(left);
-        // The windows of both sides are the same.
-        let other = windows.replacen(
-            &format!("TABLE {}, DESCRIPTOR({})", left.name, left.time()),
-            &format!("TABLE {}, DESCRIPTOR({})", right.name, right.time()),
-            1,
-        );
-        let kind = *self.random.pick(&JOINS);
-        let mut on =
-            vec!["a.window_start = b.window_start".to_owned(), "a.window_end = b.window_end".to_owned()];
-        on.extend(self.equalities(left, &right));
-        let (items, out) = self.both(left, &right);
-        let text = format!(
-            "SELECT {} FROM {windows} AS a {kind} {other} AS b ON {}",
-            named(&items),
-            on.join(" AND ")
-        );
-        rel(text, out)
-    }
-
-    fn window_top_n(&mut self, table: &Table) -> Rel {
-        let windows = self.windows(table);
-        let types = table.types();
-        let columns: Vec<usize> = (0..types.len()).filter(|i| types[*i] != Ty::Arr).collect();
-        let r = &mut *self.random;
-        // The row time, which is unique, makes the order total.
-        let mut order: Vec<(usize, bool)> = r
-            .some_of(types.len())
-            .into_iter()
-            .filter(|c| columns.contains(c))
-            .map(|c| (c, r.one_in(2)))
-            .collect();
-        order.push((types.len() - 1, r.one_in(2)));
-        let names: Vec<String> = (0..types.len()).map(|i| format!("w.c{i}")).collect();
-        let key = if r.one_in(2) { format!(", {}", names[*r.pick(&columns)]) } else { String::new() };
-        let last = 1 + r.below(3);
-        let inner = format!(
-            "SELECT w.*, ROW_NUMBER() OVER (PARTITION BY w.window_start, w.window_end{key} ORDER BY {}) AS rn FROM {windows} AS w",
-            order_by(&order, &names)
-        );
-        let mut items: Vec<String> = (0..types.len()).map(|i| format!("x.c{i}")).collect();
-        items.push("x.window_start".to_owned());
-        let mut out = types;
-        out.push(Ty::Time);
-        if r.one_in(2) {
-            items.push("x.rn".to_owned());
-            out.push(Ty::Big);
-        }
-        rel(format!("SELECT {} FROM ({inner}) AS x WHERE x.rn <= {last}", named(&items)), out)
-    }
-
-    fn interval_join(&mut self, left: &Table) -> Rel {
-        let Some(right) = self.timed_table() else { unreachable!("the left one is there") };
-        let (text, items, out) = self.interval_join_of(left, &right);
-        if !self.random.one_in(3) {
-            return rel(format!("SELECT {} FROM {text}", named(&items)), out);
-        }
-        // Both row times go on as such: an OVER aggregate over that of the left side, which has to be there.
-        let text = text.replace(" RIGHT JOIN ", " JOIN ").replace(" FULL JOIN ", " LEFT JOIN ");
-        let mut outer: Vec<String> = (0..items.len()).map(|i| format!("x.c{i}")).collect();
-        outer.push("COUNT(*) OVER (ORDER BY x.t)".to_owned());
-        let mut types = out;
-        types.push(Ty::Big);
-        let text = format!(
-            "SELECT {} FROM (SELECT {}, a.{} AS t FROM {text}) AS x",
-            named(&outer),
-            named(&items),
-            left.time()
-        );
-        rel(text, types)
-    }
-
-    fn interval_join_of(&mut self, left: &Table, right: &Table) -> (String, Vec<String>, Vec<Ty>) {
-        let kind = *self.random.pick(&JOINS);
-        let (a, b) = (left.time(), right.time());
-        let mut on = self.equalities(left, right);
-        if on.is_empty() {
-            on.push("a.c0 IS NOT DISTINCT FROM b.c0".to_owned());
-            if left.types()[0] != right.types()[0] {
-                on = vec!["CAST(a.c0 AS STRING) = CAST(b.c0 AS STRING)".to_owned()];
-            }
-        }
-        let r = &mut *self.random;
-        let (before, behind) = (r.within(-2, 6), r.within(-2, 6));
-        on.push(match r.below(3) {
-            0 => format!(
-                "a.{a} >= b.{b} - INTERVAL '{}' SECOND AND a.{a} < b.{b} + INTERVAL '{}' SECOND",
-                before.max(0),
-                behind.max(1)
-            ),
-            _ => format!(
-                "a.{a} BETWEEN b.{b} - INTERVAL '{}' SECOND AND b.{b} + INTERVAL '{}' SECOND",
-                before.max(0),
-                behind.max(0)
-            ),
-        });
-        let (items, out) = self.both(left, right);
-        (format!("{} AS a {kind} {} AS b ON {}", left.name, right.name, on.join(" AND ")), items, out)
-    }
-
-    fn over(&mut self, table: &Table) -> Rel {
-        let types = table.types();
-        let names: Vec<String> = (0..types.len()).map(|i| format!("o.c{i}")).collect();
-        let keys: Vec<usize> = (0..types.len()).filter(|i| is_key(types[*i])).collect();
-        let r = &mut *self.random;
-        let mut items = names.clone();
-        let mut out = types.clone();
-        for _ in 0..1 + r.below(3) {
-            let partition =
-                if r.one_in(4) { String::new() } else { format!("PARTITION BY {} ", names[*r.pick(&keys)]) };
-            let frame = match r.below(5) {
-                0 => "",
-                1 => " ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
-                2 => " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
-                3 => " RANGE BETWEEN INTERVAL '5' SECOND PRECEDING AND CURRENT ROW",
-                _ => " RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW",
-            };
-            let column = r.below(types.len());
-            let (ty, name) = (types[column], &names[column]);
-            let ordered = !matches!(ty, Ty::Arr | Ty::Bool);
-            let (call, ty, framed) = match r.below(10) {
-                0 => ("COUNT(*)".to_owned(), Ty::Big, true),
-                1 => (format!("COUNT({name})"), Ty::Big, true),
-                2 if ty == Ty::Int => (format!("SUM({name})"), Ty::Int, true),
-                3 if ordered => (format!("MIN({name})"), ty, true),
-                4 if ordered => (format!("MAX({name})"), ty, true),
-                5 => (format!("FIRST_VALUE({name})"), ty, true),
-                6 => (format!("LAST_VALUE({name})"), ty, true),
-                7 => (format!("LAG({name}, {})", 1 + r.below(2)), ty, false),
-                8 => (format!("{}()", r.pick(&["ROW_NUMBER", "RANK", "DENSE_RANK"])), Ty::Big, false),
-                _ => ("COUNT(*)".to_owned(), Ty::Big, true),
-            };
-            let frame = if framed { frame } else { "" };
-            items.push(format!("{call} OVER ({partition}ORDER BY o.{}{frame})", table.time()));
-            out.push(ty);
-        }
-        rel(format!("SELECT {} FROM {} AS o", named(&items), table.name), out)
-    }
-
     /// Equalities between columns of two sides, at most two.
-    fn equalities(&mut self, left: &Table, right: &Table) -> Vec<String> {
+    pub(super) fn equalities(&mut self, left: &Table, right: &Table) -> Vec<String> {
         let mut all = Vec::new();
         for (i, a) in left.types().iter().enumerate().filter(|(_, a)| is_key(**a)) {
             for (j, _) in right.types().iter().enumerate().filter(|(_, b)| *b == a) {
@@ -334,8 +186,19 @@ impl Generator<'_> {
         some
     }
 
+    /// A condition over both sides, once in a while.
+    pub(super) fn residual(&mut self, left: &Table, right: &Table) -> Option<String> {
+        if !self.random.one_in(4) {
+            return None;
+        }
+        let mut types = left.types();
+        types.extend(right.types());
+        let names: Vec<String> = names_of("a", left).into_iter().chain(names_of("b", right)).collect();
+        Some(condition(&types, 1, self.random).sql(&names))
+    }
+
     /// Some columns of two sides.
-    fn both(&mut self, left: &Table, right: &Table) -> (Vec<String>, Vec<Ty>) {
+    pub(super) fn both(&mut self, left: &Table, right: &Table) -> (Vec<String>, Vec<Ty>) {
         let sides = [("a", left.types()), ("b", right.types())];
         let (mut items, mut out) = (Vec::new(), Vec::new());
         for (name, types) in sides {
@@ -353,11 +216,22 @@ impl Generator<'_> {
     }
 }
 
-fn named(items: &[String]) -> String {
+fn view_of(table: &Table, name: &str) -> Table {
+    Table { name: name.to_owned(), ..table.clone() }
+}
+
+/// The columns of a table by the name it has in the query.
+pub(super) fn names_of(alias: &str, table: &Table) -> Vec<String> {
+    (0..table.columns.len()).map(|i| format!("{alias}.c{i}")).collect()
+}
+
+/// Items of a SELECT with the names of every relation.
+pub(super) fn named(items: &[String]) -> String {
     let items: Vec<String> = items.iter().enumerate().map(|(i, c)| format!("{c} AS c{i}")).collect();
     items.join(", ")
 }
 
-fn rel(text: String, types: Vec<Ty>) -> Rel {
-    Rel { op: Op::Text(text), types, inputs: Vec::new() }
+/// A query as a relation.
+pub(super) fn rel(text: String, types: Vec<Ty>) -> Rel {
+    Rel { op: Op::Made { construct: "", text, batch: None }, types, inputs: Vec::new() }
 }

@@ -14,15 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, Projection, TableScan, binary_expr, lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, TableScan, binary_expr,
 };
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::join::{Condition, KeyPair, condition_of};
+use super::no_matches::never_matches;
 use super::shared_scan::{connector_table, substitute, unqualified};
 use super::{ColumnRef, Relation, StreamPlanner};
 use crate::edges::ScanRequest;
@@ -67,8 +68,9 @@ struct LookupKey {
 impl StreamPlanner {
     /// A lookup join.
     pub(super) fn lower_lookup_join(&mut self, node: &LookupJoinNode) -> Result<Relation> {
-        if never_matches(node) {
-            return self.lower_without_matches(node);
+        if never_matches(&node.right, &node.condition) {
+            let schema = node.as_join()?.schema;
+            return self.lower_without_matches([&node.left, &node.right], node.kind, schema);
         }
         let looked_up = looked_up(&node.right)?;
         let provider = source_as_provider(&looked_up.scan.source)?;
@@ -158,22 +160,6 @@ impl StreamPlanner {
         Ok(Relation { attached, ..relation.with_keys(upsert_keys).with_proctime(proctime) })
     }
 
-    /// A lookup join that finds nothing: no rows, or those of the left side beside NULL. Nobody is asked.
-    fn lower_without_matches(&mut self, node: &LookupJoinNode) -> Result<Relation> {
-        let schema = node.as_join()?.schema;
-        let mut left = node.left.clone();
-        let mut columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
-        for (qualifier, field) in node.right.schema().iter() {
-            let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
-            columns.push(null.alias_qualified(qualifier.cloned(), field.name()));
-        }
-        if node.kind != JoinType::Left {
-            left = LogicalPlan::Filter(Filter::try_new(lit(false), Arc::new(left))?);
-        }
-        let projection = Projection::try_new_with_schema(columns, Arc::new(left), schema)?;
-        self.lower(&LogicalPlan::Projection(projection))
-    }
-
     /// Who is asked for the rows of keys.
     #[expect(clippy::too_many_arguments, reason = "the parts of one join, used once")]
     fn lookup_source(
@@ -254,27 +240,6 @@ impl LookedUp<'_> {
             _ => None,
         })
     }
-}
-
-/// Whether no row of the right side can match: it is empty, or the condition is never true.
-fn never_matches(node: &LookupJoinNode) -> bool {
-    fn is_empty(plan: &LogicalPlan) -> bool {
-        match plan {
-            LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
-            LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_) => {
-                plan.inputs().iter().all(|input| is_empty(input))
-            }
-            LogicalPlan::Extension(e) if e.node.as_any().is::<WatermarkNode>() => {
-                plan.inputs().iter().all(|input| is_empty(input))
-            }
-            _ => false,
-        }
-    }
-    let is_never = |part: &Expr| match part {
-        Expr::Literal(value, _) => value.is_null() || *value == ScalarValue::Boolean(Some(false)),
-        _ => false,
-    };
-    is_empty(&node.right) || split_conjunction(&node.condition).into_iter().any(is_never)
 }
 
 /// Refuses what a hint says and nothing would come of.

@@ -26,6 +26,7 @@ mod late;
 mod lookup_join;
 mod match_recognize;
 mod merge;
+mod no_matches;
 mod normalize;
 mod over;
 mod rank;

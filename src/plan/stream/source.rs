@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{
     EmptyRelation, Expr, ExprSchemable, LogicalPlan, Operator as BinaryOperator, Values,
@@ -250,7 +250,20 @@ impl StreamPlanner {
             Vec::new()
         };
         let detail = format!("{:?} {}", empty.schema.field_names(), empty.produce_one_row);
-        Ok(self.constant(ValuesSource::new(schema, batches), empty.schema.clone(), &detail))
+        let is_time = |c: &usize| {
+            matches!(
+                schema.field(*c).data_type(),
+                DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, _)
+            )
+        };
+        let times = (0..schema.fields().len()).filter(is_time).collect();
+        let mut relation =
+            self.constant(ValuesSource::new(schema.clone(), batches), empty.schema.clone(), &detail);
+        if !empty.produce_one_row {
+            // Which of the columns were row times is not known any more; of no rows, every time may be one.
+            relation.rowtime = times;
+        }
+        Ok(relation)
     }
 
     /// No rows, of which a column is the row time.

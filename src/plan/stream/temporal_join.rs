@@ -15,6 +15,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Join, JoinConstraint, JoinType, LogicalPlan, Operator, binary_expr};
 
 use super::join::{Condition, KeyPair, condition_of};
+use super::no_matches::never_matches;
 use super::top_n::top_n;
 use super::{ColumnRef, Relation, StreamPlanner};
 use crate::error::{Error, Result};
@@ -37,6 +38,9 @@ impl StreamPlanner {
             NullEquality::NullEqualsNothing,
             false,
         )?;
+        if never_matches(&node.right, &node.condition) {
+            return self.lower_without_matches([&node.left, &node.right], node.kind, join.schema);
+        }
         let mut condition = condition_of(&join)?;
         let history = std::mem::take(&mut self.takes_history);
         let left = self.lower_join_input(&node.left)?;
