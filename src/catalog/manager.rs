@@ -112,6 +112,20 @@ impl CatalogManager {
         Ok(())
     }
 
+    /// Puts a catalog in the place of the one of that name, whose objects it has.
+    pub fn replace_catalog(&self, name: &str, catalog: Arc<dyn Catalog>) {
+        if let Some(entry) = self.write().catalogs.get_mut(name) {
+            entry.catalog = catalog;
+        }
+    }
+
+    /// `ALTER CATALOG c COMMENT`.
+    pub fn set_catalog_comment(&self, name: &str, comment: String) {
+        if let Some(entry) = self.write().catalogs.get_mut(name) {
+            entry.comment = Some(comment);
+        }
+    }
+
     /// Whether there is a catalog of that name.
     pub fn has_catalog(&self, name: &str) -> bool {
         self.read().catalogs.contains_key(name)
@@ -342,7 +356,7 @@ impl CatalogManager {
         }
     }
 
-    fn temporary(&self, path: &ObjectPath) -> Option<CatalogObject> {
+    pub(super) fn temporary(&self, path: &ObjectPath) -> Option<CatalogObject> {
         self.read().temporary.get(path).cloned()
     }
 

@@ -39,6 +39,11 @@ struct Found {
 pub(super) async fn sweep(target: &Target, what: &Maintenance, done: &mut Maintained) -> Result<()> {
     let table = target.lake.load(&target.ident).await?;
     let root = table.metadata().location().trim_end_matches('/').to_owned();
+    let is_shared = target.lake.backend().is_in_use(&root, Some(&target.ident)).await;
+    if is_shared.map_err(|e| target.lake.error(target.lake.shown(&target.ident), &e))? {
+        done.skipped.push(format!("orphans: another table has its files in {root}, too"));
+        return Ok(());
+    }
     let Some(found) = list(target, &root, what).await? else {
         done.skipped.push(format!("orphans: files at {root} cannot be listed"));
         return Ok(());
