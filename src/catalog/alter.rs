@@ -139,6 +139,20 @@ impl CatalogManager {
         Ok(Some(options))
     }
 
+    /// Puts a catalog in the place of the one of that name, whose objects it has.
+    pub fn replace_catalog(&self, name: &str, catalog: Arc<dyn Catalog>) {
+        if let Some(entry) = self.write().catalogs.get_mut(name) {
+            entry.catalog = catalog;
+        }
+    }
+
+    /// `ALTER CATALOG c COMMENT`.
+    pub fn set_catalog_comment(&self, name: &str, comment: String) {
+        if let Some(entry) = self.write().catalogs.get_mut(name) {
+            entry.comment = Some(comment);
+        }
+    }
+
     /// The object that a statement alters; `None` if there is none and that is fine.
     async fn persistent(
         &self,

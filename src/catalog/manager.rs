@@ -34,16 +34,16 @@ pub struct CatalogManager {
 
 #[derive(Debug)]
 pub(super) struct State {
-    catalogs: BTreeMap<String, Entry>,
+    pub(super) catalogs: BTreeMap<String, Entry>,
     current: (String, String),
     temporary: BTreeMap<ObjectPath, CatalogObject>,
     pub(super) functions: Functions,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
-    catalog: Arc<dyn Catalog>,
-    comment: Option<String>,
+pub(super) struct Entry {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) comment: Option<String>,
 }
 
 impl Entry {
@@ -110,20 +110,6 @@ impl CatalogManager {
         }
         state.catalogs.insert(name.to_owned(), Entry { catalog, comment });
         Ok(())
-    }
-
-    /// Puts a catalog in the place of the one of that name, whose objects it has.
-    pub fn replace_catalog(&self, name: &str, catalog: Arc<dyn Catalog>) {
-        if let Some(entry) = self.write().catalogs.get_mut(name) {
-            entry.catalog = catalog;
-        }
-    }
-
-    /// `ALTER CATALOG c COMMENT`.
-    pub fn set_catalog_comment(&self, name: &str, comment: String) {
-        if let Some(entry) = self.write().catalogs.get_mut(name) {
-            entry.comment = Some(comment);
-        }
     }
 
     /// Whether there is a catalog of that name.
