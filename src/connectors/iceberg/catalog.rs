@@ -225,7 +225,7 @@ async fn another_folder(lake: &Lake, ident: &TableIdent) -> Result<Option<String
         None => format!("{warehouse}/{}/{}", ident.namespace().join("/"), ident.name()),
     };
     let is_in_use = lake.backend().is_in_use(&folder, None).await.map_err(failed)?;
-    Ok(is_in_use.then(|| format!("{folder}-{}", Uuid::new_v4())))
+    Ok((is_in_use == Some(true)).then(|| format!("{folder}-{}", Uuid::new_v4())))
 }
 
 #[async_trait]

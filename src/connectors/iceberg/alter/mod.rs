@@ -13,7 +13,7 @@ mod schema;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use iceberg::spec::{DEFAULT_SCHEMA_NAME_MAPPING, FormatVersion, Schema, TableMetadata};
+use iceberg::spec::{DEFAULT_SCHEMA_NAME_MAPPING, FormatVersion, Schema, TableMetadata, TableProperties};
 use iceberg::table::Table;
 use iceberg::{ErrorKind, TableIdent, TableRequirement, TableUpdate};
 use serde_json::Value;
@@ -238,6 +238,9 @@ fn check_key(lake: &Lake, key: &str) -> Result<()> {
             "the property '{key}' is how a job knows what it has written, and is changed by jobs only"
         ))
         .hint("without it rows would be written twice, or not at all"));
+    }
+    if TableProperties::RESERVED_PROPERTIES.contains(&key) {
+        return Err(Error::validation(format!("'{key}' is a fact of the table, and no property to be set")));
     }
     if is_connection_key(key) {
         return Err(Error::validation(format!(

@@ -55,13 +55,13 @@ pub(super) trait Backend: Debug + Send + Sync {
         client.update_namespace(namespace, updates).await
     }
 
-    /// Whether a table of the catalog has its metadata in a folder, as far as the catalog can tell without loading tables.
-    /// `except` does not count.
+    /// Whether a table of the catalog other than `except` has its metadata in a folder; `None` if the catalog cannot tell
+    /// without loading all of them.
     ///
     /// # Errors
     /// `Unexpected`.
-    async fn is_in_use(&self, _folder: &str, _except: Option<&TableIdent>) -> iceberg::Result<bool> {
-        Ok(false)
+    async fn is_in_use(&self, _folder: &str, _except: Option<&TableIdent>) -> iceberg::Result<Option<bool>> {
+        Ok(None)
     }
 }
 

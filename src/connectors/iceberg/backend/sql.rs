@@ -73,7 +73,7 @@ impl Backend for SqlBackend {
     }
 
     /// A table that was renamed keeps its folder, and another one may be created under the name that it had.
-    async fn is_in_use(&self, folder: &str, except: Option<&TableIdent>) -> iceberg::Result<bool> {
+    async fn is_in_use(&self, folder: &str, except: Option<&TableIdent>) -> iceberg::Result<Option<bool>> {
         let folder = format!("{}/", folder.trim_end_matches('/'));
         let (namespace, name) = match except {
             Some(t) => (t.namespace().join("."), t.name()),
@@ -91,7 +91,7 @@ impl Backend for SqlBackend {
         .fetch_optional(&self.pool)
         .await
         .map_err(|e| failed(&e))?;
-        Ok(found.is_some())
+        Ok(Some(found.is_some()))
     }
 }
 
