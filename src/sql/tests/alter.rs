@@ -133,13 +133,13 @@ fn mistakes() {
     refused(Syntax, "1:7", "ALTER t ADD a INT", &["TABLE, VIEW, DATABASE, CATALOG or FUNCTION"]);
     refused(Syntax, "1:14", "ALTER TABLE t", &["RENAME, SET, RESET, ADD, MODIFY or DROP"]);
     refused(Syntax, "1:15", "ALTER TABLE t MODFY a INT", &["did you mean MODIFY?"]);
-    refused(Syntax, "1:19", "ALTER TABLE t ADD a", &["a type"]);
+    refused(Syntax, "1:20", "ALTER TABLE t ADD a", &["a type"]);
     refused(Syntax, "1:20", "ALTER TABLE t ADD (a, b)", &["`a` has no type"]);
     refused(Syntax, "1:25", "ALTER TABLE t ADD a INT BEFORE b", &["FIRST, AFTER column"]);
     refused(Syntax, "1:30", "ALTER TABLE t ADD a INT AFTER", &["the column before it"]);
-    refused(Syntax, "1:23", "ALTER TABLE t RESET (a)", &["single quotes"]);
+    refused(Syntax, "1:22", "ALTER TABLE t RESET (a)", &["single quotes"]);
     refused(Validation, "1:21", "ALTER TABLE t RESET ()", &["at least one key"]);
-    refused(Validation, "1:28", "ALTER TABLE t SET ('a'='b', 'a'='c')", &["set twice"]);
+    refused(Validation, "1:29", "ALTER TABLE t SET ('a'='b', 'a'='c')", &["set twice"]);
     refused(Unsupported, "1:19", "ALTER TABLE t ADD r.a INT", &["a field of a row", "MODIFY r ROW<"]);
     refused(Unsupported, "1:20", "ALTER TABLE t DROP r.a", &["a field of a row"]);
     refused(Unsupported, "1:19", "ALTER TABLE t ADD PARTITION (p = 'x')", &["need no declaration"]);
@@ -150,7 +150,7 @@ fn mistakes() {
     let twice = "ALTER TABLE t ADD (a INT PRIMARY KEY NOT ENFORCED, PRIMARY KEY (b) NOT ENFORCED)";
     refused(Validation, "1:52", twice, &["at most one primary key"]);
     refused(Syntax, "1:14", "ALTER VIEW v (a) AS SELECT 1", &["expected RENAME or AS", "of its new query"]);
-    refused(Syntax, "1:12", "ALTER VIEW IF EXISTS v AS SELECT 1", &[]);
+    refused(Syntax, "1:15", "ALTER VIEW IF EXISTS v AS SELECT 1", &[]);
     refused(Unsupported, "1:17", "ALTER TEMPORARY VIEW v AS SELECT 1", &["DROP TEMPORARY VIEW"]);
     refused(Unsupported, "1:7", "ALTER MODEL m RENAME TO n", &["ALTER MODEL"]);
     refused(Unsupported, "1:7", "ALTER FUNCTION f AS 'org.X'", &["a Java class", "LANGUAGE"]);

@@ -76,17 +76,17 @@ async fn columns_keep_their_ids() {
         let schema = lake.resolved("t", &[]).await.physical;
         lake.append("t", &[rows(&schema, 0..10)]).await;
         let catalog = lake.catalog.as_ref();
-        alter(&lake, catalog, "RENAME s TO old").await.unwrap();
+        alter(&lake, catalog, "RENAME s TO was").await.unwrap();
         alter(&lake, catalog, "ADD (s STRING FIRST, r ROW<a INT, b ARRAY<INT>> AFTER id)").await.unwrap();
-        alter(&lake, catalog, "DROP old").await.unwrap();
-        alter(&lake, catalog, "ADD old STRING").await.unwrap();
+        alter(&lake, catalog, "DROP was").await.unwrap();
+        alter(&lake, catalog, "ADD was STRING").await.unwrap();
         let (_, table) = raw(&lake, "t").await;
         let current = table.metadata().current_schema();
         let ids: Vec<(&str, i32)> =
             current.as_struct().fields().iter().map(|f| (f.name.as_str(), f.id)).collect();
-        assert_eq!(ids, [("s", 3), ("id", 1), ("r", 4), ("old", 8)], "{}", lake.name);
+        assert_eq!(ids, [("s", 3), ("id", 1), ("r", 4), ("was", 8)], "{}", lake.name);
         assert_eq!(
-            count(&lake, "SELECT count(*) FROM t WHERE s IS NULL AND r IS NULL AND old IS NULL").await,
+            count(&lake, "SELECT count(*) FROM t WHERE s IS NULL AND r IS NULL AND was IS NULL").await,
             10
         );
         assert_eq!(count(&lake, "SELECT count(*) FROM t WHERE id >= 5").await, 5);
@@ -99,7 +99,7 @@ async fn columns_keep_their_ids() {
         // Back to a schema that the table had before: it is found again.
         alter(&lake, catalog, "ADD x INT").await.unwrap();
         alter(&lake, catalog, "DROP x").await.unwrap();
-        assert_eq!(names(&lake).await, ["s", "id", "r", "old"], "{}", lake.name);
+        assert_eq!(names(&lake).await, ["s", "id", "r", "was"], "{}", lake.name);
         alter(&lake, catalog, "ADD x INT").await.unwrap();
         let (_, table) = raw(&lake, "t").await;
         assert_eq!(table.metadata().current_schema().field_id_by_name("x"), Some(11));
