@@ -79,9 +79,9 @@ pub enum TableChange {
     /// `RESET ('k', …)`, and where each key stands.
     Reset(Vec<(String, Location)>),
     /// `ADD …`.
-    Add(TableElements),
+    Add(Box<TableElements>),
     /// `MODIFY …`.
-    Modify(TableElements),
+    Modify(Box<TableElements>),
     /// `DROP c`, `DROP (c, …)`.
     DropColumns(Vec<(String, Location)>),
     /// `DROP PRIMARY KEY`.

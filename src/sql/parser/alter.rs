@@ -84,8 +84,8 @@ fn table(c: &mut Cursor) -> Result<Alter> {
         }
         Some("SET") => TableChange::Set(hints::options(c)?),
         Some("RESET") => TableChange::Reset(keys(c)?),
-        Some("ADD") => TableChange::Add(elements(c, "ADD")?),
-        Some("MODIFY") => TableChange::Modify(elements(c, "MODIFY")?),
+        Some("ADD") => TableChange::Add(Box::new(elements(c, "ADD")?)),
+        Some("MODIFY") => TableChange::Modify(Box::new(elements(c, "MODIFY")?)),
         Some(_) => drop_of_table(c)?,
         None => return Err(c.expected_keyword(&TABLE_ACTIONS)),
     };

@@ -21,7 +21,7 @@ fn change(action: &str) -> TableChange {
 
 fn added(action: &str) -> TableElements {
     match change(action) {
-        TableChange::Add(elements) | TableChange::Modify(elements) => elements,
+        TableChange::Add(elements) | TableChange::Modify(elements) => *elements,
         other => panic!("{action}: {other:?}"),
     }
 }
