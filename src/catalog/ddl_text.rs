@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::altered::constraint_name;
 use super::{TableDef, ViewDef};
 use crate::options::{hides_secret, redact};
-use crate::sql::ast::{ColumnKind, PrimaryKey, SqlExpr};
+use crate::sql::ast::{ColumnKind, SqlExpr};
 use crate::sql::{format_expr, quote_ident};
 use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
 
@@ -77,9 +78,9 @@ pub(super) fn table(def: &TableDef) -> String {
     if let Some(w) = &def.watermark {
         items.push(format!("WATERMARK FOR {} AS {}", quote_ident(&w.column), format_expr(&w.expr.text)));
     }
-    if let Some(PrimaryKey { name, columns }) = &def.primary_key {
-        let name = name.clone().unwrap_or_else(|| format!("PK_{}", columns.join("_")));
-        let columns: Vec<String> = columns.iter().map(|c| quote_ident(c)).collect();
+    if let Some(key) = &def.primary_key {
+        let name = constraint_name(key);
+        let columns: Vec<String> = key.columns.iter().map(|c| quote_ident(c)).collect();
         items.push(format!(
             "CONSTRAINT {} PRIMARY KEY ({}) NOT ENFORCED",
             quote_ident(&name),

@@ -60,17 +60,20 @@ impl CatalogManager {
                 query.ok_or_else(|| Error::internal("CREATE TABLE … AS without the query's columns"))?;
             as_query(&mut def, &create.column_names_only, columns).map_err(|e| e.at(at))?;
         }
-        // Key columns are NOT NULL whatever was declared.
-        if let Some(key) = &def.primary_key {
-            for column in def.columns.iter_mut().filter(|c| key.columns.contains(&c.name)) {
-                if let Some(ty) = &mut column.ty {
-                    ty.nullable = false;
-                }
-            }
-        }
+        key_columns_hold_no_nulls(&mut def);
         let memory = self.catalog(&def.path.catalog).is_ok_and(|c| c.kind() == "generic_in_memory");
         check(&def, memory).map_err(|e| e.at(at))?;
         Ok(def)
+    }
+}
+
+/// Key columns are NOT NULL whatever was declared.
+pub(super) fn key_columns_hold_no_nulls(def: &mut TableDef) {
+    let Some(key) = &def.primary_key else { return };
+    for column in def.columns.iter_mut().filter(|c| key.columns.contains(&c.name)) {
+        if let Some(ty) = &mut column.ty {
+            ty.nullable = false;
+        }
     }
 }
 
@@ -121,7 +124,7 @@ fn as_query(def: &mut TableDef, order: &[String], query: &[(String, LogicalType)
 }
 
 /// Everything that can be told without planning an expression.
-fn check(def: &TableDef, memory: bool) -> Result<()> {
+pub(super) fn check(def: &TableDef, memory: bool) -> Result<()> {
     let mut names = BTreeSet::new();
     if let Some(c) = def.columns.iter().find(|c| !names.insert(c.name.as_str())) {
         return Err(Error::validation(format!("the column {} appears twice", quote_ident(&c.name)))
@@ -181,7 +184,7 @@ fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>, what: 
 }
 
 /// Names that an expression may mean as columns: bare identifiers and the first part of compound ones.
-fn references(expr: &SqlExpr) -> (Vec<(String, Location)>, bool) {
+pub(super) fn references(expr: &SqlExpr) -> (Vec<(String, Location)>, bool) {
     let place = |i: &datafusion::sql::sqlparser::ast::Ident| {
         (i.value.clone(), Location { line: i.span.start.line, column: i.span.start.column })
     };

@@ -100,6 +100,41 @@ impl CatalogManager {
         Ok(!taken)
     }
 
+    /// Whether there is a function of that name and scope; `false` only with `if_exists`.
+    ///
+    /// # Errors
+    /// Validation if there is none.
+    pub fn has_function(&self, name: &Name, scope: Scope, if_exists: bool) -> Result<bool> {
+        let path = self.function_path(name, None).map_err(|e| e.at(name.location))?;
+        let is_there = {
+            let known = &self.read().functions;
+            match scope {
+                Scope::System => known.system.contains_key(&path.object),
+                Scope::Temporary => known.temporary.contains_key(&path),
+                Scope::Catalog => known.persistent.contains_key(&path),
+            }
+        };
+        if is_there || if_exists {
+            return Ok(is_there);
+        }
+        let kind = match scope {
+            Scope::System => "temporary system function",
+            Scope::Temporary => "temporary function",
+            Scope::Catalog => "function",
+        };
+        let own = name.parts.last().map_or("", String::as_str);
+        let e = Error::validation(format!("the {kind} {} does not exist", name.parts.join(".")))
+            .at(name.location);
+        let names = self.function_names();
+        Err(if is_builtin(own) {
+            e.hint("built-in functions stay as they are")
+        } else if names.iter().any(|n| n.eq_ignore_ascii_case(own)) {
+            e.hint("there is one of that name: ALTER it with TEMPORARY, TEMPORARY SYSTEM or neither, as it was created")
+        } else {
+            e.hint("CREATE FUNCTION makes one")
+        })
+    }
+
     /// Refuses names of built-in functions.
     ///
     /// # Errors

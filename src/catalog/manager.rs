@@ -34,16 +34,16 @@ pub struct CatalogManager {
 
 #[derive(Debug)]
 pub(super) struct State {
-    catalogs: BTreeMap<String, Entry>,
+    pub(super) catalogs: BTreeMap<String, Entry>,
     current: (String, String),
     temporary: BTreeMap<ObjectPath, CatalogObject>,
     pub(super) functions: Functions,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
-    catalog: Arc<dyn Catalog>,
-    comment: Option<String>,
+pub(super) struct Entry {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) comment: Option<String>,
 }
 
 impl Entry {
@@ -342,7 +342,7 @@ impl CatalogManager {
         }
     }
 
-    fn temporary(&self, path: &ObjectPath) -> Option<CatalogObject> {
+    pub(super) fn temporary(&self, path: &ObjectPath) -> Option<CatalogObject> {
         self.read().temporary.get(path).cloned()
     }
 

@@ -3,19 +3,21 @@
 //! State: databases → tables and views, behind one lock that is never held across an await.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 
-use super::{Catalog, CatalogObject, DatabaseDef, ObjectPath, TableDef, ViewDef};
+use super::{Catalog, CatalogObject, DatabaseDef, InferColumns, ObjectPath, TableDef, ViewDef, altered};
 use crate::error::{Error, Result};
+use crate::sql::ast::TableChange;
 
 /// Flink's `generic_in_memory` catalog.
 #[derive(Debug)]
 pub struct MemoryCatalog {
     name: String,
     options: BTreeMap<String, String>,
-    databases: RwLock<BTreeMap<String, Database>>,
+    /// Shared with the same catalog under other options.
+    databases: Arc<RwLock<BTreeMap<String, Database>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,13 +35,18 @@ impl MemoryCatalog {
     /// # Errors
     /// Validation for an option other than `type` and `default-database`.
     pub fn new(name: &str, options: BTreeMap<String, String>) -> Result<Self> {
-        if let Some(key) = options.keys().find(|k| *k != "type" && *k != "default-database") {
-            return Err(Error::validation(format!("catalog `{name}`: unsupported option '{key}'"))
-                .hint("a generic_in_memory catalog has the options 'type' and 'default-database'"));
-        }
+        Self::check_options(name, &options)?;
         let database = options.get("default-database").map_or("default", String::as_str).to_owned();
-        let databases = RwLock::new(BTreeMap::from([(database, Database::default())]));
+        let databases = Arc::new(RwLock::new(BTreeMap::from([(database, Database::default())])));
         Ok(MemoryCatalog { name: name.to_owned(), options, databases })
+    }
+
+    fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<()> {
+        match options.keys().find(|k| *k != "type" && *k != "default-database") {
+            Some(key) => Err(Error::validation(format!("catalog `{name}`: unsupported option '{key}'"))
+                .hint("a generic_in_memory catalog has the options 'type' and 'default-database'")),
+            None => Ok(()),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Database>> {
@@ -92,6 +99,12 @@ impl MemoryCatalog {
             }
         }
     }
+}
+
+/// The error of RENAME TO a name that is taken.
+pub(crate) fn taken(kind: &str, path: &ObjectPath) -> Error {
+    Error::validation(format!("a {kind} {path} already exists"))
+        .hint("choose another name, or drop that one first")
 }
 
 /// The error of CREATE for what is there already.
@@ -188,5 +201,88 @@ impl Catalog for MemoryCatalog {
 
     async fn drop_view(&self, database: &str, name: &str, if_exists: bool) -> Result<()> {
         self.drop_object(database, name, if_exists, true)
+    }
+
+    async fn alter_table(
+        &self,
+        path: &ObjectPath,
+        change: &TableChange,
+        infer: &dyn InferColumns,
+    ) -> Result<()> {
+        let gone = || Error::validation(format!("the table {path} does not exist any more"));
+        loop {
+            let Some(CatalogObject::Table(before)) = self.get(&path.database, &path.object).await? else {
+                return Err(gone());
+            };
+            let after = Arc::new(altered(&before, change, true)?);
+            if !matches!(change, TableChange::Set(_) | TableChange::Reset(_)) {
+                infer.computed_columns(&after).await?;
+            }
+            let mut databases = self.write();
+            let objects = databases.get_mut(&path.database).map(|d| &mut d.objects);
+            match objects.and_then(|o| o.get_mut(&path.object)) {
+                Some(CatalogObject::Table(now)) if Arc::ptr_eq(now, &before) => {
+                    *now = after;
+                    return Ok(());
+                }
+                // Somebody else was faster: what they left is altered.
+                Some(_) => {}
+                None => return Err(gone()),
+            }
+        }
+    }
+
+    async fn rename(&self, from: &ObjectPath, to: &ObjectPath, _view: bool) -> Result<()> {
+        let mut databases = self.write();
+        let target = databases.get(&to.database).ok_or_else(|| self.no_database(&to.database))?;
+        match target.objects.get(&to.object) {
+            Some(CatalogObject::Table(_)) => return Err(taken("table", to)),
+            Some(CatalogObject::View(_)) => return Err(taken("view", to)),
+            None => {}
+        }
+        let source = databases.get_mut(&from.database).and_then(|d| d.objects.remove(&from.object));
+        let object = match source {
+            Some(CatalogObject::Table(def)) => {
+                CatalogObject::Table(Arc::new(TableDef { path: to.clone(), ..TableDef::clone(&def) }))
+            }
+            Some(CatalogObject::View(def)) => {
+                CatalogObject::View(Arc::new(ViewDef { path: to.clone(), ..ViewDef::clone(&def) }))
+            }
+            None => return Err(Error::validation(format!("{from} does not exist any more"))),
+        };
+        if let Some(database) = databases.get_mut(&to.database) {
+            database.objects.insert(to.object.clone(), object);
+        }
+        Ok(())
+    }
+
+    async fn replace_view(&self, def: ViewDef) -> Result<()> {
+        let mut databases = self.write();
+        let objects = databases.get_mut(&def.path.database).map(|d| &mut d.objects);
+        match objects.and_then(|o| o.get_mut(&def.path.object)) {
+            Some(object @ CatalogObject::View(_)) => {
+                *object = CatalogObject::View(Arc::new(def));
+                Ok(())
+            }
+            _ => Err(Error::validation(format!("the view {} does not exist any more", def.path))),
+        }
+    }
+
+    async fn alter_database(&self, name: &str, options: &BTreeMap<String, String>) -> Result<()> {
+        let mut databases = self.write();
+        let database = databases.get_mut(name).ok_or_else(|| self.no_database(name))?;
+        database.def.options.extend(options.iter().map(|(k, v)| (k.clone(), v.clone())));
+        Ok(())
+    }
+
+    async fn with_options(&self, options: &BTreeMap<String, String>) -> Result<Option<Arc<dyn Catalog>>> {
+        Self::check_options(&self.name, options)?;
+        let (name, databases) = (self.name.clone(), Arc::clone(&self.databases));
+        let catalog = MemoryCatalog { name, options: options.clone(), databases };
+        let default = catalog.default_database().unwrap_or("default");
+        if !catalog.read().contains_key(default) {
+            return Err(catalog.no_database(default));
+        }
+        Ok(Some(Arc::new(catalog)))
     }
 }

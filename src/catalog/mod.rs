@@ -6,6 +6,8 @@
 //!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg)
 //! ```
 
+mod alter;
+mod altered;
 mod ddl_text;
 mod define;
 mod functions;
@@ -18,10 +20,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use altered::altered;
 pub use functions::Scope;
 pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
-pub(crate) use memory::{database_exists, object_exists};
+pub(crate) use memory::{database_exists, object_exists, taken};
 pub(crate) use show::info;
 pub use show::{InferColumns, ViewColumn};
 
@@ -31,10 +34,12 @@ pub use table::{
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sql::ast::TableChange;
 
 /// A database as declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,4 +102,31 @@ pub trait Catalog: Send + Sync + Debug {
 
     /// Drops a view.
     async fn drop_view(&self, database: &str, name: &str, if_exists: bool) -> Result<()>;
+
+    /// Changes the definition of a table. `infer` tells whether its expressions still plan.
+    async fn alter_table(
+        &self,
+        path: &ObjectPath,
+        change: &TableChange,
+        infer: &dyn InferColumns,
+    ) -> Result<()>;
+
+    /// Gives a table, or a view, another name, perhaps in another database. One of that name must not be there.
+    async fn rename(&self, from: &ObjectPath, to: &ObjectPath, view: bool) -> Result<()>;
+
+    /// Puts a view in the place of the one that is there.
+    async fn replace_view(&self, def: ViewDef) -> Result<()> {
+        Err(Error::unsupported(format!("the catalog `{}` keeps no views", def.path.catalog)))
+    }
+
+    /// Sets options of a database.
+    async fn alter_database(&self, name: &str, options: &BTreeMap<String, String>) -> Result<()>;
+
+    /// The same catalog with other options; `None` if it has to be opened again for them.
+    ///
+    /// # Errors
+    /// Validation for options that make no sense.
+    async fn with_options(&self, _options: &BTreeMap<String, String>) -> Result<Option<Arc<dyn Catalog>>> {
+        Ok(None)
+    }
 }

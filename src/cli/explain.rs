@@ -1,4 +1,5 @@
-//! `tidelake explain`: definitions are executed, queries and inserts are only planned.
+//! `tidelake explain`: definitions are executed, queries and inserts are only planned. What ALTER changes for longer than the
+//! session, the tables of Iceberg catalogs, stays as it is.
 
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ async fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
     shell.run(&scripts, |statement| explained(statement, &details)).await
 }
 
-/// The EXPLAIN of a statement that would run a job; others as they are.
+/// The EXPLAIN of a statement that would run a job or alter a table; others as they are.
 fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatement {
     let ParsedStatement { statement, location, text } = parsed;
     let explain = |target| Statement::Explain { details: details.to_vec(), target: Box::new(target) };
@@ -36,7 +37,8 @@ fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatem
         | Statement::Insert(_)
         | Statement::StatementSet(_)
         | Statement::RowChange(_)
-        | Statement::Truncate(_)) => explain(target),
+        | Statement::Truncate(_)
+        | Statement::Alter(_)) => explain(target),
         // CREATE TABLE AS would run its query. Its plan is all that is left of it; the table is not created.
         Statement::CreateTable(mut create) => match create.query.take() {
             Some(query) => explain(Statement::Query(query)),
@@ -49,9 +51,11 @@ fn explained(parsed: ParsedStatement, details: &[ExplainDetail]) -> ParsedStatem
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::error::Location;
-    use crate::sql::ast::Name;
+    use crate::sql::ast::{Alter, Name};
 
     #[test]
     fn only_jobs_are_wrapped() {
@@ -66,6 +70,9 @@ mod tests {
         ));
         let name = Name { parts: vec!["t".to_owned()], location: Location::default() };
         assert!(matches!(wrap(Statement::Truncate(name)), Statement::Explain { .. }));
+        let (options, name) = (BTreeMap::new(), Name { parts: Vec::new(), location: Location::default() });
+        let alter = Statement::Alter(Alter::Database { name, options });
+        assert!(matches!(wrap(alter), Statement::Explain { .. }));
         assert_eq!(wrap(Statement::Set(None)), Statement::Set(None));
     }
 }

@@ -1,4 +1,4 @@
-//! Statements about catalogs, databases, tables and views: CREATE, DROP, USE, SHOW, DESCRIBE.
+//! Statements about catalogs, databases, tables and views: CREATE, DROP, USE, SHOW, DESCRIBE; ALTER is in [`super::alter`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ impl Session {
             Statement::Drop { kind, name, if_exists, temporary, cascade } => {
                 self.catalogs.drop_named(*kind, name, *if_exists, *temporary, *cascade).await?;
             }
+            Statement::Alter(alter) => return self.alter(alter).await,
+            Statement::Analyze(analyze) => return self.analyze_table(analyze).await,
             Statement::UseCatalog(name) => self.catalogs.use_catalog(name)?,
             Statement::UseDatabase(name) => self.catalogs.use_database(name).await?,
             Statement::Show(show) => {
@@ -89,7 +91,11 @@ impl Session {
         Ok(StatementResult::Done { notice: None })
     }
 
-    async fn open_catalog(&self, name: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn Catalog>> {
+    pub(super) async fn open_catalog(
+        &self,
+        name: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Arc<dyn Catalog>> {
         const KINDS: &str = "'generic_in_memory' or 'iceberg'";
         match options.get("type").map(String::as_str) {
             Some("iceberg") => iceberg::create_catalog(name, options, &self.base_dir).await,
@@ -212,8 +218,8 @@ fn describe_user_function(f: &UserFunction, extended: bool) -> Result<RecordBatc
     info("info", rows.into_iter().map(|(n, v)| (n.to_owned(), Some(v))).collect())
 }
 
-/// What DESCRIBE asks the planner.
-struct Columns<'a>(&'a Session);
+/// What DESCRIBE and ALTER ask the planner.
+pub(super) struct Columns<'a>(pub(super) &'a Session);
 
 #[async_trait]
 impl InferColumns for Columns<'_> {

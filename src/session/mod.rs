@@ -8,6 +8,7 @@
 //! A program that embeds tidelake makes a [`Session`], adds tables of its own ([`Session::register_table`]) and reads
 //! the rows of [`Session::query`] as Arrow batches; `examples/embed.rs` shows it.
 
+mod alter;
 pub mod checkpointing;
 pub mod config;
 mod ddl;
@@ -399,6 +400,7 @@ impl Session {
                 let text = format!("TRUNCATE TABLE {}: all rows go", name.parts.join("."));
                 return table(&["result"], vec![vec![text]]);
             }
+            Statement::Alter(alter) => return self.explain_alter(alter).await,
             Statement::RowChange(change) => {
                 let (prepared, planned) = self.prepare_row_change(change)?;
                 (prepared, vec![(planned, true)])

@@ -18,6 +18,10 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::ast as sqlast;
 
 use crate::error::Location;
+pub use crate::sql::alter::{
+    Alter, Analyze, CatalogAction, ColumnPosition, PlacedColumn, TableAction, TableChange, TableElements,
+    ViewAction,
+};
 pub use crate::sql::hints::HintedTable;
 pub use crate::sql::lookup_hint::LookupHint;
 pub use crate::sql::table_parts::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
@@ -124,6 +128,10 @@ pub enum Statement {
         /// `WITH`.
         options: BTreeMap<String, String>,
     },
+    /// `ALTER …`.
+    Alter(Alter),
+    /// `ANALYZE TABLE`.
+    Analyze(Analyze),
     /// `DROP …`.
     Drop {
         /// What.

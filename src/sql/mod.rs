@@ -10,6 +10,7 @@
 //! Every token is consumed or refused: what is not understood is an error with line, column and what is supported.
 //! All places are places in the whole script.
 
+mod alter;
 pub mod ast;
 mod chain;
 mod cursor;
@@ -38,6 +39,7 @@ pub(crate) use chain::balanced;
 pub use depth::with_room;
 pub use dialect::FlinkDialect;
 pub use keywords::{nearest_name, quote_ident, suggestion};
+pub(crate) use parser::NO_ANALYZE;
 pub use report::render_error;
 pub use types::cast_type;
 pub use unparse::format_expr;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataRef};
 use iceberg::{ErrorKind, TableCreation, TableIdent};
+use uuid::Uuid;
 
 use super::config::{CatalogKind, is_connection_key};
 use super::connection::Connection;
@@ -24,13 +25,14 @@ use super::sink::{IcebergSink, Known, WriteOptions};
 use super::source::IcebergSource;
 use super::{partition, types};
 use crate::catalog::{
-    Catalog, CatalogObject, ExternalTable, ObjectPath, ResolvedTable, TableDef, ViewDef, database_exists,
-    object_exists,
+    Catalog, CatalogObject, DatabaseDef, ExternalTable, InferColumns, ObjectPath, ResolvedTable, TableDef,
+    ViewDef, database_exists, object_exists,
 };
 use crate::edges::lookup::LookupCache;
 use crate::edges::{ConnectorEnv, RowChanges, Sink, Source};
 use crate::error::{Error, Location, Result};
 use crate::options::{Options, is_secret};
+use crate::sql::ast::TableChange;
 
 /// `CREATE CATALOG … WITH ('type' = 'iceberg', …)`.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct IcebergCatalog {
     /// The name in the session.
     name: String,
     options: BTreeMap<String, String>,
-    lake: Arc<Lake>,
+    pub(super) lake: Arc<Lake>,
 }
 
 impl IcebergCatalog {
@@ -70,7 +72,7 @@ impl IcebergCatalog {
             .hint("CREATE TEMPORARY VIEW, or create it in default_catalog")
     }
 
-    fn definition(
+    pub(super) fn definition(
         &self,
         path: ObjectPath,
         ident: TableIdent,
@@ -124,17 +126,7 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
     let mut version = FormatVersion::V2;
     for (key, value) in &def.options {
         if key == "format-version" {
-            version = match value.trim() {
-                "1" => FormatVersion::V1,
-                "2" => FormatVersion::V2,
-                "3" => FormatVersion::V3,
-                _ => {
-                    return Err(Error::validation(format!(
-                        "invalid value '{value}' for option 'format-version'"
-                    ))
-                    .hint("expected 1, 2 or 3"));
-                }
-            };
+            version = format_version(value)?;
         } else if is_connection_key(key) {
             if !liked {
                 return Err(Error::validation(format!(
@@ -154,6 +146,20 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
         properties.insert("comment".into(), comment.clone());
     }
     Ok((properties, version))
+}
+
+/// The value of `format-version`.
+///
+/// # Errors
+/// Validation.
+pub(super) fn format_version(value: &str) -> Result<FormatVersion> {
+    match value.trim() {
+        "1" => Ok(FormatVersion::V1),
+        "2" => Ok(FormatVersion::V2),
+        "3" => Ok(FormatVersion::V3),
+        _ => Err(Error::validation(format!("invalid value '{value}' for option 'format-version'"))
+            .hint("expected 1, 2 or 3")),
+    }
 }
 
 /// Creates a table; gives whether it did, and nobody else before it.
@@ -182,6 +188,7 @@ pub(super) async fn create(
     }
     let creation = TableCreation::builder()
         .name(ident.name().to_owned())
+        .location_opt(another_folder(lake, ident).await?)
         .schema(schema)
         .partition_spec_opt(spec)
         .properties(properties)
@@ -198,6 +205,27 @@ pub(super) async fn create(
         (Ok(_), Err(e)) => Err(e),
         (Err(e), _) => Err(lake.error(shown, &e).at(def.location)),
     }
+}
+
+/// A folder for a new table if the one of its name is that of another table, which had the name before it was renamed: what
+/// one of them does not know it would delete as left behind. A server chooses folders by itself.
+async fn another_folder(lake: &Lake, ident: &TableIdent) -> Result<Option<String>> {
+    let Some(warehouse) = lake.config.warehouse.as_deref().filter(|_| lake.config.kind == CatalogKind::Sql)
+    else {
+        return Ok(None);
+    };
+    let failed = |e: iceberg::Error| lake.error(lake.shown(ident), &e);
+    let properties = match lake.client().get_namespace(ident.namespace()).await {
+        Ok(namespace) => namespace.properties().clone(),
+        // Creating the table says so.
+        Err(_) => return Ok(None),
+    };
+    let folder = match properties.get("location") {
+        Some(location) => format!("{location}/{}", ident.name()),
+        None => format!("{warehouse}/{}/{}", ident.namespace().join("/"), ident.name()),
+    };
+    let is_in_use = lake.backend().is_in_use(&folder, None).await.map_err(failed)?;
+    Ok((is_in_use == Some(true)).then(|| format!("{folder}-{}", Uuid::new_v4())))
 }
 
 #[async_trait]
@@ -220,6 +248,20 @@ impl Catalog for IcebergCatalog {
         let mut names: Vec<String> = found.iter().map(|n| n.join(".")).collect();
         names.sort();
         Ok(names)
+    }
+
+    async fn get_database(&self, name: &str) -> Result<Option<DatabaseDef>> {
+        let Ok(ident) = namespace(name) else { return Ok(None) };
+        match self.lake.client().get_namespace(&ident).await {
+            Ok(found) => {
+                let mut options: BTreeMap<String, String> = found.properties().clone().into_iter().collect();
+                // How the SQL catalog marks a namespace that has no property.
+                options.remove("exists");
+                Ok(Some(DatabaseDef { comment: options.remove("comment"), options }))
+            }
+            Err(e) if e.kind() == ErrorKind::NamespaceNotFound => Ok(None),
+            Err(e) => Err(self.failed(name, &e)),
+        }
     }
 
     async fn create_database(
@@ -336,6 +378,34 @@ impl Catalog for IcebergCatalog {
             return Ok(());
         }
         Err(Error::validation(format!("there is no view {}.{database}.{name}", self.name)))
+    }
+
+    async fn alter_table(
+        &self,
+        path: &ObjectPath,
+        change: &TableChange,
+        _infer: &dyn InferColumns,
+    ) -> Result<()> {
+        self.alter(path, change).await
+    }
+
+    async fn rename(&self, from: &ObjectPath, to: &ObjectPath, view: bool) -> Result<()> {
+        if view { Err(self.no_views()) } else { self.rename_table(from, to).await }
+    }
+
+    async fn alter_database(&self, name: &str, options: &BTreeMap<String, String>) -> Result<()> {
+        let (ident, client) = (namespace(name)?, self.lake.client());
+        let updates: HashMap<String, String> = options.clone().into_iter().collect();
+        let set = self.lake.backend().set_namespace_properties(client, &ident, updates).await;
+        set.map_err(|e| self.failed(name, &e))?;
+        let stored = client.get_namespace(&ident).await.map_err(|e| self.failed(name, &e))?;
+        match options.iter().find(|(k, v)| stored.properties().get(*k) != Some(v)) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::external(format!(
+                "catalog `{}`: the option '{key}' of the database `{name}` was not stored by the catalog",
+                self.name
+            ))),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
 use super::backend::Update;
 use super::lake::Lake;
+use super::new_ids::NewIds;
 use super::types::to_iceberg;
 use crate::error::{Error, Result};
 
@@ -73,7 +74,7 @@ impl Evolution {
         let current = metadata.current_schema();
         let mut changed = Changed {
             mode,
-            next_id: metadata.last_column_id(),
+            ids: NewIds::after(metadata.last_column_id()),
             keys: current.identifier_field_ids().collect(),
             changes: Vec::new(),
         };
@@ -147,8 +148,7 @@ impl fmt::Display for Evolution {
 /// The walk over the columns of a table beside those of a job.
 struct Changed {
     mode: EvolutionMode,
-    /// The last id that is given.
-    next_id: i32,
+    ids: NewIds,
     /// Ids of the key, which stays as it is.
     keys: Vec<i32>,
     changes: Vec<String>,
@@ -170,9 +170,8 @@ impl Changed {
             .collect();
         for new in wanted.iter().filter(|w| !have.iter().any(|f| f.name == w.name)) {
             self.changes.push(format!("adding `{path}{}`", new.name));
-            self.next_id += 1;
-            let id = self.next_id;
-            let ty = self.numbered(&new.field_type);
+            let id = self.ids.next();
+            let ty = self.ids.numbered(&new.field_type);
             fields.push(Arc::new(NestedField {
                 id,
                 required: false,
@@ -221,40 +220,10 @@ impl Changed {
             (have, _) => have.clone(),
         }
     }
-
-    /// A new type with ids of its own, outer ones first.
-    fn numbered(&mut self, ty: &Type) -> Type {
-        let mut number = |f: &NestedFieldRef| {
-            self.next_id += 1;
-            (self.next_id, Arc::clone(f))
-        };
-        match ty {
-            Type::Primitive(_) => ty.clone(),
-            Type::Struct(s) => {
-                let numbers: Vec<_> = s.fields().iter().map(&mut number).collect();
-                Type::Struct(StructType::new(
-                    numbers.into_iter().map(|(id, f)| self.renumbered(id, &f)).collect(),
-                ))
-            }
-            Type::List(l) => {
-                let (id, element) = number(&l.element_field);
-                Type::List(ListType::new(self.renumbered(id, &element)))
-            }
-            Type::Map(m) => {
-                let ((key_id, key), (value_id, value)) = (number(&m.key_field), number(&m.value_field));
-                Type::Map(MapType::new(self.renumbered(key_id, &key), self.renumbered(value_id, &value)))
-            }
-        }
-    }
-
-    fn renumbered(&mut self, id: i32, field: &NestedField) -> NestedFieldRef {
-        let ty = self.numbered(&field.field_type);
-        Arc::new(NestedField { id, field_type: Box::new(ty), ..field.clone() })
-    }
 }
 
 /// Whether every value of one type is a value of the other, as the format defines it.
-fn is_wider(have: &PrimitiveType, wanted: &PrimitiveType) -> bool {
+pub(super) fn is_wider(have: &PrimitiveType, wanted: &PrimitiveType) -> bool {
     use PrimitiveType as P;
     match (have, wanted) {
         (P::Int, P::Long) | (P::Float, P::Double) => true,

@@ -17,6 +17,7 @@
 //! Not offered, and refused with the way out: branches as targets, deletion vectors, data files other than
 //! Parquet, views.
 
+mod alter;
 mod backend;
 mod catalog;
 mod claim;
@@ -32,6 +33,7 @@ mod mark;
 mod metadata_tables;
 mod monitor;
 mod nested;
+mod new_ids;
 mod options;
 mod outage;
 mod partition;

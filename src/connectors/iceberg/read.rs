@@ -22,7 +22,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use tokio::sync::OnceCell;
 
 use super::row_changes::place_fields;
-use super::scan::Scan;
+use super::scan::{Scan, has_evolved};
 use super::{deletes, nested};
 use crate::connectors::conform::conform_batch;
 use crate::edges::SourceMetrics;
@@ -195,7 +195,7 @@ impl Source {
         let metadata = scan.table().metadata();
         task.schema = Arc::clone(metadata.current_schema());
         let mut lacks_fields = false;
-        if metadata.schemas_iter().len() > 1 {
+        if has_evolved(metadata) {
             let file = self.footer().await?;
             let in_file = nested::ids_of(file.parquet_schema());
             there = nested::columns_there(&task.schema, &ids, &in_file);

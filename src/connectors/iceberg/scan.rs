@@ -18,7 +18,7 @@ use iceberg::TableIdent;
 use iceberg::scan::FileScanTask;
 use iceberg::spec::{
     DEFAULT_SCHEMA_NAME_MAPPING, DataFileFormat, ManifestContentType, ManifestEntryRef, ManifestStatus,
-    NameMapping, PrimitiveType, SchemaRef as IcebergSchemaRef, SnapshotRef, Type,
+    NameMapping, PrimitiveType, SchemaRef as IcebergSchemaRef, SnapshotRef, TableMetadata, Type,
 };
 use iceberg::table::Table;
 
@@ -154,7 +154,7 @@ impl Scan {
             })
             .or_else(|| fields.first())
             .map_or(1, |f| f.id);
-        let filter_rows = table.metadata().schemas_iter().len() == 1;
+        let filter_rows = !has_evolved(table.metadata());
         let delete_files = DeleteFiles::default();
         Ok(Arc::new(Scan { table, shown, snapshot, schema, columns, cheapest, filter_rows, delete_files }))
     }
@@ -208,8 +208,9 @@ impl Scan {
             let column = self.columns.get(self.schema.index_of(name).ok()?)?;
             let field = then.as_ref()?.field_by_id(column.id)?;
             let ty = column.exact.clone()?;
-            let unchanged = matches!(field.field_type.as_ref(), Type::Primitive(p) if *p == ty);
-            unchanged.then(|| (field.name.clone(), ty))
+            // The bounds of files from before a column was widened are of its old type: the crate, which compares them with
+            // literals of the new one, finds no relation and leaves the files out.
+            always_was(metadata, column.id, &ty).then(|| (field.name.clone(), ty))
         };
         let mut builder = self.table.scan().snapshot_id(snapshot).select_empty();
         if let Some(p) = to_predicate(filters, &lookup) {
@@ -283,6 +284,27 @@ impl Scan {
         }
         deletes::check(task).context(|| self.shown.clone())
     }
+}
+
+/// Whether the table ever had other columns than today. Schemas are numbered from 0, and others may have taken away those that
+/// no snapshot names.
+pub(super) fn has_evolved(metadata: &TableMetadata) -> bool {
+    metadata.schemas_iter().len() > 1 || metadata.current_schema_id() != 0
+}
+
+/// Whether a column had this type in all schemas of the table, as far as it was there.
+fn always_was(metadata: &TableMetadata, id: i32, ty: &PrimitiveType) -> bool {
+    use PrimitiveType as P;
+    let is_other = |s: &IcebergSchemaRef| {
+        s.field_by_id(id).is_some_and(|f| !matches!(f.field_type.as_ref(), Type::Primitive(p) if p == ty))
+    };
+    if metadata.schemas_iter().any(is_other) {
+        return false;
+    }
+    let last = metadata.schemas_iter().map(|s| s.schema_id()).max().unwrap_or(0);
+    let are_all_known = usize::try_from(last).is_ok_and(|last| metadata.schemas_iter().len() == last + 1);
+    let is_wide = !matches!(ty, P::Boolean | P::Int | P::Float | P::Date | P::String | P::Binary | P::Uuid);
+    are_all_known || !is_wide
 }
 
 /// A whole file, wherever it is named, to be read with `schema`.

@@ -32,28 +32,10 @@ use crate::types::{LogicalType, MAX_LENGTH, RowField, TypeRoot};
 pub(super) fn to_schema(def: &TableDef) -> Result<Schema> {
     let mut ids = 0;
     let mut columns = Vec::new();
-    for column in &def.columns {
-        let ty = match (&column.kind, &column.ty) {
-            (ColumnKind::Physical, Some(ty)) => ty,
-            (ColumnKind::Physical, None) => {
-                return Err(Error::validation(format!("column `{}` has no type", column.name)));
-            }
-            (ColumnKind::Computed(e), _) => {
-                return Err(elsewhere(format!("the computed column `{}`", column.name)).at(e.location));
-            }
-            (ColumnKind::Metadata { .. }, _) => {
-                return Err(elsewhere(format!("the metadata column `{}`", column.name)));
-            }
-        };
+    for (column, ty) in stored_columns(def)? {
         let key = def.primary_key.as_ref().is_some_and(|k| k.columns.contains(&column.name));
         ids += 1;
         columns.push((ids, column, ty, key));
-    }
-    if columns.is_empty() {
-        return Err(Error::validation("an Iceberg table needs at least one column"));
-    }
-    if let Some(w) = &def.watermark {
-        return Err(elsewhere(format!("the watermark of `{}`", w.column)).at(w.expr.location));
     }
     let mut fields: Vec<NestedFieldRef> = Vec::with_capacity(columns.len());
     for (id, column, ty, key) in columns {
@@ -72,6 +54,36 @@ pub(super) fn to_schema(def: &TableDef) -> Result<Schema> {
         .map_err(|e| Error::validation(e.message()))
 }
 
+/// The columns of a table with their types, if an Iceberg table can hold it.
+///
+/// # Errors
+/// Unsupported for computed and metadata columns and for watermarks.
+pub(super) fn stored_columns(def: &TableDef) -> Result<Vec<(&ColumnDef, &LogicalType)>> {
+    let mut columns = Vec::with_capacity(def.columns.len());
+    for column in &def.columns {
+        let ty = match (&column.kind, &column.ty) {
+            (ColumnKind::Physical, Some(ty)) => ty,
+            (ColumnKind::Physical, None) => {
+                return Err(Error::validation(format!("column `{}` has no type", column.name)));
+            }
+            (ColumnKind::Computed(e), _) => {
+                return Err(elsewhere(format!("the computed column `{}`", column.name)).at(e.location));
+            }
+            (ColumnKind::Metadata { .. }, _) => {
+                return Err(elsewhere(format!("the metadata column `{}`", column.name)));
+            }
+        };
+        columns.push((column, ty));
+    }
+    if columns.is_empty() {
+        return Err(Error::validation("an Iceberg table needs at least one column"));
+    }
+    if let Some(w) = &def.watermark {
+        return Err(elsewhere(format!("the watermark of `{}`", w.column)).at(w.expr.location));
+    }
+    Ok(columns)
+}
+
 fn elsewhere(what: String) -> Error {
     Error::unsupported(format!("{what} cannot be stored in an Iceberg table")).hint(
         "create the table with its physical columns only, then \
@@ -79,7 +91,11 @@ fn elsewhere(what: String) -> Error {
     )
 }
 
-fn identifier_ids(key: Option<&PrimaryKey>, fields: &[NestedFieldRef]) -> Result<Vec<i32>> {
+/// The ids of the columns of a key.
+///
+/// # Errors
+/// Unsupported for columns that Iceberg does not take into one.
+pub(super) fn identifier_ids(key: Option<&PrimaryKey>, fields: &[NestedFieldRef]) -> Result<Vec<i32>> {
     let Some(key) = key else { return Ok(Vec::new()) };
     key.columns
         .iter()
@@ -108,6 +124,14 @@ fn identifier_ids(key: Option<&PrimaryKey>, fields: &[NestedFieldRef]) -> Result
 /// As [`to_schema`].
 pub(super) fn to_iceberg(field: &FieldRef) -> Result<Type> {
     to_type(&LogicalType::from_field(field)?.root, &mut 0, field.name())
+}
+
+/// The Iceberg type of a SQL type, its ids provisional.
+///
+/// # Errors
+/// As [`to_schema`].
+pub(super) fn type_of(ty: &LogicalType, path: &str) -> Result<Type> {
+    to_type(&ty.root, &mut 0, path)
 }
 
 fn to_type(root: &TypeRoot, ids: &mut i32, path: &str) -> Result<Type> {

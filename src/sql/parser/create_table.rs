@@ -6,9 +6,9 @@ use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Functi
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{comment, if_not_exists};
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::sql::ast::{ColumnDef, ColumnKind, PrimaryKey, SqlExpr, WatermarkDef};
-use crate::sql::ast::{CreateTable, Like, LikeAction, LikeFeature};
+use crate::sql::ast::{CreateTable, Like, LikeAction, LikeFeature, Name};
 use crate::sql::cursor::Cursor;
 use crate::sql::lexer::Lexeme;
 use crate::sql::{hints, query, types};
@@ -17,22 +17,9 @@ pub(super) fn create_table(c: &mut Cursor, temporary: bool) -> Result<CreateTabl
     c.expect_keyword("TABLE")?;
     let if_not_exists = if_not_exists(c)?;
     let name = c.name("a table name", 3)?;
-    let mut table = CreateTable {
-        name,
-        temporary,
-        if_not_exists,
-        columns: Vec::new(),
-        column_names_only: Vec::new(),
-        watermark: None,
-        primary_key: None,
-        comment: None,
-        partitioned_by: Vec::new(),
-        options: BTreeMap::new(),
-        like: None,
-        query: None,
-    };
+    let mut table = CreateTable { name, temporary, if_not_exists, ..empty_table() };
     if c.at(&Token::LParen) {
-        c.parenthesized(|c| element(c, &mut table))?;
+        c.parenthesized(|c| element(c, &mut table, Place::Create))?;
     }
     table.comment = comment(c)?;
     if c.at_keyword("DISTRIBUTED") {
@@ -74,6 +61,24 @@ pub(super) fn create_table(c: &mut Cursor, temporary: bool) -> Result<CreateTabl
     Ok(table)
 }
 
+/// A table of which nothing is said.
+pub(super) fn empty_table() -> CreateTable {
+    CreateTable {
+        name: Name { parts: Vec::new(), location: Location::default() },
+        temporary: false,
+        if_not_exists: false,
+        columns: Vec::new(),
+        column_names_only: Vec::new(),
+        watermark: None,
+        primary_key: None,
+        comment: None,
+        partitioned_by: Vec::new(),
+        options: BTreeMap::new(),
+        like: None,
+        query: None,
+    }
+}
+
 fn as_query(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     let at = c.location();
     c.expect_keyword("AS")?;
@@ -91,8 +96,17 @@ fn as_query(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     Ok(())
 }
 
+/// Which statement a column stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// CREATE TABLE: `,` or `)` follows.
+    Create,
+    /// ALTER TABLE: its position may follow, or nothing.
+    Alter,
+}
+
 /// A column, a watermark or a key.
-fn element(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
+pub(super) fn element(c: &mut Cursor, table: &mut CreateTable, place: Place) -> Result<()> {
     let at = c.location();
     if c.eat_keyword("WATERMARK") {
         c.expect_keyword("FOR")?;
@@ -122,7 +136,7 @@ fn element(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     if named.is_some() {
         return Err(c.expected_keyword(&["PRIMARY KEY"]));
     }
-    column(c, table)
+    column(c, table, place)
 }
 
 /// `PRIMARY KEY`; UNIQUE is refused.
@@ -151,14 +165,17 @@ fn set_key(table: &mut CreateTable, key: PrimaryKey, at: crate::error::Location)
     Ok(())
 }
 
-fn column(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
+fn column(c: &mut Cursor, table: &mut CreateTable, place: Place) -> Result<()> {
     let (name, at) = c.identifier("a column name")?;
     if c.at(&Token::Comma) || c.at(&Token::RParen) {
         table.column_names_only.push(name);
         return Ok(());
     }
     if c.eat_keyword("AS") {
-        let expr = query::parse_expr(c, |l| l.token == Token::Comma || l.is_keyword("COMMENT"))?;
+        let expr = query::parse_expr(c, |l| {
+            let is_position = place == Place::Alter && (l.is_keyword("FIRST") || l.is_keyword("AFTER"));
+            l.token == Token::Comma || l.is_keyword("COMMENT") || is_position
+        })?;
         let comment = comment(c)?;
         table.columns.push(ColumnDef { name, ty: None, kind: ColumnKind::Computed(expr), comment });
         return Ok(());
@@ -179,7 +196,7 @@ fn column(c: &mut Cursor, table: &mut CreateTable) -> Result<()> {
         }
     }
     let comment = comment(c)?;
-    if !c.at(&Token::Comma) && !c.at(&Token::RParen) {
+    if place == Place::Create && !c.at(&Token::Comma) && !c.at(&Token::RParen) {
         let e = c.expected("`,` or `)` after the column");
         return Err(match c.peek().and_then(Lexeme::bare_word).map(str::to_ascii_uppercase).as_deref() {
             Some("DEFAULT") => e.hint("columns have no default values in Flink"),

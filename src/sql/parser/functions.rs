@@ -1,4 +1,4 @@
-//! `CREATE FUNCTION` with a body, `DROP FUNCTION`.
+//! `CREATE FUNCTION` and `ALTER FUNCTION` with a body, `DROP FUNCTION`.
 //!
 //! Flink's `CREATE FUNCTION f AS 'class'` loads Java: it is refused but for classes whose functions are built in.
 
@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{comment, if_not_exists};
 use crate::error::{Error, Location, Result};
-use crate::sql::ast::{CreateFunction, FunctionLanguage, Name, Parameter, Returns, Statement};
+use crate::sql::ast::{Alter, CreateFunction, FunctionLanguage, Name, Parameter, Returns, Statement};
 use crate::sql::cursor::Cursor;
 use crate::sql::{hints, types};
 
@@ -16,7 +16,7 @@ const BUILTIN_CLASSES: [(&str, &str); 1] = [("com.github.nexmark.flink.udf.Count
 const SHAPE: &str = "a function is written CREATE [TEMPORARY [SYSTEM]] [AGGREGATE] FUNCTION f(a INT, …) \
     RETURNS type|TABLE (x INT, …) LANGUAGE SQL|JAVASCRIPT|PYTHON AS $$ … $$";
 
-/// Whether a function is what CREATE or DROP goes on with.
+/// Whether a function is what CREATE, ALTER or DROP goes on with.
 pub(super) fn begins(c: &Cursor) -> bool {
     c.at_keyword("FUNCTION") || c.at_keywords(&["SYSTEM", "FUNCTION"]) || c.at_keyword("AGGREGATE")
 }
@@ -32,6 +32,48 @@ pub(super) fn create(c: &mut Cursor, temporary: bool) -> Result<Statement> {
     if c.at_keyword("AS") {
         return of_class(c, &name, at);
     }
+    let head = Head { name, temporary, system, aggregate, if_not_exists };
+    let mut create = definition(c, head)?;
+    create.text = c.source(0, c.pos()).to_owned();
+    Ok(Statement::CreateFunction(Box::new(create)))
+}
+
+/// `[SYSTEM] [AGGREGATE] FUNCTION [IF EXISTS] f(…) …` behind `ALTER [TEMPORARY]`: the function as it will be.
+pub(super) fn alter(c: &mut Cursor, temporary: bool) -> Result<Alter> {
+    let at = c.location();
+    let system = system(c, temporary)?;
+    let aggregate = c.eat_keyword("AGGREGATE");
+    c.expect_keyword("FUNCTION")?;
+    let if_exists = super::alter::if_exists(c)?;
+    let from = c.pos();
+    let name = c.name("a function name", if system { 1 } else { 3 })?;
+    if c.at_keyword("AS") {
+        return Err(Error::unsupported("ALTER FUNCTION to a Java class is not supported").at(at).hint(
+            "a function is altered by all of its definition: ALTER FUNCTION f(a INT, …) RETURNS type LANGUAGE \
+             SQL|JAVASCRIPT|PYTHON AS $$ … $$",
+        ));
+    }
+    let head = Head { name, temporary, system, aggregate, if_not_exists: false };
+    let mut function = definition(c, head)?;
+    // As the statement that would create it, which SHOW CREATE FUNCTION shows.
+    let words = [(temporary, "TEMPORARY "), (system, "SYSTEM "), (aggregate, "AGGREGATE ")];
+    let words: String = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+    function.text = format!("CREATE {words}FUNCTION {}", c.source(from, c.pos()));
+    Ok(Alter::Function { function: Box::new(function), if_exists })
+}
+
+/// What stands before the parameters.
+struct Head {
+    name: Name,
+    temporary: bool,
+    system: bool,
+    aggregate: bool,
+    if_not_exists: bool,
+}
+
+/// `(…) RETURNS … LANGUAGE … AS …`; the text is left to the caller.
+fn definition(c: &mut Cursor, head: Head) -> Result<CreateFunction> {
+    let Head { name, temporary, system, aggregate, if_not_exists } = head;
     if !c.at(&Token::LParen) {
         return Err(c.expected("`(` and the parameters").hint(SHAPE));
     }
@@ -56,7 +98,7 @@ pub(super) fn create(c: &mut Cursor, temporary: bool) -> Result<Statement> {
     c.expect_keyword("AS")?;
     let (body, body_location) = body(c)?;
     let options = if c.eat_keyword("WITH") { hints::options(c)? } else { Default::default() };
-    Ok(Statement::CreateFunction(Box::new(CreateFunction {
+    Ok(CreateFunction {
         name,
         temporary,
         system,
@@ -71,8 +113,8 @@ pub(super) fn create(c: &mut Cursor, temporary: bool) -> Result<Statement> {
         body,
         body_location,
         options,
-        text: c.source(0, c.pos()).to_owned(),
-    })))
+        text: String::new(),
+    })
 }
 
 /// `DROP … [SYSTEM] [AGGREGATE] FUNCTION [IF EXISTS] f`.

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!  tokens of one statement ─► first keyword ─┬─ create_table  CREATE TABLE
+//!                                            ├─ alter         ALTER of everything, ANALYZE
 //!                                            ├─ objects       CREATE/DROP/USE of everything else
-//!                                            ├─ functions     CREATE/DROP FUNCTION
+//!                                            ├─ functions     CREATE/ALTER/DROP FUNCTION
 //!                                            ├─ dml           INSERT, statement sets, EXPLAIN
 //!                                            ├─ row_changes   UPDATE, DELETE, TRUNCATE
 //!                                            ├─ show          SHOW, DESCRIBE, SET, RESET
 //!                                            └─ query         everything that yields rows
 //! ```
 
+mod alter;
 mod create_table;
 mod dml;
 mod functions;
@@ -17,6 +19,7 @@ mod objects;
 mod row_changes;
 mod show;
 
+pub(crate) use alter::NO_ANALYZE;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::ast::Statement;
@@ -27,11 +30,11 @@ use crate::error::{Error, Result};
 /// First words of the statements there are.
 const STATEMENTS: &[&str] = &[
     "SELECT", "WITH", "VALUES", "INSERT", "EXECUTE", "BEGIN", "EXPLAIN", "CREATE", "DROP", "USE", "SHOW",
-    "DESCRIBE", "DESC", "SET", "RESET", "UPDATE", "DELETE", "TRUNCATE",
+    "DESCRIBE", "DESC", "SET", "RESET", "UPDATE", "DELETE", "TRUNCATE", "ALTER",
 ];
 
 const SUPPORTED: &str = "statements are SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, TRUNCATE, EXECUTE STATEMENT SET, EXPLAIN, \
-    CREATE TABLE|VIEW|CATALOG|DATABASE|FUNCTION, DROP TABLE|VIEW|CATALOG|DATABASE|FUNCTION, USE, SHOW, DESCRIBE, SET and RESET";
+    CREATE|ALTER|DROP TABLE|VIEW|CATALOG|DATABASE|FUNCTION, USE, SHOW, DESCRIBE, SET and RESET";
 
 /// The statement at the cursor, to its end.
 ///
@@ -54,14 +57,16 @@ pub(crate) fn statement(c: &mut Cursor) -> Result<Statement> {
         "TRUNCATE" => row_changes::truncate(c)?,
         "EXPLAIN" => dml::explain(c)?,
         "CREATE" => create(c)?,
+        "ALTER" => alter::alter(c)?,
+        "ANALYZE" => alter::analyze(c)?,
         "DROP" => objects::drop(c)?,
         "USE" => objects::use_(c)?,
         "SHOW" => show::show(c)?,
         "DESCRIBE" | "DESC" => show::describe(c)?,
         "SET" => show::set(c)?,
         "RESET" => show::reset(c)?,
-        "ALTER" | "ANALYZE" | "CALL" | "COMPILE" | "LOAD" | "MERGE" | "REPLACE" | "STOP" | "UNLOAD"
-        | "UPSERT" | "ADD" | "REMOVE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
+        "CALL" | "COMPILE" | "LOAD" | "MERGE" | "REPLACE" | "STOP" | "UNLOAD" | "UPSERT" | "ADD"
+        | "REMOVE" | "QUIT" | "EXIT" | "CLEAR" | "HELP" => {
             return Err(Error::unsupported(format!("{upper} statements are not supported"))
                 .at(at)
                 .hint(SUPPORTED));

@@ -1,3 +1,4 @@
+mod alter;
 mod ddl;
 mod errors;
 mod functions;

@@ -9,11 +9,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::table::Table;
-use iceberg::{Error, ErrorKind, Result, TableIdent};
+use iceberg::{Error, ErrorKind, NamespaceIdent, Result, TableIdent};
 use iceberg_catalog_rest::CommitTableRequest;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
@@ -218,6 +219,30 @@ impl Backend for RestBackend {
             _ => Err(refused(answer).await),
         }
     }
+
+    /// The crate's catalog has no request for it.
+    async fn set_namespace_properties(
+        &self,
+        _client: &Arc<dyn iceberg::Catalog>,
+        namespace: &NamespaceIdent,
+        updates: HashMap<String, String>,
+    ) -> Result<()> {
+        let settings = self.settings().await?;
+        let mut path = namespace_path(settings.properties.get("prefix"), namespace);
+        path.push("properties".to_owned());
+        let url = address(&settings.uri, &path)?;
+        let body = serde_json::json!({ "removals": [], "updates": updates });
+        let body = serde_json::to_vec(&body).map_err(|e| Error::new(ErrorKind::Unexpected, e.to_string()))?;
+        let request = self.client().await?.post(url).headers(headers(&settings.properties)?).body(body);
+        let answer = self.send(settings, request).await?;
+        match answer.status() {
+            s if s.is_success() => Ok(()),
+            StatusCode::NOT_FOUND => {
+                Err(Error::new(ErrorKind::NamespaceNotFound, "the database does not exist any more"))
+            }
+            _ => Err(refused(answer).await),
+        }
+    }
 }
 
 /// What is sent for a token.
@@ -237,16 +262,18 @@ fn token_request(properties: &HashMap<String, String>, credential: &str) -> Stri
     form.finish()
 }
 
-/// The levels of the address of a table.
-fn path(prefix: Option<&String>, ident: &TableIdent) -> Vec<String> {
+/// The levels of the address of a namespace.
+fn namespace_path(prefix: Option<&String>, namespace: &NamespaceIdent) -> Vec<String> {
     let mut path = vec!["v1".to_owned()];
     path.extend(prefix.iter().flat_map(|p| p.split('/')).filter(|p| !p.is_empty()).map(str::to_owned));
-    path.extend([
-        "namespaces".to_owned(),
-        ident.namespace().join(LEVELS),
-        "tables".to_owned(),
-        ident.name().to_owned(),
-    ]);
+    path.extend(["namespaces".to_owned(), namespace.join(LEVELS)]);
+    path
+}
+
+/// The levels of the address of a table.
+fn path(prefix: Option<&String>, ident: &TableIdent) -> Vec<String> {
+    let mut path = namespace_path(prefix, ident.namespace());
+    path.extend(["tables".to_owned(), ident.name().to_owned()]);
     path
 }
 
@@ -295,7 +322,6 @@ async fn refused(answer: Response) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iceberg::NamespaceIdent;
 
     #[test]
     fn addresses_are_encoded() {

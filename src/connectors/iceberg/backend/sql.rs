@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use iceberg::MetadataLocation;
 use iceberg::spec::TableMetadataRef;
 use iceberg::table::Table;
+use iceberg::{MetadataLocation, TableIdent};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
@@ -70,6 +70,28 @@ impl Backend for SqlBackend {
         }
         forget(base, &after).await;
         Ok(())
+    }
+
+    /// A table that was renamed keeps its folder, and another one may be created under the name that it had.
+    async fn is_in_use(&self, folder: &str, except: Option<&TableIdent>) -> iceberg::Result<Option<bool>> {
+        let folder = format!("{}/", folder.trim_end_matches('/'));
+        let (namespace, name) = match except {
+            Some(t) => (t.namespace().join("."), t.name()),
+            None => (String::new(), ""),
+        };
+        let found = sqlx::query(
+            "SELECT 1 FROM iceberg_tables WHERE catalog_name = ? AND substr(metadata_location, 1, length(?)) = ? \
+             AND NOT (table_namespace = ? AND table_name = ?) LIMIT 1",
+        )
+        .bind(&self.catalog)
+        .bind(&folder)
+        .bind(&folder)
+        .bind(namespace)
+        .bind(name)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|e| failed(&e))?;
+        Ok(Some(found.is_some()))
     }
 }
 

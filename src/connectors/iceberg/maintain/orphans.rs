@@ -4,6 +4,8 @@
 //!  list data/ and metadata/ ─► older than three days ─► minus what snapshots, metadata log and statistics name ─► deleted
 //! ```
 //!
+//! Where a table shares its folder with another one, which had its name before it was renamed, nothing is swept.
+//!
 //! A young file may belong to a commit under way, of whatever process: it stays. What the table names is read after the files
 //! are listed, so that what was committed in between counts as named.
 
@@ -11,6 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -30,6 +33,8 @@ struct Found {
     /// As the storage takes it.
     location: String,
     bytes: u64,
+    /// Old enough to be nobody's.
+    is_old: bool,
 }
 
 /// Deletes what nothing names.
@@ -39,6 +44,13 @@ struct Found {
 pub(super) async fn sweep(target: &Target, what: &Maintenance, done: &mut Maintained) -> Result<()> {
     let table = target.lake.load(&target.ident).await?;
     let root = table.metadata().location().trim_end_matches('/').to_owned();
+    let is_shared = target.lake.backend().is_in_use(&root, Some(&target.ident)).await;
+    let is_shared = is_shared.map_err(|e| target.lake.error(target.lake.shown(&target.ident), &e))?;
+    let shared = format!("orphans: another table has, or had, its files in {root}, too");
+    if is_shared == Some(true) {
+        done.skipped.push(shared);
+        return Ok(());
+    }
     let Some(found) = list(target, &root, what).await? else {
         done.skipped.push(format!("orphans: files at {root} cannot be listed"));
         return Ok(());
@@ -48,13 +60,33 @@ pub(super) async fn sweep(target: &Target, what: &Maintenance, done: &mut Mainta
         return Ok(());
     }
     let named: HashSet<String> = named(target, &table).await?.iter().map(|path| key(path)).collect();
-    let orphans: Vec<Found> = found.into_iter().filter(|f| !named.contains(&f.key)).collect();
+    let unnamed: Vec<Found> = found.into_iter().filter(|f| !named.contains(&f.key)).collect();
+    if is_shared.is_none() && is_of_two(&table, &unnamed).await {
+        done.skipped.push(shared);
+        return Ok(());
+    }
+    let orphans: Vec<Found> = unnamed.into_iter().filter(|f| f.is_old).collect();
     done.orphans += orphans.len();
     done.orphan_bytes += orphans.iter().map(|f| f.bytes).sum::<u64>();
     if !what.dry_run {
         delete(&table, orphans.into_iter().map(|f| f.location).collect()).await;
     }
     Ok(())
+}
+
+/// Whether there is metadata of another table among the files: a server may give a new table the folder of one that was renamed.
+async fn is_of_two(table: &Table, unnamed: &[Found]) -> bool {
+    for file in unnamed.iter().filter(|f| is_metadata(&f.location)) {
+        let other = TableMetadata::read_from(table.file_io(), &file.location).await;
+        if other.is_ok_and(|other| other.uuid() != table.metadata().uuid()) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_metadata(location: &str) -> bool {
+    location.ends_with(".metadata.json")
 }
 
 /// The address of a file without what may be spelled in two ways: `s3a://b/x`, `file:/x`, `/x`.
@@ -67,7 +99,7 @@ fn key(location: &str) -> String {
     format!("/{}", path.trim_start_matches('/'))
 }
 
-/// Old files in the folders of a table; `None` if its storage cannot be listed.
+/// Old files, and metadata of any age, in the folders of a table; `None` if its storage cannot be listed.
 async fn list(target: &Target, root: &str, what: &Maintenance) -> Result<Option<Vec<Found>>> {
     let culprit = || format!("files at {root}");
     let (store, prefix): (Arc<dyn ObjectStore>, String) = if s3::is_s3(root) {
@@ -101,12 +133,13 @@ async fn list(target: &Target, root: &str, what: &Maintenance) -> Result<Option<
         while let Some(file) =
             files.try_next().await.map_err(|e| Error::external(e.to_string())).context(culprit)?
         {
-            if file.last_modified >= before {
+            let is_old = file.last_modified < before;
+            if !is_old && !is_metadata(file.location.as_ref()) {
                 continue;
             }
             let Some(rest) = file.location.as_ref().strip_prefix(prefix.as_str()) else { continue };
             let location = format!("{root}{rest}");
-            found.push(Found { key: key(&location), location, bytes: file.size });
+            found.push(Found { key: key(&location), location, bytes: file.size, is_old });
         }
     }
     Ok(Some(found))

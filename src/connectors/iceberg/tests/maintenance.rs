@@ -10,7 +10,7 @@ use super::super::maintain::{Maintained, Maintenance, maintain_table};
 use super::reads::raw;
 use super::*;
 
-const ALL_AGES: Maintenance = Maintenance {
+pub(super) const ALL_AGES: Maintenance = Maintenance {
     compact: true,
     target_file_size: None,
     min_input_files: 2,
@@ -43,7 +43,7 @@ async fn sum(lake: &Lake, table: &str) -> (i64, i64) {
     (got.column(0).as_primitive::<Int64Type>().value(0), got.column(1).as_primitive::<Int64Type>().value(0))
 }
 
-async fn done(lake: &Lake, table: &str, what: &Maintenance) -> Maintained {
+pub(super) async fn done(lake: &Lake, table: &str, what: &Maintenance) -> Maintained {
     let (opened, found): (Arc<lake::Lake>, _) = raw(lake, table).await;
     maintain_table(&opened, found.identifier(), what).await.unwrap()
 }

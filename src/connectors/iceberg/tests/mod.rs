@@ -1,6 +1,7 @@
 //! Tests on real catalogs: SQLite on local disk always; the REST server of `TIDELAKE_TEST_REST_CATALOG` and the object
 //! store of `TIDELAKE_TEST_S3` (bucket `lake`, or `TIDELAKE_TEST_S3_BUCKET`) when they are set.
 
+mod alter;
 mod commits;
 mod deletes;
 mod faults;
