@@ -39,10 +39,17 @@ mod tests {
     fn what_is_written_to_becomes_resident() {
         let before = resident_bytes();
         assert!(before > 1 << 20, "{before}");
-        let held = vec![1_u8; 256 << 20];
-        std::thread::sleep(2 * FRESH);
-        let after = resident_bytes();
-        // Other tests give memory back meanwhile.
+        // What nobody looks at need not be allocated, says the optimizer.
+        let held = std::hint::black_box(vec![1_u8; 256 << 20]);
+        let mut after = 0;
+        // Who asks while another is asking gets the answer of before; other tests give memory back meanwhile.
+        for _ in 0..100 {
+            std::thread::sleep(2 * FRESH);
+            after = resident_bytes();
+            if after > before + (128 << 20) {
+                break;
+            }
+        }
         assert!(after > before + (128 << 20), "{before} {after} {}", held.len());
     }
 }

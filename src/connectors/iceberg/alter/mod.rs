@@ -71,10 +71,13 @@ impl Wanted {
                     last_assigned_field_id: metadata.last_column_id(),
                 },
             ]);
-            update.changes.extend([
-                TableUpdate::AddSchema { schema: schema.clone() },
-                TableUpdate::SetCurrentSchema { schema_id: -1 },
-            ]);
+            // One that the table had before is not added again: catalogs then know of no last added one.
+            let before = metadata.schemas_iter().find(|known| same(schema, known));
+            if before.is_none() {
+                update.changes.push(TableUpdate::AddSchema { schema: schema.clone() });
+            }
+            let schema_id = before.map_or(-1, |known| known.schema_id());
+            update.changes.push(TableUpdate::SetCurrentSchema { schema_id });
         }
         if !self.set.is_empty() {
             update.changes.push(TableUpdate::SetProperties { updates: self.set.clone() });
