@@ -7,6 +7,7 @@
 //! | JSON_EXISTS | ON ERROR | FALSE | TRUE | TRUE |
 //!
 //! All are NULL where the document is, but IS JSON, which is FALSE.
+//! JSON_VALUE and JSON_QUERY by a `lax` path are NULL for the document `null`, too, whatever ON EMPTY says.
 
 use std::borrow::Cow;
 use std::sync::Arc;
