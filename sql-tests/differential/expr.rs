@@ -130,6 +130,15 @@ pub(crate) fn condition(types: &[Ty], depth: usize, r: &mut Random) -> Expr {
     if scalar.is_empty() || r.one_in(20) {
         return call("({} IS NULL)", [Expr::Column(0)]);
     }
+    if r.one_in(40) {
+        let without = [
+            "(1 > 1)",
+            "(1 = 1)",
+            "(CURRENT_TIMESTAMP > TIMESTAMP '2020-01-01 00:00:00')",
+            "(CURRENT_TIMESTAMP < TIMESTAMP '2020-01-01 00:00:00')",
+        ];
+        return call(*r.pick(&without), []);
+    }
     let column = *r.pick(&scalar);
     let ty = types[column];
     let column = Expr::Column(column);

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -17,10 +16,10 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder}
 use crate::catalog::{ResolvedTable, TableDef};
 use crate::connectors::values::ValuesSource;
 use crate::error::{Error, Result};
-use crate::options::parse_duration;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::planner::{PlanEnv, Planner};
-use crate::plan::table::{AlignmentOptions, ConnectorTable, DerivedTable, WatermarkOptions};
+use crate::plan::planner_options::PlannerOptions;
+use crate::plan::table::{ConnectorTable, DerivedTable, WatermarkOptions};
 use crate::sql::ast::{ColumnKind, SqlExpr};
 use crate::types::LogicalType;
 
@@ -34,7 +33,7 @@ impl Planner {
         let mut resolved = ResolvedTable::new(def.clone(), hint)?;
         // Hashed, as options may hold secrets.
         let identity = xxhash_rust::xxh3::xxh3_64(format!("{} {:?}", def.path, resolved.options).as_bytes());
-        let watermarks = watermark_options(&mut resolved).map_err(|e| e.at(def.location))?;
+        let planned = PlannerOptions::take(&mut resolved).map_err(|e| e.at(def.location))?;
         let source =
             self.env.names.source(&resolved, &self.env.connectors).map_err(|e| e.at(def.location))?;
         let types = declared_types(def, &source.schema());
@@ -50,7 +49,8 @@ impl Planner {
                 .config
                 .get("table.exec.source.cdc-events-duplicate")
                 .is_some_and(|v| v.trim().eq_ignore_ascii_case("true")),
-            watermarks,
+            watermarks: planned.watermarks,
+            parallelism: planned.source_parallelism,
             metrics: self.env.metrics.clone(),
         };
         self.with_derived_columns(def, &resolved, Arc::new(base))
@@ -178,6 +178,7 @@ impl Planner {
             primary_key: primary_key(def),
             duplicates: false,
             watermarks: WatermarkOptions::default(),
+            parallelism: None,
             metrics: env.metrics.clone(),
         };
         Ok(planner.with_derived_columns(def, &resolved, Arc::new(base))?.schema())
@@ -192,57 +193,4 @@ fn declared_types(def: &TableDef, schema: &SchemaRef) -> Vec<Option<LogicalType>
 
 fn primary_key(def: &TableDef) -> Vec<String> {
     def.primary_key.as_ref().map(|k| k.columns.clone()).unwrap_or_default()
-}
-
-/// Takes the `scan.watermark.*` options, which are the planner's and not the connector's.
-///
-/// # Errors
-/// Validation for bad values, Unsupported for others of these options.
-pub(crate) fn watermark_options(table: &mut ResolvedTable) -> Result<WatermarkOptions> {
-    let mut options = WatermarkOptions::default();
-    let (mut group, mut drift, mut interval) = (None, None, None);
-    let keys: Vec<String> =
-        table.options.keys().filter(|k| k.starts_with("scan.watermark.")).cloned().collect();
-    for key in keys {
-        let Some(value) = table.options.remove(&key) else { continue };
-        let invalid = |expected: &str| {
-            Error::validation(format!("table {}: invalid value '{value}' for option '{key}'", table.def.path))
-                .hint(format!("expected {expected}"))
-        };
-        let duration = || parse_duration(&value).ok_or_else(|| invalid("a duration such as '10 s'"));
-        match key.as_str() {
-            "scan.watermark.idle-timeout" => options.idle_timeout = Some(duration()?),
-            // Without it the watermark follows every batch, which is more often than Flink's 200 ms.
-            "scan.watermark.emit.strategy" => match value.as_str() {
-                "on-periodic" => {}
-                "on-event" => options.on_event = true,
-                _ => return Err(invalid("on-periodic or on-event")),
-            },
-            "scan.watermark.alignment.group" => group = Some(value.clone()),
-            "scan.watermark.alignment.max-drift" => drift = Some(duration()?),
-            "scan.watermark.alignment.update-interval" => interval = Some(duration()?),
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "table {}: the option '{key}' is not supported",
-                    table.def.path
-                ))
-                .hint("supported: scan.watermark.idle-timeout, scan.watermark.emit.strategy, scan.watermark.alignment.group, .max-drift and .update-interval"));
-            }
-        }
-    }
-    options.alignment = match (group, drift) {
-        (Some(group), Some(max_drift)) => {
-            let update_interval = interval.unwrap_or(Duration::from_secs(1));
-            Some(AlignmentOptions { group, max_drift, update_interval })
-        }
-        (None, None) if interval.is_none() => None,
-        _ => {
-            return Err(Error::validation(format!(
-                "table {}: 'scan.watermark.alignment.group' and 'scan.watermark.alignment.max-drift' belong together",
-                table.def.path
-            ))
-            .hint("set both, or none of the options of the alignment"));
-        }
-    };
-    Ok(options)
 }

@@ -22,6 +22,7 @@ pub mod nodes;
 pub(crate) mod output_types;
 pub mod passes;
 pub mod planner;
+pub(crate) mod planner_options;
 pub mod state_ttl;
 pub mod stream;
 mod syntax;

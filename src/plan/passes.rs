@@ -40,6 +40,7 @@ use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests
 use crate::plan::logical::lookup_filters::FilterBeforeLookup;
 use crate::plan::logical::nullability::settle_nullability;
 use crate::plan::logical::prune_unnests::prune_unnests;
+use crate::plan::logical::push_filters::PushFilters;
 use crate::plan::logical::subquery::join_subqueries;
 use crate::plan::logical::temporal_join::settle_temporal_joins;
 use crate::plan::logical::union_types::settle_union_types;
@@ -131,7 +132,11 @@ pub fn logical_rules(batch: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         if !batch && name == "push_down_filter" {
             rules.push(Arc::new(FilterBeforeLookup));
         }
-        rules.push(if name == "common_sub_expression_eliminate" { Arc::new(IfItCan(rule)) } else { rule });
+        rules.push(match name.as_str() {
+            "common_sub_expression_eliminate" => Arc::new(IfItCan(rule)),
+            "push_down_filter" => Arc::new(PushFilters(rule)),
+            _ => rule,
+        });
         if MAKES_CONDITIONS.contains(&name.as_str()) {
             rules.push(Arc::new(BalanceConditions));
         }

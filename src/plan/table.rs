@@ -65,6 +65,8 @@ pub struct ConnectorTable {
     pub duplicates: bool,
     /// `scan.watermark.*`
     pub watermarks: WatermarkOptions,
+    /// `scan.parallelism`: readers of a stream; the job's parallelism when `None`.
+    pub parallelism: Option<usize>,
     /// Where its counters go.
     pub metrics: Arc<JobMetrics>,
 }

@@ -82,6 +82,8 @@ pub struct PlannedInsert {
     pub table: String,
     /// `ON CONFLICT`, and where it stands.
     pub on_conflict: Option<(ConflictStrategy, Location)>,
+    /// `sink.parallelism`
+    pub parallelism: Option<usize>,
 }
 
 impl PlannedInsert {
@@ -94,6 +96,7 @@ impl PlannedInsert {
             keyword: "INSERT INTO",
             table: "collect".to_owned(),
             on_conflict: None,
+            parallelism: None,
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct OptimizedQuery {
     pub table: String,
     /// `ON CONFLICT`, and where it stands.
     pub on_conflict: Option<(ConflictStrategy, Location)>,
+    /// `sink.parallelism`
+    pub parallelism: Option<usize>,
     /// Whether NOT NULL columns of the sink are checked.
     pub enforced: bool,
 }
@@ -297,6 +302,7 @@ impl Execution {
                 name: query.table.clone(),
                 enforcer: query.enforced.then_some(self.enforcer),
                 on_conflict: query.on_conflict,
+                parallelism: query.parallelism,
             };
             planner.add_query(&query.plan, &target)?;
         }
@@ -329,6 +335,7 @@ impl Execution {
                 mode: WriteMode::Append,
                 table: "collect".to_owned(),
                 on_conflict: None,
+                parallelism: None,
                 enforced: false,
             }])?;
             append_only = graph.sinks_append_only();
@@ -407,6 +414,7 @@ impl Execution {
                     mode: insert.mode,
                     table: insert.table,
                     on_conflict: insert.on_conflict,
+                    parallelism: insert.parallelism,
                     enforced: true,
                 });
             }

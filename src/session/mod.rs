@@ -42,9 +42,9 @@ use crate::connectors::collect::CollectSink;
 use crate::edges::{ConnectorEnv, Notices, Sink, WriteMode};
 use crate::error::{Error, Result};
 use crate::functions::{FunctionContext, SystemClock};
-use crate::plan::declared_table::watermark_options;
 use crate::plan::insert::{InsertColumns, plan_insert, plan_partition};
 use crate::plan::planner::{FunctionRegistry, PlanEnv, Planner};
+use crate::plan::planner_options::PlannerOptions;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{LateTarget, explain};
 use crate::runtime::coordinator::JobOptions;
@@ -312,7 +312,7 @@ impl Session {
                 .hint("CREATE TABLE it, or RESET 'table.exec.late-data.table'"));
         };
         let mut resolved = ResolvedTable::new(def, &BTreeMap::new())?;
-        watermark_options(&mut resolved).map_err(context)?;
+        PlannerOptions::take(&mut resolved).map_err(context)?;
         let sink = sink_of(&resolved, &env.connectors).map_err(context)?;
         Ok(Some(LateTarget { sink, name: name.to_owned() }))
     }
@@ -340,7 +340,7 @@ impl Session {
         };
         let mut resolved = ResolvedTable::new(def, &insert.options)?;
         // A table that is read and written says more than a sink needs to know.
-        watermark_options(&mut resolved).map_err(at)?;
+        let planned = PlannerOptions::take(&mut resolved).map_err(at)?;
         let sink = sink_of(&resolved, &env.connectors).map_err(at)?;
         let query = Planner::plan_query(env, &insert.query)?;
         let planner = Planner::new(env.clone(), Vec::new());
@@ -358,6 +358,7 @@ impl Session {
             keyword: "INSERT INTO",
             table: name,
             on_conflict: insert.on_conflict,
+            parallelism: planned.sink_parallelism,
         })
     }
 
@@ -430,6 +431,7 @@ impl Session {
                 mode: query.mode,
                 table: query.table,
                 on_conflict: query.on_conflict,
+                parallelism: query.parallelism,
                 enforced,
             });
         }

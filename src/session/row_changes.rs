@@ -17,9 +17,9 @@ use crate::catalog::{CatalogObject, ExternalTable, ResolvedTable, TableDef, unch
 use crate::edges::{ConnectorEnv, RowChanges, Sink, Source, WriteMode};
 use crate::error::{Error, Location, Result};
 use crate::functions::user::UserFunction;
-use crate::plan::declared_table::watermark_options;
 use crate::plan::insert::{InsertColumns, plan_insert};
 use crate::plan::planner::{NameResolver, PlanEnv, Planner};
+use crate::plan::planner_options::PlannerOptions;
 use crate::session::config::RuntimeMode;
 use crate::session::execution::PlannedInsert;
 use crate::sql::ast::{ColumnDef, ColumnKind, Name, Query, ROW_CHANGE_TARGET, RowChange};
@@ -76,7 +76,7 @@ fn target(env: &PlanEnv, name: &Name) -> Result<(ResolvedTable, Arc<dyn External
     };
     let external = def.external.clone().ok_or_else(|| at(unchangeable(&def.path)))?;
     let mut table = ResolvedTable::new(def, &BTreeMap::new())?;
-    watermark_options(&mut table).map_err(at)?;
+    PlannerOptions::take(&mut table).map_err(at)?;
     Ok((table, external))
 }
 
@@ -106,7 +106,15 @@ fn plan(env: &PlanEnv, change: &RowChange) -> Result<PlannedInsert> {
     let columns = InsertColumns { columns, partition: Vec::new(), location: change.table.location };
     let plan = plan_insert(rows, &name, &sink.schema(), &columns)?;
     let keyword = if updates { "UPDATE" } else { "DELETE FROM" };
-    Ok(PlannedInsert { plan, sink, mode: WriteMode::Append, keyword, table: name, on_conflict: None })
+    Ok(PlannedInsert {
+        plan,
+        sink,
+        mode: WriteMode::Append,
+        keyword,
+        table: name,
+        on_conflict: None,
+        parallelism: None,
+    })
 }
 
 /// What is selected: places, new values, values that stay.

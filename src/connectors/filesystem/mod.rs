@@ -123,7 +123,6 @@ fn parse(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Parsed> {
         None => None,
     };
     let monitor = options.duration("source.monitor-interval")?;
-    options.parse::<usize>("scan.parallelism", "a number of readers")?;
     let lookup = LookupCache::parse(&options, false)?;
     let sink = SinkOptions::new(&options, &partitioning)?;
     let file_fields: Vec<_> = table

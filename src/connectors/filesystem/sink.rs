@@ -67,7 +67,6 @@ impl SinkOptions {
     /// # Errors
     /// Validation for bad ones, Unsupported for what cannot be done.
     pub(super) fn new(options: &Options, partitioning: &Partitioning) -> Result<Self> {
-        options.parse::<usize>("sink.parallelism", "a number of writers")?;
         // Checked with every batch.
         options.duration("sink.rolling-policy.check-interval")?;
         let key = "sink.partition-commit.policy.kind";

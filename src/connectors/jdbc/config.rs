@@ -98,13 +98,6 @@ impl JdbcTable {
         let flush_rows = if flush_rows == 0 { usize::MAX } else { flush_rows };
         let flush_interval =
             options.duration("sink.buffer-flush.interval")?.unwrap_or(Duration::from_secs(1));
-        // The writers are as many as the subtasks before them.
-        if let Some(n) = options.parse::<usize>("sink.parallelism", "a number of subtasks")? {
-            return Err(Error::unsupported(format!(
-                "table {name}: 'sink.parallelism' = '{n}' is not supported"
-            ))
-            .hint("SET 'parallelism.default' = 'n' sets the parallelism of the job"));
-        }
         options.finish()?;
         let supported = |ty: &DataType| !ty.is_nested();
         if let Some(field) = table.physical.fields().iter().find(|f| !supported(f.data_type())) {

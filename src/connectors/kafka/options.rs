@@ -149,12 +149,6 @@ impl TableOptions {
         let bounded = bounded(&options, &topics, &properties, &name)?;
         let discovery =
             options.duration("scan.topic-partition-discovery.interval")?.unwrap_or(Duration::from_secs(300));
-        // Parallelism is the planner's; what is said here is only checked.
-        for key in ["scan.parallelism", "sink.parallelism"] {
-            if let Some(0) = options.parse::<u32>(key, "a number above 0")? {
-                return Err(options.invalid(key, "0", "a number above 0"));
-            }
-        }
         // The records of a key have to stay in order.
         let partitioner = if upsert { None } else { options.take("sink.partitioner") };
         let partitioner = Partitioner::parse(partitioner).map_err(|e| e.context(format!("table {name}")))?;

@@ -10,6 +10,7 @@ pub mod lookup_join;
 pub mod nested;
 pub mod nullability;
 pub mod prune_unnests;
+pub mod push_filters;
 pub mod subquery;
 pub mod temporal_join;
 pub mod union_types;

@@ -43,6 +43,15 @@ pub struct SinkTarget {
     pub enforcer: Option<NotNullEnforcer>,
     /// `ON CONFLICT`, and where it stands.
     pub on_conflict: Option<(ConflictStrategy, Location)>,
+    /// `sink.parallelism`; as the tasks before it when `None`.
+    pub parallelism: Option<usize>,
+}
+
+fn of_other_parallelism(name: &str, parallelism: usize, before: usize) -> Error {
+    Error::validation(format!(
+        "the configured sink parallelism of '{name}' is {parallelism}, that of its query {before}: rows that are updated or deleted cannot be spread over the writers without a PRIMARY KEY"
+    ))
+    .hint("declare a PRIMARY KEY for the table, or leave 'sink.parallelism' out")
 }
 
 /// How a query fits the PRIMARY KEY of its sink.
@@ -97,7 +106,8 @@ impl StreamPlanner {
         if let Some((strategy, _)) = target.on_conflict {
             detail.push_str(&format!(", conflictStrategy=[{}]", strategy.keyword()));
         }
-        let parallelism = self.graph.nodes[relation.node].parallelism;
+        let before = self.graph.nodes[relation.node].parallelism;
+        let parallelism = target.parallelism.unwrap_or(before);
         let by_key = !fit.key.is_empty()
             && fit.materialize.is_none()
             && match self.options.keyed_shuffle {
@@ -108,7 +118,11 @@ impl StreamPlanner {
         let partitioning = match (sink.distribute_by(), by_key) {
             (Some(columns), _) if parallelism > 1 => Partitioning::Hash(columns),
             (None, true) if parallelism > 1 => Partitioning::Hash(fit.key.clone()),
-            _ => Partitioning::Forward,
+            _ if parallelism == before => Partitioning::Forward,
+            _ if relation.changelog.is_append_only() => Partitioning::Rebalance,
+            // The changes of a row have to stay in their order.
+            _ if !fit.key.is_empty() => Partitioning::Hash(fit.key.clone()),
+            _ => return Err(of_other_parallelism(name, parallelism, before)),
         };
         let update_before = match sink.changelog() {
             // Without a key it only counts rows.

@@ -132,6 +132,7 @@ impl StreamPlanner {
             batch_rows: BATCH_ROWS,
             metrics: table.metrics.add_source(),
         };
+        let parallelism = table.parallelism.unwrap_or(self.options.parallelism);
         let has_time = watermark.is_some();
         let idle_timeout = table.watermarks.idle_timeout.or(self.options.idle_timeout);
         let idle_timeout = idle_timeout.filter(|t| !t.is_zero() && has_time);
@@ -159,7 +160,7 @@ impl StreamPlanner {
             uid,
             name: "Source",
             detail,
-            parallelism: self.options.parallelism,
+            parallelism,
             inputs: Vec::new(),
             changelog,
             kind,

@@ -6,23 +6,30 @@ use arrow::array::AsArray;
 
 use crate::session::{Session, SessionOptions, StatementResult};
 
-/// Uids of the nodes that have state or a position, by name without its phase.
-async fn uids(sql: &str, parallelism: usize) -> BTreeSet<(String, String)> {
+/// The execution plans that a script explains.
+async fn explained(script: &str, parallelism: usize) -> crate::error::Result<String> {
     let config = vec![
         ("execution.runtime-mode".to_owned(), "streaming".to_owned()),
         ("parallelism.default".to_owned(), parallelism.to_string()),
     ];
     let mut session = Session::new(SessionOptions { config, ..SessionOptions::default() }).unwrap();
-    let table = "CREATE TABLE t (k INT, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'number-of-rows' = '9')";
-    let script = format!("{table}; EXPLAIN {sql};");
-    let mut text = String::new();
-    for statement in crate::sql::parse_script(&script).unwrap() {
-        if let StatementResult::Rows(_, batches) = session.execute(&statement).await.unwrap() {
-            text.push_str(batches[0].column(0).as_string::<i32>().value(0));
+    let mut plans = String::new();
+    for statement in crate::sql::parse_script(script)? {
+        if let StatementResult::Rows(_, batches) = session.execute(&statement).await? {
+            let text = batches[0].column(0).as_string::<i32>().value(0);
+            plans.push_str(text.split_once("Optimized Execution Plan").unwrap().1);
         }
     }
-    let (_, plan) = text.split_once("Optimized Execution Plan").unwrap();
-    plan.lines()
+    Ok(plans)
+}
+
+/// Uids of the nodes that have state or a position, by name without its phase.
+async fn uids(sql: &str, parallelism: usize) -> BTreeSet<(String, String)> {
+    let table = "CREATE TABLE t (k INT, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'number-of-rows' = '9')";
+    explained(&format!("{table}; EXPLAIN {sql};"), parallelism)
+        .await
+        .unwrap()
+        .lines()
         .filter_map(|line| {
             let (node, uid) = line.split_once(" uid=")?;
             let name = node.trim().split('(').next()?;
@@ -47,4 +54,38 @@ async fn state_has_the_same_name_at_any_parallelism() {
             assert_eq!(uids(sql, parallelism).await, expected, "{sql} at {parallelism}");
         }
     }
+}
+
+/// Each node of a plan and how many tasks it has.
+async fn tasks(query: &str, source: usize, sink: usize) -> crate::error::Result<Vec<(String, usize)>> {
+    let script = format!(
+        "CREATE TABLE t (k INT, v INT) WITH ('connector' = 'datagen', 'scan.parallelism' = '{source}');
+         CREATE TABLE appended (k INT, v BIGINT) WITH ('connector' = 'blackhole', 'sink.parallelism' = '{sink}');
+         CREATE TABLE keyed (k INT PRIMARY KEY NOT ENFORCED, v BIGINT) WITH ('connector' = 'upsert-kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'embedded', 'key.format' = 'json', 'value.format' = 'json', 'sink.parallelism' = '{sink}');
+         CREATE TABLE shown (k INT, v BIGINT) WITH ('connector' = 'print', 'sink.parallelism' = '{sink}');
+         EXPLAIN {query};"
+    );
+    let plan = explained(&script, 2).await?;
+    let node = |line: &str| {
+        let (name, rest) = line.trim().split_once('(')?;
+        let tasks = rest.split_once(" parallelism=")?.1.split(' ').next()?.parse().ok()?;
+        Some((name.to_owned(), tasks))
+    };
+    Ok(plan.lines().filter_map(node).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_have_readers_and_writers_of_their_own_number() {
+    let of = |name: &str, n| (name.to_owned(), n);
+    let plan = tasks("INSERT INTO appended SELECT k + 1, v FROM t", 4, 3).await.unwrap();
+    assert_eq!(plan, [of("Sink", 3), of("Calc", 4), of("Source", 4)]);
+    let plan = tasks("INSERT INTO keyed SELECT k, COUNT(*) FROM t GROUP BY k", 1, 3).await.unwrap();
+    assert_eq!((plan.first(), plan.last()), (Some(&of("Sink", 3)), Some(&of("Source", 1))), "{plan:?}");
+    assert!(
+        plan.contains(&of("GlobalGroupAggregate", 2)) || plan.contains(&of("GroupAggregate", 2)),
+        "{plan:?}"
+    );
+    let e = tasks("INSERT INTO shown SELECT k, COUNT(*) FROM t GROUP BY k", 1, 3).await.unwrap_err();
+    assert!(e.to_string().contains("PRIMARY KEY"), "{e}");
+    tasks("INSERT INTO shown SELECT k, COUNT(*) FROM t GROUP BY k", 1, 2).await.unwrap();
 }
