@@ -60,6 +60,48 @@ fn without_if_not_exists_the_second_is_told() {
     }
 }
 
+/// What it says is what would be: dropped tables are gone for the statements that follow, created ones are there.
+#[test]
+fn explain_leaves_a_catalog_as_it_is() {
+    let place = Place::new();
+    let catalog =
+        format!("CREATE CATALOG lake WITH ('type' = 'iceberg', 'warehouse' = '{}');\n", place.path("lake"));
+    let made = format!(
+        "{catalog}CREATE DATABASE lake.shop; CREATE DATABASE lake.attic;\n\
+         CREATE TABLE lake.shop.orders (id INT); CREATE TABLE lake.attic.items (id INT);\n\
+         INSERT INTO lake.shop.orders VALUES (1), (2);\n"
+    );
+    place.run(&made, &[]).ok();
+    let script = place.write(
+        "job.sql",
+        format!(
+            "{catalog}DROP TABLE lake.shop.orders;\n\
+             CREATE TABLE lake.shop.orders (id BIGINT, customer STRING NOT NULL) PARTITIONED BY (bucket(4, id));\n\
+             CREATE TABLE IF NOT EXISTS lake.attic.items (id STRING);\n\
+             CREATE DATABASE lake.fresh; CREATE TABLE lake.fresh.counts (n BIGINT, PRIMARY KEY (n) NOT ENFORCED);\n\
+             INSERT INTO lake.shop.orders SELECT id + 1, 'x' FROM lake.attic.items;\n\
+             INSERT INTO lake.fresh.counts SELECT COUNT(*) FROM lake.shop.orders WHERE customer <> '';\n\
+             DROP DATABASE lake.attic CASCADE; SHOW TABLES IN lake.fresh; SHOW DATABASES IN lake;\n"
+        ),
+    );
+    for mode in ["batch", "streaming"] {
+        let mut explain = tidelake();
+        explain.args(["explain", &script, "-s", &format!("execution.runtime-mode={mode}")]);
+        let said = Running::start(explain).finish(Duration::from_secs(60)).ok().stdout;
+        for part in ["lake.shop.orders", "customer", "counts", "fresh", "shop"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        let last = said.rsplit("SHOW DATABASES").next().unwrap();
+        assert!(!last.rsplit("database").next().unwrap().contains("attic"), "{said}");
+    }
+    let now = format!(
+        "{catalog}SELECT COUNT(*) AS n FROM lake.shop.orders;\nSELECT COUNT(*) AS n FROM lake.attic.items;\n"
+    );
+    assert_eq!(place.run(&now, &["--format", "json"]).ok().stdout, "{\"n\":2}\n{\"n\":0}\n");
+    let e = place.run(&format!("{catalog}SHOW TABLES IN lake.fresh;\n"), &[]);
+    assert!(e.code != Some(0) && e.stderr.contains("fresh"), "{}", e.stderr);
+}
+
 /// The first job of the README, on the embedded broker and a SQLite catalog, with some orders.
 #[test]
 fn the_job_of_the_readme_runs_as_it_stands() {

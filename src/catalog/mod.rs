@@ -3,7 +3,7 @@
 //! ```text
 //!  CatalogManager ── current catalog and database, temporary objects
 //!    ├── default_catalog   MemoryCatalog      databases → tables, views
-//!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg)
+//!    └── lake, …           e.g. IcebergCatalog (connectors/iceberg), under a RehearsalCatalog for EXPLAIN of a script
 //! ```
 
 mod alter;
@@ -14,6 +14,7 @@ mod functions;
 mod like;
 mod manager;
 mod memory;
+mod rehearsal;
 mod show;
 mod table;
 
@@ -25,6 +26,7 @@ pub use functions::Scope;
 pub use manager::{CatalogManager, DEFAULT_CATALOG, DEFAULT_DATABASE};
 pub use memory::MemoryCatalog;
 pub(crate) use memory::{database_exists, object_exists, taken};
+pub use rehearsal::RehearsalCatalog;
 pub(crate) use show::info;
 pub use show::{InferColumns, ViewColumn};
 
@@ -96,6 +98,14 @@ pub trait Catalog: Send + Sync + Debug {
 
     /// Creates a view.
     async fn create_view(&self, def: ViewDef, if_not_exists: bool) -> Result<()>;
+
+    /// A table or a view as this catalog would give it back if it were created, which it is not.
+    ///
+    /// # Errors
+    /// For what the catalog cannot hold.
+    async fn as_created(&self, object: CatalogObject) -> Result<CatalogObject> {
+        Ok(object)
+    }
 
     /// Drops a table.
     async fn drop_table(&self, database: &str, name: &str, if_exists: bool) -> Result<()>;

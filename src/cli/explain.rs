@@ -1,8 +1,10 @@
-//! `tidelake explain`: definitions are executed, queries and inserts are only planned. What ALTER changes for longer than the
-//! session, the tables of Iceberg catalogs, stays as it is.
+//! `tidelake explain`: queries and inserts are only planned, and so that they can be, definitions are made for as long as the
+//! session. In catalogs that last longer, those of Iceberg, CREATE and DROP are rehearsed: the statements that follow see them,
+//! the catalog stays as it is. ALTER says what it would do there.
 
 use std::process::ExitCode;
 
+use crate::session::SessionOptions;
 use crate::sql::ast::{ExplainDetail, ParsedStatement, Statement};
 
 use super::args::ExplainArgs;
@@ -24,7 +26,8 @@ pub(super) async fn main(args: ExplainArgs) -> ExitCode {
 async fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
     let details = if args.changelog_mode { vec![ExplainDetail::ChangelogMode] } else { Vec::new() };
     let scripts = scripts(&args.input)?;
-    let mut shell = Shell::new(args.input.set, false, Interrupts::listen())?;
+    let options = SessionOptions { config: args.input.set, rehearsal: true, ..SessionOptions::default() };
+    let mut shell = Shell::new(options, Interrupts::listen())?;
     shell.run(&scripts, |statement| explained(statement, &details)).await
 }
 

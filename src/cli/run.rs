@@ -39,7 +39,10 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
     let scripts = scripts(&args.input)?;
     let mut set = args.input.set;
     set.extend(args.memory.map(|size| (PROCESS_MEMORY.to_owned(), size)));
-    let mut shell = Shell::new(set, args.fresh, interrupts)?;
+    let mut shell = Shell::new(
+        SessionOptions { config: set, fresh: args.fresh, ..SessionOptions::default() },
+        interrupts,
+    )?;
     if let Some(file) = &args.tableflow {
         let made = super::tableflow::live(&mut shell.session, file).await;
         made.map_err(|e| Failure::from(e.context("--tableflow")))?;
@@ -75,9 +78,9 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(config: Vec<(String, String)>, fresh: bool, interrupts: Interrupts) -> Result<Self> {
-        let display = DisplayOptions::new(&config);
-        let session = Session::new(SessionOptions { config, fresh, ..SessionOptions::default() })?;
+    pub(super) fn new(options: SessionOptions, interrupts: Interrupts) -> Result<Self> {
+        let display = DisplayOptions::new(&options.config);
+        let session = Session::new(options)?;
         Ok(Shell { session, display, interrupts, format: Format::Table, result_mode: ResultMode::Changelog })
     }
 
@@ -333,7 +336,7 @@ mod tests {
 
     async fn run_text(text: &str, interrupts: &Interrupts) -> Result<String, Failure> {
         let script = Script { name: "t.sql".into(), text: text.into() };
-        let code = Shell::new(Vec::new(), false, interrupts.clone())?.run(&[script], |s| s).await?;
+        let code = Shell::new(SessionOptions::default(), interrupts.clone())?.run(&[script], |s| s).await?;
         Ok(format!("{code:?}"))
     }
 

@@ -34,7 +34,7 @@ use crate::functions::{self, FunctionContext};
 use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::batch::push_filters::{KnownAggregates, PushConditions, PushDynamicFilters};
-use crate::plan::logical::balance::BalanceConditions;
+use crate::plan::logical::balance::{BalanceConditions, unanalyzed};
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
 use crate::plan::logical::lookup_filters::FilterBeforeLookup;
@@ -88,7 +88,7 @@ pub fn optimize(plan: &LogicalPlan, state: &SessionState, batch: bool) -> Result
         return Err(Error::unsupported("a LATERAL sub-query that cannot be made a join is not supported")
             .hint("relate it to the tables before it by conditions of its WHERE, or write a join"));
     }
-    if batch { Ok(optimized) } else { prune_unnests(optimized) }
+    if batch { Ok(unanalyzed(optimized)?) } else { prune_unnests(optimized) }
 }
 
 /// Flink's semantics, then DataFusion's own rules.

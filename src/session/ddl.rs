@@ -9,7 +9,8 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::{Session, StatementResult};
 use crate::catalog::{
-    Catalog, InferColumns, MemoryCatalog, ObjectPath, Scope, TableDef, ViewColumn, ViewDef, info,
+    Catalog, InferColumns, MemoryCatalog, ObjectPath, RehearsalCatalog, Scope, TableDef, ViewColumn, ViewDef,
+    info,
 };
 use crate::connectors::iceberg;
 use crate::error::{Error, ErrorKind, Location, Result};
@@ -36,7 +37,10 @@ impl Session {
             Statement::CreateView(view) => self.create_view(view).await?,
             Statement::CreateCatalog { name, if_not_exists, comment, options, location } => {
                 if !(*if_not_exists && self.catalogs.has_catalog(name)) {
-                    let catalog = self.open_catalog(name, options).await.map_err(|e| e.at(*location))?;
+                    let mut catalog = self.open_catalog(name, options).await.map_err(|e| e.at(*location))?;
+                    if self.rehearsal && catalog.kind() != MemoryCatalog::KIND {
+                        catalog = Arc::new(RehearsalCatalog::new(name, catalog));
+                    }
                     self.catalogs
                         .register_with_comment(name, catalog, comment.clone())
                         .map_err(|e| e.at(*location))?;

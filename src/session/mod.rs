@@ -66,6 +66,8 @@ pub struct SessionOptions {
     pub base_dir: PathBuf,
     /// Jobs begin anew, whatever checkpoints there are of them (`--fresh`).
     pub fresh: bool,
+    /// Definitions in catalogs that outlive the session are only rehearsed: later statements see them, nobody else does.
+    pub rehearsal: bool,
 }
 
 /// What a statement gave.
@@ -120,6 +122,7 @@ pub struct Session {
     catalogs: Arc<CatalogManager>,
     job_options: JobOptions,
     fresh: bool,
+    rehearsal: bool,
 }
 
 /// A statement's queries, planned in the mode they run in.
@@ -146,6 +149,7 @@ impl Session {
             catalogs: Arc::new(CatalogManager::new()?),
             job_options: JobOptions::default(),
             fresh: options.fresh,
+            rehearsal: options.rehearsal,
         })
     }
 

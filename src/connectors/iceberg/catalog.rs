@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataRef};
+use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder, TableMetadataRef};
 use iceberg::{ErrorKind, TableCreation, TableIdent};
 use uuid::Uuid;
 
@@ -148,6 +148,9 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
     Ok((properties, version))
 }
 
+/// Where the files of a table would be that is not created.
+const NOT_CREATED: &str = "memory:/not-created";
+
 /// The value of `format-version`.
 ///
 /// # Errors
@@ -173,27 +176,13 @@ pub(super) async fn create(
     if_not_exists: bool,
 ) -> Result<bool> {
     let shown = lake.shown(ident);
-    let prepare = || {
-        let (properties, version) = table_properties(lake, def)?;
-        let schema = types::to_schema(def)?;
-        let spec = partition::to_spec(&def.partitioned_by, &schema)?;
-        Ok::<_, Error>((schema, spec, properties, version))
-    };
-    let (schema, spec, properties, version) =
-        prepare().map_err(|e| e.context(shown.clone()).at(def.location))?;
-    let mut properties = properties;
+    let mut creation = creation(lake, ident, def)?;
+    creation.location = another_folder(lake, ident).await?;
     if lake.config.kind == CatalogKind::Rest {
         // The request has no field for it: servers take it from here, where other catalogs refuse it.
-        properties.insert("format-version".into(), (version as u8).to_string());
+        let version = (creation.format_version as u8).to_string();
+        creation.properties.insert("format-version".into(), version);
     }
-    let creation = TableCreation::builder()
-        .name(ident.name().to_owned())
-        .location_opt(another_folder(lake, ident).await?)
-        .schema(schema)
-        .partition_spec_opt(spec)
-        .properties(properties)
-        .format_version(version)
-        .build();
     let created = lake.client().create_table(ident.namespace(), creation).await;
     // Asked also after success: the SQL catalog does not notice when its COMMIT fails. And after any failure: when
     // somebody else creates the table in the same moment, it says no more than that its database refuses a second row.
@@ -205,6 +194,25 @@ pub(super) async fn create(
         (Ok(_), Err(e)) => Err(e),
         (Err(e), _) => Err(lake.error(shown, &e).at(def.location)),
     }
+}
+
+/// What a table is created from, its folder aside.
+fn creation(lake: &Lake, ident: &TableIdent, def: &TableDef) -> Result<TableCreation> {
+    let prepare = || {
+        let (properties, version) = table_properties(lake, def)?;
+        let schema = types::to_schema(def)?;
+        let spec = partition::to_spec(&def.partitioned_by, &schema)?;
+        Ok::<_, Error>((schema, spec, properties, version))
+    };
+    let (schema, spec, properties, version) =
+        prepare().map_err(|e| e.context(lake.shown(ident)).at(def.location))?;
+    Ok(TableCreation::builder()
+        .name(ident.name().to_owned())
+        .schema(schema)
+        .partition_spec_opt(spec)
+        .properties(properties)
+        .format_version(version)
+        .build())
 }
 
 /// A folder for a new table if the one of its name is that of another table, which had the name before it was renamed: what
@@ -345,6 +353,18 @@ impl Catalog for IcebergCatalog {
         create(&self.lake, &ident, &def, if_not_exists).await
     }
 
+    async fn as_created(&self, object: CatalogObject) -> Result<CatalogObject> {
+        let CatalogObject::Table(def) = object else { return Err(self.no_views()) };
+        let ident = table_ident(&def.path.database, &def.path.object)?;
+        let mut creation = creation(&self.lake, &ident, &def)?;
+        creation.location = Some(NOT_CREATED.to_owned());
+        let failed = |e: iceberg::Error| self.lake.error(self.lake.shown(&ident), &e);
+        let built = TableMetadataBuilder::from_table_creation(creation).and_then(|b| b.build());
+        let metadata = Arc::new(built.map_err(failed)?.metadata);
+        let planned = self.definition(def.path.clone(), ident.clone(), metadata)?;
+        Ok(CatalogObject::Table(Arc::new(planned)))
+    }
+
     async fn create_view(&self, _def: ViewDef, _if_not_exists: bool) -> Result<()> {
         Err(self.no_views())
     }
@@ -435,14 +455,18 @@ impl ExternalTable for IcebergTableHandle {
         let read = ReadOptions::parse(&options)?;
         let lookup = LookupCache::parse(&options, false)?;
         options.finish()?;
-        Ok(Arc::new(IcebergSource::new(
+        let source = IcebergSource::new(
             self.connection.clone(),
             self.ident.clone(),
             read,
             table.scan_schema(),
             lookup,
             env.notices.clone(),
-        )))
+        );
+        Ok(Arc::new(match self.metadata.location() == NOT_CREATED {
+            true => source.uncreated(Arc::clone(&self.metadata)),
+            false => source,
+        }))
     }
 
     fn sink(&self, table: &ResolvedTable, env: &ConnectorEnv) -> Result<Arc<dyn Sink>> {

@@ -24,7 +24,10 @@ use datafusion::logical_expr::Expr;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use iceberg::TableIdent;
+use iceberg::io::FileIO;
 use iceberg::scan::FileScanTask;
+use iceberg::spec::TableMetadata;
+use iceberg::table::Table;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -51,6 +54,8 @@ pub(super) struct IcebergSource {
     /// How often it is read again where it is looked up.
     lookup: LookupCache,
     notices: Notices,
+    /// A table that is only rehearsed: nothing is in it.
+    uncreated: Option<Arc<TableMetadata>>,
 }
 
 impl IcebergSource {
@@ -63,11 +68,28 @@ impl IcebergSource {
         lookup: LookupCache,
         notices: Notices,
     ) -> Self {
-        IcebergSource { connection, ident, read, schema, lookup, notices }
+        IcebergSource { connection, ident, read, schema, lookup, notices, uncreated: None }
+    }
+
+    /// The same table before it is created, which is planned over and not read.
+    pub fn uncreated(mut self, metadata: Arc<TableMetadata>) -> Self {
+        self.uncreated = Some(metadata);
+        self
     }
 
     async fn scan(&self, version: &Version) -> Result<Arc<Scan>> {
         let lake = self.connection.open().await?;
+        if let Some(metadata) = &self.uncreated {
+            let shown = lake.shown(&self.ident);
+            let table = Table::builder()
+                .file_io(FileIO::new_with_memory())
+                .identifier(self.ident.clone())
+                .metadata(Arc::clone(metadata))
+                .runtime(lake.runtime().clone())
+                .build();
+            let table = table.map_err(|e| lake.error(shown.clone(), &e))?;
+            return Scan::at(table, shown, None, Arc::clone(&self.schema));
+        }
         Scan::new(&lake, &self.ident, version, Arc::clone(&self.schema)).await
     }
 

@@ -45,6 +45,7 @@ async fn conditions_of_thousands_of_terms() {
             (row(" OR ", TERMS, |n| format!("a = {n}")), TERMS),
             (row(" OR ", TERMS, |n| format!("(a = {} AND s <> '{n}')", 2 * n)), TERMS),
             (row(" AND ", TERMS, |n| format!("a <> {n}")), TERMS),
+            (row(" AND ", TERMS, |n| format!("a + {n} >= {}", n + 1)), 2 * TERMS - 1),
             (row(" AND ", TERMS, |n| format!("(a <> {n} OR s = 't{n}')")), 2 * TERMS),
             (format!("a IN ({})", row(", ", TERMS, |n| n.to_string())), TERMS),
             (format!("NOT ({})", row(" OR ", TERMS, |n| format!("a = {n}"))), TERMS),
