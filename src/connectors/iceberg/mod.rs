@@ -100,7 +100,7 @@ pub async fn create_catalog(
     let config = CatalogConfig::parse(name, &taken, base_dir)?;
     taken.finish()?;
     let embedded = config.kind == CatalogKind::Sql;
-    let catalog = IcebergCatalog::new(name, options.clone(), Lake::open(config).await?);
+    let catalog = IcebergCatalog::new(name, options.clone(), Lake::shared(&config).await?);
     catalog.ensure_default_database(embedded).await.context(|| format!("catalog `{name}`"))?;
     Ok(Arc::new(catalog))
 }
