@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use super::config::{Layout, OnError, Route, TableflowConfig};
 use super::flow::columns_of;
+use super::registered::earlier_names;
 use super::statements::quote_text;
 use super::verify::at;
 use super::{Topics, discover};
@@ -104,7 +105,8 @@ async fn one(
     // What goes elsewhere is no row of the table.
     let on_error = if config.on_error == OnError::DeadLetters { OnError::Rescue } else { config.on_error };
     let reading = TableflowConfig { on_error, ..config.clone() };
-    let layout = Layout { columns: columns_of(&def, &config)?, ..Layout::default() };
+    let renamed = earlier_names(&config, topic).await?;
+    let layout = Layout { columns: columns_of(&def, &config)?, renamed, ..Layout::default() };
     super::execute(session, &format!("CREATE DATABASE IF NOT EXISTS {LIVE}.{}", quote_ident(namespace)))
         .await?;
     super::execute(session, &format!("USE {LIVE}.{}", quote_ident(namespace))).await?;

@@ -19,9 +19,11 @@
 
 mod config;
 mod flow;
+mod forecast;
 mod infer;
 mod live;
 mod load;
+mod registered;
 mod reprocess;
 mod standing;
 mod statements;

@@ -27,6 +27,11 @@ pub(super) fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// Old and new names in one option.
+fn pairs(renamed: &[(String, String)]) -> String {
+    renamed.iter().map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>().join(";")
+}
+
 /// The clause for a key, behind the columns.
 fn primary_key(key: &[String]) -> String {
     match key {
@@ -134,6 +139,9 @@ impl TableflowConfig {
         let (mut options, prefix) = (BTreeMap::new(), format!("value.{format}."));
         if let (RecordFormat::Registered(kind), Some(registry)) = (self.format, &self.registry) {
             options.extend(registry.all(&prefix));
+            if kind != SchemaKind::Json && !layout.renamed.is_empty() {
+                options.insert(format!("{prefix}renamed-fields"), pairs(&layout.renamed));
+            }
             let (key, value) = match kind {
                 SchemaKind::Json => ("timestamp-format.standard", "ISO-8601"),
                 SchemaKind::Avro | SchemaKind::Protobuf => ("unknown-fields", "error"),
@@ -282,6 +290,9 @@ impl TableflowConfig {
         // Of a table that is made: every commit is a metadata file.
         options.insert("write.metadata.delete-after-commit.enabled".to_owned(), "true".to_owned());
         options.extend(self.table_properties.clone());
+        if !self.sort_by.is_empty() {
+            options.insert("sort-order".to_owned(), self.sort_by.join(", "));
+        }
         options.extend(
             [
                 ("connector", "iceberg"),
@@ -297,6 +308,9 @@ impl TableflowConfig {
         );
         for (key, value) in self.told() {
             options.insert(key.to_owned(), value);
+        }
+        if !layout.renamed.is_empty() {
+            options.insert("schema-evolution.renames".to_owned(), pairs(&layout.renamed));
         }
         if self.resume_rollback {
             options.insert("source-positions.on-rollback".to_owned(), "resume".to_owned());

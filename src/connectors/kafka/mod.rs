@@ -78,6 +78,15 @@ pub fn ends(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<(String, i3
     source::KafkaSource::new(table, Connector::Log, env)?.ends()
 }
 
+/// How many records have come to the topics of a table since a time, in milliseconds since 1970. Transaction markers and
+/// records that compaction has removed count as well. Blocks.
+///
+/// # Errors
+/// As [`topics`].
+pub fn come_since(table: &ResolvedTable, env: &ConnectorEnv, millis: i64) -> Result<u64> {
+    source::KafkaSource::new(table, Connector::Log, env)?.come_since(millis)
+}
+
 /// `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KafkaFactory;

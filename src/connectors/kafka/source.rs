@@ -145,6 +145,15 @@ impl KafkaSource {
         Ok(found.iter().zip(ends).map(|(at, end)| (at.topic.to_string(), at.partition, end)).collect())
     }
 
+    /// How many offsets there are behind a time.
+    pub(super) fn come_since(&self, millis: i64) -> Result<u64> {
+        let servers = connect(&self.options)?;
+        let cluster = Cluster::new(&self.options, &servers)?;
+        let found = cluster.partitions(&self.options.topics)?;
+        let (from, ends) = (cluster.at_time(&found, millis)?, cluster.ends(&found)?);
+        Ok(from.iter().zip(ends).map(|(from, end)| u64::try_from(end - from).unwrap_or(0)).sum())
+    }
+
     /// Creates the topics that are named, as far as they are not there. Those of the embedded broker are there with their table.
     pub(super) fn ensure_topics(&self) -> Result<()> {
         let servers = connect(&self.options)?;
