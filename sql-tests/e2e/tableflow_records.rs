@@ -153,6 +153,49 @@ fn partitions_come_and_records_go() {
     assert_eq!(s.query("SELECT id FROM {t}").len(), 8);
 }
 
+#[test]
+fn a_script_reads_a_table_of_keys_with_the_tail_of_its_topic() {
+    let Some(s) = Setting::real(2) else { return };
+    let columns = "k STRING, v STRING";
+    let format = "'key.format' = 'raw', 'key.fields' = 'k', 'value.format' = 'raw', 'value.fields-include' = 'EXCEPT_KEY'";
+    let flow = ["--once", "--mode", "upsert", "--key-format", "json"];
+    put(
+        &s,
+        columns,
+        format,
+        r#"('{"id":1}', '{"id":1,"name":"a"}'), ('{"id":2}', '{"id":2,"name":"b"}'), ('{"id":3}', '{"id":3,"name":"c"}')"#,
+    );
+    s.run(&flow).ok();
+    put(
+        &s,
+        columns,
+        format,
+        r#"('{"id":1}', '{"name":"a2"}'), ('{"id":2}', CAST(NULL AS STRING)), ('{"id":4}', '{"id":4,"name":"d","x":1}'), ('{"id":1}', '{"name":"a3"}'), ('{"id":5}', '{"id":5}'), ('{"id":5}', CAST(NULL AS STRING))"#,
+    );
+    let file = s.place.write(
+        "flows.toml",
+        format!(
+            "bootstrap-servers = \"{}\"\nwarehouse = \"{}\"\n[[flow]]\ntopic = \"{}\"\nmode = \"upsert\"\nkey-format = \"json\"\n",
+            s.servers,
+            s.place.path("lake"),
+            s.topic
+        ),
+    );
+    let sql = format!("SELECT id, name, _rest FROM {} ORDER BY id", s.topic);
+    let read = |mode: &str| {
+        let mode = format!("execution.runtime-mode={mode}");
+        s.place.run(&sql, &["--tableflow", &file, "-s", &mode, "--format", "json"])
+    };
+    let rows = read("batch").ok().rows();
+    let expected = ["1 \"a3\" null", "3 \"c\" null", "4 \"d\" \"{\\\"x\\\":1}\""];
+    assert_eq!(shown(&rows, &["id", "name", "_rest"]), expected);
+    assert_eq!(s.query("SELECT id FROM {t}").len(), 3, "that is committed");
+    // And when all of it is committed.
+    s.run(&flow).ok();
+    assert_eq!(shown(&read("batch").ok().rows(), &["id", "name", "_rest"]), expected);
+    assert!(read("streaming").stderr.contains("as they are committed in streaming mode"));
+}
+
 /// Commits of a day, with maintenance between them: in short, or as many as `TIDELAKE_TEST_COMMITS` says.
 #[test]
 fn a_table_stays_small_however_often_it_is_committed_to() {

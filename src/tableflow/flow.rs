@@ -536,7 +536,7 @@ impl Flow {
     async fn rate_and_size(&self, name: &str) -> Result<(u64, Option<f64>)> {
         let common = &self.common;
         let (table, env) = super::resolved(&*common.session.lock().await, name).await?;
-        let since = chrono::Utc::now().timestamp_millis() - SPAN.as_millis() as i64;
+        let since = chrono::Local::now().timestamp_millis() - SPAN.as_millis() as i64;
         let records = tokio::task::spawn_blocking(move || kafka::come_since(&table, &env, since)).await??;
         let sql = format!("SELECT * FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(name));
         let query = {

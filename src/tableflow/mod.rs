@@ -21,6 +21,7 @@ mod config;
 mod flow;
 mod forecast;
 mod infer;
+mod keyed_tail;
 mod live;
 mod load;
 mod registered;

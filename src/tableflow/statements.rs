@@ -11,6 +11,7 @@ use super::config::{
     CHANGE_FORMAT, KEY_FORMAT, KeyFormat, Layout, Metadata, OnError, REST, RecordFormat, Route, RowMode,
     StartAt, TOPIC, TableflowConfig, registered,
 };
+use super::infer::Column;
 use crate::registry::SchemaKind;
 use crate::sql::quote_ident;
 
@@ -210,6 +211,41 @@ impl TableflowConfig {
             .collect();
         let _ = write!(text, "{}{}\n) {}", further.join(",\n"), primary_key(&layout.key), with(&options));
         text
+    }
+
+    /// Table `name` of the keys of the records of a topic, with where they are.
+    pub(super) fn keys_table(
+        &self,
+        name: &str,
+        topic: &str,
+        key: &[Column],
+        format: KeyFormat,
+        bounds: &BTreeMap<String, String>,
+    ) -> String {
+        let mut options = self.kafka_options("raw");
+        options.remove("format");
+        let names: Vec<&str> = key.iter().map(|c| c.name.as_str()).collect();
+        for (key, value) in [
+            ("topic", topic),
+            ("value.format", "raw"),
+            ("key.format", format.name()),
+            ("key.fields", &names.join(";")),
+            ("value.fields-include", "EXCEPT_KEY"),
+        ] {
+            options.insert(key.to_owned(), value.to_owned());
+        }
+        if let (KeyFormat::Registered(_), Some(registry)) = (format, &self.registry) {
+            options.extend(registry.all(&format!("key.{}.", format.name())));
+        }
+        options.extend(bounds.clone());
+        let columns: Vec<String> =
+            key.iter().map(|c| format!("  {} {},\n", quote_ident(&c.name), c.ty)).collect();
+        format!(
+            "CREATE TEMPORARY TABLE {} (\n{}  _tail_value BYTES,\n  _partition INT METADATA FROM 'partition' VIRTUAL,\n  _offset BIGINT METADATA FROM 'offset' VIRTUAL\n) {}",
+            quote_ident(name),
+            columns.concat(),
+            with(&options)
+        )
     }
 
     /// The same for the source of a job that sends bad records elsewhere: it reads all that a record is made of.

@@ -34,8 +34,11 @@ impl fmt::Debug for Lake {
     }
 }
 
-/// The open catalogs of the process, each with the runtime that its connections live in.
-static OPEN: LazyLock<Mutex<Vec<(tokio::runtime::Id, Weak<Lake>)>>> = LazyLock::new(Mutex::default);
+/// An open catalog, with the runtime that its connections live in.
+type Open = (tokio::runtime::Id, Weak<Lake>);
+
+/// Those of the process.
+static OPEN: LazyLock<Mutex<Vec<Open>>> = LazyLock::new(Mutex::default);
 
 impl Lake {
     /// The catalog if it is open, for as long as somebody uses it; else it is opened.

@@ -83,6 +83,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How many partitions the clients have whose configuration says so.
+#[cfg(test)]
+pub(super) fn clients_with(text: &str) -> Vec<usize> {
+    let clients = locked(&CLIENTS);
+    let of = clients.iter().filter_map(Weak::upgrade).filter(|c| c.key.contains(text));
+    of.map(|c| locked(&c.claimed).len()).collect()
+}
+
 /// Partitions of a client, for one reader. They are free for others when it is dropped.
 pub(super) struct Lease {
     client: Arc<SharedConsumer>,
