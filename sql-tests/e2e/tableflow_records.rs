@@ -196,6 +196,38 @@ fn a_script_reads_a_table_of_keys_with_the_tail_of_its_topic() {
     assert!(read("streaming").stderr.contains("as they are committed in streaming mode"));
 }
 
+#[test]
+fn a_process_that_slept_does_not_write_over_the_one_that_took_over() {
+    let Some(s) = Setting::real(1) else { return };
+    s.put(&[r#"{"id":1}"#]);
+    let every = ["--commit-interval", "100ms"];
+    let rows = |count: usize| {
+        for _ in 0..300 {
+            thread::sleep(Duration::from_millis(100));
+            let is_made =
+                s.place.visible_files("lake").iter().any(|f| f.extension().is_some_and(|e| e == "parquet"));
+            if is_made && s.query("SELECT id FROM {t}").len() == count {
+                return;
+            }
+        }
+        panic!("no {count} rows");
+    };
+    let mut first = s.start(&every);
+    rows(1);
+    first.signal("STOP");
+    let second = s.start(&every);
+    s.put(&[r#"{"id":2}"#]);
+    rows(2);
+    first.signal("CONT");
+    s.put(&[r#"{"id":3}"#]);
+    assert!(first.dies_within(Duration::from_secs(30)), "it would write what the other writes");
+    first.finish(LONG).fails_with(&["taken over by another process"]);
+    rows(3);
+    second.signal("TERM");
+    second.finish(LONG).ok();
+    assert!(s.verified().contains("3 rows compared: ok"));
+}
+
 /// Commits of a day, with maintenance between them: in short, or as many as `TIDELAKE_TEST_COMMITS` says.
 #[test]
 fn a_table_stays_small_however_often_it_is_committed_to() {
