@@ -14,6 +14,7 @@ use std::time::Duration;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono_tz::Tz;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::bounds::plan;
@@ -28,6 +29,9 @@ use crate::catalog::{MetadataColumn, ResolvedTable};
 use crate::edges::{ConnectorEnv, ScanRequest, Source, SourceChangelog, SourceReader, SplitState};
 use crate::error::{Error, Result, ResultExt};
 use crate::types::LogicalType;
+
+/// Readers that ask a cluster at the same time where to begin.
+static OPENING: Semaphore = Semaphore::const_new(32);
 
 /// Rows per batch when the request leaves it open.
 const BATCH_ROWS: usize = 8192;
@@ -282,6 +286,8 @@ impl Source for KafkaSource {
             .context(|| format!("table {table}"))?;
         let options = Arc::clone(&self.options);
         let bounded = self.bounded();
+        // A thousand jobs that begin at once do not need a thousand threads that wait for the same broker.
+        let _turn = OPENING.acquire().await.map_err(|_| Error::internal("a semaphore that was closed"))?;
         tokio::task::spawn_blocking(move || open(options, bounded, scan, rows, restored))
             .await?
             .context(|| format!("table {table}"))
