@@ -50,6 +50,7 @@ mod e2e {
     pub(crate) mod startup;
     pub(crate) mod support;
     pub(crate) mod tableflow;
+    pub(crate) mod tableflow_records;
 }
 
 mod crash;

@@ -1,6 +1,6 @@
 //! The `tidelake` binary: see [`tidelake::cli`].
 
-use libmimalloc_sys::{mi_option_set_default, mi_option_t};
+use libmimalloc_sys::{mi_option_set, mi_option_set_default, mi_option_t};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -10,6 +10,7 @@ const MINIMAL_PURGE_SIZE: mi_option_t = 44;
 
 fn main() -> std::process::ExitCode {
     give_back_whole_pages();
+    tidelake::cli::when_tables_are_many(save_memory);
     tidelake::cli::main()
 }
 
@@ -20,4 +21,22 @@ fn main() -> std::process::ExitCode {
 fn give_back_whole_pages() {
     // SAFETY: sets a number, before there are other threads; numbers out of range are ignored.
     unsafe { mi_option_set_default(MINIMAL_PURGE_SIZE, 2048) }
+}
+
+/// A process of very many tables has a little for each of them, spread over all of its memory, and would hold twice of it in
+/// huge pages that are half empty. `MIMALLOC_ALLOW_THP=0` in the environment does it from the start.
+#[expect(unsafe_code, reason = "neither the allocator nor the kernel has a safe interface for it")]
+fn save_memory() {
+    // SAFETY: sets a number that the allocator reads at each purge.
+    unsafe { mi_option_set(MINIMAL_PURGE_SIZE, 64) }
+    #[cfg(target_os = "linux")]
+    {
+        use std::ffi::{c_int, c_ulong};
+        const PR_SET_THP_DISABLE: c_int = 41;
+        unsafe extern "C" {
+            fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
+        }
+        // SAFETY: takes numbers, and changes how pages are mapped that are touched later. Without it there is only more memory.
+        unsafe { prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -41,6 +42,52 @@ impl Broker {
         for created in runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).unwrap() {
             created.unwrap();
         }
+    }
+
+    fn admin<T, F: Future<Output = T>>(&self, ask: impl FnOnce(AdminClient<DefaultClientContext>) -> F) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(ask(self.config().create().unwrap()))
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    pub(crate) fn delete(&self, topic: &str) {
+        self.admin(async |admin| {
+            admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        });
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        for _ in 0..100 {
+            let all = consumer.fetch_metadata(None, Duration::from_secs(10)).unwrap();
+            if !all.topics().iter().any(|t| t.name() == topic) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{topic} is still there");
+    }
+
+    /// Makes a topic have so many partitions.
+    pub(crate) fn partitions(&self, topic: &str, count: usize) {
+        self.admin(async |admin| {
+            let new = NewPartitions::new(topic, count);
+            admin.create_partitions([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        });
+    }
+
+    /// Deletes the records of a partition that are before an offset, as retention does.
+    pub(crate) fn forget(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+        self.admin(async |admin| {
+            admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+        });
+    }
+
+    /// Writes a record.
+    pub(crate) fn put(&self, topic: &str, partition: i32, value: &str) {
+        let producer: BaseProducer = self.config().create().unwrap();
+        let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload(value).partition(partition);
+        assert!(producer.send(record).is_ok());
+        producer.flush(Duration::from_secs(30)).unwrap();
     }
 
     /// Writes rows, about 1,500 a second, until it is told to stop; every third one is clicked on.

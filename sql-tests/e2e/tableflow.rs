@@ -9,29 +9,29 @@ use crate::crash::services::Broker;
 
 use super::support::{Place, Ran, Running, finish, service, tidelake, unique};
 
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 
-struct Setting {
-    place: Place,
-    servers: String,
-    catalog: Vec<String>,
-    topic: String,
+pub(super) struct Setting {
+    pub(super) place: Place,
+    pub(super) servers: String,
+    pub(super) catalog: Vec<String>,
+    pub(super) topic: String,
 }
 
 impl Setting {
-    fn embedded() -> Self {
+    pub(super) fn embedded() -> Self {
         Setting { place: Place::new(), servers: "embedded".into(), catalog: Vec::new(), topic: "t".into() }
     }
 
     /// A topic of its own on the real broker.
-    fn real(partitions: i32) -> Option<Self> {
+    pub(super) fn real(partitions: i32) -> Option<Self> {
         let servers = service("TIDELAKE_TEST_KAFKA", "no topic of a real broker becomes a table")?;
         let topic = format!("tableflow_{}", unique());
         Broker::new(&servers).create(std::slice::from_ref(&topic), partitions);
         Some(Setting { place: Place::new(), servers, catalog: Vec::new(), topic })
     }
 
-    fn command(&self, args: &[&str]) -> std::process::Command {
+    pub(super) fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = tidelake();
         command.arg("tableflow").stdin(Stdio::null());
         const OTHERS: [&str; 2] = ["verify", "reprocess"];
@@ -51,16 +51,16 @@ impl Setting {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(super) fn run(&self, args: &[&str]) -> Ran {
         finish(self.command(args), LONG)
     }
 
-    fn start(&self, args: &[&str]) -> Running {
+    pub(super) fn start(&self, args: &[&str]) -> Running {
         Running::start(self.command(args))
     }
 
     /// Writes records.
-    fn put(&self, records: &[&str]) {
+    pub(super) fn put(&self, records: &[&str]) {
         let lines = self.place.write("records.txt", format!("{}\n", records.join("\n")));
         self.place
             .run(
@@ -76,7 +76,7 @@ impl Setting {
             .ok();
     }
 
-    fn query(&self, select: &str) -> Vec<serde_json::Value> {
+    pub(super) fn query(&self, select: &str) -> Vec<serde_json::Value> {
         let catalog = format!(
             "CREATE CATALOG lake WITH ('type' = 'iceberg', 'warehouse' = '{}', 'catalog-name' = 'tableflow');
              USE CATALOG lake; USE `default`;",
@@ -86,7 +86,7 @@ impl Setting {
         self.place.run(&format!("{catalog} {select};"), &["--format", "json"]).ok().rows()
     }
 
-    fn maintain(&self, args: &[&str], failpoint: Option<&str>) -> Ran {
+    pub(super) fn maintain(&self, args: &[&str], failpoint: Option<&str>) -> Ran {
         let mut command = tidelake();
         command
             .arg("maintain")
@@ -101,7 +101,7 @@ impl Setting {
         finish(command, LONG)
     }
 
-    fn verified(&self) -> String {
+    pub(super) fn verified(&self) -> String {
         self.run(&["verify", "--deep"]).ok().stdout
     }
 }

@@ -39,6 +39,15 @@ use crate::error::{Error, Result};
 
 use args::{Cli, Command};
 
+/// What a binary does when it comes to very many tables.
+static MANY_TABLES: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+
+/// Says what is to be done when a process comes to write very many tables: the allocator is the binary's.
+pub fn when_tables_are_many(save: fn()) {
+    // Only the first one counts.
+    let _ = MANY_TABLES.set(save);
+}
+
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -39,6 +39,11 @@ struct Lasting {
 }
 
 impl Notices {
+    /// Whether these are those of the same job.
+    pub fn is(&self, other: &Notices) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,8 @@
 //! The formats `avro-confluent`, `json-confluent` and `protobuf-confluent` share this, the options of the registry, and
 //! where their schemas are registered: under `subject`, or `<topic>-key` and `<topic>-value` in a Kafka table of one topic.
 //! An option of our own, `unknown-fields` = `error`, refuses records whose schema has fields that the table lacks (Avro and
-//! Protobuf; Flink leaves them out).
+//! Protobuf; Flink leaves them out). Another one, `renamed-fields` = `old:new`, gives the fields of older schemas to the columns
+//! that they have become.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::RecordPlace;
+use super::renamed::Renamed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::registry::{NewSchema, RegisteredSchema, RegistryClient, RegistryConfig, SchemaKind};
@@ -36,6 +38,8 @@ pub(crate) struct Registry {
     register: bool,
     /// `unknown-fields` = `error`.
     strict: bool,
+    /// `renamed-fields`.
+    pub(crate) renamed: Renamed,
 }
 
 /// Records have fields that the table has no columns for, by their schema.
@@ -60,9 +64,12 @@ impl UnknownFields {
     }
 
     /// Refuses a schema with fields, at any level, that `columns` lack.
-    fn check(schema: &RegisteredSchema, columns: &SchemaRef) -> Result<()> {
-        for found in super::schema_columns(schema, None)?.columns {
-            let column = columns.fields().iter().find(|f| *f.name() == found.name);
+    fn check(schema: &RegisteredSchema, bounds: &Bounds) -> Result<()> {
+        let found = super::schema_columns(schema, None)?.columns;
+        let columns =
+            bounds.renamed.in_schema(bounds.columns.fields(), |name| found.iter().any(|f| f.name == name));
+        for found in &found {
+            let column = columns.iter().find(|f| *f.name() == found.name);
             let missing = match column {
                 None => Some(found.name.clone()),
                 Some(column) => lacking(&found.ty.to_arrow(), column.data_type(), &found.name),
@@ -75,6 +82,12 @@ impl UnknownFields {
         }
         Ok(())
     }
+}
+
+/// Columns that the schemas of records may not go beyond.
+pub(crate) struct Bounds {
+    columns: SchemaRef,
+    renamed: Renamed,
 }
 
 /// A field inside of a type that another type lacks.
@@ -111,6 +124,7 @@ impl Registry {
         let subject = given.or_else(|| place.topic.as_ref().map(|topic| format!("{topic}-{side}")));
         let strict = options.one_of(&key("unknown-fields"), &["ignore", "error"])? == Some("error");
         Ok(Registry {
+            renamed: Renamed::take(options, &key("renamed-fields"))?,
             strict,
             client: RegistryClient::new(registry.config)?,
             subject,
@@ -128,8 +142,8 @@ impl Registry {
     }
 
     /// The columns that the schemas of records may not go beyond, if that is asked for.
-    pub(crate) fn bounds(&self, columns: &SchemaRef) -> Option<SchemaRef> {
-        self.strict.then(|| Arc::clone(columns))
+    pub(crate) fn bounds(&self, columns: &SchemaRef) -> Option<Bounds> {
+        self.strict.then(|| Bounds { columns: Arc::clone(columns), renamed: self.renamed.clone() })
     }
 
     /// The id to write with.
@@ -167,14 +181,14 @@ pub(crate) struct Programs<P> {
     client: RegistryClient,
     kind: SchemaKind,
     /// Columns that no schema may go beyond.
-    bounds: Option<SchemaRef>,
+    bounds: Option<Bounds>,
     last: Option<(u32, Arc<P>)>,
     known: HashMap<u32, Result<Arc<P>>>,
 }
 
 impl<P> Programs<P> {
     /// For schemas of one kind.
-    pub(crate) fn new(client: RegistryClient, kind: SchemaKind, bounds: Option<SchemaRef>) -> Self {
+    pub(crate) fn new(client: RegistryClient, kind: SchemaKind, bounds: Option<Bounds>) -> Self {
         Programs { client, kind, bounds, last: None, known: HashMap::new() }
     }
 
@@ -200,8 +214,8 @@ impl<P> Programs<P> {
                             schema.kind, self.kind
                         )));
                     }
-                    if let Some(columns) = &self.bounds {
-                        UnknownFields::check(&schema, columns)?;
+                    if let Some(bounds) = &self.bounds {
+                        UnknownFields::check(&schema, bounds)?;
                     }
                     make(&schema).map(Arc::new).map_err(|e| e.context(format!("schema {id}")))
                 });

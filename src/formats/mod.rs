@@ -38,6 +38,7 @@ pub mod parquet;
 pub mod protobuf;
 pub mod raw;
 mod record;
+pub(crate) mod renamed;
 mod schema_columns;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -233,6 +233,38 @@ impl RegistryClient {
         Ok(Some(SubjectVersion { subject: subject.to_owned(), version, schema }))
     }
 
+    /// The schemas of a subject, oldest first, as far as they were not deleted; none if there is no such subject.
+    ///
+    /// # Errors
+    /// External if the registry cannot be asked.
+    pub async fn versions(&self, subject: &str) -> Result<Vec<SubjectVersion>> {
+        let place = || format!("subject {subject}");
+        let answer = self.0.http.get(&["subjects", subject, "versions"], false).await.context(place)?;
+        let Answer::Found(body) = answer else { return Ok(Vec::new()) };
+        let mut numbers: Vec<u32> = self.0.http.parse(&body).context(place)?;
+        numbers.sort_unstable();
+        let mut all = Vec::with_capacity(numbers.len());
+        for version in numbers {
+            let path = ["subjects", subject, "versions", &version.to_string()];
+            let body: SchemaBody = match self.0.http.get(&path, false).await.context(place)? {
+                Answer::Found(body) => self.0.http.parse(&body).context(place)?,
+                // Deleted in between.
+                Answer::Missing(_) => continue,
+            };
+            let id = body.id;
+            let known = lock(&self.0.schemas).get(&id).cloned();
+            let schema = match known {
+                Some(known) => known,
+                None => {
+                    let schema = self.resolve(id, body).await.context(place)?;
+                    Arc::clone(lock(&self.0.schemas).entry(id).or_insert(schema))
+                }
+            };
+            all.push(SubjectVersion { subject: subject.to_owned(), version, schema });
+        }
+        Ok(all)
+    }
+
     /// Registers a schema under a subject, or finds it there, and gives its id.
     ///
     /// # Errors

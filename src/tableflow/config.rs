@@ -126,6 +126,8 @@ pub(super) struct Layout {
     pub key: Vec<String>,
     /// Messages come with their schema, in a `payload`.
     pub has_envelope: bool,
+    /// What fields were called before, and what they are called now.
+    pub renamed: Vec<(String, String)>,
 }
 
 /// A schema registry.
@@ -234,6 +236,8 @@ pub struct TableflowConfig {
     pub table_properties: BTreeMap<String, String>,
     /// Partitioning of tables that are made: `hours(_timestamp)`, …
     pub partition_by: Vec<String>,
+    /// The order of rows in files of tables that are made: `id`, `_timestamp DESC`, …
+    pub sort_by: Vec<String>,
     /// How records are read.
     pub format: RecordFormat,
     /// What rows are to records; [changes](RecordFormat::Changes) are made by key in any case.
@@ -448,6 +452,7 @@ pub(super) mod tests {
             table_name: "{topic}".to_owned(),
             table_properties: BTreeMap::new(),
             partition_by: Vec::new(),
+            sort_by: Vec::new(),
             format: RecordFormat::Json,
             mode: RowMode::Append,
             primary_key: Vec::new(),

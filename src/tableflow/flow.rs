@@ -21,17 +21,18 @@ use tokio::sync::Mutex;
 
 use super::Observer;
 use super::config::{KeyFormat, Layout, OnError, REST, RecordFormat, Route, RowMode, TOPIC, TableflowConfig};
+use super::forecast::{Forecast, SPAN, forecast, row_size};
 use super::infer::{Column, extend, infer, infer_images, infer_keys};
+use super::registered::{Registered, registered, under_new_names};
 use super::status::{Phase, Status};
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::connectors::kafka;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::confluent::UnknownFields;
-use crate::formats::schema_columns;
 use crate::runtime::job::{RunningJob, StopHandle};
 use crate::session::{Session, StatementResult};
 use crate::sql::quote_ident;
-use crate::types::{LogicalType, RowField, TypeRoot};
+use crate::types::LogicalType;
 
 /// Records that columns are inferred from.
 const SAMPLE_RECORDS: usize = 5_000;
@@ -127,6 +128,22 @@ pub(super) struct Flow {
     schemas: std::sync::Mutex<Vec<u32>>,
 }
 
+/// What is found of the columns of values.
+#[derive(Default)]
+struct Found {
+    columns: Vec<Column>,
+    /// They are in an envelope with their schema.
+    has_envelope: bool,
+    /// What fields were called before.
+    renamed: Vec<(String, String)>,
+}
+
+impl Found {
+    fn of(columns: Vec<Column>) -> Self {
+        Found { columns, ..Found::default() }
+    }
+}
+
 /// Why a job has ended without a failure.
 enum Ended {
     /// It was stopped, or all is read.
@@ -218,25 +235,9 @@ impl Flow {
     }
 
     /// The columns of the newest schema of a subject of the topic, and of those that were met in its records.
-    async fn registered(&self, part: &str) -> Result<Vec<Column>> {
-        let Some(registry) = &self.common.config.registry else {
-            return Err(Error::validation("it is not said where the schemas are").hint("--registry URL"));
-        };
-        let client = registry.client()?;
-        let subject = format!("{}-{part}", self.route.topic);
-        let mut schemas = Vec::new();
+    async fn registered(&self, part: &str) -> Result<Registered> {
         let met = if part == "value" { self.lock_schemas().clone() } else { Vec::new() };
-        for id in met {
-            schemas.push(client.schema(id).await?);
-        }
-        schemas.extend(client.latest(&subject).await?.map(|latest| latest.schema));
-        let mut all = Vec::new();
-        for schema in schemas {
-            let columns = schema_columns(&schema, None)?.columns.into_iter();
-            let columns = columns.map(|c| Column { name: c.name, ty: relaxed(c.ty) });
-            all = extend(&all, &columns.collect::<Vec<_>>());
-        }
-        Ok(all)
+        registered(&self.common.config, &self.route.topic, part, &met).await
     }
 
     /// The columns to write; `None` if it is time to end and there is nothing to be written.
@@ -280,13 +281,13 @@ impl Flow {
             // There is no record yet.
             return Ok(Layout::default());
         }
-        let (columns, has_envelope) = self.columns(have, exists).await?;
+        let Found { columns, has_envelope, renamed } = self.columns(have, exists, &key).await?;
         if columns.is_empty() {
             return Ok(Layout::default());
         }
         let columns =
             columns.into_iter().map(|c| if key.contains(&c.name) { required(c) } else { c }).collect();
-        let layout = Layout { columns, key, has_envelope };
+        let layout = Layout { columns, key, has_envelope, renamed };
         let is_column = |k: &String| k == "_key" || layout.columns.iter().any(|c| c.name == *k);
         match layout.key.iter().find(|k| !is_column(k)) {
             Some(missing) => Err(Error::validation(format!("no record has a field `{missing}` for the key"))
@@ -304,7 +305,7 @@ impl Flow {
             return Ok((Vec::new(), known));
         }
         let columns = match config.mode {
-            RowMode::Upsert(KeyFormat::Registered(_)) => self.registered("key").await?,
+            RowMode::Upsert(KeyFormat::Registered(_)) => self.registered("key").await?.columns,
             _ => {
                 let keys = self.sample("k").await?;
                 let columns = infer_keys(keys.iter().map(Vec::as_slice));
@@ -323,19 +324,23 @@ impl Flow {
         Ok((columns, names))
     }
 
-    /// The columns of `have` with those of values, and whether those are in an envelope.
-    async fn columns(&self, have: Vec<Column>, exists: bool) -> Result<(Vec<Column>, bool)> {
+    /// The columns of `have` with those of values.
+    async fn columns(&self, have: Vec<Column>, exists: bool, key: &[String]) -> Result<Found> {
         let config = &self.common.config;
         if let Some(fixed) = config.fixed_columns() {
-            return Ok((extend(&have, &fixed), false));
+            return Ok(Found::of(extend(&have, &fixed)));
         }
         if let RecordFormat::Registered(_) = config.format {
-            let known = extend(&have, &self.registered("value").await?);
+            let Registered { columns, mut renamed } = self.registered("value").await?;
+            // Rows find each other by the columns of the key.
+            renamed.retain(|(from, to)| !key.contains(from) && !key.contains(to));
+            let known = extend(&under_new_names(&have, &renamed), &columns);
             if !config.has_rest() || !exists {
-                return Ok((known, false));
+                return Ok(Found { renamed, ..Found::of(known) });
             }
             let seen = self.rest().await?;
-            return Ok((extend(&known, &infer(seen.iter().map(Vec::as_slice), &config.reserved())), false));
+            let seen = infer(seen.iter().map(Vec::as_slice), &config.reserved());
+            return Ok(Found { renamed, ..Found::of(extend(&known, &seen)) });
         }
         let rest = if exists { self.rest().await? } else { Vec::new() };
         let seen = infer(rest.iter().map(Vec::as_slice), &config.reserved());
@@ -344,13 +349,13 @@ impl Flow {
             let records = records.iter().map(Vec::as_slice);
             let (sampled, has_envelope) = infer_images(records, changes.images(), &config.reserved());
             if !exists && sampled.is_empty() {
-                return Ok((Vec::new(), false));
+                return Ok(Found::default());
             }
             let seen = if exists { seen } else { sampled };
-            return Ok((extend(&have, &seen), has_envelope));
+            return Ok(Found { has_envelope, ..Found::of(extend(&have, &seen)) });
         }
         if exists {
-            return Ok((extend(&have, &seen), false));
+            return Ok(Found::of(extend(&have, &seen)));
         }
         let records = self.sample("v").await?;
         let seen = infer(records.iter().map(Vec::as_slice), &config.reserved());
@@ -363,7 +368,7 @@ impl Flow {
         }
         // Keys alone are no rows yet.
         let all = if seen.is_empty() { Vec::new() } else { extend(&have, &seen) };
-        Ok((all, false))
+        Ok(Found::of(all))
     }
 
     /// The table, if there is one.
@@ -504,26 +509,53 @@ impl Flow {
         let note = if exists { "exists and goes on" } else { "is made" };
         let job = config.job(&self.route, &layout, ["source", "sink", "dead_letters"]);
         let tables = job.tables.iter().map(|t| format!("{t};\n\n")).collect::<String>();
-        Ok(format!("-- topic {topic}: the table {namespace}.{table} {note}\n{tables}{};\n", job.insert))
+        let forecast = self.forecast(&layout).await?.map(|f| format!("-- {f}\n")).unwrap_or_default();
+        Ok(format!(
+            "-- topic {topic}: the table {namespace}.{table} {note}\n{forecast}{tables}{};\n",
+            job.insert
+        ))
+    }
+
+    /// The files that it will make, as far as the last hour and a sample of its rows tell. What rows of keys replace each other
+    /// is not known before the whole topic is read.
+    async fn forecast(&self, layout: &Layout) -> Result<Option<Forecast>> {
+        let (common, config) = (&self.common, &self.common.config);
+        if config.is_keyed() {
+            return Ok(None);
+        }
+        let name = common.name("forecast");
+        let mut bounds = config.bounds();
+        bounds.insert("scan.bounded.mode".to_owned(), "latest-offset".to_owned());
+        common.run(&config.source_table(&name, &self.route.topic, layout, &bounds)).await?;
+        let looked = self.rate_and_size(&name).await;
+        self.drop_table(&name).await;
+        let (records, row) = looked?;
+        Ok(Some(forecast(records, config.commit_interval, config.parallelism as u64, row)))
+    }
+
+    async fn rate_and_size(&self, name: &str) -> Result<(u64, Option<f64>)> {
+        let common = &self.common;
+        let (table, env) = super::resolved(&*common.session.lock().await, name).await?;
+        let since = chrono::Local::now().timestamp_millis() - SPAN.as_millis() as i64;
+        let records = tokio::task::spawn_blocking(move || kafka::come_since(&table, &env, since)).await??;
+        let sql = format!("SELECT * FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(name));
+        let query = {
+            let mut session = common.session.lock().await;
+            session.set("execution.runtime-mode", "batch")?;
+            let started = session.query(&sql).await;
+            session.set("execution.runtime-mode", "streaming")?;
+            started?
+        };
+        // A bad record among them is for the flow to tell.
+        let Ok(rows) = query.collect().await else { return Ok((records, None)) };
+        let rows: Vec<_> = rows.into_iter().map(|b| b.rows).collect();
+        Ok((records, row_size(&rows)?))
     }
 }
 
 /// A column of a key.
 fn required(column: Column) -> Column {
     Column { ty: LogicalType::not_null(column.ty.root), ..column }
-}
-
-/// A type that may be NULL at every level: columns are added later, and bad records have none.
-fn relaxed(ty: LogicalType) -> LogicalType {
-    let inner = |t: Box<LogicalType>| Box::new(relaxed(*t));
-    LogicalType::nullable(match ty.root {
-        TypeRoot::Array(t) => TypeRoot::Array(inner(t)),
-        TypeRoot::Map(k, v) => TypeRoot::Map(k, inner(v)),
-        TypeRoot::Row(fields) => TypeRoot::Row(
-            fields.into_iter().map(|f| RowField { ty: relaxed(f.ty), comment: None, ..f }).collect(),
-        ),
-        other => other,
-    })
 }
 
 /// The columns of a table that come from the values of records.

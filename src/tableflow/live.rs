@@ -7,13 +7,17 @@
 //!  SELECT … FROM table OPTIONS('snapshot-id') UNION ALL SELECT … FROM topic from those offsets on
 //! ```
 //!
+//! Tables by key are there in batch mode only ([`keyed_tail`](super::keyed_tail)).
+//!
 //! Both are of one commit, so that no row is missing and none comes twice: in batch mode up to the end that the topic has, as a
 //! stream without an end. The views are in the catalog `live`, in the databases and under the names of the tables.
 
 use std::collections::BTreeSet;
 
-use super::config::{Layout, OnError, Route, TableflowConfig};
+use super::config::{Layout, OnError, Route, RowMode, TableflowConfig};
 use super::flow::columns_of;
+use super::keyed_tail::Tail;
+use super::registered::earlier_names;
 use super::statements::quote_text;
 use super::verify::at;
 use super::{Topics, discover};
@@ -78,9 +82,17 @@ async fn one(
         return Ok(Some("the table is not there yet".to_owned()));
     };
     let config = config.of_table(&def.options);
-    if config.is_keyed() {
-        return Ok(Some("its rows replace each other by key, and are read as they are committed".to_owned()));
-    }
+    let is_batch = session.config().runtime_mode()? == RuntimeMode::Batch;
+    let key = match config.mode {
+        RowMode::Upsert(format) if is_batch => Some(format),
+        _ if config.is_keyed() => {
+            let when = if is_batch { "" } else { " in streaming mode" };
+            return Ok(Some(format!(
+                "its rows replace each other by key, and are read as they are committed{when}"
+            )));
+        }
+        _ => None,
+    };
     let base = std::env::current_dir()?;
     let kept = kept_positions("tableflow", &config.catalog, &base, namespace, table).await?;
     let Some(KeptPositions { now, head: Some(head), is_rolled_back: false, .. }) = kept else {
@@ -98,16 +110,24 @@ async fn one(
         bounds.insert("scan.startup.mode".to_owned(), "specific-offsets".to_owned());
         bounds.insert("scan.startup.specific-offsets".to_owned(), offsets.join(";"));
     }
-    if session.config().runtime_mode()? == RuntimeMode::Batch {
+    if is_batch {
         bounds.insert("scan.bounded.mode".to_owned(), "latest-offset".to_owned());
     }
     // What goes elsewhere is no row of the table.
     let on_error = if config.on_error == OnError::DeadLetters { OnError::Rescue } else { config.on_error };
     let reading = TableflowConfig { on_error, ..config.clone() };
-    let layout = Layout { columns: columns_of(&def, &config)?, ..Layout::default() };
+    let renamed = earlier_names(&config, topic).await?;
+    let layout = Layout { columns: columns_of(&def, &config)?, renamed, ..Layout::default() };
     super::execute(session, &format!("CREATE DATABASE IF NOT EXISTS {LIVE}.{}", quote_ident(namespace)))
         .await?;
     super::execute(session, &format!("USE {LIVE}.{}", quote_ident(namespace))).await?;
+    if let Some(format) = key {
+        let (config, def) = (&config, &*def);
+        let tail = Tail { config, format, route, def, lake, head, from: &now, layout };
+        let view = tail.view(session).await?;
+        super::execute(session, &format!("CREATE TEMPORARY VIEW {} AS\n{view}", quote_ident(table))).await?;
+        return Ok(None);
+    }
     let tail = format!("{table}$tail");
     super::execute(session, &reading.source_table(&tail, topic, &layout, &bounds)).await?;
     let own = layout.columns.iter().map(|c| c.name.clone());

@@ -19,9 +19,12 @@
 
 mod config;
 mod flow;
+mod forecast;
 mod infer;
+mod keyed_tail;
 mod live;
 mod load;
+mod registered;
 mod reprocess;
 mod standing;
 mod statements;

@@ -16,6 +16,7 @@ use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 
 use super::config::{Layout, REST, Route, TableflowConfig};
 use super::flow::columns_of;
+use super::registered::earlier_names;
 use super::verify::at;
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::connectors::iceberg::kept_positions;
@@ -80,7 +81,8 @@ async fn one(
     let before = number(session, &count).await?;
     if before > 0 {
         let config = config.of_table(&def.options);
-        let layout = Layout { columns: columns_of(def, &config)?, ..Layout::default() };
+        let renamed = earlier_names(&config, &route.topic).await?;
+        let layout = Layout { columns: columns_of(def, &config)?, renamed, ..Layout::default() };
         let reader = Arc::new(Reader::new(&config, &route, &layout, def)?);
         let fields: Vec<String> = reader.schema.fields().iter().map(|f| quote_ident(f.name())).collect();
         session.register_function(function(&reader, def)?)?;

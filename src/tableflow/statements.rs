@@ -11,6 +11,7 @@ use super::config::{
     CHANGE_FORMAT, KEY_FORMAT, KeyFormat, Layout, Metadata, OnError, REST, RecordFormat, Route, RowMode,
     StartAt, TOPIC, TableflowConfig, registered,
 };
+use super::infer::Column;
 use crate::registry::SchemaKind;
 use crate::sql::quote_ident;
 
@@ -25,6 +26,11 @@ pub(super) struct Job {
 /// A text literal.
 pub(super) fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Old and new names in one option.
+fn pairs(renamed: &[(String, String)]) -> String {
+    renamed.iter().map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>().join(";")
 }
 
 /// The clause for a key, behind the columns.
@@ -134,6 +140,9 @@ impl TableflowConfig {
         let (mut options, prefix) = (BTreeMap::new(), format!("value.{format}."));
         if let (RecordFormat::Registered(kind), Some(registry)) = (self.format, &self.registry) {
             options.extend(registry.all(&prefix));
+            if kind != SchemaKind::Json && !layout.renamed.is_empty() {
+                options.insert(format!("{prefix}renamed-fields"), pairs(&layout.renamed));
+            }
             let (key, value) = match kind {
                 SchemaKind::Json => ("timestamp-format.standard", "ISO-8601"),
                 SchemaKind::Avro | SchemaKind::Protobuf => ("unknown-fields", "error"),
@@ -202,6 +211,41 @@ impl TableflowConfig {
             .collect();
         let _ = write!(text, "{}{}\n) {}", further.join(",\n"), primary_key(&layout.key), with(&options));
         text
+    }
+
+    /// Table `name` of the keys of the records of a topic, with where they are.
+    pub(super) fn keys_table(
+        &self,
+        name: &str,
+        topic: &str,
+        key: &[Column],
+        format: KeyFormat,
+        bounds: &BTreeMap<String, String>,
+    ) -> String {
+        let mut options = self.kafka_options("raw");
+        options.remove("format");
+        let names: Vec<&str> = key.iter().map(|c| c.name.as_str()).collect();
+        for (key, value) in [
+            ("topic", topic),
+            ("value.format", "raw"),
+            ("key.format", format.name()),
+            ("key.fields", &names.join(";")),
+            ("value.fields-include", "EXCEPT_KEY"),
+        ] {
+            options.insert(key.to_owned(), value.to_owned());
+        }
+        if let (KeyFormat::Registered(_), Some(registry)) = (format, &self.registry) {
+            options.extend(registry.all(&format!("key.{}.", format.name())));
+        }
+        options.extend(bounds.clone());
+        let columns: Vec<String> =
+            key.iter().map(|c| format!("  {} {},\n", quote_ident(&c.name), c.ty)).collect();
+        format!(
+            "CREATE TEMPORARY TABLE {} (\n{}  _tail_value BYTES,\n  _partition INT METADATA FROM 'partition' VIRTUAL,\n  _offset BIGINT METADATA FROM 'offset' VIRTUAL\n) {}",
+            quote_ident(name),
+            columns.concat(),
+            with(&options)
+        )
     }
 
     /// The same for the source of a job that sends bad records elsewhere: it reads all that a record is made of.
@@ -282,6 +326,9 @@ impl TableflowConfig {
         // Of a table that is made: every commit is a metadata file.
         options.insert("write.metadata.delete-after-commit.enabled".to_owned(), "true".to_owned());
         options.extend(self.table_properties.clone());
+        if !self.sort_by.is_empty() {
+            options.insert("sort-order".to_owned(), self.sort_by.join(", "));
+        }
         options.extend(
             [
                 ("connector", "iceberg"),
@@ -297,6 +344,9 @@ impl TableflowConfig {
         );
         for (key, value) in self.told() {
             options.insert(key.to_owned(), value);
+        }
+        if !layout.renamed.is_empty() {
+            options.insert("schema-evolution.renames".to_owned(), pairs(&layout.renamed));
         }
         if self.resume_rollback {
             options.insert("source-positions.on-rollback".to_owned(), "resume".to_owned());

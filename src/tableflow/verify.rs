@@ -27,6 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::config::{Layout, OnError, REST, RecordFormat, Route, TableflowConfig};
 use super::flow::columns_of;
 use super::infer::{Column, infer_images};
+use super::registered::earlier_names;
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::connectors::iceberg::{KeptPositions, kept_positions};
 use crate::error::{Error, Result, ResultExt};
@@ -276,6 +277,7 @@ async fn compare(
         columns: columns.clone(),
         key: def.primary_key.as_ref().map(|k| k.columns.clone()).unwrap_or_default(),
         has_envelope: has_envelope(session, &config, &route.topic).await?,
+        renamed: earlier_names(&config, &route.topic).await?,
     };
     super::execute(session, &config.source_table("records", &route.topic, &layout, &bounds)).await?;
     let mut selected: Vec<String> = columns.iter().map(|c| quote_ident(&c.name)).collect();

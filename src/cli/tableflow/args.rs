@@ -92,6 +92,9 @@ pub(super) struct RunFlow {
     /// Partitioning of tables that are made: hours(_timestamp), bucket(16, id), a column. May be repeated.
     #[arg(long, value_name = "TRANSFORM")]
     partition_by: Vec<String>,
+    /// Order of rows in the files of tables that are made: id, "_timestamp DESC". May be repeated.
+    #[arg(long, value_name = "COLUMN")]
+    sort_by: Vec<String>,
     /// Metadata columns besides _partition, _offset and _timestamp.
     #[arg(long, value_enum, value_delimiter = ',')]
     include: Vec<MetadataArg>,
@@ -281,6 +284,7 @@ impl Ends {
             table_name: "{topic}".to_owned(),
             table_properties: BTreeMap::new(),
             partition_by: Vec::new(),
+            sort_by: Vec::new(),
             format: match self.format {
                 None | Some(FormatArg::Json) => RecordFormat::Json,
                 Some(FormatArg::Raw) => RecordFormat::Raw,
@@ -350,6 +354,7 @@ impl RunFlow {
             table_name: self.table_name,
             table_properties: self.table_properties.into_iter().collect(),
             partition_by: self.partition_by,
+            sort_by: self.sort_by,
             on_error: match self.on_error {
                 OnErrorArg::Suspend => OnError::Suspend,
                 OnErrorArg::Skip => OnError::Skip,

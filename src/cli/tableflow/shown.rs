@@ -8,6 +8,9 @@ use crate::cli::stderr::{self, say};
 use crate::error::Error;
 use crate::tableflow::{Observer, Phase, Status};
 
+/// Topics from which on memory is saved where it would otherwise be spent for speed.
+const MANY: usize = 100;
+
 /// The topics that there are.
 #[derive(Default)]
 pub(super) struct Shown(Mutex<Vec<Arc<Status>>>);
@@ -21,7 +24,13 @@ impl Shown {
 
 impl Observer for Shown {
     fn topic(&self, status: &Arc<Status>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(status));
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(status));
+        if all.len() == MANY
+            && let Some(save) = crate::cli::MANY_TABLES.get()
+        {
+            save();
+        }
     }
 
     fn ended(&self, status: &Arc<Status>, failure: Option<&Error>) {

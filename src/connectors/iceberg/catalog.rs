@@ -22,6 +22,7 @@ use super::metadata_tables::MetadataTable;
 use super::options::ReadOptions;
 use super::row_changes;
 use super::sink::{IcebergSink, Known, WriteOptions};
+use super::sort_order::{self, SORT_ORDER};
 use super::source::IcebergSource;
 use super::{partition, types};
 use crate::catalog::{
@@ -90,6 +91,7 @@ impl IcebergCatalog {
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
         options.insert("format-version".into(), (metadata.format_version() as u8).to_string());
+        options.extend(sort_order::to_text(&metadata).map(|text| (SORT_ORDER.to_owned(), text)));
         Ok(TableDef {
             columns: types::to_columns(schema)?,
             watermark: None,
@@ -127,6 +129,8 @@ fn table_properties(lake: &Lake, def: &TableDef) -> Result<(HashMap<String, Stri
     for (key, value) in &def.options {
         if key == "format-version" {
             version = format_version(value)?;
+        } else if key == SORT_ORDER {
+            // Part of the table and no property of it.
         } else if is_connection_key(key) {
             if !liked {
                 return Err(Error::validation(format!(
@@ -202,14 +206,16 @@ fn creation(lake: &Lake, ident: &TableIdent, def: &TableDef) -> Result<TableCrea
         let (properties, version) = table_properties(lake, def)?;
         let schema = types::to_schema(def)?;
         let spec = partition::to_spec(&def.partitioned_by, &schema)?;
-        Ok::<_, Error>((schema, spec, properties, version))
+        let order = def.options.get(SORT_ORDER).map(|text| sort_order::parse(text, &schema)).transpose()?;
+        Ok::<_, Error>((schema, spec, order, properties, version))
     };
-    let (schema, spec, properties, version) =
+    let (schema, spec, order, properties, version) =
         prepare().map_err(|e| e.context(lake.shown(ident)).at(def.location))?;
     Ok(TableCreation::builder()
         .name(ident.name().to_owned())
         .schema(schema)
         .partition_spec_opt(spec)
+        .sort_order_opt(order)
         .properties(properties)
         .format_version(version)
         .build())

@@ -101,7 +101,7 @@ impl CatalogKind {
 }
 
 /// Everything needed to open a catalog. Holds secrets: no `Debug`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct CatalogConfig {
     /// Name inside the catalog database and in messages.
     pub name: String,

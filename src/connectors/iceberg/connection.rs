@@ -1,4 +1,5 @@
-//! How a source or sink reaches its catalog: through one that is open, or by opening it when it is first needed.
+//! How a source or sink reaches its catalog: through one that is open, or by opening it when it is first needed, unless another
+//! has done so.
 //!
 //! Sources and sinks are made while planning, which does no IO; a table declared with `'connector' = 'iceberg'` opens
 //! its catalog only when it is read or written.
@@ -41,7 +42,7 @@ impl Connection {
     /// # Errors
     /// External.
     pub async fn open(&self) -> Result<Arc<Lake>> {
-        let lake = self.lake.get_or_try_init(|| Lake::open((*self.config).clone())).await?;
+        let lake = self.lake.get_or_try_init(|| Lake::shared(&self.config)).await?;
         Ok(Arc::clone(lake))
     }
 }

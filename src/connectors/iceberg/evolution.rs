@@ -11,6 +11,9 @@
 //! | `add-columns` | is added, optional, at the end of the table or of its row | | |
 //! | `full` | is added | INT → BIGINT, FLOAT → DOUBLE, DECIMAL(p, s) → DECIMAL(p + n, s) | it becomes optional |
 //!
+//! With `full`, `schema-evolution.renames` = `old:new` gives the column `old` the name `new`, if it is declared so: the schemas
+//! of records may know that a field is the same under another name.
+//!
 //! Those are the changes under which the rows that are there stay readable as they are. Other differences are not this one's
 //! to mend: a column that the job lacks is NULL in its rows, a narrower type is converted, another one is an error.
 
@@ -65,6 +68,7 @@ impl Evolution {
         ident: &TableIdent,
         declared: &ArrowSchemaRef,
         mode: EvolutionMode,
+        renames: &[(String, String)],
     ) -> Result<Option<(Evolution, Table)>> {
         if mode == EvolutionMode::None {
             return Ok(None);
@@ -83,7 +87,8 @@ impl Evolution {
             let ty = to_iceberg(field)?;
             wanted.push(Arc::new(NestedField::new(0, field.name(), ty, !field.is_nullable())));
         }
-        let fields = changed.fields(current.as_struct().fields(), &wanted, "");
+        let have = changed.renamed(current.as_struct().fields(), &wanted, renames);
+        let fields = changed.fields(&have, &wanted, "");
         if changed.changes.is_empty() {
             return Ok(None);
         }
@@ -155,6 +160,26 @@ struct Changed {
 }
 
 impl Changed {
+    /// The columns, some of them under the names that they are to have. Files are read by ids, so that nothing else changes.
+    fn renamed(
+        &mut self,
+        have: &[NestedFieldRef],
+        wanted: &[NestedFieldRef],
+        renames: &[(String, String)],
+    ) -> Vec<NestedFieldRef> {
+        let mut fields = have.to_vec();
+        let is = |fields: &[NestedFieldRef], name: &str| fields.iter().any(|f| f.name == name);
+        for (from, to) in renames {
+            let is_meant = is(wanted, to) && !is(wanted, from) && !is(&fields, to);
+            let old = fields.iter_mut().find(|f| is_meant && f.name == *from && !self.keys.contains(&f.id));
+            if let Some(old) = old {
+                self.changes.push(format!("renaming `{from}` to `{to}`"));
+                *old = Arc::new(NestedField { name: to.clone(), ..old.as_ref().clone() });
+            }
+        }
+        fields
+    }
+
     fn fields(
         &mut self,
         have: &[NestedFieldRef],

@@ -1,10 +1,11 @@
 //! An open catalog client: the Iceberg crate's catalog, its error translation and its names.
 //!
-//! State: the client. Tables are loaded afresh for every use, so that commits of others are seen.
+//! State: the client. Tables are loaded afresh for every use, so that commits of others are seen. Those who would open the same
+//! catalog share one client, with its connections: a process may write a thousand tables.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use iceberg::io::StorageFactory;
 use iceberg::table::Table;
@@ -33,7 +34,38 @@ impl fmt::Debug for Lake {
     }
 }
 
+/// An open catalog, with the runtime that its connections live in.
+type Open = (tokio::runtime::Id, Weak<Lake>);
+
+/// Those of the process.
+static OPEN: LazyLock<Mutex<Vec<Open>>> = LazyLock::new(Mutex::default);
+
 impl Lake {
+    /// The catalog if it is open, for as long as somebody uses it; else it is opened.
+    ///
+    /// # Errors
+    /// As [`Lake::open`].
+    pub async fn shared(config: &CatalogConfig) -> Result<Arc<Lake>> {
+        let runtime = tokio::runtime::Handle::current().id();
+        let find = || {
+            let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|(_, lake)| lake.strong_count() > 0);
+            let mut same =
+                open.iter().filter(|(of, _)| *of == runtime).filter_map(|(_, lake)| lake.upgrade());
+            (same.find(|lake| lake.config == *config), open)
+        };
+        if let (Some(lake), _) = find() {
+            return Ok(lake);
+        }
+        let lake = Lake::open(config.clone()).await?;
+        // Another may have been faster.
+        let (there, mut open) = find();
+        if there.is_none() {
+            open.push((runtime, Arc::downgrade(&lake)));
+        }
+        Ok(there.unwrap_or(lake))
+    }
+
     /// Opens the catalog, creating the warehouse folder and the SQLite database if they are missing.
     ///
     /// # Errors

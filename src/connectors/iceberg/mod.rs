@@ -46,6 +46,7 @@ mod read;
 mod row_changes;
 mod scan;
 mod sink;
+mod sort_order;
 mod source;
 mod turns;
 mod types;
@@ -71,6 +72,7 @@ use self::lake::{Lake, table_ident};
 use self::options::{READ_OPTIONS, ReadOptions};
 use self::scan::Version;
 use self::sink::{IcebergSink, Known, WriteOptions};
+use self::sort_order::SORT_ORDER;
 use self::source::IcebergSource;
 use crate::catalog::{Catalog, ResolvedTable, TableDef};
 use crate::connectors::ConnectorFactory;
@@ -100,7 +102,7 @@ pub async fn create_catalog(
     let config = CatalogConfig::parse(name, &taken, base_dir)?;
     taken.finish()?;
     let embedded = config.kind == CatalogKind::Sql;
-    let catalog = IcebergCatalog::new(name, options.clone(), Lake::open(config).await?);
+    let catalog = IcebergCatalog::new(name, options.clone(), Lake::shared(&config).await?);
     catalog.ensure_default_database(embedded).await.context(|| format!("catalog `{name}`"))?;
     Ok(Arc::new(catalog))
 }
@@ -179,6 +181,7 @@ impl IcebergFactory {
             options.prefix(prefix);
         }
         options.take("format-version");
+        options.take(SORT_ORDER);
         take(&options)?;
         options.finish()?;
         Ok((Connection::lazy(config), table_ident(&database, &object)?))
@@ -236,6 +239,8 @@ fn template(table: &ResolvedTable, ident: &TableIdent) -> TableDef {
     def.path.object = ident.name().to_owned();
     def.columns.retain(|c| c.kind == ColumnKind::Physical);
     def.watermark = None;
-    def.options.retain(|k, _| k == "format-version" || PROPERTY_PREFIXES.iter().any(|p| k.starts_with(p)));
+    def.options.retain(|k, _| {
+        k == "format-version" || k == SORT_ORDER || PROPERTY_PREFIXES.iter().any(|p| k.starts_with(p))
+    });
     def
 }

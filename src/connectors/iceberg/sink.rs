@@ -32,6 +32,7 @@ use crate::edges::{
     WriteMode,
 };
 use crate::error::{Error, Result, ResultExt};
+use crate::formats::renamed::parse as parse_renames;
 use crate::options::{Options, parse_bytes};
 
 /// The table property that makes inserts replace rows.
@@ -51,13 +52,15 @@ pub(super) struct WriteOptions {
     resumes_rollback: bool,
     /// `schema-evolution`.
     evolution: EvolutionMode,
+    /// `schema-evolution.renames`.
+    renames: Vec<(String, String)>,
     /// `upsert-enabled`: an insert replaces the row of its key.
     upserts: bool,
 }
 
 /// Options of writes that say how a job and its table belong together.
 pub(super) const JOB_OPTIONS: &[&str] =
-    &["source-positions", "source-positions.on-rollback", "schema-evolution"];
+    &["source-positions", "source-positions.on-rollback", "schema-evolution", "schema-evolution.renames"];
 
 impl WriteOptions {
     /// Takes the write options.
@@ -77,8 +80,8 @@ impl WriteOptions {
             return Err(Error::unsupported(format!("writing to the branch '{branch}' is not supported"))
                 .hint("write to main, or create the branch afterwards with another tool"));
         }
-        let [positions, on_rollback, evolution] = JOB_OPTIONS else {
-            return Err(Error::internal("three options"));
+        let [positions, on_rollback, evolution, renames] = JOB_OPTIONS else {
+            return Err(Error::internal("four options"));
         };
         let keeps_positions = options.one_of(positions, &["none", "table"])? == Some("table");
         let on_rollback = options.one_of(on_rollback, &["fail", "resume"])?;
@@ -87,14 +90,25 @@ impl WriteOptions {
                 "'source-positions.on-rollback' is for 'source-positions' = 'table'",
             ));
         }
+        let evolution = match options.one_of(evolution, &["none", "add-columns", "full"])? {
+            Some("add-columns") => EvolutionMode::AddColumns,
+            Some("full") => EvolutionMode::Full,
+            _ => EvolutionMode::None,
+        };
+        let renames = match options.take(renames) {
+            None => Vec::new(),
+            Some(_) if evolution != EvolutionMode::Full => {
+                return Err(Error::validation(format!("'{renames}' is for 'schema-evolution' = 'full'")));
+            }
+            Some(text) => {
+                parse_renames(&text).ok_or_else(|| options.invalid(renames, &text, "old:new;old:new"))?
+            }
+        };
         Ok(WriteOptions {
+            renames,
             keeps_positions,
             resumes_rollback: on_rollback == Some("resume"),
-            evolution: match options.one_of(evolution, &["none", "add-columns", "full"])? {
-                Some("add-columns") => EvolutionMode::AddColumns,
-                Some("full") => EvolutionMode::Full,
-                _ => EvolutionMode::None,
-            },
+            evolution,
             upserts,
             target_file_size: options.bytes("target-file-size-bytes")?,
             compression: options.take("compression-codec"),
@@ -282,7 +296,10 @@ impl Sink for IcebergSink {
         }
         let mut table = self.find(&lake).await?;
         let mut evolution = None;
-        let planned = Evolution::plan(&lake, &self.ident, &self.schema, self.options.evolution).await?;
+        let planned = {
+            let WriteOptions { evolution, renames, .. } = &self.options;
+            Evolution::plan(&lake, &self.ident, &self.schema, *evolution, renames).await?
+        };
         if planned.is_some() && mode == WriteMode::Overwrite {
             return Err(Error::unsupported("INSERT OVERWRITE does not change the columns of a table")
                 .hint("INSERT INTO it once, which does ('schema-evolution')")
@@ -306,7 +323,7 @@ impl Sink for IcebergSink {
             .map(|i| {
                 let writer = IcebergWriter::new(Arc::clone(&setup), i)?;
                 Ok(match self.by_key(&setup.table, context.is_updating).context(|| shown.clone())? {
-                    None => Box::new(writer) as Box<dyn SinkWriter>,
+                    None => Box::new(writer.sorted()) as Box<dyn SinkWriter>,
                     Some(columns) => {
                         let key = key_places(&setup, &columns).context(|| shown.clone())?;
                         Box::new(UpsertWriter::new(writer, columns, key))

@@ -5,14 +5,17 @@
 //!        ─► one rolling Parquet writer per partition ─► at a barrier: close all, hand the data files over
 //! ```
 //!
-//! State: the open files since the last barrier, and the paths of all files that nobody has taken over yet, which
+//! A file is begun when there is something worth it: an open Parquet writer has half a megabyte for each of its columns, and a process
+//! may write a thousand tables. Rows of a table with a sort order are held longer, and written in runs that are in order.
+//!
+//! State: the rows that are held and the open files since the last barrier, and the paths of all files that nobody has taken over yet, which
 //! [`SinkWriter::abort`] deletes. Nothing is visible to readers before the committer adds the files to a snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
@@ -30,6 +33,7 @@ use uuid::Uuid;
 use super::lake::Lake;
 use super::paths::{TrackedLocations, check_values};
 use super::prepared::{DeletedKeys, Prepared};
+use super::sort_order::Sorting;
 use crate::connectors::conform::conform_batch;
 use crate::edges::{Committable, SinkWriter};
 use crate::error::{Error, Result, ResultExt};
@@ -38,6 +42,12 @@ use crate::stream::{ChangeBatch, Epoch};
 /// Open files per writer. Above it the one unused for longest is closed, so that memory stays bounded when rows come
 /// in no order over very many partitions.
 const MAX_OPEN_FILES: usize = 200;
+/// Bytes of rows that are held before a file is begun for them.
+const HELD: usize = 256 << 10;
+/// Bytes of rows that are put in order together.
+const RUN: usize = 64 << 20;
+/// Bytes of rows of all partitions that wait for their run to be full.
+const MOST_HELD: usize = 256 << 20;
 
 /// What all writers of a sink share.
 pub(super) struct WriteSetup {
@@ -58,7 +68,12 @@ type FileWriterBuilder =
     DataFileWriterBuilder<ParquetWriterBuilder, TrackedLocations, DefaultFileNameGenerator>;
 
 struct OpenFile {
-    writer: FileWriter,
+    /// Rows that are held.
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+    partition: PartitionKey,
+    /// From the first rows on that are not held.
+    writer: Option<FileWriter>,
     size: u64,
     last_used: u64,
 }
@@ -70,6 +85,8 @@ pub(super) struct IcebergWriter {
     schema: SchemaRef,
     builder: FileWriterBuilder,
     partitions: Option<Partitioner>,
+    /// Rows are written in order, in runs of so many bytes.
+    sorting: Option<(Sorting, usize)>,
     open: HashMap<Box<[u8]>, OpenFile>,
     closed: Vec<DataFile>,
     /// The rounds of the closed files, where rows replace each other by key.
@@ -115,6 +132,7 @@ impl IcebergWriter {
             shown,
             schema,
             partitions,
+            sorting: None,
             open: HashMap::new(),
             closed: Vec::new(),
             rounds: Vec::new(),
@@ -123,6 +141,17 @@ impl IcebergWriter {
             bytes_done: 0,
             setup,
         })
+    }
+
+    /// Puts rows in the order of the table, if it has one. Not for those who have to know where in a file a row is.
+    pub fn sorted(self) -> Self {
+        self.sorted_in_runs(RUN)
+    }
+
+    /// The same, with so many bytes of rows put in order together.
+    pub fn sorted_in_runs(mut self, bytes: usize) -> Self {
+        self.sorting = Sorting::of(self.setup.table.metadata()).map(|sorting| (sorting, bytes));
+        self
     }
 
     fn error(&self, e: &iceberg::Error) -> Error {
@@ -149,18 +178,55 @@ impl IcebergWriter {
             let partition = self.partition_key(values.take()?);
             check_values(partition.spec(), partition.schema(), partition.data())
                 .context(|| self.shown.clone())?;
-            let writer = self.builder.build(Some(partition)).await.map_err(|e| self.error(&e))?;
-            self.open.insert(key.clone(), OpenFile { writer, size: 0, last_used: clock });
+            let file =
+                OpenFile { rows: Vec::new(), bytes: 0, partition, writer: None, size: 0, last_used: clock };
+            self.open.insert(key.clone(), file);
         }
         let Some(file) = self.open.get_mut(&key) else {
             return Err(Error::internal("a partition without its file"));
         };
         file.last_used = clock;
-        match file.writer.write(rows).await {
-            // The crate panics when asked for the size of a writer that has not begun a file.
-            Ok(()) => file.size = file.writer.current_written_size() as u64,
-            Err(e) => return Err(self.error(&e)),
+        file.bytes += rows.get_array_memory_size();
+        file.rows.push(rows);
+        let is_full = match &self.sorting {
+            Some((_, run)) => file.bytes >= *run,
+            None => file.bytes >= HELD || file.writer.is_some(),
+        };
+        if is_full && let Some(mut file) = self.open.remove(&key) {
+            self.write_held(&mut file).await?;
+            self.open.insert(key, file);
+        } else if self.sorting.is_some() && self.open.values().map(|f| f.bytes).sum::<usize>() > MOST_HELD {
+            let largest = self.open.iter().max_by_key(|(_, f)| f.bytes).map(|(k, _)| k.clone());
+            if let Some((key, mut file)) = largest.and_then(|k| self.open.remove_entry(&k)) {
+                self.write_held(&mut file).await?;
+                self.open.insert(key, file);
+            }
         }
+        Ok(())
+    }
+
+    /// Writes what is held into the file.
+    async fn write_held(&mut self, file: &mut OpenFile) -> Result<()> {
+        let held = std::mem::take(&mut file.rows);
+        file.bytes = 0;
+        let rows = match held.as_slice() {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            several => concat_batches(&self.schema, several)?,
+        };
+        drop(held);
+        let rows = match &self.sorting {
+            Some((sorting, _)) => sorting.sort(&rows).context(|| self.shown.clone())?,
+            None => rows,
+        };
+        let mut writer = match file.writer.take() {
+            Some(writer) => writer,
+            None => self.builder.build(Some(file.partition.clone())).await.map_err(|e| self.error(&e))?,
+        };
+        writer.write(rows).await.map_err(|e| self.error(&e))?;
+        // The crate panics when asked for the size of a writer that has not begun a file.
+        file.size = writer.current_written_size() as u64;
+        file.writer = Some(writer);
         Ok(())
     }
 
@@ -233,7 +299,9 @@ impl IcebergWriter {
     }
 
     async fn close(&mut self, mut file: OpenFile) -> Result<()> {
-        let files = file.writer.close().await.map_err(|e| self.error(&e))?;
+        self.write_held(&mut file).await?;
+        let Some(mut writer) = file.writer else { return Ok(()) };
+        let files = writer.close().await.map_err(|e| self.error(&e))?;
         self.bytes_done += files.iter().map(DataFile::file_size_in_bytes).sum::<u64>();
         self.closed.extend(files);
         Ok(())

@@ -1,6 +1,7 @@
 //! Where reading begins and ends in each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::embedded::name_of;
 use super::offsets::{Cluster, TopicPartition};
@@ -34,6 +35,9 @@ pub(super) fn plan(
         None => starts(options, cluster, found, &lows)?,
     };
     let stops = stops(options, cluster, found)?;
+    if let Some(before) = &before {
+        check_ends(cluster, before)?;
+    }
     let mut plans = Vec::with_capacity(found.len());
     for (((at, start), low), stop) in found.iter().zip(starts).zip(&lows).zip(stops) {
         let plan = match before.as_mut().and_then(|b| b.remove(at)) {
@@ -57,6 +61,29 @@ pub(super) fn plan(
         plans.push(plan);
     }
     Ok(plans)
+}
+
+/// That no partition ends before what is to be read next of it: that would be another topic under the same name, or one that
+/// has lost records.
+fn check_ends(cluster: &Cluster, before: &BTreeMap<TopicPartition, SplitPlan>) -> Result<()> {
+    let partitions: Vec<TopicPartition> = before.keys().cloned().collect();
+    let beyond = || -> Result<Option<(&SplitPlan, i64)>> {
+        let ends = cluster.ends(&partitions)?;
+        Ok(before.values().zip(ends).find(|(plan, end)| plan.next > *end))
+    };
+    if beyond()?.is_none() {
+        return Ok(());
+    }
+    // A leader that has just been elected may not know the end yet.
+    std::thread::sleep(Duration::from_secs(2));
+    match beyond()? {
+        None => Ok(()),
+        Some((plan, end)) => Err(Error::validation(format!(
+            "{}: offset {} is to be read next, and the partition ends at {end}: the topic was made anew, or has lost records",
+            plan.at, plan.next
+        ))
+        .hint("begin again with 'scan.startup.mode' = 'earliest-offset', and in another table, as this one has the rows of the old topic")),
+    }
 }
 
 fn starts(

@@ -47,15 +47,22 @@ pub(super) struct Undelivered {
 }
 
 impl Context {
-    /// For a client of `servers`.
+    /// For a client of `servers` that one table has for itself.
     pub(super) fn new(servers: &str, options: &TableOptions) -> Self {
+        let context = Context::shared(servers, options);
+        context.health.listen(&options.notices);
+        context
+    }
+
+    /// For a client of `servers` with others' options of the same meaning. Who hears of its brokers is not said yet.
+    pub(super) fn shared(servers: &str, options: &TableOptions) -> Self {
         let properties = &options.properties;
         Context {
             servers: servers.to_owned(),
             secrets: properties.secrets.clone(),
             debug: options.debug,
             fetch_wait: properties.fetch_wait(),
-            health: Health::new(&options.notices, &properties.secrets),
+            health: Health::new(&properties.secrets),
             seen: Mutex::default(),
         }
     }

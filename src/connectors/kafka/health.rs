@@ -33,13 +33,15 @@ struct Away {
     /// The wall clock then.
     at: String,
     reason: String,
-    told: bool,
+    /// Who has been told.
+    told: Option<Notices>,
 }
 
 /// What one client knows of its brokers.
 #[derive(Debug)]
 pub(super) struct Health {
-    notices: Notices,
+    /// Of those that use the client. The first of them hears of outages: it is one process that has them.
+    listeners: Mutex<Vec<Notices>>,
     secrets: Vec<String>,
     seen: Mutex<Seen>,
 }
@@ -88,8 +90,35 @@ struct Broker {
 }
 
 impl Health {
-    pub(super) fn new(notices: &Notices, secrets: &[String]) -> Self {
-        Health { notices: notices.clone(), secrets: secrets.to_vec(), seen: Mutex::default() }
+    /// Of a client that nobody uses yet.
+    pub(super) fn new(secrets: &[String]) -> Self {
+        Health { listeners: Mutex::default(), secrets: secrets.to_vec(), seen: Mutex::default() }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Notices>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody uses the client from now on.
+    pub(super) fn listen(&self, notices: &Notices) {
+        self.listeners().push(notices.clone());
+    }
+
+    /// Somebody uses it no more. What it was told and is not over is told to the next.
+    pub(super) fn leave(&self, notices: &Notices) {
+        let mut seen = self.seen();
+        let mut listeners = self.listeners();
+        if let Some(at) = listeners.iter().position(|n| n.is(notices)) {
+            listeners.remove(at);
+        }
+        if listeners.iter().any(|n| n.is(notices)) {
+            return;
+        }
+        for (address, lost) in &mut seen.away {
+            if let Some(told) = lost.told.take_if(|told| told.is(notices)) {
+                told.ends(&key(address), None);
+            }
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -119,7 +148,7 @@ impl Health {
             since: Instant::now().checked_sub(for_long).unwrap_or_else(Instant::now),
             at: (chrono::Local::now() - for_long).format("%Y-%m-%d %H:%M:%S").to_string(),
             reason: mask(&self.secrets, reason),
-            told: false,
+            told: None,
         });
     }
 
@@ -140,7 +169,7 @@ impl Health {
             }
             answers = true;
             if let Some(back) = seen.away.remove(&broker.nodename) {
-                self.over(&broker.nodename, &back);
+                Self::over(&broker.nodename, &back);
             }
         }
         let away: Vec<i32> =
@@ -159,14 +188,16 @@ impl Health {
     /// A call was answered.
     pub(super) fn answer(&self) {
         for (address, back) in std::mem::take(&mut self.seen().away) {
-            self.over(&address, &back);
+            Self::over(&address, &back);
         }
     }
 
     fn tell(&self, seen: &mut Seen, after: Duration) {
-        for (address, lost) in seen.away.iter_mut().filter(|(_, a)| !a.told && a.since.elapsed() >= after) {
-            lost.told = true;
-            self.notices.begins(&key(address), || {
+        let Some(listener) = self.listeners().first().cloned() else { return };
+        let untold = |a: &Away| a.told.is_none() && a.since.elapsed() >= after;
+        for (address, lost) in seen.away.iter_mut().filter(|(_, a)| untold(a)) {
+            lost.told = Some(listener.clone());
+            listener.begins(&key(address), || {
                 format!(
                     "Kafka: broker {address} cannot be reached since {}: {}; trying again until it can",
                     lost.at, lost.reason
@@ -175,11 +206,11 @@ impl Health {
         }
     }
 
-    fn over(&self, address: &str, back: &Away) {
-        if back.told {
+    fn over(address: &str, back: &Away) {
+        if let Some(told) = &back.told {
             let seconds = back.since.elapsed().as_secs().max(1);
             let text = format!("Kafka: broker {address} is reached again, after {seconds} s");
-            self.notices.ends(&key(address), Some(text));
+            told.ends(&key(address), Some(text));
         }
     }
 
@@ -191,8 +222,8 @@ impl Health {
     /// Nobody will look whether the brokers are back.
     pub(super) fn forget(&self) {
         for (address, lost) in std::mem::take(&mut self.seen().away) {
-            if lost.told {
-                self.notices.ends(&key(&address), None);
+            if let Some(told) = lost.told {
+                told.ends(&key(&address), None);
             }
         }
     }
@@ -231,7 +262,8 @@ mod tests {
     #[test]
     fn an_outage_is_told_once_and_its_end_as_well() {
         let notices = Notices::default();
-        let health = Health::new(&notices, &["hunter2".to_owned()]);
+        let health = Health::new(&["hunter2".to_owned()]);
+        health.listen(&notices);
         health.failed("h:1/2: Disconnected (after 600000ms in state UP)");
         assert!(!health.is_unreadable());
         health.failed(REFUSED);
@@ -260,7 +292,8 @@ mod tests {
     #[test]
     fn a_broker_that_only_listens_is_unreadable() {
         let notices = Notices::default();
-        let health = Health::new(&notices, &[]);
+        let health = Health::new(&[]);
+        health.listen(&notices);
         let wait = Duration::from_secs(20);
         health.statistics(&statistics("UP", 1, 6_000_000), wait);
         assert!(!health.is_unreadable(), "it may wait for records as long as it was told to");
@@ -275,7 +308,8 @@ mod tests {
     #[test]
     fn a_client_without_statistics_tells_by_its_calls() {
         let notices = Notices::default();
-        let health = Health::new(&notices, &[]);
+        let health = Health::new(&[]);
+        health.listen(&notices);
         health.failed("no.host:9092/bootstrap: Failed to resolve 'no.host:9092': Name or service not known (after 3ms in state CONNECT)");
         assert!(!health.is_unreadable(), "it need not lead anything");
         health.no_answer();
@@ -287,5 +321,29 @@ mod tests {
         );
         drop(health);
         assert!(notices.take().is_empty());
+    }
+
+    #[test]
+    fn one_of_those_that_share_a_client_hears_of_its_outage() {
+        let (first, second) = (Notices::default(), Notices::default());
+        let health = Health::new(&[]);
+        for user in [&first, &second, &first] {
+            health.listen(user);
+        }
+        health.failed(REFUSED);
+        health.no_answer();
+        assert_eq!((first.take().len(), second.take().len()), (1, 0));
+        health.leave(&first);
+        health.no_answer();
+        assert_eq!((first.take().len(), second.take().len()), (0, 0), "it is still there");
+        health.leave(&first);
+        health.no_answer();
+        assert_eq!((first.take().len(), second.take().len()), (0, 1));
+        health.answer();
+        assert!(first.take().is_empty() && second.take()[0].contains("is reached again"));
+        health.leave(&second);
+        health.failed(REFUSED);
+        health.no_answer();
+        assert!(second.take().is_empty(), "nobody is there to hear");
     }
 }

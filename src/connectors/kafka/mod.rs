@@ -3,7 +3,8 @@
 //! ```text
 //!  options.rs, parts.rs, properties.rs    what the table says, checked before anything connects
 //!  source.rs ─► bounds.rs ─► offsets.rs   partitions, where to begin and end, discovery of new ones
-//!            ─► reader.rs ─► worker.rs ─► rows.rs ─► metadata.rs    records → batches, one thread per subtask
+//!            ─► reader.rs ─► worker.rs ─► rows.rs ─► metadata.rs    records → batches, one task per subtask
+//!  shared.rs                              the clients that readers of a process share
 //!  sink.rs   ─► writer.rs ─► partitioner.rs    batches → records, acknowledged at flush and checkpoint
 //!  embedded.rs                            the broker inside the process
 //!  client.rs, native.rs                   callbacks, errors, the corners of librdkafka
@@ -34,6 +35,7 @@ mod parts;
 mod properties;
 mod reader;
 mod rows;
+mod shared;
 mod sink;
 mod source;
 #[cfg(test)]
@@ -74,6 +76,15 @@ pub fn ensure_topics(table: &ResolvedTable, env: &ConnectorEnv) -> Result<()> {
 /// As [`topics`].
 pub fn ends(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<(String, i32, i64)>> {
     source::KafkaSource::new(table, Connector::Log, env)?.ends()
+}
+
+/// How many records have come to the topics of a table since a time, in milliseconds since 1970. Transaction markers and
+/// records that compaction has removed count as well. Blocks.
+///
+/// # Errors
+/// As [`topics`].
+pub fn come_since(table: &ResolvedTable, env: &ConnectorEnv, millis: i64) -> Result<u64> {
+    source::KafkaSource::new(table, Connector::Log, env)?.come_since(millis)
 }
 
 /// `'connector' = 'kafka'`.

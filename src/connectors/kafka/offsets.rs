@@ -3,7 +3,7 @@
 //! Everything here blocks and is called on blocking threads. Every call has an end: a cluster that does not answer
 //! within the timeout of the properties is an error that names it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -16,6 +16,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::Context;
 use super::options::{TableOptions, Topics};
+use super::shared::fingerprint;
+use crate::edges::Notices;
 use crate::error::{Error, Result};
 
 /// A partition of a topic.
@@ -31,9 +33,29 @@ impl std::fmt::Display for TopicPartition {
     }
 }
 
-/// A client for questions about a cluster.
+/// A client for questions, which all share that would ask the same way.
+struct Asking {
+    key: String,
+    /// Until it is closed.
+    consumer: Option<Arc<BaseConsumer<Context>>>,
+}
+
+static ASKING: LazyLock<Mutex<Vec<Weak<Asking>>>> = LazyLock::new(Mutex::default);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        // Closing blocks, and who asked last may be a task.
+        let consumer = self.consumer.take();
+        let _ = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(consumer));
+    }
+}
+
+/// Questions about a cluster.
 pub(super) struct Cluster {
-    consumer: BaseConsumer<Context>,
+    /// Dropped before the client is closed.
+    consumer: Arc<BaseConsumer<Context>>,
+    _asking: Arc<Asking>,
+    notices: Notices,
     config: ClientConfig,
     timeout: Duration,
     /// The embedded broker cannot look up offsets by time.
@@ -43,15 +65,40 @@ pub(super) struct Cluster {
 /// One attempt of a call, so that a refused login is told before the whole timeout has passed.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.consumer.context().health().leave(&self.notices);
+    }
+}
+
 impl Cluster {
-    /// A client of `servers` with the properties of a table. Does not connect yet.
+    /// With a client of `servers` with the properties of a table. Does not connect yet.
     pub(super) fn new(options: &TableOptions, servers: &str) -> Result<Self> {
-        let config = options.properties.consumer(servers, &fallback_group(options));
-        let context = Context::new(servers, options);
-        let consumer =
-            config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
+        let config = options.properties.consumer(servers, FALLBACK_GROUP);
+        let key = format!("{} {}", options.debug, fingerprint(&config));
+        let mut known = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|a| a.strong_count() > 0);
+        let shared = known.iter().filter_map(Weak::upgrade).find_map(|asking| {
+            let consumer =
+                asking.consumer.clone().filter(|c| asking.key == key && c.context().refusal().is_none())?;
+            Some((asking, consumer))
+        });
+        let (asking, consumer) = match shared {
+            Some(shared) => shared,
+            None => {
+                let context = Context::shared(servers, options);
+                let consumer = config.create_with_context(context);
+                let consumer = Arc::new(consumer.map_err(|e| options.properties.refused(&options.table, e))?);
+                let asking = Arc::new(Asking { key, consumer: Some(Arc::clone(&consumer)) });
+                known.push(Arc::downgrade(&asking));
+                (asking, consumer)
+            }
+        };
+        consumer.context().health().listen(&options.notices);
         Ok(Cluster {
             consumer,
+            _asking: asking,
+            notices: options.notices.clone(),
             config,
             timeout: options.properties.connect_timeout(),
             scan_for_times: super::embedded::name_of(&options.properties.servers).is_some(),
@@ -291,9 +338,7 @@ impl Cluster {
 }
 
 /// The group name of readers without `properties.group.id`. Nothing joins or commits under it.
-pub(super) fn fallback_group(options: &TableOptions) -> String {
-    format!("tidelake-{}", options.table)
-}
+pub(super) const FALLBACK_GROUP: &str = "tidelake";
 
 /// Topics that Kafka keeps for itself; a pattern does not mean them.
 fn is_internal(topic: &str) -> bool {

@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
+use super::shared::ROOMS;
 use crate::error::{Error, Result};
 use crate::options::is_secret;
 
@@ -296,6 +297,29 @@ impl Properties {
         config.set("auto.offset.reset", "error");
         config.set("enable.partition.eof", "true");
         config
+    }
+
+    /// Takes what the queues of a consumer hold down to the room that each of many partitions has.
+    pub(super) fn narrow(&self, config: &mut ClientConfig, room: usize) {
+        let part = ROOMS.get(room).map_or(1, |room| room.part);
+        if part == 1 {
+            return;
+        }
+        let kib = (self.share(65_536) / part).max(64);
+        // librdkafka wants the largest message to fit.
+        let message = self.native.get("message.max.bytes").and_then(|v| v.trim().parse().ok());
+        let answer = (kib * 1024).max(8 << 20).min(self.share(65_536) * 1024).max(message.unwrap_or(0));
+        self.default(config, "queued.max.messages.kbytes", &kib.to_string());
+        self.default(config, "fetch.max.bytes", &answer.to_string());
+        if !["max.partition.fetch.bytes", "fetch.message.max.bytes"]
+            .iter()
+            .any(|k| self.native.contains_key(*k))
+        {
+            config.set("fetch.message.max.bytes", (kib * 1024).min(1 << 20).to_string());
+        }
+        // Each one that waits costs some hundred bytes, however small it is.
+        self.default(config, "queued.min.messages", &(kib * 10).to_string());
+        self.default(config, "fetch.queue.backoff.ms", "5");
     }
 
     /// A producer's configuration.

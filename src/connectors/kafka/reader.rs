@@ -1,30 +1,31 @@
 //! Reads the partitions of one subtask.
 //!
 //! ```text
-//!  librdkafka ─ one queue per partition ─► thread: drain a partition up to batch_rows, decode ─► bounded channel ─► next()
+//!  librdkafka ─ one queue per partition ─► task: drain a partition up to batch_rows, decode ─► bounded channel ─► next()
 //!                                            ▲ new partitions                                      │
 //!                                            └ discovery                      positions ◄──────────┘ on_commit
 //! ```
 //!
-//! The thread (worker.rs) does all that costs time, so that the async side takes whole batches from a channel of a
-//! few. State: per partition the next offset, moved when [`KafkaReader::next`] hands the batch out, so that a snapshot
+//! The task (worker.rs) does all that costs time, beside the one that takes whole batches from a channel of a few. The
+//! client is shared with other readers (shared.rs). State: per partition the next offset, moved when [`KafkaReader::next`] hands the batch out, so that a snapshot
 //! tells exactly what has been handed out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, mpsc as std_mpsc};
-use std::thread::Thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::client::Context;
 use super::offsets::TopicPartition;
+use super::options::TableOptions;
 use super::rows::RowReader;
+use super::shared::{Lease, SharedConsumer};
+use super::source::Watching;
 use super::worker::{Item, Worker};
 use crate::edges::{Notices, SourceEvent, SourceMetrics, SourceReader, SplitId, SplitState};
 use crate::error::{Error, Result};
@@ -97,17 +98,16 @@ impl SplitPlan {
 
 /// What a reader needs to start.
 pub(super) struct ReaderSetup {
-    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) options: Arc<TableOptions>,
+    /// Of the cluster.
+    pub(super) servers: String,
     pub(super) rows: RowReader,
     pub(super) splits: Vec<SplitPlan>,
     pub(super) batch_rows: usize,
     /// Whether splits may be added later.
     pub(super) open_ended: bool,
-    /// How long all brokers may be away.
-    pub(super) outage: Duration,
     /// How long a commit may take; `None` commits nothing.
     pub(super) commit_timeout: Option<Duration>,
-    pub(super) notices: Notices,
     pub(super) metrics: Arc<SourceMetrics>,
     /// Lag of each reader of the source; `lags[subtask]` is this one's.
     pub(super) lags: Arc<Vec<AtomicI64>>,
@@ -116,49 +116,49 @@ pub(super) struct ReaderSetup {
 
 /// Hands new partitions to a reader.
 pub(super) struct SplitInbox {
-    splits: std_mpsc::Sender<Vec<SplitPlan>>,
-    thread: Thread,
+    splits: mpsc::UnboundedSender<Vec<SplitPlan>>,
 }
 
 impl SplitInbox {
     /// False if the reader is gone.
     pub(super) fn add(&self, splits: Vec<SplitPlan>) -> bool {
-        let sent = self.splits.send(splits).is_ok();
-        self.thread.unpark();
-        sent
+        self.splits.send(splits).is_ok()
     }
 }
 
 /// The reader of one subtask.
 pub(super) struct KafkaReader {
-    // Dropped before the channel: the thread ends when the channel does, and is then the last to hold the consumer,
-    // whose closing blocks.
-    consumer: Arc<BaseConsumer<Context>>,
+    /// Of the client, for commits. Its partitions are the task's.
+    client: Arc<SharedConsumer>,
     commit_timeout: Option<Duration>,
     positions: BTreeMap<SplitId, SplitPlan>,
     /// The column that says why a record is bad.
     errors: Option<usize>,
     notices: Notices,
     items: mpsc::Receiver<Result<Item>>,
-    _alive: Arc<dyn Send + Sync>,
+    watching: Option<Arc<Watching>>,
 }
 
 impl KafkaReader {
-    /// Starts the thread. `alive` is dropped with the reader.
-    pub(super) fn start(setup: ReaderSetup, alive: Arc<dyn Send + Sync>) -> Result<(Self, SplitInbox)> {
+    /// Starts the task.
+    pub(super) fn start(setup: ReaderSetup) -> Result<(Self, SplitInbox)> {
         let (out, items) = mpsc::channel(4);
-        let (splits, inbox) = std_mpsc::channel();
-        let consumer = Arc::clone(&setup.consumer);
-        let (commit_timeout, notices) = (setup.commit_timeout, setup.notices.clone());
+        let (splits, inbox) = mpsc::unbounded_channel();
+        let partitions: Vec<TopicPartition> = setup.splits.iter().map(|s| s.at.clone()).collect();
+        let lease = Lease::take(&setup.options, &setup.servers, setup.subtask, &partitions)?;
+        let client = lease.client();
+        let (commit_timeout, notices) = (setup.commit_timeout, setup.options.notices.clone());
         let errors = setup.rows.error_column();
         let positions = setup.splits.iter().enumerate().map(|(i, s)| (i as SplitId, s.clone())).collect();
-        let thread = std::thread::Builder::new()
-            .name(format!("kafka-source-{}", setup.subtask))
-            .spawn(move || Worker::new(setup, out, inbox).run())?;
-        let inbox = SplitInbox { splits, thread: thread.thread().clone() };
+        tokio::spawn(Worker::new(setup, lease, out, inbox).run());
         let reader =
-            KafkaReader { consumer, commit_timeout, positions, errors, notices, items, _alive: alive };
-        Ok((reader, inbox))
+            KafkaReader { client, commit_timeout, positions, errors, notices, items, watching: None };
+        Ok((reader, SplitInbox { splits }))
+    }
+
+    /// Keeps the search for new partitions going.
+    pub(super) fn hold(&mut self, watching: Arc<Watching>) {
+        self.watching = Some(watching);
     }
 }
 
@@ -168,7 +168,7 @@ impl SourceReader for KafkaReader {
         loop {
             let item = match self.items.recv().await {
                 Some(item) => item?,
-                None => return Err(Error::internal("the Kafka reader's thread has ended")),
+                None => return Err(Error::internal("the Kafka reader's task has ended")),
             };
             // No await from here on: what is taken is accounted for.
             self.positions.extend(item.started);
@@ -199,7 +199,7 @@ impl SourceReader for KafkaReader {
         let Some(timeout) = self.commit_timeout else { return Ok(()) };
         let plans = positions.iter().map(SplitPlan::from_state);
         let offsets = plans.map(|p| p.map(|p| (p.at, p.next))).collect::<Result<Vec<_>>>()?;
-        if offsets.is_empty() || self.consumer.context().health().is_unreadable() {
+        if offsets.is_empty() || self.client.consumer().context().health().is_unreadable() {
             return Ok(());
         }
         if let Err(e) = self.commit(offsets, timeout).await {
@@ -216,8 +216,9 @@ impl SourceReader for KafkaReader {
 
 impl KafkaReader {
     async fn commit(&self, offsets: Vec<(TopicPartition, i64)>, timeout: Duration) -> Result<()> {
-        let consumer = Arc::clone(&self.consumer);
+        let client = Arc::clone(&self.client);
         let commit = tokio::task::spawn_blocking(move || {
+            let consumer = client.consumer();
             let mut list = TopicPartitionList::with_capacity(offsets.len());
             for (at, next) in &offsets {
                 list.add_partition_offset(&at.topic, at.partition, Offset::Offset(*next))
@@ -231,7 +232,7 @@ impl KafkaReader {
             Ok(done) => done?,
             Err(_) => Err(Error::external(format!(
                 "offsets were not committed to Kafka at {} in time",
-                self.consumer.context().servers()
+                self.client.consumer().context().servers()
             ))),
         }
     }

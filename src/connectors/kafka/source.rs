@@ -3,25 +3,24 @@
 //! ```text
 //!  readers():  partitions of the topics ─► start and stop offsets ─► owner(topic, partition) ─► one KafkaReader each
 //!                                            restored state wins            ▲
-//!  discovery thread: every scan.topic-partition-discovery.interval ─► new partitions, from their beginning
+//!  discovery task: every scan.topic-partition-discovery.interval ─► new partitions, from their beginning
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono_tz::Tz;
-use rdkafka::consumer::BaseConsumer;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::bounds::plan;
-use super::client::Context;
 use super::embedded::{embedded, name_of};
-use super::health::STATISTICS_MS;
 use super::metadata::{self, Key};
-use super::offsets::{Cluster, TopicPartition, fallback_group};
+use super::offsets::{Cluster, TopicPartition};
 use super::options::{Bounded, Connector, TableOptions, Topics};
 use super::partitioner::owner;
 use super::reader::{KafkaReader, ReaderSetup, SplitInbox, SplitPlan};
@@ -30,6 +29,9 @@ use crate::catalog::{MetadataColumn, ResolvedTable};
 use crate::edges::{ConnectorEnv, ScanRequest, Source, SourceChangelog, SourceReader, SplitState};
 use crate::error::{Error, Result, ResultExt};
 use crate::types::LogicalType;
+
+/// Readers that ask a cluster at the same time where to begin.
+static OPENING: Semaphore = Semaphore::const_new(32);
 
 /// Rows per batch when the request leaves it open.
 const BATCH_ROWS: usize = 8192;
@@ -145,6 +147,15 @@ impl KafkaSource {
         let found = cluster.partitions(&self.options.topics)?;
         let ends = cluster.ends(&found)?;
         Ok(found.iter().zip(ends).map(|(at, end)| (at.topic.to_string(), at.partition, end)).collect())
+    }
+
+    /// How many offsets there are behind a time.
+    pub(super) fn come_since(&self, millis: i64) -> Result<u64> {
+        let servers = connect(&self.options)?;
+        let cluster = Cluster::new(&self.options, &servers)?;
+        let found = cluster.partitions(&self.options.topics)?;
+        let (from, ends) = (cluster.at_time(&found, millis)?, cluster.ends(&found)?);
+        Ok(from.iter().zip(ends).map(|(from, end)| u64::try_from(end - from).unwrap_or(0)).sum())
     }
 
     /// Creates the topics that are named, as far as they are not there. Those of the embedded broker are there with their table.
@@ -275,6 +286,8 @@ impl Source for KafkaSource {
             .context(|| format!("table {table}"))?;
         let options = Arc::clone(&self.options);
         let bounded = self.bounded();
+        // A thousand jobs that begin at once do not need a thousand threads that wait for the same broker.
+        let _turn = OPENING.acquire().await.map_err(|_| Error::internal("a semaphore that was closed"))?;
         tokio::task::spawn_blocking(move || open(options, bounded, scan, rows, restored))
             .await?
             .context(|| format!("table {table}"))
@@ -306,57 +319,43 @@ fn open(
             share.push(plan);
         }
     }
-    let alive = Arc::new(Lifeline::default());
     let lags: Arc<Vec<AtomicI64>> = Arc::new((0..parallelism).map(|_| AtomicI64::new(0)).collect());
     let commits = options.properties.group_id.is_some() && options.properties.commit_on_checkpoint;
-    let mut readers: Vec<Box<dyn SourceReader>> = Vec::new();
+    let mut readers = Vec::new();
     let mut inboxes = Vec::new();
     for (subtask, (rows, splits)) in rows.into_iter().zip(shares).enumerate() {
-        let mut config = options.properties.consumer(&servers, &fallback_group(&options));
-        config.set("statistics.interval.ms", STATISTICS_MS);
-        if name_of(&options.properties.servers).is_some() {
-            // The embedded broker answers an empty fetch only when the wait is over, even if records arrive.
-            config.set("fetch.wait.max.ms", "10");
-        }
-        let context = Context::new(&servers, &options);
-        let consumer: BaseConsumer<Context> =
-            config.create_with_context(context).map_err(|e| options.properties.refused(&options.table, e))?;
         let setup = ReaderSetup {
-            consumer: Arc::new(consumer),
+            options: Arc::clone(&options),
+            servers: servers.clone(),
             rows,
             splits,
             batch_rows: if scan.batch_rows == 0 { BATCH_ROWS } else { scan.batch_rows },
             open_ended: discovery.is_some(),
-            outage: options.properties.outage_timeout(),
             commit_timeout: commits.then(|| options.properties.connect_timeout()),
-            notices: options.notices.clone(),
             metrics: Arc::clone(&scan.metrics),
             lags: Arc::clone(&lags),
             subtask,
         };
-        let (reader, inbox) = KafkaReader::start(setup, Arc::clone(&alive) as Arc<dyn Send + Sync>)?;
-        readers.push(Box::new(reader));
+        let (reader, inbox) = KafkaReader::start(setup)?;
+        readers.push(reader);
         inboxes.push(inbox);
     }
     if let Some(every) = discovery {
         let known = found.into_iter().collect();
         let watch = Discovery { options, cluster, known, inboxes };
-        watch.start(every, &alive)?;
+        let watching = Arc::new(Watching(tokio::spawn(watch.run(every)).abort_handle()));
+        readers.iter_mut().for_each(|reader| reader.hold(Arc::clone(&watching)));
     }
-    Ok(readers)
+    Ok(readers.into_iter().map(|r| Box::new(r) as Box<dyn SourceReader>).collect())
 }
 
-/// Wakes the discovery thread when the last reader is gone.
-#[derive(Default)]
-struct Lifeline {
-    thread: Mutex<Option<std::thread::Thread>>,
-}
+/// Ends the discovery with the last reader.
+#[derive(Debug)]
+pub(super) struct Watching(AbortHandle);
 
-impl Drop for Lifeline {
+impl Drop for Watching {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            thread.unpark();
-        }
+        self.0.abort();
     }
 }
 
@@ -369,24 +368,22 @@ struct Discovery {
 }
 
 impl Discovery {
-    fn start(mut self, every: Duration, alive: &Arc<Lifeline>) -> Result<()> {
-        let watched: Weak<Lifeline> = Arc::downgrade(alive);
-        let handle = std::thread::Builder::new().name("kafka-discovery".to_owned()).spawn(move || {
-            loop {
-                std::thread::park_timeout(every);
-                if watched.strong_count() == 0 {
-                    return;
-                }
+    async fn run(mut self, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            let looked = tokio::task::spawn_blocking(move || {
                 // A cluster that does not answer now is the readers' to notice.
-                if let Ok(found) = self.cluster.partitions(&self.options.topics)
-                    && !self.hand_out(found)
-                {
-                    return;
-                }
+                let goes_on = match self.cluster.partitions(&self.options.topics) {
+                    Ok(found) => self.hand_out(found),
+                    Err(_) => true,
+                };
+                (self, goes_on)
+            });
+            match looked.await {
+                Ok((discovery, true)) => self = discovery,
+                _ => return,
             }
-        })?;
-        *alive.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
-        Ok(())
+        }
     }
 
     /// Gives new partitions to their readers; false when those are gone.

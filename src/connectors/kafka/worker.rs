@@ -1,35 +1,35 @@
-//! The thread of a reader: takes records from the queues of its partitions and decodes them.
+//! The task of a reader: takes records from the queues of its partitions and decodes them. It sleeps until a queue has
+//! something, so that a thousand of them that have nothing to do cost nothing.
 //!
 //! A bounded partition ends at its stop offset. The record there need not exist: transaction markers, aborted records
 //! and compaction leave holes, also at the very end. So the end of the partition counts too: when the broker has
-//! nothing more below the stop offset, the thread asks once more from where it is, and ends if the answer is the same.
+//! nothing more below the stop offset, the task asks once more from where it is, and ends if the answer is the same.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::client::Context;
 use super::native;
 use super::offsets::TopicPartition;
 use super::reader::{ReaderSetup, SplitPlan};
+use super::shared::Lease;
 use crate::edges::source::UNKNOWN_LAG;
 use crate::edges::{SourceEvent, SplitId};
 use crate::error::{Error, Result};
 use crate::stream::{BATCH_BYTES, ChangeBatch};
 
-/// How long the thread sleeps when nothing wakes it.
-const NAP: Duration = Duration::from_millis(50);
-/// How often the lag is worked out.
+/// How often the lag is worked out, and how long the task sleeps when nothing wakes it.
 const LAG_EVERY: Duration = Duration::from_secs(1);
 
-/// What the thread tells the async side.
+/// What the task tells the async side.
 pub(super) struct Item {
     pub(super) event: Option<SourceEvent>,
     pub(super) started: Vec<(SplitId, SplitPlan)>,
@@ -40,24 +40,30 @@ pub(super) struct Item {
 struct Split {
     id: SplitId,
     plan: SplitPlan,
+    /// Whose client it is read with.
+    consumer: Arc<BaseConsumer<Context>>,
     queue: PartitionQueue<Context>,
     /// Where the end of the partition was met below the stop offset and is being asked for again.
     asked_again: Option<i64>,
 }
 
-/// Whether the thread goes on.
+/// Whether the task goes on.
 enum Step {
     Idle,
     Progress,
     Stop,
 }
 
-/// What the thread works with.
+/// What the task works with.
 pub(super) struct Worker {
     setup: ReaderSetup,
     out: mpsc::Sender<Result<Item>>,
-    inbox: std_mpsc::Receiver<Vec<SplitPlan>>,
+    inbox: mpsc::UnboundedReceiver<Vec<SplitPlan>>,
+    /// A queue has something.
+    ready: Arc<Notify>,
+    /// Dropped before the leases.
     splits: Vec<Split>,
+    leases: Vec<Lease>,
     next_id: SplitId,
     lag_at: Instant,
 }
@@ -65,49 +71,100 @@ pub(super) struct Worker {
 /// The async side has gone.
 struct Gone;
 
+impl Drop for Worker {
+    /// The partitions are free for others when nothing more of them can come. Also when the task is dropped where it waits.
+    fn drop(&mut self) {
+        for split in std::mem::take(&mut self.splits) {
+            split.leave().ok();
+        }
+    }
+}
+
+impl Split {
+    /// Ends reading. What is in the queue is not read any more, and would stay there for as long as the client lives.
+    fn leave(self) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.plan.at.topic, self.plan.at.partition);
+        self.consumer.incremental_unassign(&list)?;
+        while self.queue.poll(Duration::ZERO).is_some() {}
+        Ok(())
+    }
+}
+
 impl Worker {
     pub(super) fn new(
         setup: ReaderSetup,
+        lease: Lease,
         out: mpsc::Sender<Result<Item>>,
-        inbox: std_mpsc::Receiver<Vec<SplitPlan>>,
+        inbox: mpsc::UnboundedReceiver<Vec<SplitPlan>>,
     ) -> Self {
-        Worker { setup, out, inbox, splits: Vec::new(), next_id: 0, lag_at: Instant::now() }
+        Worker {
+            setup,
+            out,
+            inbox,
+            ready: Arc::default(),
+            splits: Vec::new(),
+            leases: vec![lease],
+            next_id: 0,
+            lag_at: Instant::now(),
+        }
     }
 
     /// Works until everything is read, something fails or the reader is dropped.
-    pub(super) fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let first = std::mem::take(&mut self.setup.splits);
-        let mut step = self.begin(first);
+        let mut step = self.begin(first).await;
         loop {
-            match step {
+            step = match step {
                 Ok(Step::Stop) => break,
-                Ok(Step::Idle) => std::thread::park_timeout(NAP),
-                Ok(Step::Progress) => {}
+                Ok(Step::Idle) => self.sleep().await,
+                Ok(Step::Progress) => self.turn().await,
                 Err(e) => {
-                    let _ = self.out.blocking_send(Err(e));
+                    let _ = self.out.send(Err(e)).await;
                     break;
                 }
+            };
+        }
+        std::mem::take(&mut self.splits).into_iter().for_each(|split| {
+            split.leave().ok();
+        });
+        self.leases.clear();
+        // What is in the channel is still to be read, and its end would be a failure.
+        self.out.closed().await;
+    }
+
+    /// Waits for something to do.
+    async fn sleep(&mut self) -> Result<Step> {
+        let next = tokio::time::Instant::from_std(self.lag_at + LAG_EVERY);
+        tokio::select! {
+            () = self.ready.notified() => {}
+            () = self.out.closed() => return Ok(Step::Stop),
+            () = tokio::time::sleep_until(next) => {}
+            Some(plans) = self.inbox.recv() => {
+                let partitions: Vec<TopicPartition> = plans.iter().map(|p| p.at.clone()).collect();
+                if !self.leases.iter_mut().take(1).any(|lease| lease.extend(&partitions)) {
+                    let ReaderSetup { options, servers, subtask, .. } = &self.setup;
+                    self.leases.insert(0, Lease::take(options, servers, *subtask, &partitions)?);
+                }
+                return self.begin(plans).await;
             }
-            step = self.turn();
         }
-        self.splits.clear();
-        let _ = self.setup.consumer.unassign();
-        while !self.out.is_closed() {
-            std::thread::park_timeout(NAP);
-        }
+        Ok(Step::Progress)
     }
 
-    fn send(&self, item: Item) -> Result<(), Gone> {
-        self.out.blocking_send(Ok(item)).map_err(|_| Gone)
+    async fn send(&mut self, item: Item) -> Result<(), Gone> {
+        self.out.send(Ok(item)).await.map_err(|_| Gone)
     }
 
-    fn tell(&self, event: SourceEvent) -> Result<(), Gone> {
-        self.send(Item { event: Some(event), started: Vec::new(), moved: None })
+    async fn tell(&mut self, event: SourceEvent) -> Result<(), Gone> {
+        self.send(Item { event: Some(event), started: Vec::new(), moved: None }).await
     }
 
-    /// Starts reading more partitions.
-    fn begin(&mut self, plans: Vec<SplitPlan>) -> Result<Step> {
-        let consumer = Arc::clone(&self.setup.consumer);
+    /// Starts reading partitions of the first lease.
+    async fn begin(&mut self, plans: Vec<SplitPlan>) -> Result<Step> {
+        let Some(consumer) = self.leases.first().map(|lease| Arc::clone(lease.consumer())) else {
+            return Ok(Step::Stop);
+        };
         let fail = |e: KafkaError| consumer.context().error("", &e);
         let mut started = Vec::new();
         let mut finished = Vec::new();
@@ -124,58 +181,43 @@ impl Worker {
             let Some(mut queue) = consumer.split_partition_queue(&plan.at.topic, plan.at.partition) else {
                 return Err(Error::internal(format!("{}: no queue", plan.at)));
             };
-            let thread = std::thread::current();
-            queue.set_nonempty_callback(move || thread.unpark());
+            let ready = Arc::clone(&self.ready);
+            queue.set_nonempty_callback(move || ready.notify_one());
             assignment
                 .add_partition_offset(&plan.at.topic, plan.at.partition, Offset::Offset(plan.next))
                 .map_err(fail)?;
-            self.splits.push(Split { id, plan, queue, asked_again: None });
+            self.splits.push(Split { id, plan, consumer: Arc::clone(&consumer), queue, asked_again: None });
         }
         if assignment.count() > 0 {
             consumer.incremental_assign(&assignment).map_err(fail)?;
         }
         let ids = started.iter().map(|(id, _)| *id).collect();
         let item = Item { event: Some(SourceEvent::SplitsStarted(ids)), started, moved: None };
-        let told = self
-            .send(item)
-            .and_then(|()| finished.into_iter().try_for_each(|id| self.tell(SourceEvent::SplitFinished(id))));
+        let mut told = self.send(item).await;
+        for id in finished {
+            told = told.and(self.tell(SourceEvent::SplitFinished(id)).await);
+        }
         if told.is_err() {
             return Ok(Step::Stop);
         }
-        self.end_if_done()
+        self.end_if_done().await
     }
 
     /// `End` once nothing is left to read and nothing can come.
-    fn end_if_done(&mut self) -> Result<Step> {
+    async fn end_if_done(&mut self) -> Result<Step> {
         if !self.splits.is_empty() || self.setup.open_ended {
             return Ok(Step::Progress);
         }
-        let _ = self.tell(SourceEvent::End);
+        let _ = self.tell(SourceEvent::End).await;
         Ok(Step::Stop)
     }
 
     /// One round over all partitions.
-    fn turn(&mut self) -> Result<Step> {
+    async fn turn(&mut self) -> Result<Step> {
         if self.out.is_closed() {
             return Ok(Step::Stop);
         }
-        if let Ok(plans) = self.inbox.try_recv() {
-            return self.begin(plans);
-        }
-        // Serves the callbacks; records never come this way.
-        for _ in 0..16 {
-            match self.setup.consumer.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(message)) => {
-                    return Err(Error::internal(format!(
-                        "a record of topic {} partition {} came unasked",
-                        message.topic(),
-                        message.partition()
-                    )));
-                }
-                Some(Err(e)) => self.judge(None, &e)?,
-            }
-        }
+        self.leases.iter().try_for_each(Lease::check)?;
         let mut progress = false;
         let mut i = 0;
         while i < self.splits.len() {
@@ -186,15 +228,15 @@ impl Worker {
             let event = drained.batch.map(|batch| SourceEvent::Batch { split: id, batch });
             if event.is_some() || drained.moved {
                 let item = Item { event, started: Vec::new(), moved: Some((id, next)) };
-                if self.send(item).is_err() {
+                if self.send(item).await.is_err() {
                     return Ok(Step::Stop);
                 }
             }
             if drained.finished {
-                if self.finish(i)?.is_err() {
+                if self.finish(i).await?.is_err() {
                     return Ok(Step::Stop);
                 }
-                if let Step::Stop = self.end_if_done()? {
+                if let Step::Stop = self.end_if_done().await? {
                     return Ok(Step::Stop);
                 }
             } else {
@@ -203,10 +245,9 @@ impl Worker {
         }
         self.report_lag();
         if progress {
-            self.setup.consumer.context().mark_up();
+            self.leases.iter().for_each(|lease| lease.consumer().context().mark_up());
             return Ok(Step::Progress);
         }
-        self.check_outage()?;
         Ok(Step::Idle)
     }
 
@@ -243,7 +284,7 @@ impl Worker {
                     else {
                         continue;
                     };
-                    let end = native::cached_end(&self.setup.consumer, topic, *partition);
+                    let end = native::cached_end(&split.consumer, topic, *partition);
                     if end.is_none_or(|end| end < stop) {
                         continue;
                     }
@@ -253,14 +294,14 @@ impl Worker {
                         break;
                     }
                     split.asked_again = Some(next);
-                    self.setup
+                    split
                         .consumer
                         .seek(topic, *partition, Offset::Offset(next), Duration::ZERO)
-                        .map_err(|e| self.setup.consumer.context().error(&split.plan.at.to_string(), &e))?;
+                        .map_err(|e| split.consumer.context().error(&split.plan.at.to_string(), &e))?;
                     break;
                 }
                 Some(Err(e)) => {
-                    failed = Some((split.plan.clone(), e));
+                    failed = Some((split.plan.clone(), Arc::clone(&split.consumer), e));
                     break;
                 }
             }
@@ -277,76 +318,18 @@ impl Worker {
             split.plan.next = split.plan.next.max(split.plan.stop.unwrap_or(split.plan.next));
             drained.moved = true;
         }
-        if let Some((plan, e)) = failed {
-            self.judge(Some(&plan), &e)?;
+        if let Some((plan, consumer, e)) = failed {
+            judge(&plan, consumer.context(), &e)?;
         }
         Ok(drained)
     }
 
     /// Ends a split.
-    fn finish(&mut self, i: usize) -> Result<Result<(), Gone>> {
+    async fn finish(&mut self, i: usize) -> Result<Result<(), Gone>> {
         let split = self.splits.remove(i);
-        let at = &split.plan.at;
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&at.topic, at.partition);
-        self.setup
-            .consumer
-            .incremental_unassign(&list)
-            .map_err(|e| self.setup.consumer.context().error(&at.to_string(), &e))?;
-        Ok(self.tell(SourceEvent::SplitFinished(split.id)))
-    }
-
-    /// Whether an error event ends the job; librdkafka deals with the passing ones itself.
-    fn judge(&self, plan: Option<&SplitPlan>, e: &KafkaError) -> Result<()> {
-        let context = self.setup.consumer.context();
-        let place = plan.map(|p| p.at.to_string()).unwrap_or_default();
-        if let Some(refusal) = context.refusal() {
-            return Err(refusal);
-        }
-        if matches!(e, KafkaError::MessageConsumptionFatal(_)) {
-            return Err(context.error(&place, e));
-        }
-        match e.rdkafka_error_code() {
-            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
-                let next = plan.map_or(-1, |p| p.next);
-                Err(Error::validation(format!("{place}: offset {next} is not there any more: Kafka has deleted the records up to there, or the topic was made anew"))
-                    .hint("records are lost to this job; begin again with 'scan.startup.mode' = 'earliest-offset', and keep records longer (retention.ms, retention.bytes)"))
-            }
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-                Err(Error::external(format!(
-                    "{}the topic or partition does not exist any more",
-                    if place.is_empty() { String::new() } else { format!("{place}: ") }
-                )))
-            }
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::BadMessage
-                | Code::InvalidMessage
-                | Code::InvalidMessageSize
-                | Code::BadCompression
-                | Code::Inconsistent,
-            ) => Err(context.error(&place, e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// All brokers gone for too long is an error; a single one is librdkafka's business.
-    fn check_outage(&self) -> Result<()> {
-        let context = self.setup.consumer.context();
-        let Some(since) = context.all_down_since() else { return Ok(()) };
-        if since.elapsed() < self.setup.outage {
-            return Ok(());
-        }
-        let topic = self.splits.first().map(|s| Arc::clone(&s.plan.at.topic));
-        match self.setup.consumer.fetch_metadata(topic.as_deref(), Duration::from_secs(2)) {
-            Ok(_) => {
-                context.mark_up();
-                Ok(())
-            }
-            Err(e) => {
-                Err(context.error("", &e).context(format!("no broker for {} s", since.elapsed().as_secs())))
-            }
-        }
+        let (id, at, consumer) = (split.id, split.plan.at.clone(), Arc::clone(&split.consumer));
+        split.leave().map_err(|e| consumer.context().error(&at.to_string(), &e))?;
+        Ok(self.tell(SourceEvent::SplitFinished(id)).await)
     }
 
     fn report_lag(&mut self) {
@@ -355,11 +338,11 @@ impl Worker {
         }
         self.lag_at = Instant::now();
         let behind = |s: &Split| {
-            let end = native::cached_end(&self.setup.consumer, &s.plan.at.topic, s.plan.at.partition)?;
+            let end = native::cached_end(&s.consumer, &s.plan.at.topic, s.plan.at.partition)?;
             Some((s.plan.stop.map_or(end, |stop| stop.min(end)) - s.plan.next).max(0))
         };
         // Where a partition ends is what its leader said last, which is old news while that is away.
-        let lag = match self.setup.consumer.context().health().is_unreadable() {
+        let lag = match self.leases.iter().any(|l| l.consumer().context().health().is_unreadable()) {
             true => None,
             false => self.splits.iter().map(behind).sum::<Option<i64>>(),
         };
@@ -379,4 +362,34 @@ struct Drained {
     /// The position has moved.
     moved: bool,
     finished: bool,
+}
+
+/// Whether an error event of a partition ends the job; librdkafka deals with the passing ones itself.
+fn judge(plan: &SplitPlan, context: &Context, e: &KafkaError) -> Result<()> {
+    let place = plan.at.to_string();
+    if let Some(refusal) = context.refusal() {
+        return Err(refusal);
+    }
+    if matches!(e, KafkaError::MessageConsumptionFatal(_)) {
+        return Err(context.error(&place, e));
+    }
+    match e.rdkafka_error_code() {
+        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(Error::validation(format!(
+            "{place}: offset {} is not there any more: Kafka has deleted the records up to there, or the topic was made anew",
+            plan.next
+        ))
+        .hint("records are lost to this job; begin again with 'scan.startup.mode' = 'earliest-offset', and keep records longer (retention.ms, retention.bytes)")),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            Err(Error::external(format!("{place}: the topic or partition does not exist any more")))
+        }
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::BadMessage
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::BadCompression
+            | Code::Inconsistent,
+        ) => Err(context.error(&place, e)),
+        _ => Ok(()),
+    }
 }

@@ -39,6 +39,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::column::Batch;
 use super::confluent::{self, Programs, Registry};
+use super::renamed::Renamed;
 use super::{RecordEncoder, RecordFormat, RecordPlace, RowDecoder};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::options::Options;
@@ -151,7 +152,8 @@ impl RecordFormat for AvroFormat {
         let source = match &self.registry {
             Some(registry) => {
                 let bounds = registry.bounds(&self.schema);
-                Source::Registry(Programs::new(registry.client.clone(), SchemaKind::Avro, bounds))
+                let programs = Programs::new(registry.client.clone(), SchemaKind::Avro, bounds);
+                Source::Registry(programs, registry.renamed.clone())
             }
             None => {
                 let own = Arc::new(self.own_schema()?.schema);
@@ -181,7 +183,8 @@ impl RecordFormat for AvroFormat {
 /// Where the writer's schema comes from.
 enum Source {
     Own(Program),
-    Registry(Programs<Program>),
+    /// The registry, and what fields were called before.
+    Registry(Programs<Program>, Renamed),
 }
 
 struct AvroDecoder {
@@ -197,12 +200,13 @@ impl AvroDecoder {
     fn read(&mut self, record: &[u8]) -> Result<()> {
         match &mut self.source {
             Source::Own(program) => program.read(record, &mut self.batch),
-            Source::Registry(programs) => {
+            Source::Registry(programs, renamed) => {
                 let (id, body) = confluent::split(record)?;
                 let (reader, schema): (_, &Schema) = (self.reader.as_deref(), &self.schema);
                 let program = programs.get(id, |found| {
                     let writer = AvroSchema::parse(&found.text, &found.references)?;
-                    Program::new(Arc::new(writer), reader, schema.fields())
+                    let columns = renamed.in_schema(schema.fields(), |name| writer.has_field(name));
+                    Program::new(Arc::new(writer), reader, &columns)
                 })?;
                 program.read(body, &mut self.batch)
             }

@@ -104,6 +104,19 @@ impl AvroSchema {
         Ok(AvroSchema { types: reader.types, root })
     }
 
+    /// Whether its records have a field.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        let record = |id: TypeId| match self.shape(id) {
+            Shape::Record(r) => Some(r),
+            _ => None,
+        };
+        let root = match self.shape(self.root) {
+            Shape::Union(branches) => branches.iter().find_map(|b| record(*b)),
+            _ => record(self.root),
+        };
+        root.is_some_and(|r| r.fields.iter().any(|f| f.name == name))
+    }
+
     /// A type of it.
     pub(crate) fn shape(&self, id: TypeId) -> &Shape {
         self.types.get(id).map_or(&Shape::Null, |t| &t.shape)

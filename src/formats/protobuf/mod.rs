@@ -34,6 +34,7 @@ use prost_reflect::{FileDescriptor, MessageDescriptor};
 
 use super::column::Batch;
 use super::confluent::{self, Programs, Registry};
+use super::renamed::Renamed;
 use super::{RecordEncoder, RecordFormat, RecordPlace, RowDecoder};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::options::Options;
@@ -143,7 +144,7 @@ impl RecordFormat for ProtobufFormat {
             Messages::Registry(registry, _, name) => {
                 let bounds = registry.bounds(&self.schema);
                 let programs = Programs::new(registry.client.clone(), SchemaKind::Protobuf, bounds);
-                Source::Registry(programs, name.clone())
+                Source::Registry(programs, name.clone(), registry.renamed.clone())
             }
         };
         let reading = self.reading(true);
@@ -210,6 +211,7 @@ impl Known {
         path: &[usize],
         wanted: Option<&str>,
         columns: &Fields,
+        renamed: &Renamed,
         reading: Reading,
     ) -> Result<Arc<MessagePlan>> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +232,8 @@ impl Known {
                 }
             }
             // The table is right about its columns; it is the record that does not fit.
-            plan(&message, columns, reading).map(Arc::new).map_err(|e| {
+            let columns = renamed.in_schema(columns, |name| message.get_field_by_name(name).is_some());
+            plan(&message, &columns, reading).map(Arc::new).map_err(|e| {
                 let data = Error::data(e.message());
                 match e.hint_text() {
                     Some(hint) => data.hint(hint),
@@ -250,7 +253,8 @@ impl Known {
 
 enum Source {
     Own(MessagePlan),
-    Registry(Programs<Known>, Option<String>),
+    /// The registry, the name of the message, and what fields were called before.
+    Registry(Programs<Known>, Option<String>, Renamed),
 }
 
 struct ProtobufDecoder {
@@ -267,7 +271,7 @@ impl ProtobufDecoder {
         let at = self.batch.rows();
         match &mut self.source {
             Source::Own(plan) => decode::read_message(plan, record, &mut self.batch.columns, at)?,
-            Source::Registry(programs, name) => {
+            Source::Registry(programs, name, renamed) => {
                 let (id, body) = confluent::split(record)?;
                 let known = programs.get(id, |found| {
                     let file = descriptor::from_text(&found.text, &found.references)?;
@@ -275,7 +279,7 @@ impl ProtobufDecoder {
                 })?;
                 let (path, body) = decode::message_path(body)?;
                 let plan = known
-                    .plan(&path, name.as_deref(), self.schema.fields(), self.reading)
+                    .plan(&path, name.as_deref(), self.schema.fields(), renamed, self.reading)
                     .context(|| format!("schema {id}"))?;
                 decode::read_message(&plan, body, &mut self.batch.columns, at)?;
             }

@@ -23,6 +23,7 @@ use super::catalog::IcebergCatalog;
 use super::config::is_connection_key;
 use super::lake::{Lake, table_ident};
 use super::metadata_tables::MetadataTable;
+use super::sort_order::SORT_ORDER;
 use super::turns::turn;
 use crate::catalog::{ObjectPath, altered, taken};
 use crate::error::{Error, Result, ResultExt};
@@ -171,8 +172,8 @@ impl IcebergCatalog {
             TableChange::Set(options) => set(&self.lake, metadata, options.iter()),
             TableChange::Reset(keys) => {
                 for (key, at) in keys {
-                    if key == "format-version" {
-                        return Err(Error::validation("the option 'format-version' cannot be reset").at(*at));
+                    if key == "format-version" || key == SORT_ORDER {
+                        return Err(Error::validation(format!("the option '{key}' cannot be reset")).at(*at));
                     }
                     check_key(&self.lake, key).map_err(|e| e.at(*at))?;
                 }
@@ -272,6 +273,10 @@ fn set<'a>(
             }
             wanted.version = Some(version);
             continue;
+        }
+        if key == SORT_ORDER {
+            return Err(Error::unsupported("the sort order of a table cannot be changed")
+                .hint("create another table with it, and INSERT the rows"));
         }
         check_key(lake, key)?;
         if is_secret(key) {

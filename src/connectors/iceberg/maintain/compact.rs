@@ -6,7 +6,7 @@
 //!                                           named nothing else
 //! ```
 //!
-//! No row changes, and the snapshot says so (`replace`). Rows keep the order of their files. If another process has taken rows
+//! No row changes, and the snapshot says so (`replace`). Rows keep the order of their files, unless the table has one. If another process has taken rows
 //! of a file away while it was being rewritten, the group is given up and found again; rows that were added meanwhile do
 //! not disturb it. Jobs of this process wait for their turn.
 
@@ -43,6 +43,8 @@ const BATCH_ROWS: usize = 8192;
 const ROUNDS: usize = 3;
 /// How long commits of rows wait at a time, to the end of a group.
 const TURN: Duration = Duration::from_secs(2);
+/// Bytes of rows that are put in order together, where the table has one.
+const RUN: usize = 256 << 20;
 /// Target sizes that are rewritten in one commit.
 const GROUP: u64 = 2;
 
@@ -204,7 +206,7 @@ async fn rewrite(
         target_file_size: what.target_file_size.map_or(size, |s| usize::try_from(s).unwrap_or(size)),
         mapping: (0..columns).map(Some).collect(),
     });
-    let mut writer = IcebergWriter::new(setup, 0)?;
+    let mut writer = IcebergWriter::new(setup, 0)?.sorted_in_runs(RUN);
     let written = write(target, table, group, &mut writer).await;
     let prepared = match written {
         Ok(prepared) => prepared,

@@ -227,6 +227,15 @@ async fn declared(lake: &Lake, columns: Vec<ColumnDef>) -> crate::Result<Arc<dyn
 }
 
 async fn declared_in(lake: &Lake, columns: Vec<ColumnDef>, mode: &str) -> crate::Result<Arc<dyn Sink>> {
+    declared_with(lake, columns, mode, &[]).await
+}
+
+async fn declared_with(
+    lake: &Lake,
+    columns: Vec<ColumnDef>,
+    mode: &str,
+    more: &[(&str, &str)],
+) -> crate::Result<Arc<dyn Sink>> {
     let mut def = lake.def("t", columns, &[]);
     def.options = lake.options.clone();
     def.options.extend(
@@ -239,6 +248,7 @@ async fn declared_in(lake: &Lake, columns: Vec<ColumnDef>, mode: &str) -> crate:
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
+    def.options.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     let resolved = ResolvedTable::new(Arc::new(def), &BTreeMap::new())?;
     crate::connectors::ConnectorFactory::sink(&super::super::IcebergFactory, &resolved, &env(lake))
 }
@@ -338,6 +348,49 @@ async fn columns_come_with_the_rows_that_have_them() {
         let got = lake.query("t", "SELECT sum(id) AS i, sum(at['y']) AS y, max(name) AS n FROM t").await;
         let number = |c: usize| got.column(c).as_primitive::<Int64Type>().value(0);
         assert_eq!((number(0), number(1), got.column(2).as_string::<i32>().value(0)), (2, 6, "n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_gets_another_name_with_the_first_rows_and_keeps_its_values() {
+    let renames = [("schema-evolution.renames", "a:b;b:c;x:y")];
+    for lake in lakes().await {
+        let of =
+            |names: &[&str]| names.iter().map(|n| column(n, nullable(TypeRoot::BigInt))).collect::<Vec<_>>();
+        let mut def = lake.def("t", of(&["id", "a"]), &[]);
+        def.options.insert("sort-order".to_owned(), "a".to_owned());
+        lake.catalog.create_table(def, false).await.unwrap();
+        let schema = lake.resolved("t", &[]).await.physical;
+        let ints = |v: &[i64]| Arc::new(Int64Array::from(v.to_vec())) as arrow::array::ArrayRef;
+        lake.append("t", &[RecordBatch::try_new(schema, vec![ints(&[2, 1]), ints(&[20, 10])]).unwrap()])
+            .await;
+        for (epoch, names) in [["id", "b"], ["id", "b"], ["id", "c"]].into_iter().enumerate() {
+            let sink = declared_with(&lake, of(&names), "full", &renames).await.unwrap();
+            let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
+            let rows = RecordBatch::try_new(sink.schema(), vec![ints(&[4, 3]), ints(&[40, 30])]).unwrap();
+            let prepared = write(&mut opened, &[rows], Epoch(epoch as u64 + 1)).await;
+            opened.committer.commit(Epoch(epoch as u64 + 1), prepared).await.unwrap();
+            let def = lake.table("t").await;
+            let found: Vec<&str> = def.columns.iter().map(|c| c.name.as_str()).collect();
+            assert_eq!(found, names, "{}", lake.name);
+            assert_eq!(def.options["sort-order"], format!("`{}` NULLS FIRST", names[1]));
+            let got = lake.query("t", &format!("SELECT sum({}) AS s FROM t", names[1])).await;
+            assert_eq!(got.column(0).as_primitive::<Int64Type>().value(0), 30 + 70 * (epoch as i64 + 1));
+        }
+        // Where both are there, both stay.
+        let sink = declared_with(&lake, of(&["id", "c", "b"]), "full", &renames).await.unwrap();
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
+        let rows = RecordBatch::try_new(sink.schema(), vec![ints(&[5]), ints(&[50]), ints(&[500])]).unwrap();
+        let prepared = write(&mut opened, &[rows], Epoch(9)).await;
+        opened.committer.commit(Epoch(9), prepared).await.unwrap();
+        assert_eq!(lake.table("t").await.columns.len(), 3);
+        let e = declared_with(&lake, of(&["id"]), "add-columns", &renames).await.err().unwrap().to_string();
+        assert!(e.contains("'schema-evolution' = 'full'"), "{e}");
+        let bad = [("schema-evolution.renames", "a")];
+        let e = declared_with(&lake, of(&["id"]), "full", &bad).await.err().unwrap().to_string();
+        assert!(e.contains("old:new"), "{e}");
+        let got = lake.query("t", "SELECT id FROM t").await;
+        assert_eq!(got.num_rows(), 9);
     }
 }
 

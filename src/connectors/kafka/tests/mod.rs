@@ -7,6 +7,7 @@ mod formats;
 mod options;
 mod positions;
 mod registry;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
