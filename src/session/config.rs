@@ -239,6 +239,14 @@ impl SessionConfig {
         })
     }
 
+    /// `table.optimizer.multi-join.enabled`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn multi_join(&self) -> Result<bool> {
+        self.bool("table.optimizer.multi-join.enabled")
+    }
+
     fn mini_batch_rows(&self) -> Result<Option<usize>> {
         self.parsed("table.exec.mini-batch.size", "a number of rows above 0", |v| match v {
             "" | "-1" => Some(None),

@@ -181,6 +181,7 @@ impl Execution {
                 parallelism: config.parallelism()?,
                 bundle_rows: config.bundle_rows()?,
                 agg_phase: config.agg_phase()?,
+                multi_join: config.multi_join()?,
                 idle_timeout: config.idle_timeout()?,
                 keyed_shuffle: config.keyed_shuffle()?,
                 upsert_materialize: config.upsert_materialize()?,

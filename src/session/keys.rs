@@ -148,6 +148,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "AUTO",
         "AUTO, ONE_PHASE, or TWO_PHASE: aggregate before the exchange as well",
     ),
+    (
+        "table.optimizer.multi-join.enabled",
+        "true",
+        "whether inner joins of three or more inputs on one key are one operator, which keeps no joined rows",
+    ),
     ("table.exec.sink.not-null-enforcer", "ERROR", "ERROR or DROP rows with NULL in a NOT NULL column"),
     (
         "table.exec.sink.keyed-shuffle",

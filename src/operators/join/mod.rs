@@ -25,6 +25,7 @@ pub(in crate::operators) mod emit;
 mod expiry;
 pub(in crate::operators) mod filter;
 mod identity;
+mod multi;
 mod null_aware;
 mod probe;
 pub(in crate::operators) mod rows;
@@ -36,6 +37,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::DataType;
 
 pub use config::{JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinSide, UniqueKey};
+pub use multi::{MultiJoinConfig, MultiJoinInput, MultiJoinOperator};
 
 use crate::error::{Error, Result};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};

@@ -375,7 +375,7 @@ impl RowStore {
     }
 
     /// About the bytes of a row.
-    fn row_bytes(&self, id: u32) -> usize {
+    pub(in crate::operators) fn row_bytes(&self, id: u32) -> usize {
         if id == NO_ROW || self.types.is_empty() {
             return 0;
         }

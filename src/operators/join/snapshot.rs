@@ -15,11 +15,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 
-use super::JoinOperator;
-use super::Shape;
+use super::null_aware::RightRows;
 use super::side::{Layout, News, SideState};
+use super::{JoinOperator, Shape};
 use crate::error::{Error, Result};
-use crate::state::anonymous;
+use crate::state::{GroupDirectory, anonymous};
 use crate::stream::BATCH_ROWS;
 use crate::stream::snapshot::{SnapshotMode, SnapshotReader, SnapshotWriter};
 
@@ -41,107 +41,125 @@ impl JoinOperator {
         if self.work.is_some() {
             return Err(Error::internal("a barrier reached a join within a batch"));
         }
-        // What expires does so without its key.
-        let expires = self.sides.iter().any(|side| side.expiry.is_some());
-        let mode = if expires { SnapshotMode::Whole } else { writer.mode() };
-        let written = self.directory.to_write(mode)?;
-        let live = &written.slots;
-        let key: Vec<usize> = (0..self.directory.types().len()).collect();
-        for (at, table) in TABLES.iter().enumerate() {
-            let side = &mut self.sides[at];
-            if side.only_grows() && mode != SnapshotMode::Whole {
-                let news = side.take_news();
-                if mode == SnapshotMode::Changes {
-                    let news = news.ok_or_else(|| Error::internal("new rows of a join were not noted"))?;
-                    self.write_news(table, &self.sides[at], &news, writer)?;
-                    continue;
-                }
-            }
-            let side = &self.sides[at];
-            let has_rows = |slot: u32| side.rows[slot as usize] > 0;
-            self.directory.void(writer, table, (&key, key.len()), &written, has_rows)?;
-            let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
-            for slot in live.iter().filter(|s| side.rows[**s as usize] > 0) {
-                if side.layout == Layout::Count {
-                    slots.push(*slot);
-                } else {
-                    let from = ids.len();
-                    ids.extend(side.chain(*slot));
-                    // Oldest first, so that a restored chain has its old order.
-                    ids[from..].reverse();
-                    slots.resize(ids.len(), *slot);
-                }
-                if slots.len() >= BATCH_ROWS {
-                    self.write_rows(table, side, &slots, &ids, writer)?;
-                    slots.clear();
-                    ids.clear();
-                }
-            }
-            self.write_rows(table, side, &slots, &ids, writer)?;
-        }
-        Ok(())
+        write_sides(&mut self.directory, &mut self.sides, &TABLES, writer)
     }
 
-    /// Rows that no snapshot holds, beside those that one does: they cost what they are, whatever else their keys have.
-    fn write_news(
-        &self,
-        table: &str,
-        side: &SideState,
-        news: &News,
-        writer: &mut SnapshotWriter,
-    ) -> Result<()> {
-        let mut write = |slots: &[u32], stored: &[ArrayRef]| -> Result<()> {
-            for part in self.directory.cut(slots, BATCH_ROWS) {
-                let slots = &slots[part.clone()];
-                let mut columns = self.directory.keys(slots)?;
-                columns.extend(stored.iter().map(|c| c.slice(part.start, part.len())));
-                writer.append(table, anonymous(columns, slots.len())?, self.directory.key_groups(slots))?;
+    pub(super) fn read(&mut self, reader: &SnapshotReader) -> Result<()> {
+        let nulls = (self.shape == Shape::NullAware).then_some(&mut self.right_rows);
+        read_sides(&mut self.directory, &mut self.sides, &TABLES, nulls, reader)
+    }
+}
+
+/// Writes the rows of the sides of a join, each into a table.
+///
+/// # Errors
+/// Internal; kernels' errors.
+pub(super) fn write_sides<T: AsRef<str>>(
+    directory: &mut GroupDirectory,
+    sides: &mut [SideState],
+    tables: &[T],
+    writer: &mut SnapshotWriter,
+) -> Result<()> {
+    // What expires does so without its key.
+    let expires = sides.iter().any(|side| side.expiry.is_some());
+    let mode = if expires { SnapshotMode::Whole } else { writer.mode() };
+    let written = directory.to_write(mode)?;
+    let live = &written.slots;
+    let key: Vec<usize> = (0..directory.types().len()).collect();
+    let directory = &*directory;
+    for (side, table) in sides.iter_mut().zip(tables) {
+        let table = table.as_ref();
+        if side.only_grows() && mode != SnapshotMode::Whole {
+            let news = side.take_news();
+            if mode == SnapshotMode::Changes {
+                let news = news.ok_or_else(|| Error::internal("new rows of a join were not noted"))?;
+                write_news(directory, table, side, &news, writer)?;
+                continue;
             }
-            Ok(())
-        };
-        if side.store.types().is_empty() {
-            return write(&news.slots, &[]);
         }
-        for (ids, stored) in side.store.since(news.from) {
-            let slots: Vec<u32> = ids.iter().map(|id| news.slots[(id - news.from) as usize]).collect();
-            write(&slots, &stored)?;
+        let side = &*side;
+        let has_rows = |slot: u32| side.rows[slot as usize] > 0;
+        directory.void(writer, table, (&key, key.len()), &written, has_rows)?;
+        let rows = Rows { directory, table, side, expires };
+        let (mut slots, mut ids): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        for slot in live.iter().filter(|s| side.rows[**s as usize] > 0) {
+            if side.layout == Layout::Count {
+                slots.push(*slot);
+            } else {
+                let from = ids.len();
+                ids.extend(side.chain(*slot));
+                // Oldest first, so that a restored chain has its old order.
+                ids[from..].reverse();
+                slots.resize(ids.len(), *slot);
+            }
+            if slots.len() >= BATCH_ROWS {
+                rows.write(&slots, &ids, writer)?;
+                slots.clear();
+                ids.clear();
+            }
+        }
+        rows.write(&slots, &ids, writer)?;
+    }
+    Ok(())
+}
+
+/// Rows that no snapshot holds, beside those that one does: they cost what they are, whatever else their keys have.
+fn write_news(
+    directory: &GroupDirectory,
+    table: &str,
+    side: &SideState,
+    news: &News,
+    writer: &mut SnapshotWriter,
+) -> Result<()> {
+    let mut write = |slots: &[u32], stored: &[ArrayRef]| -> Result<()> {
+        for part in directory.cut(slots, BATCH_ROWS) {
+            let slots = &slots[part.clone()];
+            let mut columns = directory.keys(slots)?;
+            columns.extend(stored.iter().map(|c| c.slice(part.start, part.len())));
+            writer.append(table, anonymous(columns, slots.len())?, directory.key_groups(slots))?;
         }
         Ok(())
+    };
+    if side.store.types().is_empty() {
+        return write(&news.slots, &[]);
     }
+    for (ids, stored) in side.store.since(news.from) {
+        let slots: Vec<u32> = ids.iter().map(|id| news.slots[(id - news.from) as usize]).collect();
+        write(&slots, &stored)?;
+    }
+    Ok(())
+}
 
-    fn write_rows(
-        &self,
-        table: &str,
-        side: &SideState,
-        slots: &[u32],
-        ids: &[u32],
-        writer: &mut SnapshotWriter,
-    ) -> Result<()> {
-        if side.layout == Layout::Count {
+/// Rows of one side on their way into a table.
+struct Rows<'a> {
+    directory: &'a GroupDirectory,
+    table: &'a str,
+    side: &'a SideState,
+    /// Whether rows of the join expire.
+    expires: bool,
+}
+
+impl Rows<'_> {
+    fn write(&self, slots: &[u32], ids: &[u32], writer: &mut SnapshotWriter) -> Result<()> {
+        if self.side.layout == Layout::Count {
             for run in self.directory.cut(slots, BATCH_ROWS) {
-                self.write_part(table, side, &slots[run], ids, writer)?;
+                self.write_part(&slots[run], ids, writer)?;
             }
             return Ok(());
         }
-        for run in side.store.runs(ids) {
+        for run in self.side.store.runs(ids) {
             // The key of a row comes as often as it has rows.
             for part in self.directory.cut(&slots[run.clone()], BATCH_ROWS) {
                 let part = run.start + part.start..run.start + part.end;
-                self.write_part(table, side, &slots[part.clone()], &ids[part], writer)?;
+                self.write_part(&slots[part.clone()], &ids[part], writer)?;
             }
         }
         Ok(())
     }
 
-    fn write_part(
-        &self,
-        table: &str,
-        side: &SideState,
-        slots: &[u32],
-        ids: &[u32],
-        writer: &mut SnapshotWriter,
-    ) -> Result<()> {
-        let mut columns = self.directory.keys(slots)?;
+    fn write_part(&self, slots: &[u32], ids: &[u32], writer: &mut SnapshotWriter) -> Result<()> {
+        let Rows { directory, table, side, expires } = *self;
+        let mut columns = directory.keys(slots)?;
         let numbers =
             |of: &mut dyn Iterator<Item = i64>| -> ArrayRef { Arc::new(of.collect::<Int64Array>()) };
         let [counts, _, _] = side.extras();
@@ -161,79 +179,89 @@ impl JoinOperator {
             columns.push(Arc::new(Int64Array::from(side.touched(ids))));
         }
         let rows = anonymous(columns, slots.len())?;
-        let groups = self.directory.key_groups(slots);
-        if self.sides.iter().any(|side| side.expiry.is_some()) {
+        let groups = directory.key_groups(slots);
+        if expires {
             return writer.keyed(table, rows, groups);
         }
-        let key: Vec<usize> = (0..self.directory.types().len()).collect();
+        let key: Vec<usize> = (0..directory.types().len()).collect();
         writer.increment(table, rows, groups, &key)
     }
+}
 
-    pub(super) fn read(&mut self, reader: &SnapshotReader) -> Result<()> {
-        let key_types = self.directory.types().to_vec();
-        for (at, table) in TABLES.iter().enumerate() {
-            for batch in reader.table(table)? {
-                let [counts, degrees, touched] = self.sides[at].extras();
-                let types = self.sides[at].store.types();
-                let width =
-                    key_types.len() + types.len() + [counts, degrees, touched].iter().filter(|e| **e).count();
-                if batch.num_columns() != width {
-                    return Err(broken());
-                }
-                let mut rest = batch.columns().iter();
-                let keys: Vec<ArrayRef> = rest.by_ref().take(key_types.len()).cloned().collect();
-                let counts = counts.then(|| rest.next()).flatten();
-                let stored: Vec<ArrayRef> = rest.by_ref().take(types.len()).cloned().collect();
-                let fits = keys.iter().zip(&key_types).chain(stored.iter().zip(types));
-                if fits.into_iter().any(|(c, t)| c.data_type() != t) {
-                    return Err(broken());
-                }
-                let degrees = degrees.then(|| rest.next()).flatten();
-                let touched = touched.then(|| rest.next()).flatten();
-                let numbers = |c: Option<&'_ ArrayRef>| -> Result<Option<Vec<i64>>> {
-                    let Some(c) = c else { return Ok(None) };
-                    let c = c.as_primitive_opt::<Int64Type>().ok_or_else(broken)?;
-                    Ok(Some(c.values().to_vec()))
-                };
-                let (counts, degrees, touched) = (numbers(counts)?, numbers(degrees)?, numbers(touched)?);
-                let mut slots = Vec::new();
-                self.directory.intern(&keys, batch.num_rows(), &mut slots)?;
-                self.sides.iter_mut().for_each(|s| s.grow_slots(self.directory.capacity()));
-                let is_count = self.sides[at].layout == Layout::Count;
-                if self.shape == Shape::NullAware {
-                    self.note_restored_nulls(&keys, &slots, counts.as_deref().filter(|_| is_count));
-                }
-                if is_count {
-                    let counts = counts.ok_or_else(broken)?;
-                    for (slot, count) in slots.iter().zip(counts) {
-                        self.sides[at].restore_count(*slot, count as u32);
-                    }
-                } else {
-                    self.sides[at].restore(
-                        &stored,
-                        &slots,
-                        counts.as_deref(),
-                        degrees.as_deref(),
-                        touched.as_deref(),
-                    )?;
-                }
+/// Reads what [`write_sides`] wrote. `nulls` are the right rows of a null-aware join.
+///
+/// # Errors
+/// Internal for tables of another shape; kernels' errors.
+pub(super) fn read_sides<T: AsRef<str>>(
+    directory: &mut GroupDirectory,
+    sides: &mut [SideState],
+    tables: &[T],
+    mut nulls: Option<&mut RightRows>,
+    reader: &SnapshotReader,
+) -> Result<()> {
+    let key_types = directory.types().to_vec();
+    for (at, table) in tables.iter().enumerate() {
+        for batch in reader.table(table.as_ref())? {
+            let [counts, degrees, touched] = sides[at].extras();
+            let types = sides[at].store.types();
+            let width =
+                key_types.len() + types.len() + [counts, degrees, touched].iter().filter(|e| **e).count();
+            if batch.num_columns() != width {
+                return Err(broken());
             }
-            self.sides[at].finish_restore();
+            let mut rest = batch.columns().iter();
+            let keys: Vec<ArrayRef> = rest.by_ref().take(key_types.len()).cloned().collect();
+            let counts = counts.then(|| rest.next()).flatten();
+            let stored: Vec<ArrayRef> = rest.by_ref().take(types.len()).cloned().collect();
+            let fits = keys.iter().zip(&key_types).chain(stored.iter().zip(types));
+            if fits.into_iter().any(|(c, t)| c.data_type() != t) {
+                return Err(broken());
+            }
+            let degrees = degrees.then(|| rest.next()).flatten();
+            let touched = touched.then(|| rest.next()).flatten();
+            let numbers = |c: Option<&'_ ArrayRef>| -> Result<Option<Vec<i64>>> {
+                let Some(c) = c else { return Ok(None) };
+                let c = c.as_primitive_opt::<Int64Type>().ok_or_else(broken)?;
+                Ok(Some(c.values().to_vec()))
+            };
+            let (counts, degrees, touched) = (numbers(counts)?, numbers(degrees)?, numbers(touched)?);
+            let mut slots = Vec::new();
+            directory.intern(&keys, batch.num_rows(), &mut slots)?;
+            sides.iter_mut().for_each(|s| s.grow_slots(directory.capacity()));
+            let is_count = sides[at].layout == Layout::Count;
+            if let Some(nulls) = &mut nulls {
+                note_restored_nulls(nulls, &keys, &slots, counts.as_deref().filter(|_| is_count));
+            }
+            if is_count {
+                let counts = counts.ok_or_else(broken)?;
+                for (slot, count) in slots.iter().zip(counts) {
+                    sides[at].restore_count(*slot, count as u32);
+                }
+            } else {
+                sides[at].restore(
+                    &stored,
+                    &slots,
+                    counts.as_deref(),
+                    degrees.as_deref(),
+                    touched.as_deref(),
+                )?;
+            }
         }
-        Ok(())
+        sides[at].finish_restore();
     }
+    Ok(())
+}
 
-    /// `counts`: of right rows.
-    fn note_restored_nulls(&mut self, keys: &[ArrayRef], slots: &[u32], counts: Option<&[i64]>) {
-        let Some(key) = keys.first() else { return };
-        for (row, slot) in slots.iter().enumerate() {
-            let is_null = key.is_null(row);
-            if is_null {
-                self.right_rows.null_slot = Some(*slot);
-            }
-            if let Some(counts) = counts {
-                self.right_rows.add(counts[row] as u64, is_null);
-            }
+/// `counts`: of right rows.
+fn note_restored_nulls(right_rows: &mut RightRows, keys: &[ArrayRef], slots: &[u32], counts: Option<&[i64]>) {
+    let Some(key) = keys.first() else { return };
+    for (row, slot) in slots.iter().enumerate() {
+        let is_null = key.is_null(row);
+        if is_null {
+            right_rows.null_slot = Some(*slot);
+        }
+        if let Some(counts) = counts {
+            right_rows.add(counts[row] as u64, is_null);
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::runtime::exchange::Partitioning;
 use crate::runtime::graph::{ChangelogMode, Edge, Node, NodeKind, OperatorFactory, UpdateBefore};
 
 /// More unique keys than this are not worth remembering.
-const MOST_KEYS: usize = 8;
+pub(super) const MOST_KEYS: usize = 8;
 
 /// A pair of key expressions.
 pub(super) struct KeyPair {
@@ -84,6 +84,9 @@ pub(super) fn chosen_schema(schema: &DFSchema, chosen: &[usize]) -> Result<DFSch
 impl StreamPlanner {
     /// A join; `wanted` are the columns that come out, all of them if `None`.
     pub(super) fn lower_join(&mut self, join: &Join, wanted: Option<&[usize]>) -> Result<Relation> {
+        if let Some(relation) = self.lower_multi_join(join, wanted)? {
+            return Ok(relation);
+        }
         let left = self.lower_join_input(&join.left)?;
         let right = self.lower_join_input(&join.right)?;
         let ttl = [self.state_ttl(&join.left), self.state_ttl(&join.right)];
@@ -306,7 +309,7 @@ impl StreamPlanner {
     }
 }
 
-fn physical_column(relation: &Relation, column: usize) -> Result<usize> {
+pub(super) fn physical_column(relation: &Relation, column: usize) -> Result<usize> {
     match relation.columns.get(column) {
         Some(ColumnRef::Physical(p)) => Ok(*p),
         _ => Err(Error::internal("a join reads a column of a window that was not assigned")),

@@ -26,6 +26,7 @@ mod late;
 mod lookup_join;
 mod match_recognize;
 mod merge;
+mod multi_join;
 mod no_matches;
 mod normalize;
 mod over;
@@ -116,6 +117,8 @@ pub struct StreamOptions {
     pub bundle_rows: Option<usize>,
     /// `table.optimizer.agg-phase-strategy`.
     pub agg_phase: AggPhase,
+    /// `table.optimizer.multi-join.enabled`.
+    pub multi_join: bool,
     /// `table.exec.source.idle-timeout`.
     pub idle_timeout: Option<Duration>,
     /// `table.exec.sink.keyed-shuffle`.

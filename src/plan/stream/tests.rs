@@ -89,3 +89,29 @@ async fn tables_have_readers_and_writers_of_their_own_number() {
     assert!(e.to_string().contains("PRIMARY KEY"), "{e}");
     tasks("INSERT INTO shown SELECT k, COUNT(*) FROM t GROUP BY k", 1, 2).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_on_one_key_are_one_operator() {
+    let tables = ["a", "b", "c", "d"].map(|t| {
+        format!("CREATE TABLE {t} (k INT, m INT, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');")
+    });
+    for (query, expected) in [
+        ("SELECT a.v, b.v, c.v FROM a JOIN b ON a.k = b.k JOIN c ON b.k = c.k", 1),
+        ("SELECT a.v, d.v FROM a JOIN b ON a.k = b.k JOIN c ON b.k = c.k JOIN d ON a.k = d.k", 1),
+        ("SELECT * FROM a JOIN b ON a.k = b.k AND a.m = b.m JOIN c ON b.m = c.m AND a.k = c.k", 1),
+        // Another key in the middle: the two below are a key of their own.
+        ("SELECT a.v FROM a JOIN b ON a.k = b.k JOIN c ON b.m = c.m", 0),
+        ("SELECT a.v FROM a JOIN b ON a.k = b.k JOIN c ON b.k = c.k JOIN d ON c.m = d.m", 1),
+        ("SELECT a.v FROM a JOIN b ON a.k = b.k LEFT JOIN c ON b.k = c.k", 0),
+        ("SELECT a.v FROM a JOIN b ON a.k = b.k JOIN c ON b.k = c.k AND a.v < c.v", 0),
+        (
+            "SELECT a.v FROM a JOIN b ON a.k = b.k JOIN (SELECT k, COUNT(*) FROM c GROUP BY k) c ON b.k = c.k",
+            0,
+        ),
+        ("SELECT a.v FROM a JOIN b ON a.ts = b.ts JOIN c ON b.ts = c.ts", 0),
+        ("SELECT a.v FROM a JOIN b ON a.k = b.k", 0),
+    ] {
+        let plan = explained(&format!("{}EXPLAIN {query};", tables.join("")), 2).await.unwrap();
+        assert_eq!(plan.matches("MultiJoin(").count(), expected, "{query}: {plan}");
+    }
+}
