@@ -1,5 +1,6 @@
 //! Sessions as programs embed them: statements as text, tables of their own.
 
+mod event_time;
 mod functions;
 mod long;
 mod memory;
