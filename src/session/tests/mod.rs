@@ -4,6 +4,7 @@ mod event_time;
 mod functions;
 mod long;
 mod memory;
+mod rest;
 mod row_changes;
 
 use std::sync::Arc;
