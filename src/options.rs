@@ -211,6 +211,7 @@ pub fn is_secret(key: &str) -> bool {
         "user-info",
         "user.info",
         "request.header",
+        "lookup.header",
     ]
     .iter()
     .any(|s| key.contains(s))

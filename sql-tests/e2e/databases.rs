@@ -388,3 +388,47 @@ fn what_goes_wrong_is_told_without_the_password() {
         }
     }
 }
+
+#[test]
+fn connections_are_encrypted_as_the_url_says() {
+    for db in databases() {
+        // The certificate of the server is of an authority that `database` has made; without openssl there is none.
+        if !db.url.contains(".pem") {
+            eprintln!("skipped: {} has no certificate", db.url.split('?').next().unwrap());
+            continue;
+        }
+        let (place, view) = (Place::new(), format!("tls{}", unique()));
+        let of_postgres = "SELECT CASE WHEN ssl THEN version ELSE '' END AS tls FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let of_mysql = "SELECT variable_value AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_version'";
+        db.sql(&format!("CREATE VIEW {view} AS {}", db.pick(of_postgres, of_mysql)));
+        let select = |url: &str| {
+            let with = format!(
+                "'connector' = 'jdbc', 'url' = '{url}', 'table-name' = '{view}', 'connection.max-retry-timeout' = '10 s'"
+            );
+            format!("CREATE TABLE t (tls STRING) WITH ({with}); SELECT tls FROM t")
+        };
+        let mode = |mode: &str| db.pick("&sslmode=", "&sslMode=").to_owned() + mode;
+        let bare = db
+            .url
+            .split(['&', '?'])
+            .filter(|p| !p.contains(".pem"))
+            .collect::<Vec<_>>()
+            .join("&")
+            .replacen('&', "?", 1);
+        let shown = |url: &str| sorted(&run(&place, &select(url), &[]).ok().stdout).join("");
+        for url in [
+            bare.clone(),
+            bare.clone() + &mode("require"),
+            db.url.clone() + &mode("require"),
+            db.url.clone() + &mode("verify-ca"),
+            db.url.clone() + &mode(db.pick("verify-full", "VERIFY_IDENTITY")),
+        ] {
+            assert!(shown(&url).starts_with("TLSv1."), "{url}: {}", shown(&url));
+        }
+        assert_eq!(shown(&(bare.clone() + &mode("disable"))).trim_matches('"'), "");
+        let trusted_by_nobody = bare + &mode(db.pick("verify-full", "VERIFY_IDENTITY"));
+        run(&place, &select(&trusted_by_nobody), &[]).fails_with(&["certificate|authority"]);
+        let by_name = db.url.replace("127.0.0.1", "localhost");
+        assert!(shown(&(by_name + &mode("verify-ca"))).starts_with("TLSv1."));
+    }
+}

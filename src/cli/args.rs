@@ -1,5 +1,6 @@
 //! The arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -133,6 +134,9 @@ pub(super) struct RunArgs {
     /// Memory of the process, e.g. 2GB, beyond which state rests on disk [default: 70 % of the machine's].
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
+    /// Serve what the job at hand is at for Prometheus at http://ADDRESS/metrics, and as JSON at /status.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) metrics_addr: Option<SocketAddr>,
     /// Begin jobs anew, whatever checkpoints there are of them (see execution.checkpointing.dir).
     #[arg(long)]
     pub(super) fresh: bool,

@@ -90,6 +90,12 @@ fn line(job: JobNature, now: &JobProgress, before: &JobProgress, seconds: f64, e
     } else if let Some(lag) = now.lag {
         parts.push(format!("lag {}", count(lag)));
     }
+    if now.partial_matches > 0 {
+        parts.push(match now.partial_matches {
+            1 => "1 partial match".to_owned(),
+            n => format!("{} partial matches", count(n)),
+        });
+    }
     parts.extend(commits(job, now));
     parts.extend(losses(now));
     parts.push(duration(elapsed));
@@ -208,9 +214,12 @@ mod tests {
             "1,234,567 rows in (117,283/s) · 42 out (21/s) · 45.3 MB of 120.0 MB (38 %) · \
              watermark 2024-01-01 00:00:05 · lag 1,234 · 3 late rows dropped · 1 row without a time dropped · 12.30 s"
         );
-        let away = JobProgress { lag: Some(3), lag_unknown: true, ..Default::default() };
+        let away = JobProgress { lag: Some(3), lag_unknown: true, partial_matches: 1, ..Default::default() };
         let text = line(JobNature::default(), &away, &before, 1.0, Duration::ZERO);
-        assert!(text.contains(" · lag unknown · "), "{text}");
+        assert!(text.contains(" · lag unknown · 1 partial match · "), "{text}");
+        let many = JobProgress { partial_matches: 1_200, ..Default::default() };
+        let text = line(JobNature::default(), &many, &before, 1.0, Duration::ZERO);
+        assert!(text.contains(" · 1,200 partial matches · "), "{text}");
         let nothing = JobProgress::default();
         let line = line(JobNature::default(), &nothing, &nothing, 0.0, Duration::ZERO);
         assert_eq!(line, "0 rows in (0/s) · 0 out (0/s) · 0.00 s");

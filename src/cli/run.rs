@@ -17,7 +17,9 @@ use crate::stream::ChangeBatch;
 
 use super::args::{Format, ResultMode, RunArgs};
 use super::display::DisplayOptions;
+use super::http::Server;
 use super::interrupt::Interrupts;
+use super::job_metrics::AtHand;
 use super::materialize::Materialized;
 use super::progress::{self, ProgressLine, count, counted};
 use super::render::{RenderOptions, RowWriter, is_reader_gone};
@@ -47,6 +49,13 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
         let made = super::tableflow::live(&mut shell.session, file).await;
         made.map_err(|e| Failure::from(e.context("--tableflow")))?;
     }
+    let server = match args.metrics_addr {
+        Some(address) => Some(Server::serve(address, shell.at_hand.pages()).await?),
+        None => None,
+    };
+    if let Some(server) = &server {
+        say(&format!("metrics: http://{}/metrics", server.address()));
+    }
     shell.format = args.format;
     shell.result_mode = args.result_mode;
     shell.run(&scripts, |statement| statement).await
@@ -73,6 +82,7 @@ pub(super) struct Shell {
     session: Session,
     display: DisplayOptions,
     interrupts: Interrupts,
+    at_hand: AtHand,
     format: Format,
     result_mode: ResultMode,
 }
@@ -81,7 +91,14 @@ impl Shell {
     pub(super) fn new(options: SessionOptions, interrupts: Interrupts) -> Result<Self> {
         let display = DisplayOptions::new(&options.config);
         let session = Session::new(options)?;
-        Ok(Shell { session, display, interrupts, format: Format::Table, result_mode: ResultMode::Changelog })
+        Ok(Shell {
+            session,
+            display,
+            interrupts,
+            at_hand: AtHand::default(),
+            format: Format::Table,
+            result_mode: ResultMode::Changelog,
+        })
     }
 
     /// Runs the statements of scripts, each as `prepare` makes it, until one fails or a signal comes.
@@ -172,6 +189,7 @@ impl Shell {
         let started = Instant::now();
         let (nature, stop) = (job.nature(), job.stop_handle());
         let _guard = self.interrupts.guard(&job);
+        self.at_hand.begin(&job);
         let telling = Telling::start(&job);
         let changelog = !batch && self.result_mode == ResultMode::Changelog;
         // What nothing is taken back of need not be kept for the end.
@@ -246,6 +264,7 @@ impl Shell {
         let started = Instant::now();
         let (nature, metrics) = (job.nature(), job.metrics());
         let _guard = self.interrupts.guard(&job);
+        self.at_hand.begin(&job);
         let (line, telling) = (ProgressLine::start(&job), Telling::start(&job));
         let ended = job.wait().await;
         drop((line, telling));

@@ -17,6 +17,7 @@ pub mod kafka;
 pub mod nexmark;
 pub mod print;
 pub mod registry;
+pub mod rest;
 pub mod savepoint;
 pub mod synthetic;
 pub mod values;

@@ -14,6 +14,7 @@ use crate::connectors::jdbc::JdbcFactory;
 use crate::connectors::kafka::{KafkaFactory, UpsertKafkaFactory};
 use crate::connectors::nexmark::NexmarkFactory;
 use crate::connectors::print::PrintFactory;
+use crate::connectors::rest::RestFactory;
 use crate::connectors::savepoint::SavepointFactory;
 use crate::error::{Error, Result};
 
@@ -28,6 +29,8 @@ fn all() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(KafkaFactory),
         Arc::new(NexmarkFactory),
         Arc::new(PrintFactory),
+        Arc::new(RestFactory::http()),
+        Arc::new(RestFactory::rest_lookup()),
         Arc::new(SavepointFactory),
         Arc::new(UpsertKafkaFactory),
     ]
@@ -70,7 +73,7 @@ mod tests {
     fn unknown_connectors_are_answered_with_the_list() {
         let Err(e) = factory("mysql") else { panic!("mysql is no connector") };
         assert!(e.to_string().starts_with("Could not find any factory for identifier 'mysql'"), "{e}");
-        assert!(e.to_string().contains("nexmark, print, savepoint"), "{e}");
+        assert!(e.to_string().contains("nexmark, print, http, rest-lookup, savepoint"), "{e}");
         let Err(e) = factory_of("c.d.t", &BTreeMap::new()) else { panic!("no connector given") };
         assert!(e.to_string().contains("'connector' is missing"), "{e}");
         assert_eq!(factory("print").unwrap().identifier(), "print");

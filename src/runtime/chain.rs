@@ -17,6 +17,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::failpoint::failpoint;
 use crate::runtime::channel::Cancellation;
 use crate::runtime::exchange::ExchangeOutput;
+use crate::runtime::gauges::OperatorGauge;
 use crate::runtime::job::JobMetrics;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
 use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
@@ -63,6 +64,8 @@ pub struct Chain {
     cancellation: Cancellation,
     /// What the job's counters have seen of the operators' ones.
     dropped: OperatorMetrics,
+    /// By operator: where it tells what it holds, and what it told last.
+    gauges: Vec<(Arc<OperatorGauge>, OperatorMetrics)>,
     /// When they were last counted between watermarks.
     counted: Instant,
     /// Number of operators at the head that have ended.
@@ -82,8 +85,12 @@ impl Chain {
         metrics: Arc<JobMetrics>,
         cancellation: Cancellation,
     ) -> Self {
+        let gauge = |(uid, operator): &(String, Box<dyn Operator>)| {
+            (metrics.operators.of(uid, operator.name()), OperatorMetrics::default())
+        };
         Chain {
             times: vec![(Timestamp::MIN, Timestamp::MIN); operators.len()],
+            gauges: operators.iter().map(gauge).collect(),
             operators,
             tail,
             stack: Vec::new(),
@@ -98,8 +105,9 @@ impl Chain {
 
     /// It goes on from a snapshot taken after the end of its first `ended` operators: they do not end a second time.
     #[must_use]
-    pub fn after_end_of(self, ended: usize) -> Self {
-        Chain { ended, ..self }
+    pub fn after_end_of(mut self, ended: usize) -> Self {
+        self.ended = ended;
+        self
     }
 
     /// The state of every operator, or what has changed of it.
@@ -313,7 +321,12 @@ impl Chain {
 
     fn count_dropped(&mut self) {
         let mut all = OperatorMetrics::default();
-        self.operators.iter().for_each(|(_, o)| all += o.metrics());
+        for ((_, operator), (gauge, told)) in self.operators.iter().zip(&mut self.gauges) {
+            let now = operator.metrics();
+            gauge.tell(told, &now);
+            *told = now;
+            all += now;
+        }
         let count = |counter: &AtomicU64, now: u64, before: u64| {
             counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
         };
@@ -448,6 +461,18 @@ impl Chain {
                 last.send(batch, &self.cancellation).await
             }
             Tail::Sink(writer) => self.cancellation.run(writer.write(batch)).await,
+        }
+    }
+}
+
+impl Drop for Chain {
+    /// What it holds is gone; what it has dropped stays counted.
+    fn drop(&mut self) {
+        for (gauge, told) in &mut self.gauges {
+            let kept =
+                OperatorMetrics { late_rows_dropped: told.late_rows_dropped, ..OperatorMetrics::default() };
+            gauge.tell(told, &kept);
+            *told = kept;
         }
     }
 }

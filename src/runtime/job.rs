@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::edges::source::{NO_LAG, UNKNOWN_LAG};
 use crate::edges::{Notices, SourceMetrics};
 use crate::error::Result;
+use crate::runtime::gauges::Gauges;
 use crate::stream::Timestamp;
 
 /// Counters of one job; shared by its tasks, read by the progress line.
@@ -39,6 +40,8 @@ pub struct JobMetrics {
     pub notices: Notices,
     /// What there is to tell if late rows turn out to be dropped, by key.
     late: std::sync::Mutex<BTreeMap<String, String>>,
+    /// What its operators hold.
+    pub operators: Gauges,
     /// Counters of each source.
     pub sources: std::sync::Mutex<Vec<Arc<SourceMetrics>>>,
 }
@@ -113,6 +116,7 @@ impl JobMetrics {
         };
         let committed = self.committed.lock().ok().and_then(|at| *at);
         p.last_commit = committed.map(|at| (self.checkpoints.load(Ordering::Relaxed), at.elapsed()));
+        (p.state_entries, p.partial_matches) = self.operators.sums();
         let wm = self.watermark.load(Ordering::Relaxed);
         p.watermark = (wm != i64::MIN && wm != i64::MAX).then_some(Timestamp(wm));
         for s in self.sources.lock().iter().flat_map(|all| all.iter()) {
@@ -160,6 +164,10 @@ pub struct JobProgress {
     pub late_rows_dropped: u64,
     /// Rows dropped because their row time is NULL.
     pub null_times_dropped: u64,
+    /// Keys, groups and rows in the state of its operators.
+    pub state_entries: u64,
+    /// Matches of row patterns that have begun and are undecided.
+    pub partial_matches: u64,
     /// Records skipped by `ignore-parse-errors`.
     pub skipped_records: u64,
     /// Fields that it made NULL.

@@ -20,6 +20,7 @@ pub mod channel;
 pub mod coordinator;
 pub mod event_time;
 pub mod exchange;
+pub mod gauges;
 pub mod graph;
 pub mod in_flight;
 pub mod job;

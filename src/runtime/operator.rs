@@ -85,6 +85,8 @@ pub struct OperatorMetrics {
     pub state_entries: u64,
     /// Bytes of state in memory.
     pub state_bytes: u64,
+    /// Matches of a row pattern that have begun and are undecided.
+    pub partial_matches: u64,
 }
 
 impl std::ops::AddAssign for OperatorMetrics {
@@ -93,6 +95,7 @@ impl std::ops::AddAssign for OperatorMetrics {
         self.null_times_dropped += other.null_times_dropped;
         self.state_entries += other.state_entries;
         self.state_bytes += other.state_bytes;
+        self.partial_matches += other.partial_matches;
     }
 }
 

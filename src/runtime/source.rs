@@ -417,4 +417,73 @@ mod tests {
             assert_eq!((head.inputs(), head.watermark()), (1, reached));
         }
     }
+    /// A split as the model has it.
+    struct Told {
+        watermark: i64,
+        last_row: u64,
+        idle: bool,
+    }
+
+    /// Splits that begin, have rows, are silent and end, in any order: the watermark is the lowest of those that are not
+    /// idle, of idle ones alone the highest, and never goes back; a reader without any is idle after a while.
+    #[test]
+    fn whatever_splits_do_time_is_that_of_the_last_of_those_that_have_rows() {
+        let mut state = 7_u64;
+        let mut random = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        const TIMEOUT: u64 = 10;
+        for run in 0..200 {
+            let spec = SourceSpec {
+                watermark: Some(WatermarkExpr::Delay { column: 0, delay_ms: 3 }),
+                idle_timeout: Some(Duration::from_secs(TIMEOUT)),
+                ..SourceSpec::default()
+            };
+            let mut head = SourceHead::new(spec);
+            let begin = Instant::now();
+            let at = |seconds: u64| begin + Duration::from_secs(seconds);
+            let mut splits: std::collections::BTreeMap<SplitId, Told> = std::collections::BTreeMap::new();
+            let (mut now, mut reached, mut none_since, mut none_is_idle) = (0, i64::MIN, 0, false);
+            for step in 0..80 {
+                now += random(4);
+                let split = random(5) as SplitId;
+                match random(10) {
+                    0 => {
+                        head.finish_split(split, at(now));
+                        if splits.remove(&split).is_some() && splits.is_empty() {
+                            (none_since, none_is_idle) = (now, false);
+                        }
+                    }
+                    1 => {
+                        head.start_split(split, at(now));
+                        let told = Told { watermark: i64::MIN, last_row: now, idle: false };
+                        splits.entry(split).or_insert(told);
+                    }
+                    2..=4 => {
+                        head.check_idle(at(now));
+                        splits.values_mut().for_each(|s| s.idle |= now >= s.last_row + TIMEOUT);
+                        none_is_idle |= splits.is_empty() && now >= none_since + TIMEOUT;
+                    }
+                    _ => {
+                        // Out of order, by more than the delay.
+                        let time = (now * 10 + random(60)) as i64;
+                        head.dropped(split, Timestamp(time), at(now));
+                        let told = Told { watermark: i64::MIN, last_row: now, idle: false };
+                        let told = splits.entry(split).or_insert(told);
+                        told.watermark = told.watermark.max(time - 3);
+                        (told.last_row, told.idle) = (now, false);
+                    }
+                }
+                let lowest = splits.values().filter(|s| !s.idle).map(|s| s.watermark).min();
+                let highest = splits.values().map(|s| s.watermark).max();
+                reached = reached.max(lowest.or(highest).unwrap_or(i64::MIN));
+                let is_idle = if splits.is_empty() { none_is_idle } else { lowest.is_none() };
+                let about = format!("run {run}, step {step}, {} splits", splits.len());
+                assert_eq!(head.watermark(), Timestamp(reached), "{about}");
+                assert_eq!(head.activity() == Activity::Idle, is_idle, "{about}");
+                assert_eq!(head.inputs(), splits.len() + 1, "{about}");
+            }
+        }
+    }
 }

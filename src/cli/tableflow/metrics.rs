@@ -5,21 +5,11 @@
 //!  GET /status  ─► [{"topic": …, "table": …, "phase": …, "rows": …, "lag": …}, …]
 //! ```
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::shown::Shown;
-use crate::error::{Error, Result};
+use crate::cli::http::{Pages, label};
 use crate::tableflow::{Snapshot, Status};
-
-/// How long a client may take for its request.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of a request that are read.
-const MOST: usize = 8 << 10;
 
 /// A number of each topic: name, kind, what it is, and how it is found.
 type Number = (&'static str, &'static str, &'static str, fn(&Snapshot) -> Option<f64>);
@@ -44,69 +34,10 @@ const NUMBERS: &[Number] = &[
     }),
 ];
 
-/// Serves until it is dropped.
-pub(super) struct Metrics(tokio::task::JoinHandle<()>);
-
-impl Metrics {
-    /// Listens at an address.
-    ///
-    /// # Errors
-    /// External if it is taken.
-    pub(super) async fn serve(address: SocketAddr, shown: &Arc<Shown>) -> Result<Self> {
-        let listener = TcpListener::bind(address).await.map_err(|e| {
-            Error::external(format!("--metrics-addr {address}: {e}")).hint("choose another port; 0 takes any")
-        })?;
-        let shown = Arc::clone(shown);
-        Ok(Metrics(tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let shown = Arc::clone(&shown);
-                        tokio::spawn(tokio::time::timeout(PATIENCE, async move {
-                            // A client that goes away is no matter.
-                            let _ = answer(stream, &shown).await;
-                        }));
-                    }
-                    // Too many open files: it may get better.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            }
-        })))
-    }
-}
-
-impl Drop for Metrics {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn answer(mut stream: TcpStream, shown: &Shown) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut chunk = [0; 1024];
-    while !request.windows(4).any(|w| w == b"\r\n\r\n") && request.len() < MOST {
-        match stream.read(&mut chunk).await? {
-            0 => break,
-            n => request.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-        }
-    }
-    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (status, kind, body) = match (method, path.split('?').next().unwrap_or_default()) {
-        ("GET", "/metrics") => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", metrics(&shown.all())),
-        ("GET", "/status") => ("200 OK", "application/json", status(&shown.all())),
-        ("GET", _) => ("404 Not Found", "text/plain", "there is /metrics and /status\n".to_owned()),
-        _ => ("405 Method Not Allowed", "text/plain", "only GET\n".to_owned()),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+/// The pages of what is shown.
+pub(super) fn pages(shown: &Arc<Shown>) -> Pages {
+    let (a, b) = (Arc::clone(shown), Arc::clone(shown));
+    Pages { metrics: Box::new(move || metrics(&a.all())), status: Box::new(move || status(&b.all())) }
 }
 
 fn table(status: &Status) -> String {
@@ -115,7 +46,6 @@ fn table(status: &Status) -> String {
 
 /// Prometheus' text format.
 fn metrics(all: &[Arc<Status>]) -> String {
-    let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let looks: Vec<(String, Snapshot)> = all
         .iter()
         .map(|s| (format!("topic=\"{}\",table=\"{}\"", label(&s.route.topic), label(&table(s))), s.look()))

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use self::args::{ReprocessArgs, RunFlow, StatusArgs, TableflowCommand, VerifyArgs};
-use self::metrics::Metrics;
 use self::shown::{Line, Shown};
 use super::args::Format;
+use super::http::Server;
 use super::interrupt::Interrupts;
 use super::progress::counted;
 use super::stderr::say;
@@ -64,7 +64,7 @@ pub(super) async fn main(args: TableflowArgs) -> ExitCode {
 
 async fn run(args: RunFlow) -> Result<ExitCode> {
     let interrupts = Interrupts::listen();
-    let (once, dry_run, metrics) = (args.once, args.dry_run, args.metrics_addr);
+    let (once, dry_run, address) = (args.once, args.dry_run, args.metrics_addr);
     let flows = match args.config.clone() {
         Some(path) => file::read(&path, &args)?,
         None => vec![args],
@@ -89,8 +89,8 @@ async fn run(args: RunFlow) -> Result<ExitCode> {
     // With --once, too, what has come so far is committed.
     let _guard = interrupts.guard_stop(JobNature { endless: true, ..JobNature::default() }, stop.clone());
     let shown = Arc::new(Shown::default());
-    let _metrics = match metrics {
-        Some(address) => Some(Metrics::serve(address, &shown).await?),
+    let _metrics = match address {
+        Some(address) => Some(Server::serve(address, metrics::pages(&shown)).await?),
         None => None,
     };
     let line = Line::start(&shown);

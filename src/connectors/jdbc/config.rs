@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::DataType;
 
 use super::dialect::Dialect;
+use super::tls::{Encryption, Tls};
 use crate::catalog::ResolvedTable;
 use crate::connectors::synthetic::refuse_metadata;
 use crate::edges::lookup::LookupCache;
@@ -25,6 +26,8 @@ pub(super) struct Address {
     pub schema: Option<String>,
     /// How long connecting may take.
     pub timeout: Duration,
+    /// `sslmode` and what belongs to it.
+    pub tls: Tls,
 }
 
 impl fmt::Debug for Address {
@@ -184,6 +187,7 @@ fn parse_url(text: &str) -> Result<Address> {
         password: url.password().map(decoded),
         schema: None,
         timeout: Duration::from_secs(60),
+        tls: Tls::default(),
     };
     if address.database.is_empty() {
         return Err(invalid("names no database"));
@@ -193,19 +197,37 @@ fn parse_url(text: &str) -> Result<Address> {
         return Err(invalid("has a '@' behind the host: in a password write / as %2F, in a name @ as %40"));
     }
     for (key, value) in url.query_pairs() {
-        let off = ["disable", "disabled", "false", "allow", "prefer", "preferred"];
         match (dialect, key.as_ref()) {
             (_, "user") => address.user = Some(value.into_owned()),
             (_, "password") => address.password = Some(value.into_owned()),
             (Dialect::Postgres, "currentSchema") => address.schema = Some(value.into_owned()),
-            (Dialect::Postgres, "sslmode") | (Dialect::Mysql, "sslMode" | "useSSL")
-                if off.contains(&value.to_ascii_lowercase().as_str()) => {}
-            (Dialect::Postgres, "sslmode" | "ssl")
-            | (Dialect::Mysql, "sslMode" | "useSSL" | "requireSSL") => {
-                return Err(Error::unsupported(format!(
-                    "the connection is not encrypted: '{key}' of the 'url' is not supported"
-                ))
-                .hint("leave it out, and reach the database over a network that you trust or a tunnel"));
+            (Dialect::Postgres, "sslmode") | (Dialect::Mysql, "sslMode") => {
+                address.tls.encryption = Encryption::parse(&value).ok_or_else(|| {
+                    Error::validation(format!("'{value}' is no value of '{key}' of the 'url'")).hint(
+                        "disable, prefer, require, verify-ca, verify-full; of MySQL DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY",
+                    )
+                })?;
+            }
+            (Dialect::Postgres, "ssl") => {
+                address.tls.encryption =
+                    if is_true(&key, &value)? { Encryption::Host } else { Encryption::Never };
+            }
+            (Dialect::Mysql, "useSSL") => {
+                let (used, mode) = (is_true(&key, &value)?, address.tls.encryption);
+                address.tls.encryption = if used { mode } else { Encryption::Never };
+            }
+            (Dialect::Mysql, "requireSSL") => {
+                if is_true(&key, &value)? && !address.tls.encryption.is_required() {
+                    address.tls.encryption = Encryption::Required;
+                }
+            }
+            (Dialect::Mysql, "verifyServerCertificate") => {
+                if is_true(&key, &value)? {
+                    address.tls.encryption = Encryption::Trusted;
+                }
+            }
+            (Dialect::Postgres, "sslrootcert") | (Dialect::Mysql, "serverSslCert") => {
+                address.tls.authorities = Some(value.into_owned().into());
             }
             // What is said of text and zones is so in any case.
             (Dialect::Postgres, "reWriteBatchedInserts" | "ApplicationName" | "stringtype")
@@ -227,11 +249,21 @@ fn parse_url(text: &str) -> Result<Address> {
                     format!("the parameter '{key}'")
                 };
                 return Err(Error::unsupported(format!("{what} of the 'url' is not supported"))
-                    .hint("supported: user, password, currentSchema (PostgreSQL), sslmode=disable, useSSL=false, serverTimezone=UTC (MySQL)"));
+                    .hint("supported: user, password; currentSchema, sslmode, ssl, sslrootcert (PostgreSQL); sslMode, useSSL, requireSSL, verifyServerCertificate, serverSslCert, serverTimezone=UTC (MySQL)"));
             }
         }
     }
     Ok(address)
+}
+
+/// The value of a parameter that is true or false.
+fn is_true(key: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        // `?ssl` alone says so, too.
+        "true" | "" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::validation(format!("'{key}' of the 'url' has to be true or false"))),
+    }
 }
 
 /// Without percent encoding.
@@ -259,6 +291,19 @@ mod tests {
         assert_eq!(format!("{a:?} {a}"), "postgresql://db:6000/shop postgresql://db:6000/shop");
         let a = parse_url("jdbc:mariadb://localhost/shop?useSSL=false&serverTimezone=UTC").unwrap();
         assert_eq!((a.dialect, a.port), (Dialect::Mysql, 3306));
+        for (url, encryption) in [
+            ("jdbc:postgresql://db/x", Encryption::Preferred),
+            ("jdbc:postgresql://db/x?sslmode=require&sslrootcert=a%20b.pem", Encryption::Required),
+            ("jdbc:postgresql://db/x?ssl=true", Encryption::Host),
+            ("jdbc:mysql://db/x?useSSL=true&requireSSL=true", Encryption::Required),
+            ("jdbc:mysql://db/x?sslMode=VERIFY_CA", Encryption::Trusted),
+            ("jdbc:mariadb://db/x?sslMode=trust", Encryption::Required),
+            ("jdbc:mysql://db/x?useSSL=false", Encryption::Never),
+        ] {
+            let tls = parse_url(url).unwrap().tls;
+            assert_eq!(tls.encryption, encryption, "{url}");
+            assert_eq!(tls.authorities.is_some(), url.contains("sslrootcert"));
+        }
         let a = parse_url("jdbc:postgresql://b%40b:p%2Fa+%26=%25@db/my%20shop").unwrap();
         assert_eq!(
             (a.user.as_deref(), a.password.as_deref(), a.database.as_str()),
@@ -270,7 +315,8 @@ mod tests {
             ("postgresql://db/shop", "jdbc:"),
             ("jdbc:oracle://db/shop", "'oracle'"),
             ("jdbc:mysql://db", "no database"),
-            ("jdbc:mysql://db/x?sslMode=REQUIRED", "encrypted"),
+            ("jdbc:mysql://db/x?sslMode=maybe", "'maybe'"),
+            ("jdbc:postgresql://db/x?ssl=maybe", "true or false"),
             ("jdbc:mysql://db/x?secret=abc", "'secret'"),
         ] {
             let e = parse_url(url).unwrap_err().to_string();

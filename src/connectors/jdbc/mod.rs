@@ -9,7 +9,7 @@
 //!
 //! | option | meaning |
 //! |---|---|
-//! | `url` | `jdbc:postgresql://host:port/database`, `jdbc:mysql://…`, `jdbc:mariadb://…`, with parameters behind `?` |
+//! | `url` | `jdbc:postgresql://host:port/database`, `jdbc:mysql://…`, `jdbc:mariadb://…`, with parameters behind `?`; encryption: `tls` |
 //! | `table-name` | the table, `schema.table` where it has a schema |
 //! | `username`, `password` | |
 //! | `connection.max-retry-timeout` | how long connecting may take: 60 s |
@@ -32,6 +32,7 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::sync::Arc;

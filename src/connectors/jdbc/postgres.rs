@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::config::Address;
+use super::tls::{Encryption, PostgresTls};
 use super::values::Cells;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,7 +41,13 @@ impl PostgresClient {
         if let Some(schema) = &address.schema {
             config.options(format!("-c search_path={schema}"));
         }
-        let (client, connection) = config.connect(NoTls).await.map_err(error)?;
+        config.ssl_mode(match address.tls.encryption {
+            Encryption::Never => SslMode::Disable,
+            Encryption::Preferred => SslMode::Prefer,
+            Encryption::Required | Encryption::Trusted | Encryption::Host => SslMode::Require,
+        });
+        let tls = PostgresTls(address.tls.connector()?);
+        let (client, connection) = config.connect(tls).await.map_err(error)?;
         // What goes wrong is told to whoever waits for an answer.
         let driver = tokio::spawn(async move {
             let _ = connection.await;

@@ -211,6 +211,8 @@ impl IntervalJoinOperator {
                 self.null_times += nulls.null_count() as u64;
             }
             probes.iter_mut().enumerate().for_each(|(row, p)| *p &= nulls.is_valid(row));
+            // What has no window is late for none.
+            late.iter_mut().enumerate().for_each(|(row, late)| *late &= nulls.is_valid(row));
         }
         for (key, null_safe) in keys.iter().zip(&self.config.join.null_safe) {
             if let Some(nulls) = key.logical_nulls().filter(|n| n.null_count() > 0 && !null_safe) {
@@ -465,6 +467,7 @@ impl Operator for IntervalJoinOperator {
             state_entries: self.sides.iter().map(|s| s.store.len() as u64).sum(),
             state_bytes: (self.directory.size() + self.sides.iter().map(TimedRows::size).sum::<usize>())
                 as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

@@ -222,6 +222,7 @@ impl MatchRecognizeOperator {
         if self.current.is_some() {
             return;
         }
+        self.note_partial(at, !self.partitions[at].search.path.variables.is_empty());
         let partition = &mut self.partitions[at];
         let time = |place: usize| partition.rows.get(place).map(|id| self.times[*id as usize]);
         if let (Some(within), Some(first), false) = (self.config.within, time(0), partition.has_deadline) {
@@ -237,6 +238,12 @@ impl MatchRecognizeOperator {
         let from = if self.config.output.all_rows { 0 } else { self.config.least_rows - 1 };
         let holds = usize::try_from(from).ok().and_then(time);
         self.hold(at, holds);
+    }
+
+    /// Counts a key as one with an undecided match, or no longer.
+    pub(super) fn note_partial(&mut self, at: usize, is_partial: bool) {
+        let was = std::mem::replace(&mut self.partitions[at].is_partial, is_partial);
+        self.partial_matches = self.partial_matches + u64::from(is_partial) - u64::from(was);
     }
 
     /// Lets a key hold the watermark back, or no longer.

@@ -29,6 +29,9 @@
 //! with its own time; without WITHIN a row that nothing decides would hold it for good, so there no column is a row time
 //! (`plan::match_recognize::row_times`), and windows behind need WITHIN.
 //!
+//! A key has one match under way, that from its first row: what may begin at later rows is searched when it is decided, so
+//! prefixes are shared as far as they can be. How many keys have one is the metric `partial_matches`.
+//!
 //! The pattern has the meaning of the SQL standard, which is that of regular expressions: what is preferred comes first,
 //! and what was taken is given back where the rest would fail otherwise. Flink's automaton differs:
 //!
@@ -137,6 +140,8 @@ struct Partition {
     has_deadline: bool,
     /// The time that holds the watermark back.
     holds: Option<i64>,
+    /// Whether a match has begun that is undecided.
+    is_partial: bool,
 }
 
 impl Partition {
@@ -149,6 +154,7 @@ impl Partition {
             made: None,
             has_deadline: false,
             holds: None,
+            is_partial: false,
         }
     }
 
@@ -193,6 +199,8 @@ pub struct MatchRecognizeOperator {
     late_rows: u64,
     null_times: u64,
     live_rows: u64,
+    /// Keys with a match that has begun.
+    partial_matches: u64,
 }
 
 impl std::fmt::Debug for MatchRecognizeOperator {
@@ -246,6 +254,7 @@ impl MatchRecognizeOperator {
             late_rows: 0,
             null_times: 0,
             live_rows: 0,
+            partial_matches: 0,
         })
     }
 
@@ -316,6 +325,7 @@ impl MatchRecognizeOperator {
         self.directory.remove(&slots);
         for slot in slots {
             self.hold(slot as usize, None);
+            self.note_partial(slot as usize, false);
             self.partitions[slot as usize] = Partition::new(self.referred);
         }
     }
@@ -407,6 +417,7 @@ impl Operator for MatchRecognizeOperator {
             null_times_dropped: self.null_times,
             state_entries: self.live_rows,
             state_bytes: bytes as u64,
+            partial_matches: self.partial_matches,
         }
     }
 }

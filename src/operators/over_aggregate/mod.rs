@@ -251,6 +251,7 @@ impl Operator for OverAggregateOperator {
             null_times_dropped: waiting.map_or(0, |w| w.null_times),
             state_entries: entries as u64,
             state_bytes: bytes as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

@@ -376,6 +376,7 @@ impl Operator for SessionAggregateOperator {
             null_times_dropped: self.null_times,
             state_entries: self.table.entries() as u64,
             state_bytes: (self.table.size() + self.keys.size() + self.sessions.size()) as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

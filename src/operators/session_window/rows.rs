@@ -274,6 +274,7 @@ impl Operator for SessionWindowOperator {
             null_times_dropped: self.null_times,
             state_entries: u64::from(self.capacity) - self.free.len() as u64,
             state_bytes: bytes as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

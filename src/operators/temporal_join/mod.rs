@@ -370,6 +370,7 @@ impl Operator for TemporalJoinOperator {
             null_times_dropped: self.null_times,
             state_entries: rows as u64,
             state_bytes: (self.directory.size() + self.left.size() + self.right.size() + by_id) as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

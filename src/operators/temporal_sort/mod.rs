@@ -219,6 +219,7 @@ impl Operator for TemporalSortOperator {
             null_times_dropped: self.null_times,
             state_entries: self.waiting.len() as u64,
             state_bytes: bytes as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

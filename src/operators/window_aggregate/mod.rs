@@ -426,6 +426,7 @@ impl Operator for WindowAggregateOperator {
             null_times_dropped: self.null_times_dropped,
             state_entries: core!(&self.core, c => c.entries()) as u64,
             state_bytes: core!(&self.core, c => c.size()) as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

@@ -566,6 +566,7 @@ impl Operator for EmittingWindowOperator {
                 + self.shown.size()
                 + self.groups.capacity() * size_of::<Group>()
                 + lists * 64) as u64,
+            ..OperatorMetrics::default()
         }
     }
 }

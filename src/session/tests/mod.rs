@@ -1,8 +1,10 @@
 //! Sessions as programs embed them: statements as text, tables of their own.
 
+mod event_time;
 mod functions;
 mod long;
 mod memory;
+mod rest;
 mod row_changes;
 
 use std::sync::Arc;

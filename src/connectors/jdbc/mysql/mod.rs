@@ -1,28 +1,30 @@
 //! A connection to MySQL or MariaDB: the text protocol, as much of it as queries need.
 //!
 //! ```text
-//!  server: greeting ─► client: who, scrambled password ─► [switch of the method, proof] ─► OK
+//!  server: greeting ─► [client: TLS] ─► client: who, scrambled password ─► [switch of the method, proof] ─► OK
 //!  client: COM_QUERY ─► server: OK | error | columns, rows …, end
 //! ```
 //!
 //! Written here because the clients that there are would change the features of crates that the rest of the engine is built
-//! of. Not spoken: TLS, compression, prepared statements, LOAD DATA LOCAL.
+//! of. Encrypted if the URL asks for it (`tls`). Not spoken: compression, prepared statements, LOAD DATA LOCAL.
 
 mod auth;
 mod packets;
 
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::config::Address;
 use super::postgres::kind_of;
+use super::tls::{Encryption, server_name};
 use super::values::Cells;
 use crate::error::{Error, Result};
-use packets::{Fields, Packets};
+use packets::{Fields, Packets, Wire};
 
 const LONG_PASSWORD: u32 = 1;
 const CONNECT_WITH_DB: u32 = 1 << 3;
 const PROTOCOL_41: u32 = 1 << 9;
+const TLS: u32 = 1 << 11;
 const TRANSACTIONS: u32 = 1 << 13;
 const SECURE_CONNECTION: u32 = 1 << 15;
 const MULTI_STATEMENTS: u32 = 1 << 16;
@@ -53,7 +55,7 @@ impl MysqlClient {
     pub(super) async fn connect(address: &Address) -> Result<Self> {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
-        let mut packets = Packets::new(BufReader::with_capacity(1 << 16, stream));
+        let mut packets = Packets::new(Box::new(stream));
         let first = packets.read().await?;
         let greeting = greeting(first)?;
         let (user, password) =
@@ -72,11 +74,25 @@ impl MysqlClient {
                 "the server is too old: it does not speak the protocol of MySQL 5.5",
             ));
         }
+        let encrypted = encrypts(address.tls.encryption, &greeting)?;
+        let flags = (flags | if encrypted { TLS } else { 0 }) & greeting.capabilities;
         let mut reply = Vec::new();
-        reply.extend((flags & greeting.capabilities).to_le_bytes());
+        reply.extend(flags.to_le_bytes());
         reply.extend((1u32 << 30).to_le_bytes());
         reply.push(UTF8MB4);
         reply.extend([0; 23]);
+        if encrypted {
+            // So far the reply asks for it.
+            packets.write(&reply).await?;
+            let (connector, name) = (address.tls.connector()?, server_name(&address.host)?);
+            let handshake = |wire: Box<dyn Wire>| async move {
+                let failed =
+                    |e: std::io::Error| Error::external(format!("the connection cannot be encrypted: {e}"));
+                let wire = connector.connect(name, wire).await.map_err(failed)?;
+                Ok(Box::new(wire) as Box<dyn Wire>)
+            };
+            packets = packets.rewire(handshake).await?;
+        }
         reply.extend(user.as_bytes());
         reply.push(0);
         // A method that is not known is left to the server's switch.
@@ -89,7 +105,7 @@ impl MysqlClient {
         reply.extend(plugin.as_bytes());
         reply.push(0);
         packets.write(&reply).await?;
-        authenticate(&mut packets, &password).await?;
+        authenticate(&mut packets, &password, encrypted).await?;
         Ok(MysqlClient { packets, columns: None })
     }
 
@@ -164,6 +180,16 @@ impl MysqlClient {
     }
 }
 
+/// Whether the connection to this server is encrypted.
+fn encrypts(encryption: Encryption, greeting: &Greeting) -> Result<bool> {
+    let can = greeting.capabilities & TLS != 0;
+    if encryption.is_required() && !can {
+        return Err(Error::validation("the server cannot encrypt connections, and the 'url' asks for it")
+            .hint("set it up with a certificate, or sslMode=PREFERRED in the 'url'"));
+    }
+    Ok(can && encryption != Encryption::Never)
+}
+
 fn greeting(packet: &[u8]) -> Result<Greeting> {
     if packet.first() == Some(&0xff) {
         return Err(server_error(packet));
@@ -193,7 +219,7 @@ fn greeting(packet: &[u8]) -> Result<Greeting> {
 }
 
 /// From the client's reply to the server's OK.
-async fn authenticate(packets: &mut Packets, password: &str) -> Result<()> {
+async fn authenticate(packets: &mut Packets, password: &str, encrypted: bool) -> Result<()> {
     loop {
         let packet = packets.read().await?.to_vec();
         match packet.split_first() {
@@ -212,11 +238,14 @@ async fn authenticate(packets: &mut Packets, password: &str) -> Result<()> {
             }
             // caching_sha2_password: the server knows the password, or has to see it.
             Some((1, [3, ..])) => {}
+            Some((1, [4, ..])) if encrypted => {
+                packets.write(&[password.as_bytes(), &[0]].concat()).await?;
+            }
             Some((1, [4, ..])) => {
                 return Err(Error::unsupported(
                     "the server wants to see the password of caching_sha2_password, and the connection is not encrypted",
                 )
-                .hint("log in once by another client, so that the server remembers it, or ALTER USER … IDENTIFIED WITH mysql_native_password"));
+                .hint("encrypt it by sslMode=REQUIRED, log in once by another client, so that the server remembers it, or ALTER USER … IDENTIFIED WITH mysql_native_password"));
             }
             _ => return Err(Error::external("the server answered the password by something unknown")),
         }
@@ -239,7 +268,9 @@ fn server_error(packet: &[u8]) -> Error {
 impl Packets {
     async fn write(&mut self, payload: &[u8]) -> Result<()> {
         let framed = self.frame(payload);
-        self.stream.get_mut().write_all(&framed).await?;
+        let stream = self.stream.get_mut();
+        stream.write_all(&framed).await?;
+        stream.flush().await?;
         Ok(())
     }
 }

@@ -1,23 +1,40 @@
 //! Packets of MySQL's protocol and the fields in them.
 
-use tokio::io::{AsyncReadExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 
 use crate::error::{Error, Result};
 
 /// A packet of this length goes on in the next one.
 const LONGEST: usize = 0xff_ff_ff;
 
-/// The two directions of a connection.
+/// The two directions of a connection, encrypted or not.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+/// Packets over a connection.
 pub(super) struct Packets {
-    pub(super) stream: BufReader<TcpStream>,
+    pub(super) stream: BufReader<Box<dyn Wire>>,
     sequence: u8,
     packet: Vec<u8>,
 }
 
 impl Packets {
-    pub(super) fn new(stream: BufReader<TcpStream>) -> Self {
-        Packets { stream, sequence: 0, packet: Vec::new() }
+    pub(super) fn new(stream: Box<dyn Wire>) -> Self {
+        Packets { stream: BufReader::with_capacity(1 << 16, stream), sequence: 0, packet: Vec::new() }
+    }
+
+    /// Goes on over another wire, which `wrap` makes of this one.
+    pub(super) async fn rewire<F: Future<Output = Result<Box<dyn Wire>>>>(
+        self,
+        wrap: impl FnOnce(Box<dyn Wire>) -> F,
+    ) -> Result<Self> {
+        // What came before the handshake would be taken for encrypted.
+        if !self.stream.buffer().is_empty() {
+            return Err(Error::external("the server spoke before the connection was encrypted"));
+        }
+        let stream = wrap(self.stream.into_inner()).await?;
+        Ok(Packets { sequence: self.sequence, ..Packets::new(stream) })
     }
 
     /// A command begins: packets are counted from 0.

@@ -133,6 +133,23 @@ fn a_dip_over_several_watermarks_and_keys() {
 }
 
 #[test]
+fn matches_under_way_are_counted() {
+    let mut h = harness(dips(AfterMatch::PastLastRow));
+    let mut partial = |script: &str| {
+        h.run(script);
+        h.metrics().partial_matches
+    };
+    assert_eq!(partial("+I x 00:00:01 10\n+I y 00:00:01 5\n+I z 00:00:09 1"), 0, "nobody has looked at them");
+    assert_eq!(partial("~ 00:00:01"), 2, "z waits for its time");
+    assert_eq!(partial("+I x 00:00:02 9\n~ 00:00:02"), 2);
+    assert_eq!(partial("| 1 x2\n~ 00:00:03"), 2);
+    // x is complete; y goes on with its second row, behind the first no match begins.
+    assert_eq!(partial("+I x 00:00:04 10\n+I y 00:00:04 6\n~ 00:00:04"), 1);
+    assert_eq!(partial("~ 00:00:09"), 2);
+    assert_eq!(partial("."), 0);
+}
+
+#[test]
 fn rows_are_put_in_the_order_of_their_time() {
     let mut h = harness(dips(AfterMatch::PastLastRow));
     check(

@@ -297,13 +297,22 @@ fn any_pattern_over_any_rows() {
         let mut harness = OperatorHarness::new(super::model::schema(), &[0], move |_| {
             Ok(Box::new(MatchRecognizeOperator::new(make.clone())?))
         });
-        let mut text = Vec::new();
+        let (mut text, mut came) = (Vec::new(), 0);
         let mut run = || -> Result<()> {
             for chunk in rows.chunks(1 + random.below(12) as usize) {
                 harness.process(&ChangeBatch::insert_only(batch(chunk)), &mut text)?;
+                came += chunk.len();
                 // Nothing that comes is as old as that.
                 let watermark = (chunk[chunk.len() - 1].number + 1) * 10 - 1;
                 text.push(harness.try_run(&format!("~ {watermark}"))?);
+                let metrics = harness.metrics();
+                if let Some(within) = within {
+                    // What begins with an older row is decided.
+                    let young = rows[..came].iter().filter(|r| r.time + within - 1 > watermark).count();
+                    assert!(metrics.state_entries <= young as u64, "{about}: {metrics:?} at {watermark}");
+                }
+                // One match a key, which has a row at least.
+                assert!(metrics.partial_matches <= metrics.state_entries.min(4), "{about}: {metrics:?}");
                 if random.below(4) == 0 {
                     harness.run(&format!("| 1 x{}", 1 + random.below(3)));
                 }
@@ -331,6 +340,7 @@ fn any_pattern_over_any_rows() {
             assert_eq!(of_key(&got, key), of_key(&wanted, key), "{about}");
         }
         assert_eq!(harness.metrics().state_entries, 0, "{about}");
+        assert_eq!(harness.metrics().partial_matches, 0, "{about}");
 
         let mut sorted = MatchRecognizeOperator::new(config).unwrap();
         let mut out = Output::new();

@@ -84,6 +84,7 @@ fn harness(config: WindowAggregateConfig) -> OperatorHarness {
     })
 }
 
+mod firing;
 mod flink;
 mod model;
 mod proctime;

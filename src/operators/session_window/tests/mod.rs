@@ -1,3 +1,7 @@
+//! Session windows, by scripts; `merging` has them against a list of sessions.
+
+mod merging;
+
 use std::collections::BTreeMap;
 
 use arrow::array::ArrayRef;

@@ -1,4 +1,7 @@
-//! Temporal joins against lists of versions: rows out of order, restored at other parallelisms, in tiny batches.
+//! Temporal joins against lists of versions: rows out of order, restored at other parallelisms, in tiny batches; `pruning`
+//! has them step by step, with late rows.
+
+mod pruning;
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
-//! Interval joins against a join of lists: rows out of order, restored at other parallelisms, in tiny batches.
+//! Interval joins against a join of lists: rows out of order, restored at other parallelisms, in tiny batches; `pruning` has
+//! them step by step, with late rows.
+
+mod pruning;
 
 use std::sync::Arc;
 
