@@ -4,6 +4,7 @@
 //!  VALUES 'a', 1 + 1          ─►  VALUES ('a'), (1 + 1)
 //!  VALUES (ROW(1, 2))         ─►  VALUES ROW(1, 2)          two columns, as in Flink
 //!  VALUES (SELECT 1)          ─►  VALUES ((SELECT 1))       the value of a sub-query
+//!  x > ALL (VALUES 1, 2)      ─►  x > ALL ((VALUES (1), (2)))  a sub-query, which sqlparser looks for there by SELECT only
 //!  VALUES (1, 2), ROW(3, 4)   as it is
 //! ```
 //!
@@ -37,9 +38,25 @@ pub(super) fn parens(lexemes: &[Lexeme]) -> BTreeMap<usize, Parens> {
         // `t.VALUES` and `VALUES` as a name need backticks: the bare word always begins rows.
         if l.is_keyword("VALUES") {
             rows(lexemes, at + 1, &mut changes);
+            if is_compared(lexemes, at)
+                && let Some(close) = close_of(lexemes, at - 1)
+            {
+                changes.entry(at).or_default().open += 1;
+                changes.entry(close).or_default().close += 1;
+            }
         }
     }
     changes
+}
+
+/// Whether `= ANY (` or the like stands before a token.
+fn is_compared(lexemes: &[Lexeme], at: usize) -> bool {
+    let back = |n: usize| at.checked_sub(n).and_then(|i| lexemes.get(i));
+    let quantified = back(2).is_some_and(|l| ["ANY", "ALL", "SOME"].iter().any(|w| l.is_keyword(w)));
+    let comparison = |l: &Lexeme| {
+        matches!(l.token, Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
+    };
+    quantified && back(1).is_some_and(|l| l.token == Token::LParen) && back(3).is_some_and(comparison)
 }
 
 /// The rows that begin at `at`.
