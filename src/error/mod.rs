@@ -324,6 +324,11 @@ impl From<arrow::error::ArrowError> for Error {
                 Err(other) => Error::external(other.to_string()),
             },
             A::DivideByZero => Error::data("division by zero"),
+            // Rows of keys, which GROUP BY, DISTINCT, joins and ORDER BY compare.
+            A::NotYetImplemented(m) if m.starts_with("Row format support") => {
+                Error::unsupported("MAP and MULTISET cannot be grouped, joined, sorted or made distinct by")
+                    .hint("CAST them to STRING, or use MAP_KEYS and MAP_VALUES")
+            }
             A::ComputeError(m) | A::CastError(m) | A::ParseError(m) | A::JsonError(m) | A::CsvError(m) => {
                 Error::data(m)
             }

@@ -151,7 +151,7 @@ pub(super) fn same_family(a: &TypeRoot, b: &TypeRoot) -> bool {
 fn literal(value: &ScalarValue) -> Result<LogicalType> {
     let length = |n: usize| u32::try_from(n).unwrap_or(MAX_LENGTH);
     Ok(match value {
-        ScalarValue::Utf8(Some(s)) => LogicalType::not_null(TypeRoot::Char(length(s.chars().count()))),
+        ScalarValue::Utf8(Some(s)) => LogicalType::not_null(TypeRoot::Char(length(s.encode_utf16().count()))),
         ScalarValue::Binary(Some(b)) => LogicalType::not_null(TypeRoot::Binary(length(b.len()))),
         ScalarValue::IntervalMonthDayNano(Some(v)) if v.months != 0 => {
             LogicalType::not_null(TypeRoot::IntervalYearMonth)

@@ -53,6 +53,7 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
             (Some(a), Some(b)) => of(TypeRoot::Varchar(a.saturating_add(b).min(MAX_LENGTH)), any),
             _ => Ok(None),
         },
+        "current_time" | "localtime" => of(TypeRoot::Time(0), false),
         "md5" => of(TypeRoot::Char(32), any),
         "sha1" => of(TypeRoot::Char(40), any),
         "sha224" => of(TypeRoot::Char(56), any),
@@ -135,7 +136,7 @@ fn nullability(name: &str, args: &[LogicalType], any: bool) -> Result<Option<Log
         "array_max" | "array_min" => {
             Ok(args.first().and_then(element).map(|e| LogicalType::nullable(e.root.clone())))
         }
-        "array_join" => text(args.first().is_none_or(|a| a.nullable)),
+        "array_join" => text(any),
         "from_base64" | "json_string" | "lpad" | "regexp_replace" | "rpad" => text(any),
         _ => Ok(None),
     }
@@ -177,11 +178,14 @@ fn collection(name: &str, args: &[LogicalType], any: bool) -> Result<Option<Logi
             LogicalType { root, nullable: any }
         })),
         (
-            "array_distinct" | "array_except" | "array_intersect" | "array_remove" | "array_reverse"
-            | "array_slice" | "array_sort",
+            "array_distinct" | "array_reverse" | "array_slice" | "array_sort",
             Some(root @ TypeRoot::Array(_)),
         ) => Ok(Some(LogicalType { root: root.clone(), nullable: any })),
-        ("array_union" | "array_concat", _) => match elements() {
+        ("array_remove", Some(root @ TypeRoot::Array(_))) => {
+            let nullable = first.is_none_or(|a| a.nullable);
+            Ok(Some(LogicalType { root: root.clone(), nullable }))
+        }
+        ("array_union" | "array_concat" | "array_except" | "array_intersect", _) => match elements() {
             Some(of) => array(joined(of)?, any),
             None => Ok(None),
         },

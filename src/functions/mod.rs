@@ -20,6 +20,7 @@ mod chain;
 mod comparisons;
 pub mod context;
 mod infer;
+mod infer_aggregates;
 mod infer_functions;
 mod infix;
 mod kinds;

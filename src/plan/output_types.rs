@@ -115,8 +115,11 @@ fn aggregate(a: &Aggregate) -> Result<Vec<LogicalType>> {
     for e in &a.group_expr {
         types.push(scope.type_of(e)?);
     }
+    // Among grouping sets may be the empty one.
+    let sets = a.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+    let grouped = !a.group_expr.is_empty() && !sets;
     for e in &a.aggr_expr {
-        types.push(scope.type_of(e)?);
+        types.push(scope.type_of_aggregate(e, grouped)?);
     }
     Ok(types)
 }

@@ -6,8 +6,6 @@ use super::ddl::Columns;
 use super::{Session, StatementResult, table};
 use crate::catalog::{CatalogObject, MemoryCatalog, Scope, ViewDef};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::user::UserFunction;
-use crate::plan::planner::Planner;
 use crate::sql::NO_ANALYZE;
 use crate::sql::ast::{
     Alter, Analyze, CatalogAction, ColumnKind, CreateFunction, Name, Query, TableAction, ViewAction,
@@ -102,9 +100,7 @@ impl Session {
         if !self.catalogs.has_function(&create.name, scope, if_exists)? {
             return Ok(());
         }
-        let function = tokio::task::block_in_place(|| UserFunction::create(create, self.catalogs.current()))?;
-        Planner::check_function(&self.prepare(false)?.env, &function)?;
-        self.catalogs.add_function(&create.name, scope, function)
+        self.catalogs.add_function(&create.name, scope, self.make_function(create)?)
     }
 
     /// There is nothing to compute, but what is asked for has to make sense.

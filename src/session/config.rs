@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::options::{parse_bytes, parse_duration};
 use crate::plan::stream::{AggPhase, EmitOptions, LookupOptions, WhenNeeded};
 use crate::runtime::spilling::memory::StateMemory;
-use crate::session::keys::KEYS;
+use crate::session::keys::{FUNCTION_LANGUAGES, KEYS};
+use crate::sql::ast::FunctionLanguage;
 use crate::sql::nearest_name;
 
 /// `execution.runtime-mode`.
@@ -89,8 +90,9 @@ impl SessionConfig {
             };
             return Err(Error::validation(format!("the configuration key '{key}' is not known")).hint(hint));
         }
+        let allowed = self.values.contains_key(FUNCTION_LANGUAGES).then(|| self.function_languages());
         let before = self.values.insert(key.to_owned(), value.to_owned());
-        if let Err(e) = self.validate() {
+        if let Err(e) = self.validate().and_then(|()| self.at_most(allowed)) {
             match before {
                 Some(v) => self.values.insert(key.to_owned(), v),
                 None => self.values.remove(key),
@@ -100,14 +102,45 @@ impl SessionConfig {
         Ok(None)
     }
 
-    /// Unsets a key, or all.
-    pub fn reset(&mut self, key: Option<&str>) {
+    /// Unsets a key, or all but the languages that functions may have.
+    ///
+    /// # Errors
+    /// Validation for the languages that functions may have.
+    pub fn reset(&mut self, key: Option<&str>) -> Result<()> {
         match key {
-            Some(key) => {
-                self.values.remove(key);
+            Some(FUNCTION_LANGUAGES) if self.values.contains_key(FUNCTION_LANGUAGES) => {
+                return Err(only_fewer_languages());
             }
-            None => self.values.clear(),
+            Some(key) => drop(self.values.remove(key)),
+            None => self.values.retain(|key, _| key == FUNCTION_LANGUAGES),
         }
+        Ok(())
+    }
+
+    /// `table.functions.languages`.
+    ///
+    /// # Errors
+    /// Validation.
+    pub fn function_languages(&self) -> Result<Vec<FunctionLanguage>> {
+        use FunctionLanguage::{JavaScript, Python, Sql};
+        self.parsed(FUNCTION_LANGUAGES, "some of SQL, JAVASCRIPT and PYTHON, or none", |v| {
+            if v.eq_ignore_ascii_case("none") {
+                return Some(Vec::new());
+            }
+            let language = |word: &str| {
+                [Sql, JavaScript, Python].into_iter().find(|l| l.keyword().eq_ignore_ascii_case(word.trim()))
+            };
+            v.split(',').map(language).collect()
+        })
+    }
+
+    /// Refuses languages of functions that were not `allowed`.
+    fn at_most(&self, allowed: Option<Result<Vec<FunctionLanguage>>>) -> Result<()> {
+        let Some(allowed) = allowed.transpose()? else { return Ok(()) };
+        if self.function_languages()?.iter().all(|l| allowed.contains(l)) {
+            return Ok(());
+        }
+        Err(only_fewer_languages())
     }
 
     /// What was set.
@@ -156,6 +189,7 @@ impl SessionConfig {
         self.hints_allowed()?;
         self.max_column_width()?;
         self.process_memory()?;
+        self.function_languages()?;
         self.validate_checkpointing()
     }
 
@@ -421,4 +455,10 @@ fn system_zone() -> Tz {
         text.split_once("zoneinfo/").map(|(_, zone)| zone.to_owned())
     };
     from_env.or_else(from_link).and_then(|z| Tz::from_str(z.trim_start_matches(':')).ok()).unwrap_or(Tz::UTC)
+}
+
+/// The error of statements that would allow more.
+fn only_fewer_languages() -> Error {
+    Error::validation(format!("'{FUNCTION_LANGUAGES}' is set, and SET can only take languages away"))
+        .hint(format!("it is given when tidelake starts: -s {FUNCTION_LANGUAGES}=SQL"))
 }

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
+use super::keys::FUNCTION_LANGUAGES;
 use super::{Session, StatementResult};
 use crate::catalog::{
     Catalog, InferColumns, MemoryCatalog, ObjectPath, RehearsalCatalog, Scope, TableDef, ViewColumn, ViewDef,
@@ -138,13 +139,30 @@ impl Session {
     /// A function's body has to make sense when it is created; scripts are loaded.
     async fn create_function(&self, create: &CreateFunction) -> Result<StatementResult> {
         let scope = Scope::new(create.temporary, create.system);
-        if self.catalogs.is_free_for_function(&create.name, scope, create.if_not_exists).await? {
-            let function =
-                tokio::task::block_in_place(|| UserFunction::create(create, self.catalogs.current()))?;
-            Planner::check_function(&self.prepare(false)?.env, &function)?;
-            self.catalogs.add_function(&create.name, scope, function)?;
+        let may_exist = create.if_not_exists || create.replace;
+        let free = self.catalogs.is_free_for_function(&create.name, scope, may_exist).await?;
+        if free || create.replace {
+            self.catalogs.add_function(&create.name, scope, self.make_function(create)?)?;
         }
         Ok(StatementResult::Done { notice: None })
+    }
+
+    /// The function that a statement describes, if its language is allowed.
+    pub(super) fn make_function(&self, create: &CreateFunction) -> Result<UserFunction> {
+        let allowed = self.config.function_languages()?;
+        if !allowed.contains(&create.language) {
+            let words: Vec<&str> = allowed.iter().map(|l| l.keyword()).collect();
+            let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+            return Err(Error::validation(format!(
+                "functions in {} are not allowed here",
+                create.language.keyword()
+            ))
+            .at(create.name.location)
+            .hint(format!("'{FUNCTION_LANGUAGES}' is {words}")));
+        }
+        let function = tokio::task::block_in_place(|| UserFunction::create(create, self.catalogs.current()))?;
+        Planner::check_function(&self.prepare(false)?.env, &function)?;
+        Ok(function)
     }
 
     /// Adds a function of the program: a temporary one of the current database unless `name` says otherwise. It takes the

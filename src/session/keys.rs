@@ -2,6 +2,9 @@
 
 use crate::edges::PROCESS_MEMORY;
 
+/// Languages of functions that may be created.
+pub const FUNCTION_LANGUAGES: &str = "table.functions.languages";
+
 /// Keys with a meaning here: (key, default, what it does).
 pub const KEYS: &[(&str, &str, &str)] = &[
     (
@@ -181,6 +184,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "pipeline.name",
         "",
         "name of the job, by which it finds its checkpoints; empty: from the tables it writes to",
+    ),
+    (
+        FUNCTION_LANGUAGES,
+        "SQL, JAVASCRIPT, PYTHON",
+        "languages that CREATE FUNCTION takes, or none; once it is set, SET can only take languages away",
     ),
     (
         PROCESS_MEMORY,

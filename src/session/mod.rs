@@ -229,7 +229,7 @@ impl Session {
             }
             Statement::Set(Some((key, value))) => Ok(StatementResult::Done { notice: self.set(key, value)? }),
             Statement::Reset(key) => {
-                self.config.reset(key.as_deref());
+                self.config.reset(key.as_deref())?;
                 Ok(StatementResult::Done { notice: None })
             }
             other => self.execute_ddl(other).await,

@@ -369,6 +369,8 @@ pub struct CreateFunction {
     pub aggregate: bool,
     /// `IF NOT EXISTS`.
     pub if_not_exists: bool,
+    /// `OR REPLACE`.
+    pub replace: bool,
     /// Parameters in order.
     pub parameters: Vec<Parameter>,
     /// `RETURNS`.

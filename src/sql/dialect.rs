@@ -17,7 +17,7 @@
 //! | `require_interval_qualifier` | `INTERVAL '5' SECOND`, never `INTERVAL '5 seconds'` |
 //! | `is_reserved_for_identifier` | what does not parse as `CAST(…)` is not read once more as a call: `CAST(CAST(…` would take 2ⁿ attempts |
 //! | `parse_infix` | `a IS DISTINCT FROM b AND c`: sqlparser would take `b AND c` as the operand; long rows of operators ([`chain`]); `IS JSON`, `BETWEEN SYMMETRIC` |
-//! | `parse_prefix` | `TABLE t` as an argument, `MAP[k, v]`, `KEY k VALUE v`, `CASE x WHEN 1, 2`, [`json`], and keywords where an expression is missing |
+//! | `parse_prefix` | `TABLE t` as an argument, `(VALUES …)` as a value, `MAP[k, v]`, `KEY k VALUE v`, `CASE x WHEN 1, 2`, [`json`], and keywords where an expression is missing |
 
 use std::any::TypeId;
 
@@ -127,6 +127,11 @@ impl Dialect for FlinkDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if parser.peek_token_ref().token == Token::LParen {
+            let values =
+                matches!(&parser.peek_nth_token_ref(1).token, Token::Word(w) if w.keyword == Keyword::VALUES);
+            return values.then(|| value_of_values(parser));
+        }
         let Token::Word(Word { value, quote_style: None, keyword }) = &parser.peek_token_ref().token else {
             return None;
         };
@@ -200,6 +205,14 @@ const NO_EXPRESSION: &[Keyword] = &[
     Keyword::INTO,
     Keyword::FETCH,
 ];
+
+/// `(VALUES …)` as a value.
+fn value_of_values(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.next_token();
+    let query = parser.parse_query()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Subquery(query))
+}
 
 /// `TABLE t [PARTITION BY column | PARTITION BY (column, …)]`.
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {

@@ -31,6 +31,7 @@ mod table_parts;
 mod types;
 mod unparse;
 mod validate;
+mod values;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //!             CAST(x AS <any Flink type>), RETURNING <type> → one word  aliases for hinted tables,
 //!             t /*+ OPTIONS(…) */         → t with a mark            every field consumed or refused
 //!             (SELECT …) MATCH_RECOGNIZE, WITHIN   → see `match_recognize`
+//!             VALUES 1, 2                          → VALUES (1), (2), see `values`
 //!             TABLESAMPLE, …                       → refused here, where the place is known
 //! ```
 
@@ -22,7 +23,8 @@ use super::dialect::FlinkDialect;
 use super::hints::HintedTable;
 use super::lexer::{Lexeme, span, word};
 use super::match_recognize::Clauses;
-use super::{chain, depth, hints, keywords, types, validate};
+use super::values::Parens;
+use super::{chain, depth, hints, keywords, types, validate, values};
 use crate::error::{Error, Location, Result};
 use crate::sql::ast::SqlExpr;
 
@@ -124,7 +126,12 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
     // Depths inside calls that take RETURNING and a type.
     let mut returning: Vec<usize> = Vec::new();
     let mut nesting = Nesting::default();
+    let parens = values::parens(lexemes);
     while let Some(l) = c.peek() {
+        if parens.get(&c.pos()).is_some_and(|change| parenthesize(*change, l, &mut out.tokens)) {
+            c.bump();
+            continue;
+        }
         nesting.read(l)?;
         if out.matches.read(&mut c, depth, &mut out.tokens)? {
             continue;
@@ -196,7 +203,19 @@ fn fix_up(text: &str, lexemes: &[Lexeme]) -> Result<Fixed> {
         out.tokens.push(l.to_sqlparser());
         c.bump();
     }
+    if let (Some(change), Some(last)) = (parens.get(&lexemes.len()), lexemes.last()) {
+        parenthesize(*change, last, &mut out.tokens);
+    }
     Ok(out)
+}
+
+/// The parentheses that a row of VALUES gets before a token, at the place of that token, and whether it is left out.
+fn parenthesize(change: Parens, at: &Lexeme, tokens: &mut Vec<TokenWithSpan>) -> bool {
+    let span = span(at.start, at.start);
+    let close = std::iter::repeat_n(Token::RParen, change.close.into());
+    let open = std::iter::repeat_n(Token::LParen, change.open.into());
+    tokens.extend(close.chain(open).map(|token| TokenWithSpan { token, span }));
+    change.drop
 }
 
 /// `/*+ … */` inside a query: OPTIONS belongs to the table name before it.
@@ -262,6 +281,11 @@ fn refuse(c: &Cursor) -> Result<()> {
     // Only at the few words below is more looked at.
     match word.to_ascii_uppercase().as_str() {
         "TABLESAMPLE" => unsupported("TABLESAMPLE"),
+        "MULTISET" if c.nth(1).is_some_and(|l| matches!(l.token, Token::LParen | Token::LBracket)) => {
+            Err(Error::unsupported("the MULTISET constructor is not supported, nor is it in Flink")
+                .at(c.location())
+                .hint("the aggregate COLLECT(x) makes a MULTISET"))
+        }
         "WITH" if c.nth_is_keyword(1, "RECURSIVE") => unsupported("WITH RECURSIVE"),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::types::sql_name;
+use crate::types::{is_bitmap, is_variant, sql_name};
 
 /// Name of the record of a row.
 const RECORD: &str = "org.apache.flink.avro.generated.record";
@@ -99,6 +99,7 @@ impl Deriver<'_> {
                 },
                 _ => return Err(unsupported(ty)),
             },
+            ty if is_variant(ty) || is_bitmap(ty) => return Err(unsupported(ty)),
             DataType::Struct(fields) => self.record(fields, name)?,
             _ => return Err(unsupported(ty)),
         })

@@ -12,9 +12,10 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef, IntervalUnit, TimeUnit};
 
 use crate::error::{Error, Result};
+use crate::types::{is_bitmap, is_variant};
 
 pub(crate) use batch::Batch;
-pub(crate) use nested::{ListValues, RowValues};
+pub(crate) use nested::{ListValues, RowKind, RowValues};
 pub(crate) use values::{BoolValues, ByteValues, NullValues, Values};
 
 /// The values of a column.
@@ -119,7 +120,14 @@ impl Column {
                 DataType::Struct(kv) if kv.len() == 2 => ColumnValues::Map(list(kv)?),
                 _ => return Err(unsupported()),
             },
-            DataType::Struct(fields) => ColumnValues::Row(Box::new(RowValues::new(children(fields)?))),
+            DataType::Struct(fields) => {
+                let kind = match ty {
+                    ty if is_variant(ty) => RowKind::Variant,
+                    ty if is_bitmap(ty) => RowKind::Bitmap,
+                    _ => RowKind::Fields,
+                };
+                ColumnValues::Row(Box::new(RowValues::new(children(fields)?, kind)))
+            }
             DataType::Null => ColumnValues::Null(NullValues::default()),
             _ => return Err(unsupported()),
         };

@@ -7,8 +7,11 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 
 use super::values::Validity;
-use super::{Column, finish_all};
+use super::{Column, ColumnValues, finish_all};
 use crate::error::{Error, Result};
+use crate::functions::bitmap;
+use crate::functions::json::variant;
+use crate::text::read_base64;
 
 /// Lists, maps and multisets: offsets into child columns.
 #[derive(Debug)]
@@ -86,17 +89,57 @@ impl ListValues {
     }
 }
 
+/// What is in a struct of Arrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowKind {
+    /// The fields of a ROW.
+    Fields,
+    /// A VARIANT, as its text.
+    Variant,
+    /// A BITMAP, as its bytes.
+    Bitmap,
+}
+
 /// Rows within rows.
 #[derive(Debug)]
 pub(crate) struct RowValues {
     validity: Validity,
+    /// What a row is.
+    pub(crate) kind: RowKind,
     /// One per field.
     pub(crate) children: Vec<Column>,
 }
 
 impl RowValues {
-    pub(super) fn new(children: Vec<Column>) -> Self {
-        RowValues { validity: Validity::default(), children }
+    pub(super) fn new(children: Vec<Column>, kind: RowKind) -> Self {
+        RowValues { validity: Validity::default(), kind, children }
+    }
+
+    /// Appends the VARIANT that a JSON text is; `None` if it is none.
+    pub(crate) fn push_variant(&mut self, json: &str) -> Option<()> {
+        let text = variant::of_json(json)?;
+        let Some(ColumnValues::Utf8(v)) = self.children.first_mut().map(|c| &mut c.values) else {
+            return None;
+        };
+        v.push(text.as_bytes());
+        self.close();
+        Some(())
+    }
+
+    /// Appends the BITMAP whose bytes a text is in Base64; `None` if it is none.
+    pub(crate) fn push_bitmap(&mut self, base64: &str) -> Option<()> {
+        let mut bytes = Vec::new();
+        read_base64(base64.as_bytes(), &mut bytes)?;
+        let bitmap = bitmap::read(&bytes)?;
+        let Some(ColumnValues::Binary(v)) = self.children.first_mut().map(|c| &mut c.values) else {
+            return None;
+        };
+        // Equal bitmaps are equal bytes here, however others have written them.
+        bytes.clear();
+        bitmap::append(&bitmap, &mut bytes).ok()?;
+        v.push(&bytes);
+        self.close();
+        Some(())
     }
 
     /// Ends a row: fields that were not given become NULL.

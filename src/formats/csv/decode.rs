@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use super::CsvOptions;
 use super::split::{cell, frame, is_comment};
 use crate::error::{Error, Result};
-use crate::formats::column::{Batch, Column, ColumnValues};
+use crate::formats::column::{Batch, Column, ColumnValues, RowKind};
 use crate::formats::datetime::{TimestampFormat, parse_date_lenient, parse_time, parse_timestamp};
 use crate::formats::number::{ParsedDecimal, parse_decimal, parse_f32, parse_f64};
 use crate::formats::record::{Frame, RowDecoder};
@@ -207,6 +207,8 @@ fn convert(column: &mut Column, text: &str, options: &CsvOptions, nulled: &mut u
             }
             v.close();
         }
+        ColumnValues::Row(v) if v.kind == RowKind::Variant => v.push_variant(text).ok_or(Mismatch)?,
+        ColumnValues::Row(v) if v.kind == RowKind::Bitmap => v.push_bitmap(text.trim()).ok_or(Mismatch)?,
         ColumnValues::Row(v) => {
             let count = items_of(text, options).count();
             let fields = v.children.len();

@@ -11,7 +11,7 @@ use super::scalar::{integer, narrow, quoted, text};
 use super::scan::{Scanner, compact, unescape};
 use super::shape::{RowShape, Shape};
 use crate::error::Result;
-use crate::formats::column::{Batch, Column, ColumnValues, ListValues};
+use crate::formats::column::{Batch, Column, ColumnValues, ListValues, RowKind};
 use crate::formats::datetime::{parse_date, parse_time, parse_timestamp};
 use crate::formats::number::{ParsedDecimal, parse_decimal, parse_f32, parse_f64};
 use crate::text::read_base64;
@@ -248,6 +248,15 @@ impl Context {
             }
             ColumnValues::List(v) => self.list(s, shape, v)?,
             ColumnValues::Map(v) => self.map(s, shape, v)?,
+            ColumnValues::Row(v) if v.kind == RowKind::Variant => {
+                let start = s.pos;
+                s.skip_value(0)?;
+                v.push_variant(s.slice(start, s.pos)).ok_or(Fail::Mismatch)?;
+            }
+            ColumnValues::Row(v) if v.kind == RowKind::Bitmap => {
+                let t = quoted(s)?.ok_or(Fail::Mismatch)?;
+                v.push_bitmap(&t).ok_or(Fail::Mismatch)?;
+            }
             ColumnValues::Row(v) => {
                 let Shape::Row(shape) = shape else { return Err(Fail::Mismatch) };
                 if s.peek() != b'{' {

@@ -32,6 +32,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::types::{is_bitmap, is_variant, sql_name};
 
 pub(crate) use pages::check_pages;
 pub(crate) use plain::{DictionaryInput, Footer};
@@ -44,6 +45,18 @@ pub struct ParquetFormat {
     /// The schema of written files.
     write_schema: SchemaRef,
     properties: WriterProperties,
+}
+
+/// The type in a type that no file can hold so that others understand it.
+fn unsupported(ty: &DataType) -> Option<&DataType> {
+    match ty {
+        DataType::Interval(_) | DataType::Null => Some(ty),
+        ty if is_variant(ty) || is_bitmap(ty) => Some(ty),
+        DataType::List(item) => unsupported(item.data_type()),
+        DataType::Map(entries, _) => unsupported(entries.data_type()),
+        DataType::Struct(fields) => fields.iter().find_map(|f| unsupported(f.data_type())),
+        _ => None,
+    }
 }
 
 impl ParquetFormat {
@@ -95,12 +108,17 @@ impl ParquetFormat {
             builder = builder.set_dictionary_page_size_limit(n);
         }
         for field in schema.fields() {
-            if matches!(field.data_type(), DataType::Interval(_) | DataType::Null) {
+            if let Some(ty) = unsupported(field.data_type()) {
                 return Err(Error::unsupported(format!(
                     "column `{}`: the parquet format does not support the type {}",
                     field.name(),
-                    field.data_type()
-                )));
+                    sql_name(ty)
+                ))
+                .hint(match ty {
+                    ty if is_variant(ty) => "write JSON_STRING(v)",
+                    ty if is_bitmap(ty) => "write BITMAP_TO_BYTES(b)",
+                    _ => "CAST it",
+                }));
             }
         }
         let fields: Vec<Field> = schema

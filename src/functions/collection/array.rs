@@ -201,7 +201,11 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 let (Some((a, b)), Some(separator)) = (range(&l, i), separator.get(i)) else {
                     return Ok(false);
                 };
-                let null = null.as_ref().and_then(|n| n.get(i));
+                let null = match null.as_ref().map(|n| n.get(i)) {
+                    None => None,
+                    Some(Some(text)) => Some(text),
+                    Some(None) => return Ok(false),
+                };
                 let (from, mut any) = (out.len(), false);
                 for k in a as usize..b as usize {
                     let Some(text) = (if values.is_null(k) { null } else { Some(values.value(k)) }) else {

@@ -24,7 +24,8 @@ fn page() -> String {
         "# Functions\n\n\
          The functions, operators and constructors of Flink SQL, in the order of its documentation: {} are supported, {} \
          of them differ from Flink's, and {} are not supported. `DESCRIBE FUNCTION f` shows the same in a session, and \
-         `SHOW FUNCTIONS` all names. Every example is run by `{EXAMPLES}`.\n\n\
+         `SHOW FUNCTIONS` all names. Every example is run by `{EXAMPLES}`. Where Flink takes only an INT, such as a length \
+         or a number of digits, a BIGINT is taken, too.\n\n\
          This page is made from `src/functions/reference/functions.txt`: `TIDELAKE_UPDATE_DOCS=1 cargo test --lib \
          functions::reference` writes it anew.\n",
         count(|s| !matches!(s, Status::Not(_))),

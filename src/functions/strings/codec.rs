@@ -33,7 +33,10 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .nulls(Nulls::May),
         Builtin::new("ascii", "s", Ret::Type(DataType::Int32), |c| {
             let s = c.str(0)?;
-            build_prims::<Int32Type>(c.rows, |i| Ok(s.get(i).map(|s| s.bytes().next().map_or(0, i32::from))))
+            build_prims::<Int32Type>(c.rows, |i| {
+                // The first byte, which is a signed one in Java.
+                Ok(s.get(i).map(|s| s.bytes().next().map_or(0, |b| i32::from(b as i8))))
+            })
         }),
         Builtin::new("chr", "l", text(), |c| {
             let n = c.prim::<Int64Type>(0)?;
@@ -103,7 +106,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .nulls(Nulls::May),
         Builtin::new("json_quote", "s", text(), |c| {
             either(c, |b, out| {
-                write_json_string(&String::from_utf8_lossy(b), Escapes::JSON_QUOTE, out);
+                let text = String::from_utf8_lossy(b);
+                let from = out.len();
+                write_json_string(&text, Escapes::JSON_QUOTE, out);
+                if !text.is_ascii() {
+                    let quoted = out.split_off(from);
+                    escape_unicode(&quoted, out);
+                }
                 true
             })
         }),
@@ -151,6 +160,24 @@ pub(super) fn either(c: &Call<'_>, f: impl Fn(&[u8], &mut String) -> bool) -> Re
     }
     let b = c.bytes(0)?;
     build_strings(c.rows, |i, out| Ok(b.get(i).is_some_and(|b| f(b, out))))
+}
+
+/// Everything that is not ASCII as `\u` and its UTF-16.
+fn escape_unicode(text: &str, out: &mut String) {
+    let mut units = [0; 2];
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut units) {
+            out.push_str("\\u");
+            for shift in [12, 8, 4, 0] {
+                let digit = char::from_digit(u32::from(*unit >> shift) & 15, 16);
+                out.extend(digit);
+            }
+        }
+    }
 }
 
 fn unknown_charset(set: &str) -> Error {

@@ -170,13 +170,16 @@ fn places() {
         check_number("instr", &[text(sub)], |s| at(s, sub, 0));
         for from in [1, 2, 5, 50] {
             let skip = from as usize - 1;
-            check_number(
-                "instr",
-                &[text(sub), int(from)],
-                |s| if skip > s.len() { 0 } else { at(s, sub, skip) },
-            );
+            check_number("instr", &[text(sub), int(from)], |s| match sub {
+                "" => 1,
+                _ if skip > s.len() => 0,
+                _ => at(s, sub, skip),
+            });
         }
         check_number("instr", &[text(sub), int(-1)], |s| {
+            if sub.is_empty() {
+                return s.len() as i32 + 1;
+            }
             let sub: Vec<char> = sub.chars().collect();
             (0..s.len()).rev().find(|i| s[*i..].starts_with(&sub)).map_or(0, |i| i as i32 + 1)
         });

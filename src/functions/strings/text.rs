@@ -231,6 +231,10 @@ fn find(text: Text<'_>, sub: &str, start: i64, nth: usize) -> usize {
     if start == 0 {
         return 0;
     }
+    // As Flink finds nothing: at the first place it looks at, however often.
+    if sub.is_empty() {
+        return if start > 0 { 1 } else { text.length() + 1 };
+    }
     if start > 0 {
         let skip = (start - 1) as usize;
         if skip > 0 && skip > text.length() {

@@ -304,9 +304,12 @@ fn to_date(c: &Call<'_>, clock: &dyn Clock) -> Result<ArrayRef> {
         });
     }
     let first_year = first_year(clock);
+    // A text of which nothing is read is no date.
+    let names = c.str(1)?;
     let mut patterns = Patterns::new("TO_DATE", c, 1, Style::Lenient)?;
     build_prims::<Date32Type>(c.rows, |i| {
-        let (Some(s), Some(p)) = (s.get(i), patterns.get(i)?) else { return Ok(None) };
+        let (Some(s), Some(pattern)) = (s.get(i), names.get(i)) else { return Ok(None) };
+        let Some(p) = patterns.get(i)?.filter(|_| !pattern.is_empty()) else { return Ok(None) };
         Ok(p.parse_since(s, first_year).and_then(|p| p.seconds.div_euclid(86_400).try_into().ok()))
     })
 }

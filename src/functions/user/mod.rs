@@ -32,11 +32,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, Volatility};
+use datafusion::sql::sqlparser::ast::{CastKind, DataType, Expr, Ident, ObjectName};
 
 use crate::error::{Error, Location, Result};
 use crate::options::{parse_bytes, parse_duration};
 use crate::sql::ast::{CreateFunction, FunctionLanguage, Parameter, Query, Returns};
 use crate::sql::{parse_body_expr, parse_body_query};
+use crate::types::LogicalType;
 
 pub(crate) use aggregate::{UserAggregate, UserState};
 use engine::Engine;
@@ -191,7 +193,10 @@ fn sql_body(
                 .at(*at)
                 .hint("its result is as its expression makes it: leave NOT NULL out"));
             }
-            let expr = parse_body_expr(&create.body, create.body_location).map_err(within)?;
+            let mut expr = parse_body_expr(&create.body, create.body_location).map_err(within)?;
+            if !signature::is_held(ty)? {
+                expr.expr = cast_to(expr.expr, ty);
+            }
             let signature = Arc::clone(signature);
             Body::Expression(scalar::inlined(Inlined { signature, expr: Arc::new(expr), resolve_in }))
         }
@@ -206,6 +211,18 @@ fn sql_body(
             Body::Query(Arc::new(parse_body_query(&create.body, create.body_location).map_err(within)?))
         }
     })
+}
+
+/// `CAST((e) AS type)`, with the type as the parser leaves it.
+fn cast_to(e: Expr, ty: &LogicalType) -> Expr {
+    let ident = Ident::with_quote('`', ty.to_string());
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Nested(Box::new(e))),
+        data_type: DataType::Custom(ObjectName::from(vec![ident]), Vec::new()),
+        array: false,
+        format: None,
+    }
 }
 
 fn script_body<E: Engine + 'static>(

@@ -51,6 +51,8 @@ impl Signature {
             check_type(&p.ty, p.location)?;
         }
         match &self.returns {
+            // An expression is cast to what is declared.
+            Returns::Value(ty, at) if self.language == Some(FunctionLanguage::Sql) => check_kind(ty, *at),
             Returns::Value(ty, at) => check_type(ty, *at),
             Returns::Table(columns) => columns.iter().try_for_each(|c| check_type(&c.ty, c.location)),
         }
@@ -124,8 +126,8 @@ impl Signature {
     }
 }
 
-/// Types whose values no check at run time would hold to what is declared, and those without a form in scripts.
-fn check_type(ty: &LogicalType, at: Location) -> Result<()> {
+/// Types without a form in scripts.
+fn check_kind(ty: &LogicalType, at: Location) -> Result<()> {
     let arrow = ty.to_arrow();
     if crate::types::is_variant(&arrow)
         || crate::types::is_bitmap(&arrow)
@@ -133,8 +135,24 @@ fn check_type(ty: &LogicalType, at: Location) -> Result<()> {
     {
         return Err(Error::unsupported(format!("{ty} as a type of a function is not supported")).at(at));
     }
-    let kept = LogicalType::from_arrow(&arrow, ty.nullable)?;
-    if kept != plain(ty) {
+    Ok(())
+}
+
+/// What Arrow's type keeps of a type.
+pub(super) fn kept(ty: &LogicalType) -> Result<LogicalType> {
+    LogicalType::from_arrow(&ty.to_arrow(), ty.nullable)
+}
+
+/// Whether values of Arrow's type are all that the type has.
+pub(super) fn is_held(ty: &LogicalType) -> Result<bool> {
+    Ok(kept(ty)? == plain(ty))
+}
+
+/// Types whose values no check at run time would hold to what is declared, too.
+fn check_type(ty: &LogicalType, at: Location) -> Result<()> {
+    check_kind(ty, at)?;
+    if !is_held(ty)? {
+        let kept = kept(ty)?;
         return Err(Error::unsupported(format!("{ty} as a type of a function is not supported"))
             .at(at)
             .hint(format!("declare it as {kept}, and CAST where the value is used")));

@@ -1,30 +1,43 @@
 //! Names of result columns, as Flink gives them: `EXPR$0`, `EXPR$1`, … for what has no name, `a`, `a0`, `a1`, … for
 //! repeated ones. Done on the tree, since DataFusion refuses repeated names.
+//!
+//! DataFusion calls the columns of VALUES `column1`, …, and takes a sub-query that is nothing but VALUES wrongly. So
+//!
+//! ```text
+//!  VALUES … UNION …, WITH t AS (VALUES …), x IN (VALUES …)  ─►  SELECT * FROM (VALUES …) AS t(`EXPR$0`, …)
+//!  VALUES … as the whole query                              as it is: the planner names them
+//! ```
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, VisitMut,
-    VisitorMut,
+    Expr, Ident, Query, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    Values, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
+
+use super::set_operation::query_of;
+use crate::sql::select_from;
 
 /// Names the columns of every SELECT in `query`.
 pub fn name_columns(query: &mut Query) {
-    let _ = query.visit(&mut Namer::default());
+    let plain = query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let _ = query.visit(&mut Namer { values: 0, named: plain });
 }
 
-#[derive(Default)]
 struct Namer {
     /// Tables of VALUES that have no name so far.
     values: usize,
+    /// Whether something else names the columns of the next query, if that is VALUES.
+    named: bool,
 }
 
 impl VisitorMut for Namer {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        name_set(&mut query.body);
+        let named = std::mem::take(&mut self.named);
+        self.name_set(&mut query.body, !named);
         ControlFlow::Continue(())
     }
 
@@ -35,34 +48,55 @@ impl VisitorMut for Namer {
             && subquery.order_by.is_none()
             && let Some(row) = values.rows.first()
         {
-            let alias = alias.get_or_insert_with(|| {
-                self.values += 1;
-                let name = Ident::with_quote('`', format!("__values_{}", self.values));
-                TableAlias { explicit: true, name, columns: Vec::new(), at: None }
-            });
+            self.named = true;
+            let alias = alias.get_or_insert_with(|| self.table());
             if alias.columns.is_empty() {
-                alias.columns = (0..row.len())
-                    .map(|i| TableAliasColumnDef {
-                        name: Ident::with_quote('`', format!("EXPR${i}")),
-                        data_type: None,
-                    })
-                    .collect();
+                alias.columns = columns(row.len());
             }
         }
         ControlFlow::Continue(())
     }
 }
 
-fn name_set(body: &mut SetExpr) {
-    match body {
-        SetExpr::Select(select) => name_items(&mut select.projection),
-        SetExpr::SetOperation { left, right, .. } => {
-            name_set(left);
-            name_set(right);
-        }
-        // Queries in parentheses are visited by themselves; the rest has no select list.
-        _ => {}
+impl Namer {
+    /// A name that no other table has.
+    fn table(&mut self) -> TableAlias {
+        self.values += 1;
+        let name = Ident::with_quote('`', format!("__values_{}", self.values));
+        TableAlias { explicit: true, name, columns: Vec::new(), at: None }
     }
+
+    /// `values`: whether VALUES gets names, too.
+    fn name_set(&mut self, body: &mut SetExpr, values: bool) {
+        match body {
+            SetExpr::Select(select) => name_items(&mut select.projection),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.name_set(left, true);
+                self.name_set(right, true);
+            }
+            SetExpr::Values(rows) if values && !rows.rows.is_empty() => {
+                let width = rows.rows.first().map_or(0, |row| row.len());
+                let nothing = Values { explicit_row: false, value_keyword: false, rows: Vec::new() };
+                let rows = SetExpr::Values(std::mem::replace(rows, nothing));
+                let alias = Some(TableAlias { columns: columns(width), ..self.table() });
+                let subquery = Box::new(query_of(rows));
+                let relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+                *body = SetExpr::Select(Box::new(select_from(
+                    vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())],
+                    TableWithJoins { relation, joins: Vec::new() },
+                )));
+            }
+            // Queries in parentheses are visited by themselves; the rest has no select list.
+            _ => {}
+        }
+    }
+}
+
+/// `EXPR$0`, `EXPR$1`, …
+fn columns(width: usize) -> Vec<TableAliasColumnDef> {
+    (0..width)
+        .map(|i| TableAliasColumnDef { name: Ident::with_quote('`', format!("EXPR${i}")), data_type: None })
+        .collect()
 }
 
 fn name_items(items: &mut [SelectItem]) {

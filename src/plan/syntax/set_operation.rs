@@ -85,7 +85,8 @@ fn rewrite(body: &mut SetExpr) {
     )));
 }
 
-fn query_of(body: SetExpr) -> Query {
+/// A query that is nothing but its body.
+pub(super) fn query_of(body: SetExpr) -> Query {
     Query {
         with: None,
         body: Box::new(body),

@@ -13,7 +13,7 @@ use crate::sql::{hints, types};
 /// Classes of others whose functions are built in, by the names that their scripts give them.
 const BUILTIN_CLASSES: [(&str, &str); 1] = [("com.github.nexmark.flink.udf.CountChar", "count_char")];
 
-const SHAPE: &str = "a function is written CREATE [TEMPORARY [SYSTEM]] [AGGREGATE] FUNCTION f(a INT, …) \
+const SHAPE: &str = "a function is written CREATE [OR REPLACE] [TEMPORARY [SYSTEM]] [AGGREGATE] FUNCTION f(a INT, …) \
     RETURNS type|TABLE (x INT, …) LANGUAGE SQL|JAVASCRIPT|PYTHON AS $$ … $$";
 
 /// Whether a function is what CREATE, ALTER or DROP goes on with.
@@ -21,18 +21,24 @@ pub(super) fn begins(c: &Cursor) -> bool {
     c.at_keyword("FUNCTION") || c.at_keywords(&["SYSTEM", "FUNCTION"]) || c.at_keyword("AGGREGATE")
 }
 
-/// `[SYSTEM] [AGGREGATE] FUNCTION …` behind `CREATE [TEMPORARY]`.
-pub(super) fn create(c: &mut Cursor, temporary: bool) -> Result<Statement> {
+/// `[SYSTEM] [AGGREGATE] FUNCTION …` behind `CREATE [OR REPLACE] [TEMPORARY]`.
+pub(super) fn create(c: &mut Cursor, temporary: bool, replace: bool) -> Result<Statement> {
     let at = c.location();
     let system = system(c, temporary)?;
     let aggregate = c.eat_keyword("AGGREGATE");
     c.expect_keyword("FUNCTION")?;
+    let condition = c.location();
     let if_not_exists = if_not_exists(c)?;
+    if replace && if_not_exists {
+        return Err(Error::syntax("OR REPLACE and IF NOT EXISTS in one statement")
+            .at(condition)
+            .hint("keep one of them"));
+    }
     let name = c.name("a function name", if system { 1 } else { 3 })?;
     if c.at_keyword("AS") {
         return of_class(c, &name, at);
     }
-    let head = Head { name, temporary, system, aggregate, if_not_exists };
+    let head = Head { name, temporary, system, aggregate, if_not_exists, replace };
     let mut create = definition(c, head)?;
     create.text = c.source(0, c.pos()).to_owned();
     Ok(Statement::CreateFunction(Box::new(create)))
@@ -53,7 +59,7 @@ pub(super) fn alter(c: &mut Cursor, temporary: bool) -> Result<Alter> {
              SQL|JAVASCRIPT|PYTHON AS $$ … $$",
         ));
     }
-    let head = Head { name, temporary, system, aggregate, if_not_exists: false };
+    let head = Head { name, temporary, system, aggregate, if_not_exists: false, replace: false };
     let mut function = definition(c, head)?;
     // As the statement that would create it, which SHOW CREATE FUNCTION shows.
     let words = [(temporary, "TEMPORARY "), (system, "SYSTEM "), (aggregate, "AGGREGATE ")];
@@ -69,11 +75,12 @@ struct Head {
     system: bool,
     aggregate: bool,
     if_not_exists: bool,
+    replace: bool,
 }
 
 /// `(…) RETURNS … LANGUAGE … AS …`; the text is left to the caller.
 fn definition(c: &mut Cursor, head: Head) -> Result<CreateFunction> {
-    let Head { name, temporary, system, aggregate, if_not_exists } = head;
+    let Head { name, temporary, system, aggregate, if_not_exists, replace } = head;
     if !c.at(&Token::LParen) {
         return Err(c.expected("`(` and the parameters").hint(SHAPE));
     }
@@ -104,6 +111,7 @@ fn definition(c: &mut Cursor, head: Head) -> Result<CreateFunction> {
         system,
         aggregate,
         if_not_exists,
+        replace,
         parameters,
         returns,
         language,

@@ -90,15 +90,17 @@ fn is_query(c: &Cursor) -> bool {
 
 fn create(c: &mut Cursor) -> Result<Statement> {
     c.bump();
-    if c.at_keyword("OR") {
-        return Err(Error::unsupported("CREATE OR REPLACE is not supported")
-            .at(c.location())
-            .hint("write DROP … IF EXISTS, then CREATE"));
-    }
+    let or = c.at_keyword("OR").then(|| c.location());
+    let replace = c.eat_keywords(&["OR", "REPLACE"]);
     let temporary = c.eat_keyword("TEMPORARY");
     let at = c.location();
     if functions::begins(c) {
-        return functions::create(c, temporary);
+        return functions::create(c, temporary, replace);
+    }
+    if let Some(or) = or {
+        return Err(Error::unsupported("CREATE OR REPLACE is not supported but for functions")
+            .at(or)
+            .hint("write DROP … IF EXISTS, then CREATE"));
     }
     match c.peek().and_then(|l| l.bare_word()).map(str::to_ascii_uppercase).as_deref() {
         Some("TABLE") => Ok(Statement::CreateTable(Box::new(create_table::create_table(c, temporary)?))),

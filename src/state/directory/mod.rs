@@ -34,6 +34,7 @@ use crate::state::key::{canonical_bits, hash_columns, key_groups_of};
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
 use crate::stream::BATCH_BYTES;
 use crate::stream::bytes::cut;
+use crate::types::sql_name;
 use arena::Arena;
 use changes::Changes;
 pub use changes::{Written, anonymous};
@@ -92,11 +93,12 @@ impl GroupDirectory {
             _ => {
                 let fields: Vec<SortField> = types.iter().map(|t| SortField::new(t.clone())).collect();
                 if !RowConverter::supports_fields(&fields) {
-                    let all: Vec<String> = types.iter().map(ToString::to_string).collect();
+                    let all: Vec<String> = types.iter().map(sql_name).collect();
                     return Err(Error::unsupported(format!(
                         "values of type {} cannot be keys",
                         all.join(", ")
-                    )));
+                    ))
+                    .hint("CAST a MAP or MULTISET to STRING, or use MAP_KEYS and MAP_VALUES"));
                 }
                 let converter = RowConverter::new(fields)?;
                 let rows = converter.empty_rows(0, 0);

@@ -41,6 +41,8 @@ pub(super) struct Spec {
     pub(super) aggregate: bool,
     pub(super) memory: usize,
     pub(super) timeout: Duration,
+    /// BIGINT comes as a number, which is many times faster to compute with than a BigInt.
+    pub(super) numbers: bool,
     /// Types in which arguments come and results go.
     pub(super) result: DataType,
 }
@@ -62,7 +64,17 @@ impl JavaScript {
     /// # Errors
     /// Validation for options that make no sense.
     pub(super) fn new(create: &CreateFunction, signature: &Arc<Signature>) -> Result<Self> {
-        let limits = limits(create, &[])?;
+        let limits = limits(create, &["bigint"])?;
+        let numbers = match limits.others.get("bigint").map(|v| v.to_ascii_lowercase()).as_deref() {
+            None | Some("bigint") => false,
+            Some("number") => true,
+            Some(other) => {
+                return Err(Error::validation(format!(
+                    "the option 'bigint' = '{other}' is neither 'bigint' nor 'number'"
+                ))
+                .at(create.name.location));
+            }
+        };
         let (timeout, memory) = (limits.timeout.unwrap_or(TIMEOUT), limits.memory.unwrap_or(MEMORY));
         let spec = Spec {
             signature: Arc::clone(signature),
@@ -71,6 +83,7 @@ impl JavaScript {
             aggregate: create.aggregate,
             memory: usize::try_from(memory).unwrap_or(usize::MAX).max(1 << 20),
             timeout,
+            numbers,
             result: wire_type(&signature.result()),
         };
         Ok(JavaScript { spec: Arc::new(spec), pool: Pool::default(), abilities: OnceLock::new() })

@@ -154,6 +154,13 @@ impl<'js, 's> Script<'js, 's> {
                 let line = line.map(|l| format!(" in line {l} of its body")).unwrap_or_default();
                 hinted(Error::data(format!("{message}{line}; {place}")), self.spec)
             }
+            Failed::Argument(e) => {
+                let told = Error::data(format!("{}; {place}", e.message()));
+                match e.hint_text() {
+                    Some(hint) => told.hint(hint.to_owned()),
+                    None => told,
+                }
+            }
             Failed::Value(e) => {
                 let (message, hint) = (e.message(), e.hint_text().map(str::to_owned));
                 let e = Error::data(format!("its result {message}; {place}"));
@@ -169,11 +176,15 @@ impl<'js, 's> Script<'js, 's> {
         format!("row {} of its batch: {}({})", row + 1, self.spec.signature.name, shown(args, row))
     }
 
+    fn columns<'a>(&self, args: &'a [ArrayRef]) -> Result<Vec<Column<'a>>> {
+        args.iter().map(|a| Column::of(a, self.spec.numbers)).collect()
+    }
+
     fn call(&self, args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
         let Functions::Rows(function) = &self.functions else {
             return Err(Error::internal("a call of an aggregate"));
         };
-        let columns = args.iter().map(Column::of).collect::<Result<Vec<_>>>()?;
+        let columns = self.columns(args)?;
         let table = matches!(&self.spec.signature.returns, Returns::Table(_));
         let mut out = Builder::new(&self.spec.result, self.spec.signature.result_is_nullable(), rows)?;
         for row in 0..rows {
@@ -268,7 +279,7 @@ impl<'js, 's> Script<'js, 's> {
         let Functions::Aggregate { accumulate, retract, .. } = &self.functions else {
             return Err(Error::internal("rows for a function that is no aggregate"));
         };
-        let columns = args.iter().map(Column::of).collect::<Result<Vec<_>>>()?;
+        let columns = self.columns(args)?;
         let mut states = self.parsed(states)?;
         for (row, group) in groups.iter().enumerate() {
             let back = signs.is_some_and(|s| s.get(row).is_some_and(|s| *s < 0));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | BOOLEAN | boolean | boolean |
 //! | TINYINT, SMALLINT, INT | number | number or BigInt, whole and in range |
-//! | BIGINT | BigInt | BigInt, or a number that is whole and safe |
+//! | BIGINT | BigInt, or a number by the option 'bigint' | BigInt, or a number that is whole and safe |
 //! | FLOAT, DOUBLE | number | number or BigInt |
 //! | STRING | string | string |
 //! | DECIMAL, DATE, TIME, TIMESTAMP | string | string; for DECIMAL also number and BigInt |
@@ -36,6 +36,8 @@ pub(super) enum Failed {
     Script(rquickjs::Error),
     /// A value that is none of the type.
     Value(Error),
+    /// An argument that the script cannot take.
+    Argument(Error),
 }
 
 impl From<rquickjs::Error> for Failed {
@@ -58,6 +60,8 @@ pub(super) enum Column<'a> {
     Int16(&'a PrimitiveArray<Int16Type>),
     Int32(&'a PrimitiveArray<Int32Type>),
     Int64(&'a PrimitiveArray<Int64Type>),
+    /// BIGINT as a number.
+    Whole(&'a PrimitiveArray<Int64Type>),
     Float32(&'a PrimitiveArray<Float32Type>),
     Float64(&'a PrimitiveArray<Float64Type>),
     Text(&'a StringArray),
@@ -68,15 +72,18 @@ pub(super) enum Column<'a> {
 }
 
 impl<'a> Column<'a> {
+    /// BIGINT gives numbers if `numbers` holds.
+    ///
     /// # Errors
     /// Internal for types that are not those of the wire.
-    pub(super) fn of(a: &'a ArrayRef) -> Result<Self> {
+    pub(super) fn of(a: &'a ArrayRef, numbers: bool) -> Result<Self> {
         Ok(match a.data_type() {
             DataType::Null => Column::Null,
             DataType::Boolean => Column::Bool(a.as_boolean()),
             DataType::Int8 => Column::Int8(a.as_primitive()),
             DataType::Int16 => Column::Int16(a.as_primitive()),
             DataType::Int32 => Column::Int32(a.as_primitive()),
+            DataType::Int64 if numbers => Column::Whole(a.as_primitive()),
             DataType::Int64 => Column::Int64(a.as_primitive()),
             DataType::Float32 => Column::Float32(a.as_primitive()),
             DataType::Float64 => Column::Float64(a.as_primitive()),
@@ -84,18 +91,21 @@ impl<'a> Column<'a> {
             DataType::Binary => Column::Bytes(a.as_binary()),
             DataType::List(_) => {
                 let l = a.as_list();
-                Column::List(l, Box::new(Column::of(l.values())?))
+                Column::List(l, Box::new(Column::of(l.values(), numbers)?))
             }
             DataType::Map(..) => {
                 let m = a.as_map();
-                Column::Map(m, Box::new(Column::of(m.keys())?), Box::new(Column::of(m.values())?))
+                let (keys, values) = (Column::of(m.keys(), numbers)?, Column::of(m.values(), numbers)?);
+                Column::Map(m, Box::new(keys), Box::new(values))
             }
             DataType::Struct(fields) => {
                 let s = a.as_struct();
                 let columns = s.columns().iter().zip(fields);
                 Column::Row(
                     s,
-                    columns.map(|(c, f)| Ok((f.name().as_str(), Column::of(c)?))).collect::<Result<_>>()?,
+                    columns
+                        .map(|(c, f)| Ok((f.name().as_str(), Column::of(c, numbers)?)))
+                        .collect::<Result<_>>()?,
                 )
             }
             other => return Err(Error::internal(format!("{other} as an argument of a script"))),
@@ -103,7 +113,10 @@ impl<'a> Column<'a> {
     }
 
     /// The value of a row.
-    pub(super) fn value<'js>(&self, ctx: &Ctx<'js>, row: usize) -> rquickjs::Result<Value<'js>> {
+    ///
+    /// # Errors
+    /// Exceptions; a BIGINT that is no number of JavaScript's.
+    pub(super) fn value<'js>(&self, ctx: &Ctx<'js>, row: usize) -> Result<Value<'js>, Failed> {
         fn get<T: ArrowPrimitiveType>(a: &PrimitiveArray<T>, row: usize) -> Option<T::Native> {
             a.is_valid(row).then(|| a.value(row))
         }
@@ -119,6 +132,7 @@ impl<'a> Column<'a> {
                 Some(v) => Some(Value::new_big_int(ctx.clone(), v)?),
                 None => None,
             },
+            Column::Whole(a) => get(a, row).map(|v| safe(ctx, v)).transpose()?,
             Column::Float32(a) => float(get(a, row).map(f64::from)),
             Column::Float64(a) => float(get(a, row)),
             Column::Text(a) if a.is_valid(row) => {
@@ -150,6 +164,23 @@ impl<'a> Column<'a> {
     }
 }
 
+/// The largest whole number of which every smaller one is a number of JavaScript's, too: `Number.MAX_SAFE_INTEGER`.
+const MAX_SAFE: u64 = (1 << 53) - 1;
+
+/// A BIGINT as a number.
+fn safe<'js>(ctx: &Ctx<'js>, v: i64) -> Result<Value<'js>, Failed> {
+    if v.unsigned_abs() > MAX_SAFE {
+        return Err(Failed::Argument(
+            Error::data(format!("the BIGINT {v} is no number of JavaScript's"))
+                .hint("leave the option 'bigint' = 'number' out: BIGINT comes as BigInt then"),
+        ));
+    }
+    Ok(match i32::try_from(v) {
+        Ok(small) => Value::new_int(ctx.clone(), small),
+        Err(_) => Value::new_float(ctx.clone(), v as f64),
+    })
+}
+
 fn range(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
     let at = |i: usize| offsets.get(i).copied().unwrap_or(0) as usize;
     at(row)..at(row + 1)
@@ -168,7 +199,7 @@ fn map<'js>(
     entries: std::ops::Range<usize>,
     keys: &Column<'_>,
     values: &Column<'_>,
-) -> rquickjs::Result<Value<'js>> {
+) -> Result<Value<'js>, Failed> {
     if let Column::Text(names) = keys {
         let object = Object::new(ctx.clone())?;
         for k in entries {
