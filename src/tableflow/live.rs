@@ -15,8 +15,8 @@
 use std::collections::BTreeSet;
 
 use super::config::{Layout, OnError, Route, RowMode, TableflowConfig};
-use super::flow::columns_of;
 use super::keyed_tail::Tail;
+use super::layout::columns_of;
 use super::registered::earlier_names;
 use super::statements::quote_text;
 use super::verify::at;

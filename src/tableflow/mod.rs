@@ -22,6 +22,7 @@ mod flow;
 mod forecast;
 mod infer;
 mod keyed_tail;
+mod layout;
 mod live;
 mod load;
 mod registered;

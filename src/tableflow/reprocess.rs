@@ -15,7 +15,7 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 
 use super::config::{Layout, REST, Route, TableflowConfig};
-use super::flow::columns_of;
+use super::layout::columns_of;
 use super::registered::earlier_names;
 use super::verify::at;
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};

@@ -25,8 +25,8 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::config::{Layout, OnError, REST, RecordFormat, Route, TableflowConfig};
-use super::flow::columns_of;
 use super::infer::{Column, infer_images};
+use super::layout::columns_of;
 use super::registered::earlier_names;
 use crate::catalog::{CatalogObject, ObjectPath, TableDef};
 use crate::connectors::iceberg::{KeptPositions, kept_positions};

@@ -28,6 +28,7 @@ use iceberg::writer::file_writer::location_generator::DefaultFileNameGenerator;
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{CurrentFileStatus, IcebergWriter as _, IcebergWriterBuilder as _};
 use parquet::file::properties::WriterProperties;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::lake::Lake;
@@ -44,6 +45,8 @@ use crate::stream::{ChangeBatch, Epoch};
 const MAX_OPEN_FILES: usize = 200;
 /// Bytes of rows that are held before a file is begun for them.
 const HELD: usize = 256 << 10;
+/// Files that are begun and ended at the same time, for rows that were held.
+static FINISHING: Semaphore = Semaphore::const_new(16);
 /// Bytes of rows that are put in order together.
 const RUN: usize = 64 << 20;
 /// Bytes of rows of all partitions that wait for their run to be full.
@@ -299,6 +302,11 @@ impl IcebergWriter {
     }
 
     async fn close(&mut self, mut file: OpenFile) -> Result<()> {
+        // Many tables may come to this at the same moment.
+        let _turn = match file.writer {
+            None => FINISHING.acquire().await.ok(),
+            Some(_) => None,
+        };
         self.write_held(&mut file).await?;
         let Some(mut writer) = file.writer else { return Ok(()) };
         let files = writer.close().await.map_err(|e| self.error(&e))?;
