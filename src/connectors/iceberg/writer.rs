@@ -49,6 +49,8 @@ const HELD: usize = 256 << 10;
 static FINISHING: Semaphore = Semaphore::const_new(16);
 /// Bytes of rows that are put in order together.
 const RUN: usize = 64 << 20;
+/// Rows of a run that are written at a time.
+const PART: usize = 8192;
 /// Bytes of rows of all partitions that wait for their run to be full.
 const MOST_HELD: usize = 256 << 20;
 
@@ -212,21 +214,26 @@ impl IcebergWriter {
     async fn write_held(&mut self, file: &mut OpenFile) -> Result<()> {
         let held = std::mem::take(&mut file.rows);
         file.bytes = 0;
-        let rows = match held.as_slice() {
-            [] => return Ok(()),
-            [one] => one.clone(),
-            several => concat_batches(&self.schema, several)?,
-        };
-        drop(held);
-        let rows = match &self.sorting {
-            Some((sorting, _)) => sorting.sort(&rows).context(|| self.shown.clone())?,
-            None => rows,
+        if held.is_empty() {
+            return Ok(());
+        }
+        let held = match &self.sorting {
+            None => held,
+            Some((sorting, _)) => {
+                let rows =
+                    sorting.sort(&concat_batches(&self.schema, &held)?).context(|| self.shown.clone())?;
+                let starts = (0..rows.num_rows()).step_by(PART);
+                starts.map(|at| rows.slice(at, PART.min(rows.num_rows() - at))).collect()
+            }
         };
         let mut writer = match file.writer.take() {
             Some(writer) => writer,
             None => self.builder.build(Some(file.partition.clone())).await.map_err(|e| self.error(&e))?,
         };
-        writer.write(rows).await.map_err(|e| self.error(&e))?;
+        // Between two of them a file may be large enough.
+        for rows in held {
+            writer.write(rows).await.map_err(|e| self.error(&e))?;
+        }
         // The crate panics when asked for the size of a writer that has not begun a file.
         file.size = writer.current_written_size() as u64;
         file.writer = Some(writer);

@@ -102,7 +102,7 @@ async fn abort_leaves_no_files() {
     let sink = lake.sink("t", &[]).await.unwrap();
     let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 2)).await.unwrap();
     // Still open.
-    opened.writers[0].write(ChangeBatch::insert_only(ids(&schema, 0..10))).await.unwrap();
+    opened.writers[0].write(ChangeBatch::insert_only(ids(&schema, 0..40_000))).await.unwrap();
     assert!(opened.writers[0].bytes_written() > 0);
     opened.writers[0].abort().await;
     assert!(lake.data_files().is_empty());
