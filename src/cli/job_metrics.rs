@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::http::{Pages, label};
+use serde_json::Value;
+
 use crate::runtime::gauges::OperatorState;
 use crate::runtime::job::{JobMetrics, JobProgress, RunningJob};
 
@@ -117,18 +119,15 @@ fn metrics(progress: &JobProgress, operators: &[OperatorState]) -> String {
 
 fn status(progress: &JobProgress, operators: &[OperatorState]) -> String {
     let operators = operators.iter().map(|o| {
-        let mut told = serde_json::json!({ "uid": o.uid, "operator": o.name });
-        for (name, _, _, number) in OF_OPERATOR.iter().chain(is_match(o).then_some(&PARTIAL_MATCHES)) {
-            told[*name] = number(o).into();
-        }
-        told
+        let numbers = OF_OPERATOR.iter().chain(is_match(o).then_some(&PARTIAL_MATCHES));
+        let names = [("uid".to_owned(), o.uid.as_str().into()), ("operator".to_owned(), o.name.into())];
+        let told =
+            names.into_iter().chain(numbers.map(|(name, _, _, of)| ((*name).to_owned(), of(o).into())));
+        Value::Object(told.collect())
     });
-    let mut told = serde_json::json!({});
-    for (name, _, _, number) in OF_JOB {
-        told[*name] = number(progress).into();
-    }
-    told["operators"] = operators.collect();
-    told.to_string()
+    let operators: Vec<Value> = operators.collect();
+    let told = OF_JOB.iter().map(|(name, _, _, of)| ((*name).to_owned(), of(progress).into()));
+    Value::Object(told.chain([("operators".to_owned(), operators.into())]).collect()).to_string()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{Array, AsArray};
 use futures::StreamExt;
@@ -350,7 +350,8 @@ impl Flow {
     async fn rate_and_size(&self, name: &str) -> Result<(u64, Option<f64>)> {
         let common = &self.common;
         let (table, env) = super::resolved(&*common.session.lock().await, name).await?;
-        let since = chrono::Local::now().timestamp_millis() - SPAN.as_millis() as i64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = now.saturating_sub(SPAN).as_millis() as i64;
         let records = tokio::task::spawn_blocking(move || kafka::come_since(&table, &env, since)).await??;
         let sql = format!("SELECT * FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(name));
         let query = {

@@ -39,7 +39,7 @@ impl OptimizerRule for PushFilters {
             return self.0.rewrite(plan, config);
         }
         let (stay, go): (Vec<_>, Vec<_>) =
-            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(|part| stays(part));
+            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(stays);
         let (Some(stay), Some(go)) = (conjunction(stay), conjunction(go)) else {
             return Ok(Transformed::no(plan));
         };
