@@ -1,7 +1,8 @@
 //! Fields that have been renamed since a record was written: `renamed-fields` = `old:new;…`.
 //!
 //! A schema registry keeps what a field was called before: Protobuf by its number, Avro by its aliases. A table has one
-//! column for all of its names. Of a record whose schema has the old name, and not the new one, the value goes there.
+//! column for all of its names. Of a record whose schema has the old name, and not the new one, the value goes there. A column
+//! of the old name, which is another field's by now, has nothing of such a record.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,18 +29,22 @@ impl Renamed {
         }
     }
 
-    /// What `columns` are called in a schema whose fields `has` knows.
+    /// What `columns` are called in a schema whose fields `has` knows. Of several old names the first one counts.
     pub(crate) fn in_schema<'a>(&self, columns: &'a Fields, has: impl Fn(&str) -> bool) -> Cow<'a, Fields> {
-        let taken = |name: &str| columns.iter().any(|c| c.name() == name);
         let old = |new: &str| {
             let mut older = self.0.iter().filter(|(_, to)| to == new).map(|(from, _)| from);
-            older.find(|from| has(from) && !has(new) && !taken(from))
+            older.find(|from| has(from) && !has(new))
         };
-        if !columns.iter().any(|c| old(c.name()).is_some()) {
+        let moved: Vec<&String> = columns.iter().filter_map(|c| old(c.name())).collect();
+        if moved.is_empty() {
             return Cow::Borrowed(columns);
         }
         let named = columns.iter().map(|c| match old(c.name()) {
             Some(from) => Arc::new(c.as_ref().clone().with_name(from)),
+            // No field of any schema is called so.
+            None if moved.contains(&c.name()) => {
+                Arc::new(c.as_ref().clone().with_name(format!(":{}", c.name())))
+            }
             None => Arc::clone(c),
         });
         Cow::Owned(named.collect())
@@ -84,7 +89,8 @@ mod tests {
         assert_eq!(of(&["c", "y"], &["a", "y"]), "a y");
         assert_eq!(of(&["c", "y"], &["b", "x"]), "b x");
         assert_eq!(of(&["c"], &["a", "c"]), "c", "the new one is there");
-        assert_eq!(of(&["a", "c"], &["a"]), "a c", "the old one has a column of its own");
+        assert_eq!(of(&["a", "c"], &["a"]), ":a a", "another field has the old name");
+        assert_eq!(of(&["c"], &["a", "b"]), "a", "the first one");
         assert_eq!(of(&["z"], &["a"]), "z");
     }
 }

@@ -29,6 +29,7 @@ use tokio::runtime::Runtime;
 pub use config::{RegistryConfig, RegistryOptions};
 use http::{Answer, Http};
 
+use crate::blocking::blocking;
 use crate::error::{Error, Result, ResultExt};
 
 /// How deep references may be nested.
@@ -163,13 +164,14 @@ fn runtime() -> Result<&'static Runtime> {
     made.as_ref().map_err(|e| Error::external(format!("no thread for the schema registry: {e}")))
 }
 
-/// Waits for work on the registry's thread, on whatever thread this is.
+/// Waits for work on the registry's thread, on whatever thread this is. A registry that does not answer holds up nobody else.
 fn wait<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let (answer, answered) = std::sync::mpsc::sync_channel(1);
     runtime()?.spawn(async move {
         let _ = answer.send(work.await);
     });
-    answered.recv().map_err(|_| Error::internal("the thread of the schema registry has ended"))?
+    blocking(|| answered.recv())
+        .map_err(|_| Error::internal("the thread of the schema registry has ended"))?
 }
 
 impl RegistryClient {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -351,4 +352,25 @@ fn options_that_mean_nothing_are_refused() {
     let good = [url, ("properties.auto.register.schemas", "false"), ("properties.request.timeout.ms", "500")];
     assert!(!from_options(&good).unwrap().register);
     assert!(from_options(&[("schema-registry.url", "http://h")]).unwrap().register);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_registry_that_does_not_answer_holds_up_nobody_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let options =
+        [("url", url.as_str()), ("properties.request.timeout.ms", "1500"), ("properties.max.retries", "0")];
+    let client = RegistryClient::new(from_options(&options).unwrap().config).unwrap();
+    let asks = tokio::spawn(async move { client.schema_blocking(1) });
+    // The only worker of the runtime is in it by now.
+    std::thread::sleep(Duration::from_millis(300));
+    let other = tokio::spawn(async {});
+    for _ in 0..40 {
+        if other.is_finished() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(other.is_finished() && !asks.is_finished());
+    assert!(asks.await.unwrap().is_err());
 }

@@ -343,16 +343,20 @@ impl Flow {
         common.run(&config.source_table(&name, &self.route.topic, layout, &bounds)).await?;
         let looked = self.rate_and_size(&name).await;
         self.drop_table(&name).await;
-        let (records, row) = looked?;
-        Ok(Some(forecast(records, config.commit_interval, config.parallelism as u64, row)))
+        let (records, partitions, row) = looked?;
+        // A task without a partition of the topic writes nothing.
+        let tasks = config.parallelism.min(partitions) as u64;
+        let files = forecast(records, config.commit_interval, tasks, row);
+        Ok(Some(Forecast { is_partitioned: !config.partition_by.is_empty(), ..files }))
     }
 
-    async fn rate_and_size(&self, name: &str) -> Result<(u64, Option<f64>)> {
+    async fn rate_and_size(&self, name: &str) -> Result<(u64, usize, Option<f64>)> {
         let common = &self.common;
         let (table, env) = super::resolved(&*common.session.lock().await, name).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = now.saturating_sub(SPAN).as_millis() as i64;
-        let records = tokio::task::spawn_blocking(move || kafka::come_since(&table, &env, since)).await??;
+        let (records, partitions) =
+            tokio::task::spawn_blocking(move || kafka::come_since(&table, &env, since)).await??;
         let sql = format!("SELECT * FROM {} LIMIT {SAMPLE_RECORDS}", quote_ident(name));
         let query = {
             let mut session = common.session.lock().await;
@@ -362,8 +366,8 @@ impl Flow {
             started?
         };
         // A bad record among them is for the flow to tell.
-        let Ok(rows) = query.collect().await else { return Ok((records, None)) };
+        let Ok(rows) = query.collect().await else { return Ok((records, partitions, None)) };
         let rows: Vec<_> = rows.into_iter().map(|b| b.rows).collect();
-        Ok((records, row_size(&rows)?))
+        Ok((records, partitions, row_size(&rows)?))
     }
 }

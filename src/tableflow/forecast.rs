@@ -27,6 +27,8 @@ pub(super) struct Forecast {
     pub files: u64,
     /// Bytes of each, if a row is known to take so many.
     pub bytes: Option<u64>,
+    /// The table has partitions: each that has rows has files of its own.
+    pub is_partitioned: bool,
 }
 
 /// For so many records an hour, a commit each `interval` by `tasks`, and bytes of a row.
@@ -35,7 +37,7 @@ pub(super) fn forecast(records: u64, interval: Duration, tasks: u64, row: Option
     // A commit without rows makes no file, and a row is in one.
     let files = ((commits * tasks.max(1) as f64).ceil() as u64).min(records);
     let bytes = row.filter(|_| files > 0).map(|row| (records as f64 / files as f64 * row) as u64);
-    Forecast { records, files, bytes }
+    Forecast { records, files, bytes, is_partitioned: false }
 }
 
 impl std::fmt::Display for Forecast {
@@ -44,7 +46,14 @@ impl std::fmt::Display for Forecast {
             return f.write_str("no record has come within the last hour");
         }
         write!(f, "about {} records an hour: {} files", self.records, self.files)?;
-        match self.bytes {
+        let bytes = match self.is_partitioned {
+            true => {
+                f.write_str(" for each partition of the table that all of them have rows for")?;
+                None
+            }
+            false => self.bytes,
+        };
+        match bytes {
             Some(bytes) => write!(f, " of {} each, before they are put together", size(bytes)),
             None => f.write_str(", before they are put together"),
         }
@@ -92,7 +101,15 @@ mod tests {
             forecast(3_600_000, minute, 1, Some(20.0)).to_string(),
             "about 3600000 records an hour: 60 files of 1200 KB each, before they are put together"
         );
-        assert_eq!(forecast(7, minute, 1, Some(900.0)), Forecast { records: 7, files: 7, bytes: Some(900) });
+        assert_eq!(
+            forecast(7, minute, 1, Some(900.0)),
+            Forecast { records: 7, files: 7, bytes: Some(900), is_partitioned: false }
+        );
+        let partitioned = Forecast { is_partitioned: true, ..forecast(7_000, minute, 1, Some(900.0)) };
+        assert_eq!(
+            partitioned.to_string(),
+            "about 7000 records an hour: 60 files for each partition of the table that all of them have rows for, before they are put together"
+        );
         assert_eq!(forecast(1_000, minute, 2, None).files, 120);
         assert_eq!(forecast(1_000, Duration::ZERO, 1, None).files, 1_000);
         assert!(forecast(u64::MAX, minute, 1, Some(1e9)).to_string().contains("MB"));

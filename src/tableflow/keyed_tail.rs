@@ -6,12 +6,15 @@
 //!                   └─► values ────────────────────────────────────────────── ⋈ ──┘
 //! ```
 //!
-//! Keys and values are read by two scans between the same offsets, which are known when the view is made.
+//! Keys and values are read by two scans between the same offsets, which are known when the view is made. Of the records of a key
+//! in one partition the last one counts. A key that has come to another partition, since there are more, is what the partition
+//! says whose record is the later one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{KeyFormat, Layout, Route, RowMode, TableflowConfig};
 use super::infer::Column;
+use super::registered::relaxed;
 use super::statements::quote_text;
 use super::verify::At;
 use crate::catalog::TableDef;
@@ -43,6 +46,23 @@ fn offsets<'a>(all: impl Iterator<Item = (&'a i32, &'a i64)>) -> String {
         .join(";")
 }
 
+/// The keys of records that mean something: with bad records left out, a value that cannot be decoded leaves the row that was
+/// there.
+fn with_effect(skips: bool, keys: &str, records: &str, by: &[String]) -> String {
+    let (keys, records) = (quote_ident(keys), quote_ident(records));
+    if !skips {
+        return keys;
+    }
+    let columns: Vec<String> = by.iter().map(|k| format!("k.{k}")).collect();
+    let columns = format!(
+        "{}, k._tail_value, k._partition, k._offset, k._timestamp FROM {keys} AS k",
+        columns.join(", ")
+    );
+    format!(
+        "(\n      SELECT {columns} WHERE k._tail_value IS NULL\n      UNION ALL\n      SELECT {columns} JOIN {records} AS r ON k._partition = r._partition AND k._offset = r._offset WHERE k._tail_value IS NOT NULL\n    )"
+    )
+}
+
 impl Tail<'_> {
     /// Makes the tables of the tail in the current database, and gives the text of the view.
     ///
@@ -67,29 +87,33 @@ impl Tail<'_> {
             (format!("{table}$keys"), format!("{table}$tail"), format!("{table}$newest"));
         super::execute(session, &config.keys_table(&keys, topic, &key, format, &BTreeMap::new())).await?;
         let (source, env) = super::resolved(session, &keys).await?;
-        let ends = tokio::task::spawn_blocking(move || kafka::ends(&source, &env)).await??;
+        let asked = move || Ok::<_, Error>((kafka::beginnings(&source, &env)?, kafka::ends(&source, &env)?));
+        let (lows, ends) = tokio::task::spawn_blocking(asked).await??;
         super::execute(session, &format!("DROP TEMPORARY TABLE {}", quote_ident(&keys))).await?;
         let ends: BTreeMap<i32, i64> = ends.into_iter().map(|(_, partition, end)| (partition, end)).collect();
         // A partition that the table knows nothing of is read from its beginning.
-        let starts: BTreeMap<i32, i64> = ends
-            .keys()
-            .map(|p| (*p, from.iter().find(|a| a.partition == *p).map_or(0, |a| a.offset)))
-            .collect();
+        let known = |partition: i32| from.iter().find(|a| a.partition == partition).map(|a| a.offset);
+        let lows = lows.into_iter().filter(|(_, partition, _)| ends.contains_key(partition));
+        let starts: BTreeMap<i32, i64> =
+            lows.map(|(_, partition, low)| (partition, known(partition).unwrap_or(low))).collect();
         let mut bounds = BTreeMap::new();
         for (side, at) in [("scan.startup", &starts), ("scan.bounded", &ends)] {
             bounds.insert(format!("{side}.mode"), "specific-offsets".to_owned());
             bounds.insert(format!("{side}.specific-offsets"), offsets(at.iter()));
         }
         super::execute(session, &config.keys_table(&keys, topic, &key, format, &bounds)).await?;
+        // Values need not have the columns of the key.
+        let nullable = |c: Column| Column { ty: relaxed(c.ty), ..c };
+        let layout = Layout { columns: layout.columns.into_iter().map(nullable).collect(), ..layout };
         let reading = TableflowConfig { mode: RowMode::Append, primary_key: Vec::new(), ..config.clone() };
         super::execute(session, &reading.source_table(&records, topic, &layout, &bounds)).await?;
         let quoted: Vec<String> = names.iter().map(|k| quote_ident(k)).collect();
         super::execute(
             session,
             &format!(
-                "CREATE TEMPORARY VIEW {} AS\nSELECT {by}, _partition, _offset FROM (\n  SELECT *, ROW_NUMBER() OVER (PARTITION BY {by} ORDER BY _offset DESC, _partition DESC) AS n_ FROM {}\n) WHERE n_ = 1",
+                "CREATE TEMPORARY VIEW {} AS\nSELECT {by}, _partition, _offset, _tail_value IS NOT NULL AS has_ FROM (\n  SELECT *, ROW_NUMBER() OVER (PARTITION BY {by} ORDER BY _timestamp DESC, _offset DESC, _partition DESC) AS m_ FROM (\n    SELECT *, ROW_NUMBER() OVER (PARTITION BY {by}, _partition ORDER BY _offset DESC) AS n_ FROM {}\n  ) WHERE n_ = 1\n) WHERE m_ = 1",
                 quote_ident(&newest),
-                quote_ident(&keys),
+                with_effect(reading.skips(), &keys, &records, &quoted),
                 by = quoted.join(", "),
             ),
         )
@@ -108,7 +132,7 @@ impl Tail<'_> {
         }
         let same: Vec<String> = quoted.iter().map(|k| format!("k.{k} = s.{k}")).collect();
         Ok(format!(
-            "SELECT {} FROM {lake}.{}.{} /*+ OPTIONS('snapshot-id' = {}) */ AS s\nWHERE NOT EXISTS (SELECT 1 FROM {newest} AS k WHERE {})\nUNION ALL\nSELECT {} FROM {newest} AS k JOIN {} AS r ON k._partition = r._partition AND k._offset = r._offset",
+            "SELECT {} FROM {lake}.{}.{} /*+ OPTIONS('snapshot-id' = {}) */ AS s\nWHERE NOT EXISTS (SELECT 1 FROM {newest} AS k WHERE {})\nUNION ALL\nSELECT {} FROM {newest} AS k JOIN {} AS r ON k._partition = r._partition AND k._offset = r._offset AND k.has_",
             committed.join(", "),
             quote_ident(namespace),
             quote_ident(table),

@@ -124,6 +124,11 @@ impl TableflowConfig {
         columns
     }
 
+    /// Whether records that cannot be decoded are left out.
+    pub(super) fn skips(&self) -> bool {
+        self.has_rest() && self.on_error == OnError::Skip
+    }
+
     /// Names of the columns that are not of the values of records.
     pub(super) fn further_names(&self) -> impl Iterator<Item = String> {
         self.further_columns().into_iter().map(|(name, ..)| name.to_owned())
@@ -241,7 +246,7 @@ impl TableflowConfig {
         let columns: Vec<String> =
             key.iter().map(|c| format!("  {} {},\n", quote_ident(&c.name), c.ty)).collect();
         format!(
-            "CREATE TEMPORARY TABLE {} (\n{}  _tail_value BYTES,\n  _partition INT METADATA FROM 'partition' VIRTUAL,\n  _offset BIGINT METADATA FROM 'offset' VIRTUAL\n) {}",
+            "CREATE TEMPORARY TABLE {} (\n{}  _tail_value BYTES,\n  _partition INT METADATA FROM 'partition' VIRTUAL,\n  _offset BIGINT METADATA FROM 'offset' VIRTUAL,\n  _timestamp TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL\n) {}",
             quote_ident(name),
             columns.concat(),
             with(&options)

@@ -11,7 +11,7 @@
 //! | `add-columns` | is added, optional, at the end of the table or of its row | | |
 //! | `full` | is added | INT → BIGINT, FLOAT → DOUBLE, DECIMAL(p, s) → DECIMAL(p + n, s) | it becomes optional |
 //!
-//! With `full`, `schema-evolution.renames` = `old:new` gives the column `old` the name `new`, if it is declared so: the schemas
+//! With `full`, `schema-evolution.renames` = `old:new` gives the column `old` the name `new`, if that is declared and not there: the schemas
 //! of records may know that a field is the same under another name.
 //!
 //! Those are the changes under which the rows that are there stay readable as they are. Other differences are not this one's
@@ -170,7 +170,8 @@ impl Changed {
         let mut fields = have.to_vec();
         let is = |fields: &[NestedFieldRef], name: &str| fields.iter().any(|f| f.name == name);
         for (from, to) in renames {
-            let is_meant = is(wanted, to) && !is(wanted, from) && !is(&fields, to);
+            // There may be another column under the old name from now on.
+            let is_meant = is(wanted, to) && !is(&fields, to);
             let old = fields.iter_mut().find(|f| is_meant && f.name == *from && !self.keys.contains(&f.id));
             if let Some(old) = old {
                 self.changes.push(format!("renaming `{from}` to `{to}`"));

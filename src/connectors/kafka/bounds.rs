@@ -1,7 +1,7 @@
 //! Where reading begins and ends in each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::embedded::name_of;
 use super::offsets::{Cluster, TopicPartition};
@@ -36,7 +36,7 @@ pub(super) fn plan(
     };
     let stops = stops(options, cluster, found)?;
     if let Some(before) = &before {
-        check_ends(cluster, before)?;
+        check_ends(cluster, before, options.properties.connect_timeout())?;
     }
     let mut plans = Vec::with_capacity(found.len());
     for (((at, start), low), stop) in found.iter().zip(starts).zip(&lows).zip(stops) {
@@ -65,18 +65,24 @@ pub(super) fn plan(
 
 /// That no partition ends before what is to be read next of it: that would be another topic under the same name, or one that
 /// has lost records.
-fn check_ends(cluster: &Cluster, before: &BTreeMap<TopicPartition, SplitPlan>) -> Result<()> {
+fn check_ends(
+    cluster: &Cluster,
+    before: &BTreeMap<TopicPartition, SplitPlan>,
+    patience: Duration,
+) -> Result<()> {
     let partitions: Vec<TopicPartition> = before.keys().cloned().collect();
     let beyond = || -> Result<Option<(&SplitPlan, i64)>> {
         let ends = cluster.ends(&partitions)?;
         Ok(before.values().zip(ends).find(|(plan, end)| plan.next > *end))
     };
-    if beyond()?.is_none() {
-        return Ok(());
-    }
     // A leader that has just been elected may not know the end yet.
-    std::thread::sleep(Duration::from_secs(2));
-    match beyond()? {
+    let patience = Instant::now() + patience;
+    let mut found = beyond()?;
+    while found.is_some() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(500));
+        found = beyond()?;
+    }
+    match found {
         None => Ok(()),
         Some((plan, end)) => Err(Error::validation(format!(
             "{}: offset {} is to be read next, and the partition ends at {end}: the topic was made anew, or has lost records",

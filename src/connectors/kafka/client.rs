@@ -34,6 +34,8 @@ struct Seen {
     /// Authentication or TLS: waiting does not help.
     refused: Option<(Code, String)>,
     all_down_since: Option<Instant>,
+    /// A broker has answered once: what it is told is right.
+    was_up: bool,
     undelivered: Option<Undelivered>,
 }
 
@@ -83,7 +85,9 @@ impl Context {
 
     /// A broker answered.
     pub(super) fn mark_up(&self) {
-        self.seen().all_down_since = None;
+        let mut seen = self.seen();
+        seen.all_down_since = None;
+        seen.was_up = true;
     }
 
     /// The first failed delivery.
@@ -207,6 +211,8 @@ impl ClientContext for Context {
                     return;
                 }
             }
+            // A handshake that fails later is one with a broker that is just ending or starting.
+            Code::SSL if seen.was_up => {}
             Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
                 seen.refused = Some((code, reason.to_owned()));
             }
@@ -233,5 +239,34 @@ impl ProducerContext<NoCustomPartitioner> for Context {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            servers: "h:1".to_owned(),
+            secrets: Vec::new(),
+            debug: false,
+            fetch_wait: Duration::ZERO,
+            health: Health::new(&[]),
+            seen: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_fails_is_a_refusal_as_long_as_none_has_succeeded() {
+        let first = context();
+        ClientContext::error(&first, KafkaError::Global(Code::SSL), "handshake failed");
+        assert!(first.refusal().unwrap().to_string().contains("no TLS connection"));
+        let later = context();
+        later.mark_up();
+        ClientContext::error(&later, KafkaError::Global(Code::SSL), "handshake failed");
+        assert!(later.refusal().is_none());
+        ClientContext::error(&later, KafkaError::Global(Code::SaslAuthenticationFailed), "who?");
+        assert!(later.refusal().is_some());
     }
 }

@@ -9,12 +9,13 @@
 //! its statistics alone. They also show a broker that takes requests and does not answer. A client that nobody polls
 //! between its calls has no statistics, and knows by its calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::offsets::TopicPartition;
 use super::properties::mask;
 use crate::edges::Notices;
 
@@ -50,8 +51,10 @@ pub(super) struct Health {
 struct Seen {
     /// By `host:port`.
     away: BTreeMap<String, Away>,
-    /// A partition that is read has no leader, or one that is away.
-    unreadable: bool,
+    /// Partitions that are read and have no leader, or one that is away, by topic.
+    unreadable: BTreeMap<String, BTreeSet<i32>>,
+    /// A broker has gone since that was looked at: any of them may be its.
+    in_doubt: bool,
 }
 
 /// The part of librdkafka's statistics that matters here.
@@ -139,7 +142,7 @@ impl Health {
         let mut seen = self.seen();
         // Until the next statistics: a broker that the cluster has named may lead something, an address to begin with
         // need not.
-        seen.unreadable |= id.parse::<i32>().is_ok() && !seen.away.contains_key(address);
+        seen.in_doubt |= id.parse::<i32>().is_ok() && !seen.away.contains_key(address);
         self.lost(&mut seen, address, reason, Duration::ZERO);
     }
 
@@ -174,8 +177,14 @@ impl Health {
         }
         let away: Vec<i32> =
             brokers().filter(|b| seen.away.contains_key(&b.nodename)).map(|b| b.nodeid).collect();
-        let mut read = statistics.topics.values().flat_map(|t| t.partitions.values()).filter(|p| p.desired);
-        seen.unreadable = read.any(|p| p.leader < 0 || away.contains(&p.leader));
+        let is_unreadable = |p: &Partition| p.desired && (p.leader < 0 || away.contains(&p.leader));
+        let of_topic = |(name, topic): (&String, &Topic)| {
+            let all = topic.partitions.iter().filter(|(_, p)| is_unreadable(p));
+            let all: BTreeSet<i32> = all.filter_map(|(id, _)| id.parse().ok()).collect();
+            (!all.is_empty()).then(|| (name.clone(), all))
+        };
+        seen.unreadable = statistics.topics.iter().filter_map(of_topic).collect();
+        seen.in_doubt = false;
         self.tell(&mut seen, BRIEF);
         answers
     }
@@ -214,13 +223,18 @@ impl Health {
         }
     }
 
-    /// Whether there may be records that cannot be read, nor counted.
-    pub(super) fn is_unreadable(&self) -> bool {
-        self.seen().unreadable
+    /// Whether there may be records of these partitions that cannot be read, nor counted. What befalls the partitions of others
+    /// that share the client is none of theirs.
+    pub(super) fn is_unreadable<'a>(&self, mut of: impl Iterator<Item = &'a TopicPartition>) -> bool {
+        let seen = self.seen();
+        let has = |at: &TopicPartition| {
+            seen.unreadable.get(&*at.topic).is_some_and(|all| all.contains(&at.partition))
+        };
+        seen.in_doubt || of.any(has)
     }
 
     /// Nobody will look whether the brokers are back.
-    pub(super) fn forget(&self) {
+    fn forget(&self) {
         for (address, lost) in std::mem::take(&mut self.seen().away) {
             if let Some(told) = lost.told {
                 told.ends(&key(&address), None);
@@ -256,6 +270,10 @@ mod tests {
         .into_bytes()
     }
 
+    fn is_unreadable(health: &Health, partition: i32) -> bool {
+        health.is_unreadable(std::iter::once(&TopicPartition { topic: "t".into(), partition }))
+    }
+
     const REFUSED: &str =
         "sasl_ssl://h:1/2: Connect to ipv4#1.2.3.4:1 failed: hunter2 refused (after 0ms in state CONNECT)";
 
@@ -265,9 +283,9 @@ mod tests {
         let health = Health::new(&["hunter2".to_owned()]);
         health.listen(&notices);
         health.failed("h:1/2: Disconnected (after 600000ms in state UP)");
-        assert!(!health.is_unreadable());
+        assert!(!is_unreadable(&health, 0));
         health.failed(REFUSED);
-        assert!(health.is_unreadable());
+        assert!(is_unreadable(&health, 0));
         health.statistics(&statistics("TRY_CONNECT", 0, -1), Duration::ZERO);
         assert!(notices.take().is_empty(), "too soon");
         std::thread::sleep(BRIEF);
@@ -279,14 +297,15 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("Kafka: broker h:1 cannot be reached since 2"), "{told:?}");
         assert!(told[0].contains(": ****** refused; "), "{told:?}");
-        assert!(health.is_unreadable());
+        assert!(is_unreadable(&health, 0));
         health.statistics(&statistics_of("INIT", 0, -1, 3), Duration::ZERO);
-        assert!(!health.is_unreadable(), "another broker leads the partition");
+        assert!(!is_unreadable(&health, 0), "another broker leads the partition");
         health.statistics(&statistics_of("INIT", 0, -1, -1), Duration::ZERO);
-        assert!(health.is_unreadable(), "no broker does");
+        assert!(is_unreadable(&health, 0), "no broker does");
+        assert!(!is_unreadable(&health, 1), "that is not the matter of another partition");
         health.statistics(&statistics("UP", 1, 10), Duration::ZERO);
         assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 1 s"]);
-        assert!(!health.is_unreadable());
+        assert!(!is_unreadable(&health, 0));
     }
 
     #[test]
@@ -296,11 +315,11 @@ mod tests {
         health.listen(&notices);
         let wait = Duration::from_secs(20);
         health.statistics(&statistics("UP", 1, 6_000_000), wait);
-        assert!(!health.is_unreadable(), "it may wait for records as long as it was told to");
+        assert!(!is_unreadable(&health, 0), "it may wait for records as long as it was told to");
         health.statistics(&statistics("UP", 0, 60_000_000), wait);
-        assert!(!health.is_unreadable(), "nobody asks for anything");
+        assert!(!is_unreadable(&health, 0), "nobody asks for anything");
         health.statistics(&statistics("UP", 1, 26_000_000), wait);
-        assert!(health.is_unreadable() && notices.take()[0].contains("does not answer"));
+        assert!(is_unreadable(&health, 0) && notices.take()[0].contains("does not answer"));
         health.statistics(&statistics("UP", 1, 100), wait);
         assert_eq!(notices.take(), ["Kafka: broker h:1 is reached again, after 26 s"]);
     }
@@ -311,7 +330,7 @@ mod tests {
         let health = Health::new(&[]);
         health.listen(&notices);
         health.failed("no.host:9092/bootstrap: Failed to resolve 'no.host:9092': Name or service not known (after 3ms in state CONNECT)");
-        assert!(!health.is_unreadable(), "it need not lead anything");
+        assert!(!is_unreadable(&health, 0), "it need not lead anything");
         health.no_answer();
         health.no_answer();
         let told = notices.take();

@@ -78,12 +78,20 @@ pub fn ends(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<(String, i3
     source::KafkaSource::new(table, Connector::Log, env)?.ends()
 }
 
-/// How many records have come to the topics of a table since a time, in milliseconds since 1970. Transaction markers and
-/// records that compaction has removed count as well. Blocks.
+/// Where they begin: the offset of the oldest record. Blocks.
 ///
 /// # Errors
 /// As [`topics`].
-pub fn come_since(table: &ResolvedTable, env: &ConnectorEnv, millis: i64) -> Result<u64> {
+pub fn beginnings(table: &ResolvedTable, env: &ConnectorEnv) -> Result<Vec<(String, i32, i64)>> {
+    source::KafkaSource::new(table, Connector::Log, env)?.beginnings()
+}
+
+/// How many records have come to the topics of a table since a time, in milliseconds since 1970, and to how many partitions.
+/// Transaction markers and records that compaction has removed count as well. Blocks.
+///
+/// # Errors
+/// As [`topics`].
+pub fn come_since(table: &ResolvedTable, env: &ConnectorEnv, millis: i64) -> Result<(u64, usize)> {
     source::KafkaSource::new(table, Connector::Log, env)?.come_since(millis)
 }
 

@@ -118,6 +118,7 @@ impl Cluster {
             let error = match result {
                 Ok(value) => {
                     self.consumer.context().health().answer();
+                    self.consumer.context().mark_up();
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -139,7 +140,7 @@ impl Cluster {
                 )
             );
             if hopeless || Instant::now() >= end {
-                self.consumer.context().health().forget();
+                // Others may ask the same client: what they were told of its brokers is over when one answers.
                 return Err(self.consumer.context().error(place, &error));
             }
             std::thread::sleep(Duration::from_millis(50));

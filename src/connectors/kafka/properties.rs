@@ -318,8 +318,15 @@ impl Properties {
             config.set("fetch.message.max.bytes", (kib * 1024).min(1 << 20).to_string());
         }
         // Each one that waits costs some hundred bytes, however small it is.
-        self.default(config, "queued.min.messages", &(kib * 10).to_string());
+        self.default(config, "queued.min.messages", &(kib * 20).to_string());
         self.default(config, "fetch.queue.backoff.ms", "5");
+    }
+
+    /// How long a broker may wait for records. A client asks it for one answer at a time, and leaves partitions out whose queues
+    /// are full: that answer then waits for records of all others, and a topic that has many waits with it. To ask for very many
+    /// partitions is work, however idle they are: for a thousand of them every 50 ms a broker needs a third of a core.
+    pub(super) fn wait(&self, config: &mut ClientConfig, room: usize) {
+        self.default(config, "fetch.wait.max.ms", if room + 1 < ROOMS.len() { "20" } else { "100" });
     }
 
     /// A producer's configuration.

@@ -199,7 +199,8 @@ impl SourceReader for KafkaReader {
         let Some(timeout) = self.commit_timeout else { return Ok(()) };
         let plans = positions.iter().map(SplitPlan::from_state);
         let offsets = plans.map(|p| p.map(|p| (p.at, p.next))).collect::<Result<Vec<_>>>()?;
-        if offsets.is_empty() || self.client.consumer().context().health().is_unreadable() {
+        let of = offsets.iter().map(|(at, _)| at);
+        if offsets.is_empty() || self.client.consumer().context().health().is_unreadable(of) {
             return Ok(());
         }
         if let Err(e) = self.commit(offsets, timeout).await {

@@ -134,6 +134,8 @@ impl Lease {
                 if name_of(&options.properties.servers).is_some() {
                     // The embedded broker answers an empty fetch only when the wait is over, even if records arrive.
                     config.set("fetch.wait.max.ms", "10");
+                } else {
+                    options.properties.wait(&mut config, room);
                 }
                 let client = SharedConsumer::open(options, servers, &config, key, room)?;
                 clients.push(Arc::downgrade(&client));
@@ -149,9 +151,16 @@ impl Lease {
         Lease { client, claimed: partitions.to_vec(), notices: notices.clone() }
     }
 
-    /// Makes further partitions its own; false if another reader has one of them.
+    /// Whether there may be records of its partitions that cannot be read, nor counted.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.client.consumer.context().health().is_unreadable(self.claimed.iter())
+    }
+
+    /// Makes further partitions its own; false if another reader has one of them, or the client no room for them.
     pub(super) fn extend(&mut self, partitions: &[TopicPartition]) -> bool {
-        let free = self.client.claim(partitions);
+        let have = locked(&self.client.claimed).len();
+        let most = ROOMS.get(self.client.room).map_or(0, |room| room.partitions);
+        let free = have + partitions.len() <= most && self.client.claim(partitions);
         if free {
             self.claimed.extend_from_slice(partitions);
         }
@@ -233,6 +242,11 @@ impl SharedConsumer {
         let outage = options.properties.outage_timeout();
         std::thread::Builder::new().name("kafka-events".to_owned()).spawn(move || {
             serve(&consumer, &watched, outage);
+            // Who else has it still, a task perhaps, must not be the one to close it.
+            drop(watched);
+            while Arc::strong_count(&consumer) > 1 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         })?;
         Ok(client)
     }

@@ -7,8 +7,8 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -31,7 +31,16 @@ use crate::error::{Error, Result, ResultExt};
 use crate::types::LogicalType;
 
 /// Readers that ask a cluster at the same time where to begin.
-static OPENING: Semaphore = Semaphore::const_new(32);
+const OPENING: usize = 32;
+/// For each cluster: one that does not answer holds up nobody who reads another.
+static TURNS: LazyLock<Mutex<BTreeMap<String, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+
+/// Those who ask the brokers at `servers`.
+fn turns(servers: &str) -> Arc<Semaphore> {
+    let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = all.entry(servers.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OPENING)));
+    Arc::clone(of)
+}
 
 /// Rows per batch when the request leaves it open.
 const BATCH_ROWS: usize = 8192;
@@ -149,13 +158,23 @@ impl KafkaSource {
         Ok(found.iter().zip(ends).map(|(at, end)| (at.topic.to_string(), at.partition, end)).collect())
     }
 
-    /// How many offsets there are behind a time.
-    pub(super) fn come_since(&self, millis: i64) -> Result<u64> {
+    /// Where they begin.
+    pub(super) fn beginnings(&self) -> Result<Vec<(String, i32, i64)>> {
+        let servers = connect(&self.options)?;
+        let cluster = Cluster::new(&self.options, &servers)?;
+        let found = cluster.partitions(&self.options.topics)?;
+        let lows = cluster.beginnings(&found)?;
+        Ok(found.iter().zip(lows).map(|(at, low)| (at.topic.to_string(), at.partition, low)).collect())
+    }
+
+    /// How many offsets there are behind a time, and of how many partitions.
+    pub(super) fn come_since(&self, millis: i64) -> Result<(u64, usize)> {
         let servers = connect(&self.options)?;
         let cluster = Cluster::new(&self.options, &servers)?;
         let found = cluster.partitions(&self.options.topics)?;
         let (from, ends) = (cluster.at_time(&found, millis)?, cluster.ends(&found)?);
-        Ok(from.iter().zip(ends).map(|(from, end)| u64::try_from(end - from).unwrap_or(0)).sum())
+        let records = from.iter().zip(ends).map(|(from, end)| u64::try_from(end - from).unwrap_or(0)).sum();
+        Ok((records, found.len()))
     }
 
     /// Creates the topics that are named, as far as they are not there. Those of the embedded broker are there with their table.
@@ -287,7 +306,8 @@ impl Source for KafkaSource {
         let options = Arc::clone(&self.options);
         let bounded = self.bounded();
         // A thousand jobs that begin at once do not need a thousand threads that wait for the same broker.
-        let _turn = OPENING.acquire().await.map_err(|_| Error::internal("a semaphore that was closed"))?;
+        let turns = turns(&self.options.properties.servers);
+        let _turn = turns.acquire().await.map_err(|_| Error::internal("a semaphore that was closed"))?;
         tokio::task::spawn_blocking(move || open(options, bounded, scan, rows, restored))
             .await?
             .context(|| format!("table {table}"))

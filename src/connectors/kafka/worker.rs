@@ -21,6 +21,7 @@ use super::native;
 use super::offsets::TopicPartition;
 use super::reader::{ReaderSetup, SplitPlan};
 use super::shared::Lease;
+use crate::blocking::blocking;
 use crate::edges::source::UNKNOWN_LAG;
 use crate::edges::{SourceEvent, SplitId};
 use crate::error::{Error, Result};
@@ -125,8 +126,11 @@ impl Worker {
                 }
             };
         }
-        std::mem::take(&mut self.splits).into_iter().for_each(|split| {
-            split.leave().ok();
+        let splits = std::mem::take(&mut self.splits);
+        blocking(|| {
+            splits.into_iter().for_each(|split| {
+                split.leave().ok();
+            });
         });
         self.leases.clear();
         // What is in the channel is still to be read, and its end would be a failure.
@@ -140,16 +144,19 @@ impl Worker {
             () = self.ready.notified() => {}
             () = self.out.closed() => return Ok(Step::Stop),
             () = tokio::time::sleep_until(next) => {}
-            Some(plans) = self.inbox.recv() => {
-                let partitions: Vec<TopicPartition> = plans.iter().map(|p| p.at.clone()).collect();
-                if !self.leases.iter_mut().take(1).any(|lease| lease.extend(&partitions)) {
-                    let ReaderSetup { options, servers, subtask, .. } = &self.setup;
-                    self.leases.insert(0, Lease::take(options, servers, *subtask, &partitions)?);
-                }
-                return self.begin(plans).await;
-            }
+            Some(plans) = self.inbox.recv() => return self.take_on(plans).await,
         }
         Ok(Step::Progress)
+    }
+
+    /// Starts reading partitions that were found later.
+    async fn take_on(&mut self, plans: Vec<SplitPlan>) -> Result<Step> {
+        let partitions: Vec<TopicPartition> = plans.iter().map(|p| p.at.clone()).collect();
+        if !self.leases.iter_mut().take(1).any(|lease| lease.extend(&partitions)) {
+            let ReaderSetup { options, servers, subtask, .. } = &self.setup;
+            self.leases.insert(0, Lease::take(options, servers, *subtask, &partitions)?);
+        }
+        self.begin(plans).await
     }
 
     async fn send(&mut self, item: Item) -> Result<(), Gone> {
@@ -189,7 +196,7 @@ impl Worker {
             self.splits.push(Split { id, plan, consumer: Arc::clone(&consumer), queue, asked_again: None });
         }
         if assignment.count() > 0 {
-            consumer.incremental_assign(&assignment).map_err(fail)?;
+            blocking(|| consumer.incremental_assign(&assignment)).map_err(fail)?;
         }
         let ids = started.iter().map(|(id, _)| *id).collect();
         let item = Item { event: Some(SourceEvent::SplitsStarted(ids)), started, moved: None };
@@ -218,12 +225,17 @@ impl Worker {
             return Ok(Step::Stop);
         }
         self.leases.iter().try_for_each(Lease::check)?;
-        let mut progress = false;
+        // Also while there is something to read all the time.
+        if let Ok(plans) = self.inbox.try_recv() {
+            return self.take_on(plans).await;
+        }
+        let (mut progress, mut again) = (false, false);
         let mut i = 0;
         while i < self.splits.len() {
             let drained = self.drain(i)?;
             let Some(split) = self.splits.get(i) else { break };
             progress |= drained.batch.is_some() || drained.moved || drained.finished;
+            again |= drained.again;
             let (id, next) = (split.id, split.plan.next);
             let event = drained.batch.map(|batch| SourceEvent::Batch { split: id, batch });
             if event.is_some() || drained.moved {
@@ -248,7 +260,7 @@ impl Worker {
             self.leases.iter().for_each(|lease| lease.consumer().context().mark_up());
             return Ok(Step::Progress);
         }
-        Ok(Step::Idle)
+        Ok(if again { Step::Progress } else { Step::Idle })
     }
 
     /// Takes what a partition has ready, up to a batch.
@@ -298,9 +310,11 @@ impl Worker {
                         .consumer
                         .seek(topic, *partition, Offset::Offset(next), Duration::ZERO)
                         .map_err(|e| split.consumer.context().error(&split.plan.at.to_string(), &e))?;
+                    drained.again = true;
                     break;
                 }
                 Some(Err(e)) => {
+                    drained.again = true;
                     failed = Some((split.plan.clone(), Arc::clone(&split.consumer), e));
                     break;
                 }
@@ -328,7 +342,7 @@ impl Worker {
     async fn finish(&mut self, i: usize) -> Result<Result<(), Gone>> {
         let split = self.splits.remove(i);
         let (id, at, consumer) = (split.id, split.plan.at.clone(), Arc::clone(&split.consumer));
-        split.leave().map_err(|e| consumer.context().error(&at.to_string(), &e))?;
+        blocking(|| split.leave()).map_err(|e| consumer.context().error(&at.to_string(), &e))?;
         Ok(self.tell(SourceEvent::SplitFinished(id)).await)
     }
 
@@ -342,7 +356,7 @@ impl Worker {
             Some((s.plan.stop.map_or(end, |stop| stop.min(end)) - s.plan.next).max(0))
         };
         // Where a partition ends is what its leader said last, which is old news while that is away.
-        let lag = match self.leases.iter().any(|l| l.consumer().context().health().is_unreadable()) {
+        let lag = match self.leases.iter().any(Lease::is_unreadable) {
             true => None,
             false => self.splits.iter().map(behind).sum::<Option<i64>>(),
         };
@@ -362,6 +376,8 @@ struct Drained {
     /// The position has moved.
     moved: bool,
     finished: bool,
+    /// The queue may have more, of which nobody tells: it was not empty.
+    again: bool,
 }
 
 /// Whether an error event of a partition ends the job; librdkafka deals with the passing ones itself.

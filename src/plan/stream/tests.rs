@@ -78,7 +78,8 @@ async fn tasks(query: &str, source: usize, sink: usize) -> crate::error::Result<
 async fn tables_have_readers_and_writers_of_their_own_number() {
     let of = |name: &str, n| (name.to_owned(), n);
     let plan = tasks("INSERT INTO appended SELECT k + 1, v FROM t", 4, 3).await.unwrap();
-    assert_eq!(plan, [of("Sink", 3), of("Calc", 4), of("Source", 4)]);
+    assert_eq!((plan.first(), plan.last()), (Some(&of("Sink", 3)), Some(&of("Source", 4))), "{plan:?}");
+    assert!(plan.contains(&of("Calc", 4)), "{plan:?}");
     let plan = tasks("INSERT INTO keyed SELECT k, COUNT(*) FROM t GROUP BY k", 1, 3).await.unwrap();
     assert_eq!((plan.first(), plan.last()), (Some(&of("Sink", 3)), Some(&of("Source", 1))), "{plan:?}");
     assert!(

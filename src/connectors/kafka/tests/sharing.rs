@@ -98,3 +98,72 @@ async fn many_partitions_have_small_queues_and_lose_nothing() {
     drop((a, b));
     gone(&client).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_topic_does_not_wait_for_idle_ones() {
+    if real().is_none() {
+        eprintln!("not tested: the embedded broker does not wait for records");
+        return;
+    }
+    let mut topics = vec![topic("hot", 1).await];
+    for _ in 0..40 {
+        topics.push(topic("idle", 1).await);
+    }
+    let records: Vec<String> =
+        (0..20_000).map(|i| format!("{{\"id\": {i}, \"x\": \"{}\"}}", "y".repeat(200))).collect();
+    produce(&topics[0], &records.iter().map(|r| text(0, r)).collect::<Vec<_>>());
+    let mut reader = first(&of(&topics.join(";"), &unique("client"))).await;
+    let began = std::time::Instant::now();
+    assert_eq!(rows(&mut reader, 20_000).await.len(), 20_000);
+    let took = began.elapsed();
+    eprintln!("kafka: 20000 records beside 40 idle topics in {took:.2?}");
+    assert!(took < Duration::from_secs(12), "{took:.2?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_partitions_are_read_beside_a_backlog_and_have_queues_of_their_number() {
+    if real().is_none() {
+        eprintln!("not tested: the embedded broker cannot add partitions to a topic");
+        return;
+    }
+    let (client, name) = (unique("client"), topic("grows", 1).await);
+    let records: Vec<String> = (0..50_000).map(|i| format!("{{\"id\": {i}}}")).collect();
+    produce(&name, &records.iter().map(|r| text(0, r)).collect::<Vec<_>>());
+    let options = [
+        ("topic", name.as_str()),
+        ("format", "json"),
+        ("scan.startup.mode", "earliest-offset"),
+        ("properties.client.id", client.as_str()),
+        ("scan.topic-partition-discovery.interval", "100 ms"),
+    ];
+    let source = KafkaFactory.source(&table(vec![col("id", bigint())], &options), &env()).unwrap();
+    let scan = ScanRequest { batch_rows: 10, ..ScanRequest::default() };
+    let mut reader = source.readers(scan, 1, None).await.unwrap().remove(0);
+    assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::SplitsStarted(s) if s == [0]));
+    let more = rdkafka::admin::NewPartitions::new(&name, 10);
+    admin().create_partitions([&more], &AdminOptions::new()).await.unwrap();
+    let (mut batches, mut behind) = (0, 0);
+    let waits = std::time::Instant::now();
+    loop {
+        match next(&mut reader).await.unwrap() {
+            SourceEvent::SplitsStarted(s) => {
+                assert_eq!(s, (1..10).collect::<Vec<_>>());
+                break;
+            }
+            SourceEvent::Batch { .. } => batches += 1,
+            other => panic!("{other:?}"),
+        }
+        // Found by now, and there is still very much to read.
+        if waits.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        } else {
+            behind += 1;
+            assert!(behind < 200, "not begun after {batches} batches");
+        }
+    }
+    let mut sizes = clients_with(&client);
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 9], "they do not fit into the client of few partitions");
+    drop(reader);
+    gone(&client).await;
+}
