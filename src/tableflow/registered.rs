@@ -319,7 +319,8 @@ mod tests {
         assert_eq!(shown(&taken), "name:title");
         let label = ("label", text(), &["title"][..]);
         assert_eq!(shown(&[&taken[..], &[of(&[label, number.clone()])]].concat()), "title:label name:label");
-        let alone = [&begun[..], &[of(&[number.clone()])], &[of(&[title("title"), number])]].concat();
+        let alone =
+            [&begun[..], &[of(std::slice::from_ref(&number))], &[of(&[title("title"), number])]].concat();
         assert!(shown(&alone).contains("`name` is what the field `title` was called"), "{}", shown(&alone));
     }
 
