@@ -47,7 +47,6 @@
 //! A program that embeds it, brings tables of its own and reads the rows of queries begins at [`session::Session`];
 //! `examples/embed.rs` is one.
 
-mod blocking;
 pub mod catalog;
 pub mod checkpoint;
 #[allow(clippy::disallowed_methods, reason = "shows how long things take")]

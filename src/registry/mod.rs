@@ -29,8 +29,8 @@ use tokio::runtime::Runtime;
 pub use config::{RegistryConfig, RegistryOptions};
 use http::{Answer, Http};
 
-use crate::blocking::blocking;
 use crate::error::{Error, Result, ResultExt};
+use crate::runtime::blocking::blocking;
 
 /// How deep references may be nested.
 const MAX_REFERENCES: usize = 64;

@@ -15,6 +15,7 @@
 
 pub mod alignment;
 pub mod batch;
+pub(crate) mod blocking;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;

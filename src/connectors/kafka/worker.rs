@@ -21,10 +21,10 @@ use super::native;
 use super::offsets::TopicPartition;
 use super::reader::{ReaderSetup, SplitPlan};
 use super::shared::Lease;
-use crate::blocking::blocking;
 use crate::edges::source::UNKNOWN_LAG;
 use crate::edges::{SourceEvent, SplitId};
 use crate::error::{Error, Result};
+use crate::runtime::blocking::blocking;
 use crate::stream::{BATCH_BYTES, ChangeBatch};
 
 /// How often the lag is worked out, and how long the task sleeps when nothing wakes it.
