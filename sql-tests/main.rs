@@ -12,6 +12,7 @@
 //! | [`databases`] | tables of PostgreSQL and MariaDB, read, looked up and written |
 //! | [`event_time`] | event time that stands still or has run away |
 //! | [`large_text`] | texts of 1 MB, more of them than fit memory or a column |
+//! | [`memory`] | what a process holds under `--memory` |
 //! | [`recovery`] | jobs whose broker, catalog, store or disk fails for a while |
 //! | [`savepoints`] | savepoints taken, started from, copied and read |
 //! | [`signals`] | Ctrl-C and SIGTERM |
@@ -40,6 +41,7 @@ mod e2e {
     pub(crate) mod examples;
     pub(crate) mod files;
     pub(crate) mod large_text;
+    pub(crate) mod memory;
     pub(crate) mod outages;
     pub(crate) mod pipelines;
     pub(crate) mod pipes;

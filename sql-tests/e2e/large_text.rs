@@ -82,6 +82,36 @@ fn more_text_than_a_column_can_hold_goes_through_every_format() {
     assert_eq!(run(&place, "batch", &questions("lake.db.texts")).rows(), answers());
 }
 
+/// What is joined, collected and shown is bounded as well: rows of 1 MB, each of them as often as there are partners.
+#[test]
+fn results_and_joins_of_large_texts_hold_to_the_limit() {
+    let place = Place::new();
+    let rows = 300;
+    let sql = format!(
+        "CREATE TABLE n (id INT) WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}', 'rows-per-second' = '1000000',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '{}');
+         CREATE VIEW texts AS SELECT id, LPAD(CAST(id AS STRING), 1000000, 'x') AS s FROM n;
+         CREATE TABLE nothing (id INT, s STRING, t STRING) WITH ('connector' = 'blackhole');
+         INSERT INTO nothing SELECT a.id, a.s, b.s FROM texts AS a JOIN texts AS b ON a.id = b.id;
+         SELECT COUNT(*) AS n, SUM(CAST(CHAR_LENGTH(a.s || b.s) AS BIGINT)) AS l
+           FROM texts AS a JOIN texts AS b ON a.id / 10 = b.id / 10;
+         SELECT s FROM texts WHERE id < 100;",
+        rows - 1
+    );
+    for mode in ["batch", "streaming"] {
+        let mode = format!("execution.runtime-mode={mode}");
+        let ran = place
+            .run(&sql, &["--memory", "1gb", "--format", "csv", "--result-mode", "final", "-s", &mode])
+            .ok();
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert_eq!(lines[..2], ["n,l", "3000,6000000000"], "{mode}");
+        assert_eq!((lines.len(), lines[3].len()), (103, 1_000_000), "{mode}");
+        if let Some(peak) = ran.peak_memory {
+            assert!(peak < MOST_MEMORY, "{mode}: {} MB of memory", peak >> 20);
+        }
+    }
+}
+
 #[test]
 fn a_text_beyond_2_gb_is_an_error_of_its_function() {
     for mode in ["batch", "streaming"] {
@@ -91,6 +121,8 @@ fn a_text_beyond_2_gb_is_an_error_of_its_function() {
                 ["REPEAT: the result would have 4 GB", "at most 2 GB; make it shorter"],
             ),
             ("RPAD(a, 2147483647, 'é')", ["RPAD: the result would have 4 GB", "at most 2 GB"]),
+            ("LPAD(a, 2147483647, 'é')", ["LPAD: the result would have 4 GB", "at most 2 GB"]),
+            ("PRINTF('%2147483648s', a)", ["PRINTF", "2 GB"]),
             (
                 "REPLACE(REPEAT(a, 100000), 'a', REPEAT('b', 100000))",
                 ["REPLACE: the result would have", "2 GB"],

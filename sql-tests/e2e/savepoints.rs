@@ -175,6 +175,8 @@ fn a_savepoint_can_be_copied_and_read() {
     {
         assert!(shown.to_lowercase().contains(part), "{part} in {shown}");
     }
+    // Columns of state have the types of SQL.
+    assert!(shown.contains(" BIGINT") && !shown.contains(" Int64"), "{shown}");
     let read = |operator: &str, table: &str, select: &str| {
         place.run(
             &format!(

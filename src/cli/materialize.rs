@@ -131,7 +131,7 @@ impl Materialized {
                     ("count", Arc::new(Int64Array::from_iter_values(run.iter().map(|(_, e)| e.count)))),
                     ("arrived", Arc::new(UInt64Array::from_iter_values(run.iter().map(|(_, e)| e.arrived)))),
                 ];
-                file.append_rows(&ChangeBatch::insert_only(RecordBatch::try_from_iter(columns)?))?;
+                file.append_rows(0, None, &ChangeBatch::insert_only(RecordBatch::try_from_iter(columns)?))?;
             }
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Left {
         // A part that no row fell into has no file.
         let Some(file) = self.parts.find(|file| file.bytes > 0) else { return Ok(false) };
         let (mut rows, mut bytes) = (HashMap::new(), 0);
-        for batch in file.read_rows()? {
+        for (_, _, batch) in file.read_rows()? {
             let [row, count, arrived] = batch.rows.columns() else {
                 return Err(Error::internal("rows on disk have other columns"));
             };

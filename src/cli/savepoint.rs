@@ -14,6 +14,7 @@ use crate::checkpoint::savepoint::{Opener, Savepoint};
 use crate::checkpoint::store::{folder_of, generation, newest, shown_time};
 use crate::error::{Error, Result};
 use crate::stream::snapshot::PartKind;
+use crate::types::sql_name;
 
 use super::args::{ListArgs, SavepointCommand, SavepointCreateArgs, SavepointPathArgs};
 use super::render::print;
@@ -221,7 +222,7 @@ async fn inspect(args: SavepointPathArgs) -> Result<()> {
             let Some(first) = parts.first() else { continue };
             let rows: usize = parts.iter().map(|p| p.rows.num_rows()).sum();
             let schema = first.rows.schema();
-            let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+            let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type())));
             let columns = columns.collect::<Vec<_>>().join(", ");
             writeln!(out, "  table {table}: {rows} rows ({columns})")?;
         }

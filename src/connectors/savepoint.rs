@@ -24,6 +24,7 @@ use crate::edges::{ConnectorEnv, ScanRequest, Sink, Source, SourceReader, SplitS
 use crate::error::{Error, Result, ResultExt};
 use crate::options::Options;
 use crate::stream::snapshot::PartKind;
+use crate::types::sql_name;
 
 /// Makes `savepoint` sources.
 #[derive(Debug, Default)]
@@ -144,6 +145,6 @@ impl SavepointSource {
 }
 
 fn shown(schema: &Schema) -> String {
-    let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+    let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type())));
     columns.collect::<Vec<_>>().join(", ")
 }

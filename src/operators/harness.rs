@@ -21,14 +21,16 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
+use crate::runtime::spilling::memory::StateMemory;
+use crate::runtime::spilling::{PartitionFactory, SpillingConfig, SpillingOperator};
 use crate::state::key::hash_columns;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange, subtask_of};
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
 
 /// Makes one subtask's instance.
-pub type Make = Box<dyn Fn(KeyGroupRange) -> Result<Box<dyn Operator>>>;
+pub type Make = Arc<dyn Fn(KeyGroupRange) -> Result<Box<dyn Operator>> + Send + Sync>;
 
 /// Runs an operator, in one or several subtasks, through scripts.
 pub struct OperatorHarness {
@@ -46,10 +48,10 @@ impl OperatorHarness {
     pub fn new(
         input: SchemaRef,
         keys: &[usize],
-        make: impl Fn(KeyGroupRange) -> Result<Box<dyn Operator>> + 'static,
+        make: impl Fn(KeyGroupRange) -> Result<Box<dyn Operator>> + Send + Sync + 'static,
     ) -> Self {
         let mut harness = OperatorHarness {
-            make: Box::new(make),
+            make: Arc::new(make),
             input,
             keys: keys.to_vec(),
             subtasks: Vec::new(),
@@ -57,6 +59,22 @@ impl OperatorHarness {
         };
         harness.start(1);
         harness
+    }
+
+    /// The same with room for no state: it rests on disk by key group. Rows and watermarks wait until a barrier or the end.
+    #[must_use]
+    pub fn resting(mut self) -> Self {
+        let memory = StateMemory::new(2, std::env::temp_dir());
+        let (make, keys) = (Arc::clone(&self.make), self.keys.clone());
+        self.make = Arc::new(move |range| {
+            let factory: PartitionFactory = make.clone();
+            let operator = factory(range)?;
+            assert_ne!(operator.spillable(), Spillable::No, "{} cannot rest", operator.name());
+            let config = SpillingConfig { factory, keys: vec![keys.clone()], range };
+            Ok(Box::new(SpillingOperator::new(operator, config, memory.share())))
+        });
+        self.start(1);
+        self
     }
 
     /// Replaces all subtasks by fresh ones that start from the last barrier.

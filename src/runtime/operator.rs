@@ -111,6 +111,28 @@ pub trait Asked {
     fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
+/// Whether the state of an operator may be split by key group and rest on disk. Of one that may, all state is keyed by the
+/// exchange of its inputs, and rows of different keys do not meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spillable {
+    /// It stays whole and in memory.
+    No,
+    /// Its results do not depend on when a watermark passes: rows may wait as they like.
+    Timeless,
+    /// Watermarks bring results out, or tell which rows are late. Parts of the state that rest hear of them later, at the
+    /// same place among the rows; where nothing is kept, an instance without state that has been told the last watermark is
+    /// as good as one that heard all. Its time is not the processing time of its rows.
+    ByWatermark,
+}
+
+impl Spillable {
+    /// `self`, if its rows are keyed.
+    #[must_use]
+    pub fn if_keyed(self, keyed: bool) -> Self {
+        if keyed { self } else { Spillable::No }
+    }
+}
+
 /// One subtask's instance of an operator.
 pub trait Operator: Send {
     /// Short name for plans, metrics and errors, e.g. `GroupAggregate`.
@@ -197,10 +219,9 @@ pub trait Operator: Send {
         None
     }
 
-    /// Whether its state may be split by key group and rest on disk: all of it is keyed by the input's exchange, rows of
-    /// different keys do not meet, and its results do not depend on when a watermark passes.
-    fn spillable(&self) -> bool {
-        false
+    /// Whether its state may be split by key group and rest on disk.
+    fn spillable(&self) -> Spillable {
+        Spillable::No
     }
 
     /// Whether its end is one that a snapshot has to know of. Not of what only gathers rows between two flushes: it may be

@@ -276,6 +276,7 @@ impl Flows {
         let mut chores = tokio::time::interval(every.unwrap_or(DISCOVER_EVERY));
         chores.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         chores.tick().await;
+        let mut unseen = None;
         loop {
             tokio::select! {
                 ended = self.running.join_next(), if !self.running.is_empty() => {
@@ -296,12 +297,20 @@ impl Flows {
                     drop(session);
                     match found {
                         Ok(found) => {
+                            unseen = None;
                             if let Err(e) = self.add(&found) {
                                 self.observer.notice(&e.to_string());
                             }
                         }
-                        // The flows notice an outage themselves.
-                        Err(_) => continue,
+                        // The flows notice an outage themselves, and are none the wiser about topics that are kept from us.
+                        Err(e) => {
+                            let text = format!("new topics cannot be looked for, which is tried again: {e}");
+                            if unseen.as_ref() != Some(&text) {
+                                self.observer.notice(&text);
+                            }
+                            unseen = Some(text);
+                            continue;
+                        }
                     }
                 }
                 else => return Ok(()),

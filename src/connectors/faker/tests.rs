@@ -276,3 +276,14 @@ async fn a_text_that_is_no_value_of_the_type_is_an_error() {
     let error = error.unwrap();
     assert!(error.contains("column `a`") && error.contains("'x', which is no INT"), "{error}");
 }
+
+#[test]
+fn rows_at_a_pace_make_a_stream_even_if_they_end() {
+    let columns = [("a", LogicalType::string())];
+    for (rows, per_second, paced) in [("100000", "5", true), ("1000", "1000000", false)] {
+        let options =
+            [("fields.a.expression", "x"), ("number-of-rows", rows), ("rows-per-second", per_second)];
+        let source = source(&columns, &options).unwrap();
+        assert_eq!((source.bounded(), source.paced()), (true, paced), "{options:?}");
+    }
+}

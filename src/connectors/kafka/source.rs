@@ -362,7 +362,7 @@ fn open(
     }
     if let Some(every) = discovery {
         let known = found.into_iter().collect();
-        let watch = Discovery { options, cluster, known, inboxes };
+        let watch = Discovery { options, cluster, known, inboxes, failures: 0 };
         let watching = Arc::new(Watching(tokio::spawn(watch.run(every)).abort_handle()));
         readers.iter_mut().for_each(|reader| reader.hold(Arc::clone(&watching)));
     }
@@ -385,19 +385,24 @@ struct Discovery {
     cluster: Cluster,
     known: BTreeSet<TopicPartition>,
     inboxes: Vec<SplitInbox>,
+    /// Looks in a row that found nothing out.
+    failures: u32,
 }
+
+/// As many looks fail in a row before somebody hears of it. An outage is the readers' to tell, and sooner.
+const FAILED_LOOKS: u32 = 3;
+
+const DISCOVERY: &str = "kafka discovery";
 
 impl Discovery {
     async fn run(mut self, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
             let looked = tokio::task::spawn_blocking(move || {
-                // A cluster that does not answer now is the readers' to notice.
-                let goes_on = match self.cluster.partitions(&self.options.topics) {
-                    Ok(found) => self.hand_out(found),
-                    Err(_) => true,
-                };
-                (self, goes_on)
+                let found = self.cluster.partitions(&self.options.topics);
+                let goes_on = found.and_then(|found| self.hand_out(found));
+                self.note(goes_on.as_ref().err());
+                (self, goes_on.unwrap_or(true))
             });
             match looked.await {
                 Ok((discovery, true)) => self = discovery,
@@ -406,16 +411,39 @@ impl Discovery {
         }
     }
 
+    /// Tells of looks that fail one after the other: what is read goes on, and what is new stays unseen.
+    fn note(&mut self, failure: Option<&Error>) {
+        match failure {
+            Some(e) => {
+                self.failures += 1;
+                if self.failures == FAILED_LOOKS {
+                    let text =
+                        || format!("Kafka: new partitions cannot be looked for, which is tried again: {e}");
+                    self.options.notices.begins(DISCOVERY, text);
+                }
+            }
+            None => {
+                if self.failures >= FAILED_LOOKS {
+                    self.options
+                        .notices
+                        .ends(DISCOVERY, Some("Kafka: new partitions are looked for again".to_owned()));
+                }
+                self.failures = 0;
+            }
+        }
+    }
+
     /// Gives new partitions to their readers; false when those are gone.
-    fn hand_out(&mut self, found: Vec<TopicPartition>) -> bool {
+    fn hand_out(&mut self, found: Vec<TopicPartition>) -> Result<bool> {
         let new: Vec<TopicPartition> = found.into_iter().filter(|at| !self.known.contains(at)).collect();
-        let Ok(lows) = self.cluster.beginnings(&new) else { return true };
+        let lows = self.cluster.beginnings(&new)?;
         let mut shares: BTreeMap<usize, Vec<SplitPlan>> = BTreeMap::new();
         for (at, low) in new.into_iter().zip(lows) {
             let owner = owner(&at.topic, at.partition, self.inboxes.len());
             self.known.insert(at.clone());
             shares.entry(owner).or_default().push(SplitPlan { at, next: low, stop: None, rows: 0, bad: 0 });
         }
-        shares.into_iter().all(|(owner, plans)| self.inboxes.get(owner).is_some_and(|inbox| inbox.add(plans)))
+        let mut shares = shares.into_iter();
+        Ok(shares.all(|(owner, plans)| self.inboxes.get(owner).is_some_and(|inbox| inbox.add(plans))))
     }
 }

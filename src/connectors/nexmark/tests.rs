@@ -247,3 +247,21 @@ async fn edges_of_the_options() {
     let e = NexmarkFactory.source(&other, &env()).unwrap_err();
     assert!(e.to_string().contains("field `price` of column `bid` has to be BIGINT"), "{e}");
 }
+
+#[test]
+fn events_at_a_pace_make_a_stream_even_if_they_end() {
+    for (events, rate, max_speed, paced) in [
+        ("1000000", "1000", "false", true),
+        ("1000000", "1000", "true", false),
+        ("1000", "1000000", "false", false),
+    ] {
+        let options = [
+            ("events.num", events),
+            ("first-event.rate", rate),
+            ("next-event.rate", rate),
+            ("max-emit-speed", max_speed),
+        ];
+        let source = source(&options).unwrap();
+        assert_eq!((source.bounded(), source.paced()), (true, paced), "{options:?}");
+    }
+}

@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{Bundles, KeyedRows, RowChanges};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -158,8 +158,8 @@ impl Operator for ChangelogNormalizeOperator {
         self.rows.next_timer()
     }
 
-    fn spillable(&self) -> bool {
-        true
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

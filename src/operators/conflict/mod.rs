@@ -30,7 +30,7 @@ use arrow::util::display::array_value_to_string;
 
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{KeyedRows, RowChanges};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::bytes::{cut, row_bytes};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -274,6 +274,10 @@ impl Operator for ConflictOperator {
 
     fn next_timer(&self) -> Option<Timestamp> {
         self.rows.next_timer()
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -55,6 +55,14 @@ fn rows_that_meet_only_in_between_do_no_harm() {
 fn rows_that_meet_at_a_watermark_fail() {
     let text = failure(&mut harness(&[0], None), "+I 1 a 1\n~ 12:00:00\n+I 2 a 1\n~ 12:00:01");
     assert!(text.contains("Conflicting key: [n=a]"), "{text}");
+    let text = failure(&mut harness(&[0], None).resting(), "+I 1 a 1\n~ 12:00:00\n+I 2 a 1\n~ 12:00:01\n.");
+    assert!(text.contains("[n=a]"), "on disk: {text}");
+    let leaves = "+I 1 a 1\n~ 12:00:00\n+I 2 a 1\n\n-D 1 a 1\n~ 12:00:01\n| 1 x2\n+U 2 a 3\n.";
+    let out = harness(&[0], None).resting().run(leaves);
+    assert!(
+        out.ends_with("+U 2 a 3.0"),
+        "rows that meet between two watermarks do no harm on disk, either: {out}"
+    );
     let text = failure(&mut harness(&[0], None), "+I 1 null 1\n+I 2 null 1\n.");
     assert!(text.contains("[n=null]"), "{text}");
 }

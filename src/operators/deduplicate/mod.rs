@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
 use crate::operators::keyed_rows::{Bundles, KeyedRows, RowChanges};
 use crate::operators::top_n::{RankOutput, SortColumn};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::NO_SLOT;
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys, ordinal_of};
@@ -367,8 +367,8 @@ impl Operator for DeduplicateOperator {
         self.rows.next_timer()
     }
 
-    fn spillable(&self) -> bool {
-        !self.config.wait_for_watermark
+    fn spillable(&self) -> Spillable {
+        if self.config.wait_for_watermark { Spillable::ByWatermark } else { Spillable::Timeless }
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
@@ -376,7 +376,8 @@ impl Operator for DeduplicateOperator {
         self.rows.snapshot(writer, |slots| {
             let released = || slots.iter().map(|s| Some(released[*s as usize])).collect::<BooleanArray>();
             waits.then(|| Arc::new(released()) as ArrayRef).into_iter().collect()
-        })
+        })?;
+        if waits { writer.watermark(self.watermark.0) } else { Ok(()) }
     }
 
     fn restore(&mut self, reader: &SnapshotReader) -> Result<()> {
@@ -408,6 +409,9 @@ impl Operator for DeduplicateOperator {
             Ok(())
         })?;
         self.grow();
+        if waits && let Some(watermark) = reader.watermark()? {
+            self.watermark = Timestamp(watermark);
+        }
         Ok(())
     }
 

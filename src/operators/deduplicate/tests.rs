@@ -114,6 +114,22 @@ fn first_row_goes_out_with_the_watermark() {
          +I 4 o 00:00:08",
     );
     assert_eq!(h.metrics().state_entries, 3);
+    // The same where state rests on disk, but for when rows come out.
+    let mut resting = harness(config(false)).resting();
+    let out = resting.run(
+        "+I 1 a 00:00:05
+         +I 1 b 00:00:03
+         ~ 00:00:03
+         +I 1 z 00:00:01
+         +I 3 q 00:00:03
+         +I 2 w 00:00:04
+         ~ 00:00:04
+         +I 2 x 00:00:04
+         | 1 x2
+         +I 1 c 00:00:06
+         .",
+    );
+    assert_eq!(materialize(&out), ["1 b 00:00:03", "2 w 00:00:04"], "{out}");
 }
 
 #[test]
@@ -189,4 +205,32 @@ fn what_does_not_fit_is_refused() {
     let message = failure(&mut harness(config(true)), "-D 1 a 00:00:01");
     assert!(message.contains("updates in append-only input"), "{message}");
     assert_eq!(harness(config(true)).run("| 1 x4\n."), "| 1 x4");
+}
+
+#[test]
+fn what_a_watermark_releases_goes_out_in_parts() {
+    use arrow::array::{StringArray, TimestampMillisecondArray};
+
+    let config = config(false);
+    let schema = config.input_schema.clone();
+    let mut operator = DeduplicateOperator::new(config).unwrap();
+    let rows = 6 * BATCH_ROWS;
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|n| n.to_string())));
+    let times = Arc::new(TimestampMillisecondArray::from_iter_values((0..rows as i64).rev()));
+    let batch = RecordBatch::try_new(schema, vec![keys.clone(), keys, times]).unwrap();
+    let mut out = Output::new();
+    assert_eq!(operator.process(0, ChangeBatch::insert_only(batch), &mut out).unwrap(), Progress::Done);
+    let mut progress = operator.on_watermark(Timestamp(rows as i64), &mut out).unwrap();
+    assert_eq!(progress, Progress::More, "others get their turn between the parts");
+    let mut given = 0;
+    loop {
+        let part = out.take().iter().map(ChangeBatch::num_rows).sum::<usize>();
+        assert!(part <= 4 * BATCH_ROWS, "{part} rows at once");
+        given += part;
+        if progress == Progress::Done {
+            break;
+        }
+        progress = operator.resume(&mut out).unwrap();
+    }
+    assert_eq!(given, rows);
 }

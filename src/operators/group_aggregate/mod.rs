@@ -22,6 +22,7 @@ mod dictionary;
 mod distinct;
 mod exprs;
 mod local;
+mod merging;
 mod planner;
 mod running;
 mod states;
@@ -35,7 +36,7 @@ use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::stream::bytes::batch_bytes;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -395,8 +396,8 @@ impl Operator for GroupAggregateOperator {
         Ok(progress)
     }
 
-    fn spillable(&self) -> bool {
-        !self.config.keys.is_empty()
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless.if_keyed(!self.config.keys.is_empty())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

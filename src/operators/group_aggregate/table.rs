@@ -191,32 +191,6 @@ impl AggregateTable {
         Ok(())
     }
 
-    /// Whether [`AggregateTable::merge_groups`] can merge groups of this table.
-    pub(crate) fn merges(&self) -> bool {
-        self.distincts.is_empty() && self.states.iter().all(|s| s.state.merges() || s.state.is_extreme())
-    }
-
-    /// Merges groups of `from` into `slots`, one of them for each. `from` has the same calls over updating input, this
-    /// table over append-only input.
-    pub(crate) fn merge_groups(
-        &mut self,
-        slots: &[u32],
-        from: &AggregateTable,
-        groups: &[u32],
-    ) -> Result<()> {
-        slots.iter().zip(groups).for_each(|(s, g)| self.rows[*s as usize] += from.rows[*g as usize]);
-        for (into, of) in self.states.iter_mut().zip(&from.states) {
-            if of.state.merges() {
-                into.state.merge(slots, &of.state.write(groups)?)?;
-            } else {
-                // The least of the least values is the least of all.
-                let rows = Rows { slots, signs: None, filter: None };
-                into.state.update(&rows, &[of.state.evaluate(groups)?])?;
-            }
-        }
-        Ok(())
-    }
-
     /// Results of all calls for slots.
     pub(crate) fn evaluate(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         self.results

@@ -34,7 +34,7 @@ use crate::operators::join::rows::NO_ROW;
 use crate::operators::join::{JoinColumn, JoinConfig, JoinKind, JoinSide, OUTPUT_ROWS, filter, most_pairs};
 use crate::operators::timed_rows::TimedRows;
 use crate::operators::window_aggregate::assign::to_millis;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::bytes::widest_row;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -450,6 +450,10 @@ impl Operator for IntervalJoinOperator {
         let delay = self.config.delay();
         let is_held = delay > 0 && self.watermark < i64::MAX;
         is_held.then(|| Timestamp(self.watermark.saturating_sub(delay)))
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.join.left.keys.is_empty())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -40,7 +40,7 @@ pub use config::{JoinColumn, JoinConfig, JoinFilter, JoinInput, JoinKind, JoinSi
 pub use multi::{MultiJoinConfig, MultiJoinInput, MultiJoinOperator};
 
 use crate::error::{Error, Result};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::bytes::widest_row;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -270,9 +270,9 @@ impl Operator for JoinOperator {
         self.sides.iter().filter_map(SideState::next_tick).min().map(Timestamp)
     }
 
-    fn spillable(&self) -> bool {
+    fn spillable(&self) -> Spillable {
         // NOT IN looks at all rows of its right side.
-        !self.config.left.keys.is_empty() && self.shape != Shape::NullAware
+        Spillable::Timeless.if_keyed(!self.config.left.keys.is_empty() && self.shape != Shape::NullAware)
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -30,7 +30,7 @@ use super::rows::NO_ROW;
 use super::side::{Action, Applied, Layout, SideState};
 use super::snapshot::{read_sides, write_sides};
 use crate::error::{Error, Result};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::bytes::{cut, row_bytes, widest_row};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -322,8 +322,8 @@ impl Operator for MultiJoinOperator {
         self.advance(out)
     }
 
-    fn spillable(&self) -> bool {
-        true
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

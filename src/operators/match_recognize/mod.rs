@@ -64,7 +64,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use crate::error::{Error, Result};
 use crate::operators::top_n::SortColumn;
 use crate::operators::window_aggregate::assign::to_millis;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::sort_key::{SortKeyEncoder, SortKeys};
 use crate::state::{GroupDirectory, RowStore};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -392,6 +392,10 @@ impl Operator for MatchRecognizeOperator {
 
     fn output_watermark(&self) -> Option<Timestamp> {
         self.held.first_key_value().map(|(time, _)| Timestamp(time.saturating_sub(1)))
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.partition.is_empty() && !self.config.by_proctime)
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -36,7 +36,7 @@ use arrow::datatypes::DataType;
 pub use config::{FrameBounds, LagCall, OverAggregateConfig, OverFrame, OverOrder, OverOutput};
 
 use crate::error::{Error, Result};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_ROWS, ChangeBatch, Timestamp};
 use frame::{Chunk, Frame};
@@ -197,6 +197,11 @@ impl Operator for OverAggregateOperator {
         let ranks = self.ranks.as_ref().and_then(Ranks::next_timer);
         let lags = self.lags.as_ref().and_then(Lags::next_timer);
         frames.chain(ranks).chain(lags).min()
+    }
+
+    fn spillable(&self) -> Spillable {
+        let how = if self.waiting.is_some() { Spillable::ByWatermark } else { Spillable::Timeless };
+        how.if_keyed(!self.config.partition.is_empty() && !self.takes_time())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::operators::emit::emit_in_slices;
 use crate::operators::group_aggregate::{AggregateCall, AggregateTable};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::window_aggregate::{WindowAggregateConfig, WindowKind, WindowOutput};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_ROWS, ChangeBatch, Timestamp};
@@ -320,6 +320,10 @@ impl Operator for SessionAggregateOperator {
 
     fn next_timer(&self) -> Option<Timestamp> {
         self.sessions.next_due().filter(|_| self.times.is_by_proctime()).map(Timestamp)
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.keys.is_empty() && !self.times.is_by_proctime())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -11,7 +11,7 @@ use super::{PAUSE_ROWS, Times, broken, window_columns};
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::window_aggregate::{WindowKind, WindowSpec};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::key::key_groups;
 use crate::state::{GroupDirectory, RowStore};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -217,6 +217,10 @@ impl Operator for SessionWindowOperator {
 
     fn next_timer(&self) -> Option<Timestamp> {
         self.sessions.next_due().filter(|_| self.times.is_by_proctime()).map(Timestamp)
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.partition.is_empty() && !self.times.is_by_proctime())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -31,7 +31,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds};
@@ -236,8 +236,8 @@ impl Operator for SetOperationOperator {
         Ok(Progress::Done)
     }
 
-    fn spillable(&self) -> bool {
-        true
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -34,7 +34,7 @@ use crate::operators::join::rows::NO_ROW;
 use crate::operators::join::{JoinColumn, JoinConfig, JoinKind, JoinSide, most_pairs};
 use crate::operators::timed_rows::TimedRows;
 use crate::operators::window_aggregate::assign::to_millis;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::GroupDirectory;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_ROWS, ChangeBatch, RowKind, RowKinds, Timestamp};
@@ -349,6 +349,10 @@ impl Operator for TemporalJoinOperator {
         due.sort_unstable_by_key(|id| self.arrivals[*id as usize]);
         self.due.extend(due);
         self.hand_out(out)
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.join.left.keys.is_empty())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -77,3 +77,37 @@ fn more_columns_and_late_rows() {
     let message = failure(&mut h, "-D a 00:00:09 1");
     assert!(message.contains("updates in append-only input"), "{message}");
 }
+
+#[test]
+fn what_a_watermark_releases_goes_out_in_parts() {
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::datatypes::TimestampMicrosecondType;
+
+    let time = Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true);
+    let schema: SchemaRef = Arc::new(Schema::new(vec![time]));
+    let config = TemporalSortConfig { schema: schema.clone(), time: 0, then: Vec::new() };
+    let mut operator = TemporalSortOperator::new(config).unwrap();
+    let rows = 6 * BATCH_ROWS as i64;
+    let times = TimestampMicrosecondArray::from_iter_values((0..rows).rev().map(|n| n * 1000));
+    let batch = RecordBatch::try_new(schema, vec![Arc::new(times)]).unwrap();
+    let mut out = Output::new();
+    assert_eq!(operator.process(0, ChangeBatch::insert_only(batch), &mut out).unwrap(), Progress::Done);
+    let mut progress = operator.on_watermark(Timestamp(rows), &mut out).unwrap();
+    assert_eq!(progress, Progress::More, "others get their turn between the parts");
+    let mut next = 0;
+    loop {
+        let batches = out.take();
+        assert!(batches.iter().map(ChangeBatch::num_rows).sum::<usize>() <= 4 * BATCH_ROWS);
+        for batch in batches {
+            for t in batch.rows.column(0).as_primitive::<TimestampMicrosecondType>().values() {
+                assert_eq!(*t, next * 1000);
+                next += 1;
+            }
+        }
+        if progress == Progress::Done {
+            break;
+        }
+        progress = operator.resume(&mut out).unwrap();
+    }
+    assert_eq!((next, operator.metrics().state_entries), (rows, 0));
+}

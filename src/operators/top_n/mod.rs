@@ -30,7 +30,7 @@ use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::row_store::SourceRows;
 use crate::state::sort_key::BatchKeys;
 use crate::state::ttl::TimeToLive;
@@ -367,8 +367,8 @@ impl Operator for TopNOperator {
         self.state.ttl.as_ref().map(TimeToLive::next_timer)
     }
 
-    fn spillable(&self) -> bool {
-        true
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
 use crate::operators::keyed_rows::PART_ROWS;
 use crate::operators::top_n::SortColumn;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::directory::anonymous;
 use crate::state::sort_key::{BatchKeys, SortKeyEncoder, SortKeys};
 use crate::state::ttl::TimeToLive;
@@ -380,8 +380,8 @@ impl Operator for UpdatingOverOperator {
         self.ttl.as_ref().map(TimeToLive::next_timer)
     }
 
-    fn spillable(&self) -> bool {
-        true
+    fn spillable(&self) -> Spillable {
+        Spillable::Timeless
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -38,7 +38,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::operators::emit::emit_in_slices;
 use crate::operators::group_aggregate::evaluate_all;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::key::key_groups;
 use crate::stream::bytes::joined;
 use crate::stream::key_group::KeyGroupRange;
@@ -354,6 +354,13 @@ impl Operator for WindowAggregateOperator {
             self.emit_partials(out)?;
         }
         Ok(Progress::Done)
+    }
+
+    fn spillable(&self) -> Spillable {
+        if self.config.phase == WindowPhase::Local || self.config.by_proctime {
+            return Spillable::No;
+        }
+        Spillable::ByWatermark.if_keyed(!self.config.keys.is_empty())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

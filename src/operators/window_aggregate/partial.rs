@@ -19,6 +19,12 @@ use crate::error::guard::within_columns;
 use crate::error::{Error, Result, ResultExt};
 use crate::operators::group_aggregate::AggregateCall;
 
+#[cfg(test)]
+thread_local! {
+    /// Rows that the sets of this thread have merged.
+    pub(super) static MERGED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// What all partial sets of an operator share.
 pub(super) struct Shape {
     calls: Vec<AggregateCall>,
@@ -138,6 +144,8 @@ impl PartialSet {
 
     /// Adds partial results: key columns, then state columns.
     pub(super) fn merge(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
+        #[cfg(test)]
+        MERGED.with(|merged| merged.set(merged.get() + rows));
         within_columns(|| self.merge_groups(columns, rows))
     }
 

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! A row is taken back in the slice that it was added to, so when a window fires each of its slices is what its rows
-//! leave, and states that can be added up (and the least and the greatest value) merge into that of the window. What
-//! cannot be merged (DISTINCT, collections) counts once per window, size/slide times for HOP.
+//! leave, and states that can be added up, the least and the greatest value, and distinct values merge into those of the
+//! window. What cannot be merged (collections, whose order is that of arrival) counts once per window, size/slide times for
+//! HOP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::operators::window_aggregate::assign::Assignment;
 use crate::operators::window_aggregate::config::WindowAggregateConfig;
 use crate::operators::window_aggregate::slices::Fired;
 use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
+use crate::state::NO_SLOT;
 use crate::stream::RowKinds;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -69,7 +71,7 @@ impl UpdatingWindows {
             config.input_retracts,
         )?;
         let sharing = match config.window.kind {
-            WindowKind::Hop { .. } if table.merges() => {
+            WindowKind::Hop { .. } if table.merges_with_distincts() => {
                 let (schema, calls) = (&config.input_schema, &config.aggregates);
                 let merged = AggregateTable::new(schema, &config.keys, &[], calls, false)?;
                 Some(Sharing { merged, pending: BTreeSet::new() })
@@ -225,6 +227,7 @@ impl UpdatingWindows {
         let start = self.window.window_start(end);
         let first = start.saturating_add(self.window.slice_width());
         let Sharing { merged, pending } = &mut sharing;
+        let mut into = vec![NO_SLOT; self.table.rows.len()];
         for slice in self.ends.range(first..=end).map(|(_, groups)| &groups.slots) {
             let groups = self.with_rows(slice);
             for run in self.table.directory.cut(&groups, PART_ROWS) {
@@ -235,8 +238,10 @@ impl UpdatingWindows {
                 merged.directory.intern(&keys, groups.len(), &mut self.slots)?;
                 merged.grow();
                 merged.merge_groups(&self.slots, &self.table, groups)?;
+                groups.iter().zip(&self.slots).for_each(|(group, slot)| into[*group as usize] = *slot);
             }
         }
+        merged.merge_distincts(&self.table, &into)?;
         let alive = merged.directory.slots();
         let fired = results(merged, &alive, (start, end))?;
         merged.clear(&alive);

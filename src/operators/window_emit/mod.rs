@@ -38,7 +38,7 @@ use crate::operators::window_aggregate::assign::to_millis;
 use crate::operators::window_aggregate::{
     WallClock, WindowAggregateConfig, WindowKind, WindowOutput, WindowPhase,
 };
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::RowStore;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{ChangeBatch, RowKind, RowKinds, Timestamp};
@@ -492,6 +492,10 @@ impl Operator for EmittingWindowOperator {
         let ends = self.open.first_key_value().map(|(end, _)| window.due(*end));
         let ends = ends.filter(|_| self.config.aggregate.by_proctime);
         timer.into_iter().chain(ends).min().map(Timestamp)
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark.if_keyed(!self.config.aggregate.keys.is_empty() && !self.takes_time())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

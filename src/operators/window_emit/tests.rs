@@ -235,7 +235,11 @@ fn whatever_the_strategy_the_last_results_are_the_same() {
     let last = |strategy: EmitStrategy, bundle: Option<usize>| {
         let mut c = config(kind, strategy);
         c.bundle_rows = bundle;
-        materialize(&harness(c).run(rows))
+        let last = materialize(&harness(c.clone()).run(rows));
+        if c.emit.early.unwrap_or(0) == 0 && c.emit.late.unwrap_or(0) == 0 {
+            assert_eq!(materialize(&harness(c).resting().run(rows)), last, "on disk");
+        }
+        last
     };
     let expected = last(emit(None, None, 0), None);
     // a in six windows, b in four.

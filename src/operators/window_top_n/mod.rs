@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::operators::keyed_rows::{PART_ROWS, anonymous};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, TopNConfig};
 use crate::operators::window_aggregate::assign::to_millis;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::state::sort_key::{SortKeyEncoder, SortKeys};
 use crate::state::{GroupDirectory, RowStore};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
@@ -275,6 +275,10 @@ impl Operator for WindowTopNOperator {
             }
         }
         Ok(Progress::Done)
+    }
+
+    fn spillable(&self) -> Spillable {
+        Spillable::ByWatermark
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

@@ -80,7 +80,6 @@ fn it_gives_the_first_of_sorted_lists() {
     for seed in 0..60 {
         let mut dice = Dice(seed);
         let end = 1 + dice.roll(4);
-        let mut harness = harness(1, end);
         let mut windows: BTreeMap<(u64, u64), Vec<u64>> = BTreeMap::new();
         let (mut script, mut watermark) = (String::new(), 0);
         for step in 0..40 {
@@ -107,9 +106,6 @@ fn it_gives_the_first_of_sorted_lists() {
             }
         }
         script.push_str(".\n");
-        let out = harness.run(&script);
-        let mut got: Vec<String> = out.lines().filter(|l| l.starts_with('+')).map(str::to_owned).collect();
-        got.sort();
         let mut expected = Vec::new();
         for ((window, key), mut values) in windows {
             values.sort_unstable_by(|a, b| b.cmp(a));
@@ -118,7 +114,14 @@ fn it_gives_the_first_of_sorted_lists() {
             }
         }
         expected.sort();
-        assert_eq!(got, expected, "seed {seed}");
+        let resting = (seed < 4).then(|| harness(1, end).resting());
+        for mut harness in std::iter::once(harness(1, end)).chain(resting) {
+            let out = harness.run(&script);
+            let mut got: Vec<String> =
+                out.lines().filter(|l| l.starts_with('+')).map(str::to_owned).collect();
+            got.sort();
+            assert_eq!(got, expected, "seed {seed}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::runtime::chain::{Chain, Tail};
 use crate::runtime::channel::{Receiver, Sender, mailbox};
 use crate::runtime::exchange::{ExchangeOutput, Partitioning};
 use crate::runtime::graph::{Node, NodeId, NodeKind, OperatorFactory, StreamGraph, SubtaskContext};
-use crate::runtime::operator::Operator;
+use crate::runtime::operator::{Operator, Spillable};
 use crate::runtime::sink::SinkDriver;
 use crate::runtime::source::SourceHead;
 use crate::runtime::spilling::memory::StateMemory;
@@ -173,7 +173,7 @@ impl Coordinator {
                         };
                         let mut operator = factory(context)?;
                         if let (Some(memory), Some(keys)) = (&self.options.memory, node.exchange_keys())
-                            && operator.spillable()
+                            && operator.spillable() != Spillable::No
                         {
                             operator = spilling(operator, factory.clone(), context, keys, memory);
                         }

@@ -17,7 +17,7 @@ use arrow::ipc::writer::StreamWriter;
 use crate::error::{Error, Result};
 use crate::runtime::spilling::WAY_OUT;
 use crate::stream::snapshot::{OperatorSnapshot, PartKind, TablePart};
-use crate::stream::{ChangeBatch, RowKinds};
+use crate::stream::{ChangeBatch, RowKinds, Timestamp};
 
 const TABLE: &str = "tidelake.table";
 const BYTES: &str = "__tidelake_bytes";
@@ -61,13 +61,22 @@ impl SpillFile {
         self.append(streams)
     }
 
-    /// Appends rows.
+    /// Appends rows of input `port`, and the watermark that came right before them.
     ///
     /// # Errors
     /// As [`SpillFile::append_state`].
-    pub fn append_rows(&mut self, batch: &ChangeBatch) -> Result<()> {
+    pub fn append_rows(
+        &mut self,
+        port: usize,
+        watermark: Option<Timestamp>,
+        batch: &ChangeBatch,
+    ) -> Result<()> {
         let bytes = batch.kinds.as_ref().map(RowKinds::to_array);
-        self.append([Stream { name: "rows", rows: &batch.rows, bytes }])
+        let name = match watermark {
+            Some(Timestamp(ms)) => format!("{port}@{ms}"),
+            None => port.to_string(),
+        };
+        self.append([Stream { name: &name, rows: &batch.rows, bytes }])
     }
 
     fn append<'a>(&mut self, streams: impl IntoIterator<Item = Stream<'a>>) -> Result<()> {
@@ -103,15 +112,24 @@ impl SpillFile {
         Ok(state)
     }
 
-    /// Reads rows back, in the order they were written.
+    /// Reads rows back in the order they were written, each with its input and the watermark right before it.
     ///
     /// # Errors
     /// As [`SpillFile::read_state`].
-    pub fn read_rows(&self) -> Result<Vec<ChangeBatch>> {
+    pub fn read_rows(&self) -> Result<Vec<(usize, Option<Timestamp>, ChangeBatch)>> {
         let mut batches = Vec::new();
-        self.read(|_, rows, bytes| {
-            batches.push(ChangeBatch { rows, kinds: bytes.map(|b| RowKinds::from_array(&b)) });
+        let mut is_broken = false;
+        self.read(|name, rows, bytes| {
+            let (port, watermark) = name.split_once('@').map_or((name, None), |(p, w)| (p, Some(w)));
+            let batch = ChangeBatch { rows, kinds: bytes.map(|b| RowKinds::from_array(&b)) };
+            match (port.parse(), watermark.map(str::parse).transpose()) {
+                (Ok(port), Ok(watermark)) => batches.push((port, watermark.map(Timestamp), batch)),
+                _ => is_broken = true,
+            }
         })?;
+        if is_broken {
+            return Err(Error::external(format!("spilled rows {} are damaged", self.path.display())));
+        }
         Ok(batches)
     }
 

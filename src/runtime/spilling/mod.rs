@@ -17,11 +17,12 @@
 //! | state | where | dropped |
 //! |---|---|---|
 //! | operator of a partition | memory, or a file | with the operator |
-//! | rows that wait for a partition | memory, then a file | when the partition is worked on |
+//! | rows and watermarks that wait for a partition | memory, then a file | when the partition is worked on |
 //!
-//! Only operators whose results do not depend on when a watermark passes are run this way
-//! ([`Operator::spillable`]). A watermark goes on when no row waits that came before it; that is after the next pass at
-//! the latest. A barrier whose snapshot is kept, and the end, find no row waiting.
+//! Only keyed operators are run this way, which say so ([`Operator::spillable`]). Where watermarks mean something to one
+//! ([`Spillable::ByWatermark`]), they wait in the queues as rows do, and each partition with state hears of them in the next
+//! pass. A watermark goes on when nothing waits that came before it; that is after the next pass at the latest. A barrier
+//! whose snapshot is kept, and the end, find nothing waiting.
 
 pub mod file;
 pub mod memory;
@@ -35,7 +36,7 @@ pub mod store;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::runtime::spilling::memory::StateShare;
 use crate::stream::BATCH_ROWS;
 use crate::stream::key_group::KeyGroupRange;
@@ -67,6 +68,7 @@ enum Body {
 /// The operator; see the module.
 pub struct SpillingOperator {
     name: &'static str,
+    spillable: Spillable,
     config: SpillingConfig,
     share: StateShare,
     body: Body,
@@ -76,7 +78,7 @@ pub struct SpillingOperator {
     deadline: Option<Timestamp>,
     /// The last watermark.
     watermark: Timestamp,
-    /// The watermark before the first of the rows that wait.
+    /// The watermark before the first of what waits.
     held: Option<Timestamp>,
 }
 
@@ -85,6 +87,7 @@ impl SpillingOperator {
     pub fn new(operator: Box<dyn Operator>, config: SpillingConfig, share: StateShare) -> Self {
         SpillingOperator {
             name: operator.name(),
+            spillable: operator.spillable(),
             config,
             share,
             body: Body::Whole(operator),
@@ -105,11 +108,16 @@ impl SpillingOperator {
         }
         let mut writer = SnapshotWriter::new();
         operator.snapshot(&mut writer)?;
-        let partitions = Partitions::new(self.config.range, self.config.keys.len());
+        let state = writer.finish();
+        // After a restore only its state knows what it had heard of.
+        let known = SnapshotReader::new(state.clone(), self.config.range).watermark()?;
+        self.watermark = self.watermark.max(known.map_or(Timestamp::MIN, Timestamp));
+        let (ports, held) = (self.config.keys.len(), operator.output_watermark());
+        let partitions = Partitions::new(self.config.range, ports, self.spillable, (self.watermark, held));
         // The operator goes before its parts are written.
         self.body = Body::Split(partitions);
         let Body::Split(partitions) = &mut self.body else { return Ok(()) };
-        partitions.take_state(writer.finish(), &self.share)?;
+        partitions.take_state(state, &self.share)?;
         self.share.report(0);
         Ok(())
     }
@@ -178,15 +186,25 @@ impl Operator for SpillingOperator {
     }
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut Output) -> Result<Progress> {
-        self.watermark = self.watermark.max(watermark);
+        let before = self.watermark;
+        self.watermark = before.max(watermark);
         match &mut self.body {
             Body::Whole(operator) => operator.on_watermark(watermark, out),
-            Body::Split(_) => Ok(Progress::Done),
+            Body::Split(partitions) => {
+                partitions.tell_time(self.watermark);
+                if partitions.has_waiting() {
+                    self.held.get_or_insert(before);
+                }
+                Ok(Progress::Done)
+            }
         }
     }
 
     fn output_watermark(&self) -> Option<Timestamp> {
-        self.held
+        match &self.body {
+            Body::Whole(operator) => operator.output_watermark(),
+            Body::Split(partitions) => self.held.into_iter().chain(partitions.holds()).min(),
+        }
     }
 
     fn on_timer(&mut self, now: Timestamp, out: &mut Output) -> Result<Progress> {
@@ -226,7 +244,10 @@ impl Operator for SpillingOperator {
     fn on_end(&mut self, out: &mut Output) -> Result<Progress> {
         match &mut self.body {
             Body::Whole(operator) => operator.on_end(out),
-            Body::Split(_) => self.work_on_all(out),
+            Body::Split(partitions) => {
+                partitions.end();
+                self.work_on_all(out)
+            }
         }
     }
 
@@ -249,7 +270,13 @@ impl Operator for SpillingOperator {
         match &mut self.body {
             Body::Whole(operator) => operator.snapshot(writer),
             // What is on disk does not know what has changed.
-            Body::Split(partitions) => writer.whole(self.config.range, |writer| partitions.snapshot(writer)),
+            Body::Split(partitions) => writer.whole(self.config.range, |writer| {
+                // Also where no partition has state that would tell it.
+                if self.spillable == Spillable::ByWatermark {
+                    writer.watermark(self.watermark.0)?;
+                }
+                partitions.snapshot(writer)
+            }),
         }
     }
 

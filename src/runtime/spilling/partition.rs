@@ -7,10 +7,10 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
 use super::PartitionFactory;
-use super::queue::Queue;
+use super::queue::{Queue, Waiting};
 use crate::error::{Error, Result};
 use crate::runtime::exchange::split_by;
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::runtime::spilling::file::SpillFile;
 use crate::runtime::spilling::memory::StateShare;
 use crate::state::hash_columns;
@@ -44,15 +44,28 @@ struct Partition {
     /// What the operator last said of itself.
     metrics: OperatorMetrics,
     queue: Queue,
+    /// The last watermark that its operators have heard of.
+    time: Timestamp,
+    /// How far the watermark may be behind its operator.
+    holds: Option<Timestamp>,
     /// Pass in which it was last worked on.
     used: u64,
     scheduled: bool,
+    /// Its operator has been told the end.
+    ended: bool,
+}
+
+impl Partition {
+    /// Whether there is state that a watermark, or the end, can mean something to.
+    fn has_state(&self) -> bool {
+        self.operator.is_some() || self.file.is_some()
+    }
 }
 
 /// The partition under work.
 struct Current {
     partition: usize,
-    batches: VecDeque<(usize, ChangeBatch)>,
+    waiting: VecDeque<Waiting>,
     /// The operator has more to give of its last call.
     more: bool,
     flushed: bool,
@@ -67,6 +80,9 @@ pub(super) struct Partitions {
     schemas: Vec<Option<SchemaRef>>,
     schedule: VecDeque<usize>,
     current: Option<Current>,
+    /// Whether partitions hear of watermarks and of the end.
+    is_timed: bool,
+    is_ending: bool,
     uses: u64,
     hashes: Vec<u64>,
     late_rows: u64,
@@ -74,7 +90,13 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn new(range: KeyGroupRange, ports: usize) -> Self {
+    /// The partitions of an operator that has heard of a watermark, and holds back the one behind it.
+    pub(super) fn new(
+        range: KeyGroupRange,
+        ports: usize,
+        spillable: Spillable,
+        (watermark, holds): (Timestamp, Option<Timestamp>),
+    ) -> Self {
         let groups = range.end - range.start;
         let count = PARTITIONS.min(groups).max(1);
         let mut of_group = vec![0; KEY_GROUPS as usize];
@@ -90,8 +112,11 @@ impl Partitions {
                     file: None,
                     metrics: OperatorMetrics::default(),
                     queue: Queue::default(),
+                    time: watermark,
+                    holds,
                     used: 0,
                     scheduled: false,
+                    ended: false,
                 }
             })
             .collect();
@@ -101,6 +126,8 @@ impl Partitions {
             schemas: vec![None; ports],
             schedule: VecDeque::new(),
             current: None,
+            is_timed: spillable == Spillable::ByWatermark,
+            is_ending: false,
             uses: 0,
             hashes: Vec::new(),
             late_rows: 0,
@@ -110,12 +137,11 @@ impl Partitions {
 
     /// Writes the state of the whole operator to one file per partition.
     pub(super) fn take_state(&mut self, state: OperatorSnapshot, share: &StateShare) -> Result<()> {
+        let mut shared = Vec::new();
         for (name, tables) in state {
             for part in tables {
                 let Some(groups) = &part.key_groups else {
-                    for i in 0..self.parts.len() {
-                        self.write_state(i, &name, part.clone(), share)?;
-                    }
+                    shared.push((name.clone(), part));
                     continue;
                 };
                 for (i, rows) in self.rows_of_partitions(groups).into_iter().enumerate() {
@@ -126,7 +152,16 @@ impl Partitions {
                     let groups = rows.values().iter().map(|r| groups.value(*r as usize));
                     let key_groups = Some(UInt8Array::from_iter_values(groups));
                     let rows = take_record_batch(&part.rows, &rows)?;
+                    self.parts[i].metrics.state_entries += rows.num_rows() as u64;
                     self.write_state(i, &name, TablePart { rows, key_groups, kind: PartKind::Whole }, share)?;
+                }
+            }
+        }
+        for (name, part) in shared {
+            for i in 0..self.parts.len() {
+                // A watermark belongs to the state of which it says what is over; without state there is the time.
+                if !self.is_timed || self.parts[i].file.is_some() {
+                    self.write_state(i, &name, part.clone(), share)?;
                 }
             }
         }
@@ -142,12 +177,10 @@ impl Partitions {
     }
 
     fn write_state(&mut self, i: usize, name: &str, part: TablePart, share: &StateShare) -> Result<()> {
-        let Partition { file, metrics, .. } = &mut self.parts[i];
-        let file = match file {
+        let file = match &mut self.parts[i].file {
             Some(file) => file,
             none => none.insert(SpillFile::new(share.store().new_file()?)),
         };
-        metrics.state_entries += part.rows.num_rows() as u64;
         let before = file.bytes;
         file.append_state(&OperatorSnapshot::from([(name.to_owned(), vec![part])]))?;
         share.spilled(file.bytes - before);
@@ -200,6 +233,23 @@ impl Partitions {
         Ok(())
     }
 
+    /// The watermark rose, which each partition hears of behind the rows that wait for it.
+    pub(super) fn tell_time(&mut self, watermark: Timestamp) {
+        if self.is_timed {
+            self.parts.iter_mut().for_each(|part| part.queue.tell_time(watermark));
+        }
+    }
+
+    /// The input has ended: each partition hears of it once nothing waits for it.
+    pub(super) fn end(&mut self) {
+        self.is_ending = self.is_timed;
+    }
+
+    /// How far the watermark may be behind the operators.
+    pub(super) fn holds(&self) -> Option<Timestamp> {
+        self.parts.iter().filter(|p| p.has_state()).filter_map(|p| p.holds).min()
+    }
+
     fn queued_bytes(&self) -> usize {
         self.parts.iter().map(|p| p.queue.bytes).sum()
     }
@@ -215,8 +265,14 @@ impl Partitions {
         share.report(state + self.queued_bytes());
     }
 
+    /// Whether something waits that can have results.
     pub(super) fn has_waiting(&self) -> bool {
-        self.parts.iter().any(|p| p.queue.rows > 0)
+        self.parts.iter().any(|p| self.is_waiting(p))
+    }
+
+    fn is_waiting(&self, part: &Partition) -> bool {
+        let hears = self.is_timed && part.has_state();
+        part.queue.rows > 0 || hears && (!part.queue.is_empty() || self.is_ending && !part.ended)
     }
 
     /// How long rows may wait.
@@ -224,13 +280,13 @@ impl Partitions {
         PATIENCE_MS.max((self.cold_bytes() / PASS_BYTES_PER_MS) as i64 * 10)
     }
 
-    /// Every partition with waiting rows is worked on next.
+    /// Every partition for which something waits is worked on next.
     pub(super) fn schedule_all(&mut self) {
-        for (i, part) in self.parts.iter_mut().enumerate() {
-            if part.queue.rows > 0 && !part.scheduled {
-                part.scheduled = true;
+        for i in 0..self.parts.len() {
+            if self.is_waiting(&self.parts[i]) && !self.parts[i].scheduled {
+                self.parts[i].scheduled = true;
                 // Those in memory first: they need no reading.
-                if part.operator.is_some() {
+                if self.parts[i].operator.is_some() {
                     self.schedule.push_front(i);
                 } else {
                     self.schedule.push_back(i);
@@ -271,14 +327,33 @@ impl Partitions {
         let operator = part.operator.as_mut().ok_or_else(|| Error::internal("a partition left too early"))?;
         let progress = if current.more {
             operator.resume(out)?
-        } else if let Some((port, batch)) = current.batches.pop_front() {
-            let schema = self.schemas.get(port).and_then(Clone::clone);
-            operator.process(port, with_schema(batch, schema)?, out)?
+        } else if let Some(waiting) = current.waiting.pop_front() {
+            match waiting {
+                Waiting::Rows(port, batch) => {
+                    current.flushed = false;
+                    let schema = self.schemas.get(port).and_then(Clone::clone);
+                    operator.process(port, with_schema(batch, schema)?, out)?
+                }
+                // What it holds back belongs before the watermark.
+                Waiting::Time(_) if !current.flushed => {
+                    current.flushed = true;
+                    current.waiting.push_front(waiting);
+                    operator.flush(out)?
+                }
+                Waiting::Time(watermark) => {
+                    part.time = watermark;
+                    operator.on_watermark(watermark, out)?
+                }
+            }
         } else if !current.flushed {
             current.flushed = true;
             operator.flush(out)?
+        } else if self.is_ending && !part.ended {
+            part.ended = true;
+            operator.on_end(out)?
         } else {
             part.metrics = operator.metrics();
+            part.holds = operator.output_watermark();
             self.report(share);
             return Ok(Step::Worked);
         };
@@ -299,7 +374,8 @@ impl Partitions {
         self.uses += 1;
         self.parts[i].scheduled = false;
         self.parts[i].used = self.uses;
-        if self.parts[i].operator.is_none() {
+        let is_new = self.parts[i].operator.is_none();
+        if is_new {
             self.report(share);
             while share.is_over(0.5) {
                 let live = (0..self.parts.len()).filter(|p| *p != i && self.parts[*p].operator.is_some());
@@ -315,7 +391,10 @@ impl Partitions {
             part.operator = Some(operator);
         }
         let part = &mut self.parts[i];
-        let batches = part.queue.take()?;
+        let mut waiting = part.queue.take()?;
+        if is_new && self.is_timed && part.time > Timestamp::MIN {
+            waiting.push_front(Waiting::Time(part.time));
+        }
         let mut more = false;
         if let (Some(now), Some(operator)) = (now, &mut part.operator)
             && operator.next_timer().is_some_and(|t| t <= now)
@@ -326,7 +405,7 @@ impl Partitions {
             part.metrics = operator.metrics();
         }
         self.report(share);
-        Ok(Current { partition: i, batches, more, flushed: false })
+        Ok(Current { partition: i, waiting, more, flushed: false })
     }
 
     fn evict(&mut self, i: usize, share: &StateShare) -> Result<()> {
@@ -340,7 +419,9 @@ impl Partitions {
         operator.snapshot(&mut writer)?;
         drop(operator);
         let state = writer.finish();
-        if state.values().flatten().any(|p| p.rows.num_rows() > 0) {
+        // A watermark alone is no state: the next operator is told it.
+        let is_state = |p: &TablePart| p.rows.num_rows() > 0 && (!self.is_timed || p.key_groups.is_some());
+        if state.values().flatten().any(is_state) {
             let mut file = SpillFile::new(share.store().new_file()?);
             file.append_state(&state)?;
             share.spilled(file.bytes);

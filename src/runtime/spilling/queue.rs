@@ -1,22 +1,36 @@
-//! Rows that wait for a partition: in memory, the older ones on disk.
+//! What waits for a partition, rows and watermarks in the order in which they came: in memory, the older part on disk.
+//!
+//! ```text
+//!  oldest                                                      newest
+//!  file: rows │ watermark, rows │ rows │ …  ─►  memory: rows │ watermark │ rows │ watermark
+//! ```
 
 use std::collections::VecDeque;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::spilling::file::SpillFile;
 use crate::runtime::spilling::memory::StateShare;
 use crate::stream::bytes::batch_bytes;
-use crate::stream::{BATCH_BYTES, ChangeBatch, RowKinds};
+use crate::stream::{BATCH_BYTES, ChangeBatch, RowKinds, Timestamp};
+
+/// Something that waits.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Rows of an input.
+    Rows(usize, ChangeBatch),
+    /// The watermark rose between the rows before it and those after it.
+    Time(Timestamp),
+}
 
 /// The queue of one partition.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Rows on disk by input: older than those in memory.
-    files: Vec<Option<SpillFile>>,
-    memory: Vec<(usize, ChangeBatch)>,
+    /// What is older than all in memory.
+    file: Option<SpillFile>,
+    memory: Vec<Waiting>,
     /// Bytes in memory.
     pub bytes: usize,
     /// Rows in memory and on disk.
@@ -27,38 +41,59 @@ impl Queue {
     pub(super) fn push(&mut self, port: usize, batch: ChangeBatch, bytes: usize) {
         self.rows += batch.num_rows();
         self.bytes += bytes;
-        self.memory.push((port, batch));
+        self.memory.push(Waiting::Rows(port, batch));
+    }
+
+    /// The watermark rose: of several without rows between them the last one counts.
+    pub(super) fn tell_time(&mut self, watermark: Timestamp) {
+        match self.memory.last_mut() {
+            Some(Waiting::Time(last)) => *last = watermark,
+            _ => self.memory.push(Waiting::Time(watermark)),
+        }
+    }
+
+    /// Whether neither rows nor a watermark wait.
+    pub(super) fn is_empty(&self) -> bool {
+        self.memory.is_empty() && self.file.is_none()
     }
 
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.files.iter().flatten().map(|f| f.bytes).sum()
+        self.file.as_ref().map_or(0, |f| f.bytes)
     }
 
-    /// Moves what is in memory to disk.
+    /// Moves the rows in memory to disk. A watermark goes with the rows behind it.
     pub(super) fn spill(&mut self, share: &StateShare) -> Result<()> {
-        for (port, batch) in coalesce(std::mem::take(&mut self.memory))? {
-            if self.files.len() <= port {
-                self.files.resize_with(port + 1, || None);
-            }
-            let file = match &mut self.files[port] {
+        let mut before = None;
+        for waiting in coalesce(std::mem::take(&mut self.memory))? {
+            let (port, batch) = match waiting {
+                Waiting::Rows(port, batch) => (port, batch),
+                Waiting::Time(watermark) => {
+                    before = Some(watermark);
+                    continue;
+                }
+            };
+            let file = match &mut self.file {
                 Some(file) => file,
                 none => none.insert(SpillFile::new(share.store().new_file()?)),
             };
-            let before = file.bytes;
-            file.append_rows(&batch)?;
-            share.spilled(file.bytes - before);
+            let written = file.bytes;
+            file.append_rows(port, before.take(), &batch)?;
+            share.spilled(file.bytes - written);
         }
+        self.memory.extend(before.map(Waiting::Time));
         self.bytes = 0;
         Ok(())
     }
 
-    /// Takes everything out, oldest first per input.
-    pub(super) fn take(&mut self) -> Result<VecDeque<(usize, ChangeBatch)>> {
+    /// Takes everything out, the oldest first.
+    pub(super) fn take(&mut self) -> Result<VecDeque<Waiting>> {
         let mut all = VecDeque::new();
-        for (port, file) in std::mem::take(&mut self.files).into_iter().enumerate() {
-            let Some(file) = file else { continue };
-            all.extend(file.read_rows()?.into_iter().map(|batch| (port, batch)));
+        if let Some(file) = self.file.take() {
+            for (port, watermark, batch) in file.read_rows()? {
+                all.extend(watermark.map(Waiting::Time));
+                all.push_back(Waiting::Rows(port, batch));
+            }
         }
         all.extend(coalesce(std::mem::take(&mut self.memory))?);
         (self.bytes, self.rows) = (0, 0);
@@ -66,24 +101,35 @@ impl Queue {
     }
 }
 
-/// Joins runs of batches of one input, as long as they stay small in bytes.
-fn coalesce(batches: Vec<(usize, ChangeBatch)>) -> Result<Vec<(usize, ChangeBatch)>> {
-    let mut joined = Vec::new();
+/// Joins runs of batches of one input, as long as they stay small in bytes. Nothing is joined over a watermark.
+fn coalesce(waiting: Vec<Waiting>) -> Result<Vec<Waiting>> {
+    let mut joined = Vec::with_capacity(waiting.len().min(64));
     let mut run: Vec<ChangeBatch> = Vec::new();
     let (mut of, mut bytes) = (0, 0);
-    for (port, batch) in batches {
-        let more = batch_bytes(&batch.rows);
-        if (port != of || bytes + more > BATCH_BYTES) && !run.is_empty() {
-            joined.push((of, concat(std::mem::take(&mut run))?));
-            bytes = 0;
+    let close = |run: &mut Vec<ChangeBatch>, of: usize, joined: &mut Vec<Waiting>| {
+        if !run.is_empty() {
+            joined.push(Waiting::Rows(of, concat(std::mem::take(run))?));
         }
-        of = port;
-        bytes += more;
-        run.push(batch);
+        Ok::<(), Error>(())
+    };
+    for next in waiting {
+        match next {
+            Waiting::Time(_) => {
+                close(&mut run, of, &mut joined)?;
+                joined.push(next);
+            }
+            Waiting::Rows(port, batch) => {
+                let more = batch_bytes(&batch.rows);
+                if port != of || bytes + more > BATCH_BYTES {
+                    close(&mut run, of, &mut joined)?;
+                }
+                bytes = if run.is_empty() { more } else { bytes + more };
+                of = port;
+                run.push(batch);
+            }
+        }
     }
-    if !run.is_empty() {
-        joined.push((of, concat(run)?));
-    }
+    close(&mut run, of, &mut joined)?;
     Ok(joined)
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::operators::group_aggregate::{
     AggregateCall, GroupAggregateConfig, GroupAggregateOperator, GroupOutput,
 };
-use crate::operators::harness::{OperatorHarness, materialize};
+use crate::operators::harness::{OperatorHarness, materialize, parse_batch};
 use crate::runtime::spilling::memory::StateMemory;
 use crate::runtime::spilling::pool::ProcessPool;
 
@@ -192,4 +192,39 @@ fn statements_of_a_process_share_one_budget() {
     assert!(!small.is_over(1.0), "it is given back");
     let pool = ProcessPool::of(limit);
     assert!(Arc::ptr_eq(&pool, &ProcessPool::of(limit)), "joins and sorts of batch, too");
+}
+
+#[test]
+fn the_watermark_waits_for_the_rows_that_wait() {
+    let memory = StateMemory::new(2, std::env::temp_dir());
+    let factory: PartitionFactory =
+        Arc::new(|range| Ok(Box::new(GroupAggregateOperator::new(config(), range)?)));
+    let (range, whole) = (KeyGroupRange::ALL, factory(KeyGroupRange::ALL).unwrap());
+    let spilling = SpillingConfig { factory, keys: vec![vec![0]], range };
+    let mut operator = SpillingOperator::new(whole, spilling, memory.share());
+    let through = |operator: &mut SpillingOperator, mut progress: Progress, out: &mut Output| {
+        out.take();
+        while progress == Progress::More {
+            progress = operator.resume(out).unwrap();
+            out.take();
+        }
+    };
+    let script = Changes { seed: 17, live: Vec::new() }.script(4_000);
+    let (mut held, mut waited, mut out) = (None, 0, Output::new());
+    for (i, rows) in script.split("\n\n").filter(|rows| !rows.trim().is_empty()).enumerate() {
+        let watermark = Timestamp(i as i64);
+        let progress = operator.on_watermark(watermark, &mut out).unwrap();
+        through(&mut operator, progress, &mut out);
+        let batch = parse_batch(&input(), &rows.lines().collect::<Vec<_>>());
+        let progress = operator.process(0, batch, &mut out).unwrap();
+        through(&mut operator, progress, &mut out);
+        // Without a TTL there is a timer only for rows that wait.
+        held = operator.next_timer().map(|_| held.unwrap_or(watermark));
+        assert_eq!(operator.output_watermark(), held, "after batch {i}");
+        waited += usize::from(held.is_some());
+    }
+    assert!(waited > 0 && memory.spilled_bytes() > 0, "no row has waited");
+    let progress = operator.on_end(&mut out).unwrap();
+    through(&mut operator, progress, &mut out);
+    assert_eq!(operator.output_watermark(), None);
 }

@@ -197,3 +197,34 @@ async fn an_error_in_a_long_query_has_its_place_soon() {
         assert_eq!(e.location(), Some(Location { line: 1, column: 208 }), "{e}");
     }
 }
+
+/// Eight times the length may cost eight times the time and some more, not the square of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn planning_grows_with_the_length_and_not_with_its_square() {
+    async fn best(session: &mut Session, sql: &str) -> Duration {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let started = Instant::now();
+            session.query(sql).await.unwrap_or_else(|e| panic!("{e}"));
+            best = best.min(started.elapsed());
+        }
+        best
+    }
+    for mode in MODES {
+        let mut session = session_with_numbers(mode, 3).await;
+        let conditions: [fn(i64) -> String; 4] = [
+            |n| row(" OR ", n, |i| format!("a = {i}")),
+            |n| row(" AND ", n, |i| format!("a <> {i}")),
+            |n| row(" AND ", n, |i| format!("(a <> {i} OR s = 't{i}')")),
+            |n| format!("0 < {}", row(" + ", n, |_| "a".to_owned())),
+        ];
+        for condition in conditions {
+            let query = |n| format!("SELECT a FROM t WHERE {}", condition(n));
+            let short = best(&mut session, &query(1_000)).await;
+            let long = best(&mut session, &query(8_000)).await;
+            let text = condition(2);
+            // A square would be 64; caches and the noise of other work may double what 8 is.
+            assert!(long < short * 24, "{mode}, {text}…: {short:?}, eight times as long {long:?}");
+        }
+    }
+}

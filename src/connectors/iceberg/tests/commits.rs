@@ -1,5 +1,7 @@
 //! Commits: once each, whoever else commits, whatever is repeated.
 
+use std::time::Duration;
+
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 
@@ -120,6 +122,34 @@ async fn abort_leaves_no_files() {
     opened.committer.commit(Epoch(1), prepared.clone()).await.unwrap();
     opened.committer.abort(None, prepared).await;
     assert_eq!(count_and_sum(&lake).await, (10, 45));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_cancelled_leaves_no_files() {
+    let lake = sqlite().await;
+    let schema = prepared_table(&lake).await;
+    let sink = lake.sink("t", &[("target-file-size-bytes", "4kb")]).await.unwrap();
+    let mut cancelled = 0;
+    for polls in 1..12 {
+        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
+        let mut writing = opened.writers[0].write(ChangeBatch::insert_only(ids(&schema, 0..100_000)));
+        let mut ended = false;
+        for _ in 0..polls {
+            ended = futures::poll!(&mut writing).is_ready();
+            if ended {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(writing);
+        cancelled += i32::from(!ended);
+        opened.writers[0].abort().await;
+        opened.committer.abort(None, Vec::new()).await;
+        // What was asked of the disk before is done by now.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(lake.data_files().is_empty(), "after {polls} polls: {:?}", lake.data_files());
+    }
+    assert!(cancelled > 0, "no write was in the middle");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use arrow::array::{Int64Array, StringArray};
 
 use super::*;
 use crate::edges::SinkContext;
+use crate::edges::source::{SourceMetrics, UNKNOWN_LAG};
 
 fn id() -> Vec<ColumnDef> {
     vec![col("id", bigint())]
@@ -251,4 +252,80 @@ async fn offsets_deleted_under_a_running_reader() {
         assert!(offsets < 400, "nothing was dropped");
     };
     assert!(e.contains(&topic) && e.contains(&format!("offset {offsets} is not there any more")), "{e}");
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_told_does_not_fail_the_job() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("told", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let table = table(
+        id(),
+        &[
+            ("properties.bootstrap.servers", &servers),
+            ("properties.group.id", "g"),
+            ("properties.default.api.timeout.ms", "3000"),
+            ("topic", "told"),
+            ("format", "json"),
+            ("scan.startup.mode", "earliest-offset"),
+        ],
+    );
+    let env = env();
+    let source = KafkaFactory.source(&table, &env).unwrap();
+    let mut reader = source.readers(ScanRequest::default(), 1, None).await.unwrap().remove(0);
+    assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::SplitsStarted(_)));
+    let positions = reader.snapshot().unwrap();
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 8];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
+    for epoch in 1..3 {
+        reader.on_commit(Epoch(epoch), &positions).await.unwrap();
+    }
+    let told: Vec<String> =
+        env.notices.take().into_iter().filter(|t| t.contains("the job goes on")).collect();
+    assert_eq!(told.len(), 1, "once, and not for each epoch: {told:?}");
+    // It reads on, and is told again when it can be.
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    reader.on_commit(Epoch(3), &positions).await.unwrap();
+    assert_eq!(reader.snapshot().unwrap().len(), 1);
+}
+
+async fn lag_becomes(metrics: &SourceMetrics, wanted: i64) {
+    let start = Instant::now();
+    loop {
+        let lag = metrics.lag.load(Ordering::Relaxed);
+        if lag == wanted {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "lag {lag}, not {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_lag_behind_a_cluster_that_is_away_is_unknown() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("lag", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let table = table(
+        id(),
+        &[
+            ("properties.bootstrap.servers", &servers),
+            ("properties.default.api.timeout.ms", "90000"),
+            ("topic", "lag"),
+            ("format", "json"),
+            ("scan.startup.mode", "earliest-offset"),
+        ],
+    );
+    let scan = ScanRequest::default();
+    let metrics = scan.metrics.clone();
+    let source = KafkaFactory.source(&table, &env()).unwrap();
+    let mut reader = source.readers(scan, 1, None).await.unwrap().remove(0);
+    assert!(matches!(next(&mut reader).await.unwrap(), SourceEvent::SplitsStarted(_)));
+    lag_becomes(&metrics, 0).await;
+    cluster.broker_down(-1).unwrap();
+    lag_becomes(&metrics, UNKNOWN_LAG).await;
+    cluster.broker_up(-1).unwrap();
+    lag_becomes(&metrics, 0).await;
 }

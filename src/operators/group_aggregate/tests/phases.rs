@@ -175,3 +175,18 @@ fn groups_expire() {
     );
     assert_eq!(h.metrics().state_entries, 1);
 }
+
+/// A step of the clock is a twentieth of the time to live.
+#[test]
+fn a_group_lives_its_time_and_at_most_a_step_more() {
+    let mut c = basic();
+    c.input_retracts = true;
+    c.ttl_ms = Some(10_000);
+    for begun in [1, 499, 500, 501, 777, 1_400] {
+        let mut h = harness(c.clone());
+        h.run(&format!("@ {begun}\n+I a 1\n@ {}", begun + 9_999));
+        assert_eq!(h.metrics().state_entries, 1, "changed at {begun}: too early");
+        h.run(&format!("@ {}", begun + 10_500));
+        assert_eq!(h.metrics().state_entries, 0, "changed at {begun}: too late");
+    }
+}

@@ -485,3 +485,19 @@ fn rows_expire() {
     let timer = joins.subtasks.iter().filter_map(Operator::next_timer).min();
     assert!(timer.is_some_and(|t| t.0 > parse_time("12:00:20") && t.0 <= parse_time("12:00:21")));
 }
+
+/// A step of the clock is a twentieth of the time to live.
+#[test]
+fn a_row_lives_its_time_and_at_most_a_step_more() {
+    let mut config = config(JoinKind::Left);
+    config.right.ttl_ms = Some(10_000);
+    let rows =
+        |joins: &Joins| joins.subtasks.iter().map(|join| join.metrics().state_entries).collect::<Vec<_>>();
+    for begun in [1, 499, 500, 501, 777, 1_400] {
+        let mut joins = Joins::new(config.clone());
+        joins.run(&format!("@ {begun}\nR +I 1 100\n@ {}", begun + 9_999));
+        assert_eq!(rows(&joins), [1], "written at {begun}: too early");
+        joins.run(&format!("@ {}", begun + 10_500));
+        assert_eq!(rows(&joins), [0], "written at {begun}: too late");
+    }
+}

@@ -258,6 +258,25 @@ fn rows(random: &mut Random) -> Vec<Row> {
         .collect()
 }
 
+/// What comes out where state rests on disk.
+fn on_disk(config: &MatchRecognizeConfig, rows: &[Row]) -> Vec<String> {
+    let config = config.clone();
+    let mut resting = OperatorHarness::new(schema(), &[0], move |_| {
+        Ok(Box::new(MatchRecognizeOperator::new(config.clone())?))
+    })
+    .resting();
+    let mut text = Vec::new();
+    for (i, chunk) in rows.chunks(5).enumerate() {
+        resting.process(&ChangeBatch::insert_only(batch(chunk)), &mut text).unwrap();
+        text.push(resting.run(&format!("~ {}", (chunk[chunk.len() - 1].number + 1) * 10 - 1)));
+        if i % 4 == 3 {
+            text.push(resting.run(&format!("| 1 x{}", 1 + i % 3)));
+        }
+    }
+    text.push(resting.run("."));
+    text.iter().flat_map(|t| t.lines()).filter(|l| l.starts_with('+')).map(str::to_owned).collect()
+}
+
 #[test]
 fn any_pattern_over_any_rows() {
     let mut matched = 0;
@@ -341,6 +360,13 @@ fn any_pattern_over_any_rows() {
         }
         assert_eq!(harness.metrics().state_entries, 0, "{about}");
         assert_eq!(harness.metrics().partial_matches, 0, "{about}");
+
+        if seed % 25 == 0 {
+            let got = on_disk(&config, &rows);
+            for key in ["0", "1", "2", "3"] {
+                assert_eq!(of_key(&got, key), of_key(&wanted, key), "{about}, on disk");
+            }
+        }
 
         let mut sorted = MatchRecognizeOperator::new(config).unwrap();
         let mut out = Output::new();

@@ -328,6 +328,28 @@ fn attached_windows() {
 }
 
 #[test]
+fn rows_without_a_time_are_counted_apart_where_windows_are_added_to_rows() {
+    use crate::operators::window_table_function::WindowTableFunctionOperator;
+
+    let window = WindowSpec { kind: WindowKind::Tumble { size: MINUTE }, offset: 0, zone: None };
+    let plain = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+    let mut fields: Vec<_> = input().fields().iter().cloned().collect();
+    for (name, ty) in
+        [("window_start", plain.clone()), ("window_end", plain), ("window_time", window.time_type())]
+    {
+        fields.push(Arc::new(Field::new(name, ty, false)));
+    }
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let mut h = OperatorHarness::new(input(), &[1], move |_| {
+        Ok(Box::new(WindowTableFunctionOperator::new(window, 0, schema.clone())))
+    });
+    let output = h.run("+I 00:00:10 a 1\n+I null a 2\n+I null b 3\n~ 00:05:00\n+I null a 4");
+    assert_eq!(output.lines().filter(|line| line.starts_with("+I")).count(), 1, "{output}");
+    let metrics = h.metrics();
+    assert_eq!((metrics.late_rows_dropped, metrics.null_times_dropped), (0, 3));
+}
+
+#[test]
 fn updating_input() {
     let mut c = config(WindowKind::Hop { size: 10 * MINUTE, slide: 5 * MINUTE });
     c.input_retracts = true;
@@ -373,6 +395,44 @@ fn hop_over_updates_keeps_slices() {
     assert!(output.contains("+I 1969-12-31T23:06:00 00:06:00 a 2 4 3\n"), "{output}");
     assert_eq!(h.run(".").lines().filter(|l| l.contains(" a 1 3 3")).count(), 5);
     assert_eq!(h.metrics().state_entries, 0);
+    // Of DISTINCT a group and a value, each in one slice.
+    let schema = input();
+    for udaf in [count_udaf(), sum_udaf()] {
+        let distinct = AggregateExprBuilder::new(udaf, vec![col("v", &schema).unwrap()]);
+        let distinct = distinct.schema(schema.clone()).alias("d").distinct().build().unwrap();
+        c.aggregates.push(AggregateCall::new(Arc::new(distinct), None));
+        c.output.push(WindowOutput::Aggregate(c.aggregates.len() - 1));
+    }
+    set_output(&mut c);
+    let mut h = harness(c);
+    h.run("+I 00:00:10 a 1\n+I 00:00:20 a 1\n+I 00:00:30 a 5\n+I 00:05:00 a 1\n+I 00:05:10 a 7\n-D 00:00:30 a 5");
+    assert!(h.metrics().state_entries <= 2 + 3, "{:?}", h.metrics());
+    let output = h.run("~ 00:01:00\n| 1 x2\n-D 00:05:10 a 7\n~ 00:06:00");
+    assert!(output.contains("+I 1969-12-31T23:01:00 00:01:00 a 2 2 1 1 1\n"), "{output}");
+    assert!(output.contains("+I 1969-12-31T23:06:00 00:06:00 a 3 3 1 1 1\n"), "{output}");
+    h.run(".");
+    assert_eq!(h.metrics().state_entries, 0);
+}
+
+/// A window has 60 slices; merged anew each time they would be 60 × as many rows as its result.
+#[test]
+fn hop_merges_a_slice_a_few_times_however_many_windows_it_is_in() {
+    const KEYS: usize = 20;
+    const MINUTES: usize = 240;
+    let mut script = String::new();
+    for minute in 0..MINUTES {
+        for key in 0..KEYS {
+            script += &format!("+I {:02}:{:02}:30 k{key} {minute}\n", minute / 60, minute % 60);
+        }
+        script += &format!("~ {:02}:{:02}:00\n", (minute + 1) / 60, (minute + 1) % 60);
+    }
+    let before = partial::MERGED.get();
+    let mut h = harness(config(WindowKind::Hop { size: 60 * MINUTE, slide: MINUTE }));
+    let output = h.run(&script);
+    let results = output.lines().filter(|line| line.starts_with("+I")).count();
+    assert_eq!(results, KEYS * MINUTES);
+    let merged = partial::MERGED.get() - before;
+    assert!(merged < 12 * results, "{merged} rows merged for {results} results");
 }
 
 #[test]
