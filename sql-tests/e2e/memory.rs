@@ -21,9 +21,20 @@ fn table(name: &str) -> String {
     )
 }
 
+/// The same with a row time, of which a day has more than there are rows.
+fn timed(name: &str) -> String {
+    format!(
+        "CREATE TABLE {name} (n BIGINT, v BIGINT, k AS MOD(n * 7368787, {ROWS}), ts AS TO_TIMESTAMP_LTZ(n, 3),
+           WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'number-of-rows' = '{ROWS}',
+           'rows-per-second' = '1000000000', 'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '{}');\n",
+        ROWS - 1
+    )
+}
+
 /// Runs a query into nothing and checks what the process has held at most.
 fn holds_to_its_limit(what: &str, mode: &str, columns: &str, query: &str) {
     let place = Place::new();
+    let table = if query.contains("ts") { timed } else { table };
     let script = place.write(
         "memory.sql",
         format!(
@@ -56,6 +67,18 @@ fn joins_hold_to_the_limit() {
         let query = "SELECT a.k, a.v, b.v FROM a JOIN b ON a.k = b.k";
         holds_to_its_limit("join", mode, "k BIGINT, v BIGINT, w BIGINT", query);
     }
+}
+
+#[test]
+fn windows_and_joins_over_time_hold_to_the_limit() {
+    let window = "SELECT window_start, k, COUNT(*) FROM TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '1' DAY)
+        GROUP BY window_start, window_end, k";
+    holds_to_its_limit("TUMBLE", "streaming", "t TIMESTAMP(3), k BIGINT, n BIGINT", window);
+    let join = "SELECT a.k, a.v, b.v FROM a JOIN b ON a.k = b.k
+        AND a.ts BETWEEN b.ts - INTERVAL '1' DAY AND b.ts + INTERVAL '1' DAY";
+    holds_to_its_limit("interval join", "streaming", "k BIGINT, v BIGINT, w BIGINT", join);
+    let over = "SELECT k, SUM(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 5 PRECEDING AND CURRENT ROW) FROM a";
+    holds_to_its_limit("OVER", "streaming", "k BIGINT, s BIGINT", over);
 }
 
 #[test]
