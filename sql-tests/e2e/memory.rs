@@ -77,7 +77,8 @@ fn windows_and_joins_over_time_hold_to_the_limit() {
     let join = "SELECT a.k, a.v, b.v FROM a JOIN b ON a.k = b.k
         AND a.ts BETWEEN b.ts - INTERVAL '1' DAY AND b.ts + INTERVAL '1' DAY";
     holds_to_its_limit("interval join", "streaming", "k BIGINT, v BIGINT, w BIGINT", join);
-    let over = "SELECT k, SUM(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 5 PRECEDING AND CURRENT ROW) FROM a";
+    let over =
+        "SELECT k, SUM(v) OVER (PARTITION BY k ORDER BY ts ROWS BETWEEN 5 PRECEDING AND CURRENT ROW) FROM a";
     holds_to_its_limit("OVER", "streaming", "k BIGINT, s BIGINT", over);
 }
 

@@ -20,8 +20,9 @@ use crate::runtime::exchange::ExchangeOutput;
 use crate::runtime::gauges::OperatorGauge;
 use crate::runtime::job::JobMetrics;
 use crate::runtime::message::{Barrier, BarrierKind, Message};
-use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress};
+use crate::runtime::operator::{Operator, OperatorMetrics, Output, Progress, Spillable};
 use crate::runtime::sink::SinkDriver;
+use crate::runtime::spilling::memory::{StateMemory, StateShare};
 use crate::stream::snapshot::{OperatorSnapshot, SnapshotMode, SnapshotWriter};
 use crate::stream::watermark::Change;
 use crate::stream::{Activity, ChangeBatch, Epoch, Timestamp};
@@ -66,6 +67,9 @@ pub struct Chain {
     dropped: OperatorMetrics,
     /// By operator: where it tells what it holds, and what it told last.
     gauges: Vec<(Arc<OperatorGauge>, OperatorMetrics)>,
+    /// What the process may hold in state, and by operator its part, if its state cannot rest on disk.
+    memory: Option<StateMemory>,
+    shares: Vec<Option<StateShare>>,
     /// When they were last counted between watermarks.
     counted: Instant,
     /// Number of operators at the head that have ended.
@@ -91,6 +95,8 @@ impl Chain {
         Chain {
             times: vec![(Timestamp::MIN, Timestamp::MIN); operators.len()],
             gauges: operators.iter().map(gauge).collect(),
+            memory: None,
+            shares: operators.iter().map(|_| None).collect(),
             operators,
             tail,
             stack: Vec::new(),
@@ -107,6 +113,13 @@ impl Chain {
     #[must_use]
     pub fn after_end_of(mut self, ended: usize) -> Self {
         self.ended = ended;
+        self
+    }
+
+    /// State that cannot rest on disk counts in the budget all the same, so that other state makes room for it.
+    #[must_use]
+    pub fn within(mut self, memory: Option<StateMemory>) -> Self {
+        self.memory = memory;
         self
     }
 
@@ -321,9 +334,15 @@ impl Chain {
 
     fn count_dropped(&mut self) {
         let mut all = OperatorMetrics::default();
-        for ((_, operator), (gauge, told)) in self.operators.iter().zip(&mut self.gauges) {
+        let operators = self.operators.iter().zip(&mut self.gauges).zip(&mut self.shares);
+        for (((_, operator), (gauge, told)), share) in operators {
             let now = operator.metrics();
             gauge.tell(told, &now);
+            if let Some(memory) = &self.memory
+                && operator.spillable() == Spillable::No
+            {
+                memory.hold(share, now.state_bytes as usize, operator.name(), &self.metrics.notices);
+            }
             *told = now;
             all += now;
         }

@@ -261,7 +261,8 @@ impl Coordinator {
             .map(|(operators, tail)| {
                 let chain =
                     Chain::new(operators, tail, context.metrics.clone(), context.cancellation.clone())
-                        .after_end_of(ended);
+                        .after_end_of(ended)
+                        .within(self.options.memory.clone());
                 (chain, heads.next())
             })
             .collect();

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::edges::Notices;
 use crate::runtime::spilling::process::OfProcess;
 use crate::runtime::spilling::resident::resident_bytes;
 use crate::runtime::spilling::store::SpillStore;
@@ -23,6 +24,9 @@ const NEAR: f64 = 0.7;
 
 /// What a process holds before it has any state: code, threads, the first batches.
 const BASE: usize = 64 << 20;
+
+/// Bytes of state that are worth being counted where they cannot be given back.
+const MATTERS: usize = 1 << 20;
 
 /// The budget of all operators of a process, by the bytes that the process may hold.
 static BUDGETS: OfProcess<Budget> = OfProcess::new();
@@ -68,6 +72,26 @@ impl StateMemory {
     pub fn share(&self) -> StateShare {
         self.0.budget.operators.fetch_add(1, Ordering::Relaxed);
         StateShare { memory: self.clone(), bytes: 0 }
+    }
+
+    /// An operator whose state cannot rest holds `bytes` of it: `share` is its part of the budget, from a size on that
+    /// matters. That it alone holds more than there is for state is told once.
+    pub fn hold(&self, share: &mut Option<StateShare>, bytes: usize, name: &str, notices: &Notices) {
+        if share.is_none() && bytes < MATTERS {
+            return;
+        }
+        share.get_or_insert_with(|| self.share()).report(bytes);
+        let limit = self.0.budget.limit;
+        if bytes > limit && bytes > MATTERS {
+            notices.once(&format!("state of {name}"), || {
+                format!(
+                    "{name} holds {} MB of state that cannot rest on disk, and --memory leaves {} MB for all state: \
+                     give more, or let its query have a key",
+                    bytes / 1_000_000,
+                    limit / 1_000_000
+                )
+            });
+        }
     }
 
     /// Bytes written to disk so far.

@@ -266,6 +266,10 @@ impl Operator for SpillingOperator {
         }
     }
 
+    fn spillable(&self) -> Spillable {
+        self.spillable
+    }
+
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         match &mut self.body {
             Body::Whole(operator) => operator.snapshot(writer),

@@ -195,6 +195,27 @@ fn statements_of_a_process_share_one_budget() {
 }
 
 #[test]
+fn state_that_cannot_rest_counts_and_is_told() {
+    // A budget of its own, and more than the tests hold.
+    let memory = StateMemory::new(123_456_000_000, std::env::temp_dir());
+    let (mut small, _idle) = (memory.share(), memory.share());
+    let (mut big, notices) = (None, crate::edges::Notices::default());
+    let fair = small.fair();
+    small.report(fair + 1);
+    assert!(!small.is_over(1.0));
+    memory.hold(&mut big, 1000, "Sort", &notices);
+    assert!(big.is_none(), "what is small is not counted");
+    memory.hold(&mut big, fair, "Sort", &notices);
+    assert!(small.is_over(1.0), "others make room");
+    assert!(notices.take().is_empty());
+    memory.hold(&mut big, 3 * fair, "Sort", &notices);
+    memory.hold(&mut big, 4 * fair, "Sort", &notices);
+    let told = notices.take();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("Sort holds ") && told[0].contains("--memory leaves 61694 MB"), "{told:?}");
+}
+
+#[test]
 fn the_watermark_waits_for_the_rows_that_wait() {
     let memory = StateMemory::new(2, std::env::temp_dir());
     let factory: PartitionFactory =
