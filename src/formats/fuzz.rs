@@ -200,7 +200,7 @@ fn csv() {
 
 #[test]
 fn avro() {
-    let format = format("avro", COLUMNS, &[]);
+    let format = format("avro", COLUMNS, &[("timestamp_mapping.legacy", "false")]);
     let json = self::format("json", COLUMNS, &[]);
     let rows = read(json.as_ref(), &[
         br#"{"a":1,"b":-2,"c":1.5,"d":2.125,"e":"x","f":true,"g":"2020-02-29","h":"10:11:12","i":"2020-02-29 10:11:12.5","j":"2020-02-29 10:11:12.5Z","k":"YWI=","l":[1,null],"m":{"k":{"x":1,"y":["z"]}},"n":{"x":7,"y":"w"}}"#.as_slice(),
@@ -209,7 +209,12 @@ fn avro() {
     .unwrap();
     let good = write(format.as_ref(), &rows).unwrap();
     fuzz("avro records", 32, |random| {
-        let bad: Vec<Vec<u8>> = (0..32).map(|_| random.damaged(&good[random.below(good.len())])).collect();
+        let bad: Vec<Vec<u8>> = (0..32)
+            .map(|_| {
+                let of = random.below(good.len());
+                random.damaged(&good[of])
+            })
+            .collect();
         take(format.as_ref(), &bad, Some(&good[0]));
     });
 }

@@ -78,6 +78,8 @@ impl<'a> Scope<'a> {
             Expr::BinaryExpr(b) => self.binary(b, e)?,
             Expr::Like(l) | Expr::SimilarTo(l) => boolean(self.any([&*l.expr, &*l.pattern])?),
             Expr::Between(b) => boolean(self.any([&*b.expr, &*b.low, &*b.high])?),
+            // It may have no row.
+            Expr::ScalarSubquery(_) => LogicalType { nullable: true, ..self.arrow(e)? },
             Expr::InSubquery(s) => {
                 let of_query = s.subquery.subquery.schema().fields().first().is_none_or(|f| f.is_nullable());
                 boolean(of_query || self.type_of(&s.expr)?.nullable)

@@ -514,11 +514,7 @@ impl Expressions {
 #[test]
 fn arguments_of_functions() {
     let session = Session::new("Europe/Berlin");
-    let functions = crate::functions::scalar_functions(&FunctionContext::default())
-        .iter()
-        .map(|f| f.name().to_uppercase())
-        .filter(|n| !n.starts_with("__") && !LARGE.contains(&n.as_str()))
-        .collect();
+    let functions = functions::names().into_iter().filter(|n| !LARGE.contains(&n.as_str())).collect();
     let expressions = Expressions { functions };
     fuzz("arguments of functions", 1, |random| {
         let _ = session.run(&format!("SELECT {}", expressions.whole(random, 2)));
