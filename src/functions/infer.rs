@@ -14,6 +14,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 use super::cast::{CAST_TAG, IF_TAG};
 use super::chain::is_chain;
 use super::collection::common;
+use super::comparisons::is_condition;
 use super::infer_functions::function_type;
 use super::rewrite::fraction_digits;
 use super::udf::is_strict;
@@ -106,10 +107,14 @@ impl<'a> Scope<'a> {
     }
 
     fn binary(&self, b: &BinaryExpr, e: &Expr) -> Result<LogicalType> {
-        let (left, right) = (self.type_of(&b.left)?, self.type_of(&b.right)?);
-        let nullable = left.nullable || right.nullable;
         if matches!(b.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) {
             return Ok(LogicalType::not_null(TypeRoot::Boolean));
+        }
+        let (left, right) = (self.type_of(&b.left)?, self.type_of(&b.right)?);
+        let nullable = left.nullable || right.nullable;
+        // Of a long row of conditions, each would look at all before it.
+        if is_condition(e) {
+            return Ok(LogicalType { root: TypeRoot::Boolean, nullable });
         }
         let root = self.arrow(e)?.root;
         // A time that is moved keeps its digits.

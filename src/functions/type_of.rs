@@ -9,7 +9,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
@@ -43,14 +43,13 @@ static SETTLED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Builtin::new("__typeof", "s", Ret::Type(DataType::Utf8), |c| c.full(0)).nulls(Nulls::May).build()
 });
 
-/// Whether an expression over the columns of a schema is for [`settle_types`].
-pub fn reads_types(e: &Expr, schema: &dyn ExprSchema) -> bool {
+/// Whether an expression may be for [`settle_types`], by what can be told without types.
+pub fn may_read_types(e: &Expr) -> bool {
     e.exists(|e| {
         Ok(match e {
             Expr::ScalarFunction(f) => f.name() == TYPE_OF,
-            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
                 *field.data_type() == DataType::Utf8
-                    && tagged(expr).get_type(schema).is_ok_and(|t| has_times(&t))
             }
             _ => false,
         })
@@ -58,13 +57,31 @@ pub fn reads_types(e: &Expr, schema: &dyn ExprSchema) -> bool {
     .unwrap_or(false)
 }
 
-/// Whether values of a type have times of day in them.
-fn has_times(t: &DataType) -> bool {
+/// Whether an expression over the columns of a schema is for [`settle_types`].
+pub fn reads_types(e: &Expr, schema: &dyn ExprSchema) -> bool {
+    e.exists(|e| {
+        Ok(match e {
+            Expr::ScalarFunction(f) => f.name() == TYPE_OF,
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+                *field.data_type() == DataType::Utf8
+                    && tagged(expr).get_type(schema).is_ok_and(|t| has_time(&t))
+            }
+            _ => false,
+        })
+    })
+    .unwrap_or(false)
+}
+
+/// Whether one of the columns has times of day in it, whose digits Arrow does not know.
+pub fn has_times(columns: &Fields) -> bool {
+    columns.iter().any(|f| has_time(f.data_type()))
+}
+
+fn has_time(t: &DataType) -> bool {
     match t {
         DataType::Timestamp(..) | DataType::Time32(_) => true,
-        DataType::List(f) => has_times(f.data_type()),
-        DataType::Map(f, _) => has_times(f.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|f| has_times(f.data_type())),
+        DataType::List(f) | DataType::Map(f, _) => has_time(f.data_type()),
+        DataType::Struct(fields) => has_times(fields),
         _ => false,
     }
 }
@@ -145,7 +162,7 @@ fn text_with_digits(e: &Expr, scope: &Scope<'_>, zone: Tz) -> Result<Option<Box<
 /// # Errors
 /// For expressions that have no type.
 pub(super) fn settle_by_arrow(e: Expr, schema: &DFSchema, zone: Tz) -> DfResult<Transformed<Expr>> {
-    if !reads_types(&e, schema) {
+    if !may_read_types(&e) || !reads_types(&e, schema) {
         return Ok(Transformed::no(e));
     }
     let types = schema.fields().iter().map(LogicalType::from_field).collect::<Result<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::error::{Error, Location, Result};
-use crate::functions::with_precision;
+use crate::functions::{has_times, with_precision};
 use crate::plan::output_types::output_types;
 use crate::sql::ast::SqlExpr;
 use crate::types::{LogicalType, TypeRoot};
@@ -77,7 +77,7 @@ pub fn plan_insert(
     if targets.len() != query.schema().fields().len() {
         return Err(mismatch("Different number of columns.".to_owned()));
     }
-    let given = output_types(&query)?;
+    let given = if has_times(sink.fields()) { output_types(&query)? } else { Vec::new() };
     let mut exprs = Vec::with_capacity(names.len());
     for (i, field) in sink.fields().iter().enumerate() {
         let name = field.name().as_str();

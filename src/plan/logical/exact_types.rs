@@ -5,13 +5,13 @@
 
 use chrono_tz::Tz;
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 
 use crate::error::Result;
-use crate::functions::{Scope, reads_types, settle_types};
+use crate::functions::{Scope, may_read_types, reads_types, settle_types};
 use crate::plan::output_types::output_types;
 
 /// Settles them in a plan.
@@ -20,9 +20,14 @@ use crate::plan::output_types::output_types;
 /// For expressions that have no type.
 pub fn settle_exact_types(plan: LogicalPlan, zone: Tz) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|node| {
+        // Most nodes have nothing of the kind, and need no schema to be seen to have nothing.
+        let mut casts = false;
+        node.apply_expressions(|e| {
+            casts |= may_read_types(e);
+            Ok(if casts { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
         let inputs = node.inputs();
-        let schema = merge_schema(&inputs);
-        if !node.expressions().iter().any(|e| reads_types(e, &schema)) {
+        if !casts || !node.expressions().iter().any(|e| reads_types(e, &merge_schema(&inputs))) {
             return Ok(Transformed::no(node));
         }
         let mut fields = Vec::new();
