@@ -289,14 +289,16 @@ fn map_type(key: &LogicalType, value: &LogicalType) -> DataType {
 }
 
 impl fmt::Display for LogicalType {
-    /// As Flink prints it: `STRING`, `DECIMAL(10, 2) NOT NULL`, ``ROW<`a` INT>``.
+    /// As Flink prints it: `STRING`, `DECIMAL(10, 2) NOT NULL`, ``ROW<`a` INT>``; with `#` without short names, as
+    /// `VARCHAR(2147483647)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let long = f.alternate();
         match &self.root {
             TypeRoot::Char(n) => write!(f, "CHAR({n})"),
-            TypeRoot::Varchar(MAX_LENGTH) => f.write_str("STRING"),
+            TypeRoot::Varchar(MAX_LENGTH) if !long => f.write_str("STRING"),
             TypeRoot::Varchar(n) => write!(f, "VARCHAR({n})"),
             TypeRoot::Binary(n) => write!(f, "BINARY({n})"),
-            TypeRoot::Varbinary(MAX_LENGTH) => f.write_str("BYTES"),
+            TypeRoot::Varbinary(MAX_LENGTH) if !long => f.write_str("BYTES"),
             TypeRoot::Varbinary(n) => write!(f, "VARBINARY({n})"),
             TypeRoot::Boolean => f.write_str("BOOLEAN"),
             TypeRoot::Decimal(p, s) => write!(f, "DECIMAL({p}, {s})"),
@@ -310,18 +312,19 @@ impl fmt::Display for LogicalType {
             TypeRoot::Time(p) => write!(f, "TIME({p})"),
             TypeRoot::Timestamp(p) => write!(f, "TIMESTAMP({p})"),
             TypeRoot::TimestampLtz(p) => write!(f, "TIMESTAMP_LTZ({p})"),
-            TypeRoot::IntervalYearMonth => f.write_str("INTERVAL YEAR TO MONTH"),
-            TypeRoot::IntervalDayTime => f.write_str("INTERVAL DAY TO SECOND(3)"),
-            TypeRoot::Array(t) => write!(f, "ARRAY<{t}>"),
-            TypeRoot::Multiset(t) => write!(f, "MULTISET<{t}>"),
-            TypeRoot::Map(k, v) => write!(f, "MAP<{k}, {v}>"),
+            TypeRoot::IntervalYearMonth => f.write_str("INTERVAL MONTH"),
+            TypeRoot::IntervalDayTime => f.write_str("INTERVAL SECOND(3)"),
+            TypeRoot::Array(t) => within(f, "ARRAY", &[t]),
+            TypeRoot::Multiset(t) => within(f, "MULTISET", &[t]),
+            TypeRoot::Map(k, v) => within(f, "MAP", &[k, v]),
             TypeRoot::Row(fields) => {
                 f.write_str("ROW<")?;
                 for (i, field) in fields.iter().enumerate() {
                     if i > 0 {
                         f.write_str(", ")?;
                     }
-                    write!(f, "`{}` {}", field.name.replace('`', "``"), field.ty)?;
+                    write!(f, "`{}` ", field.name.replace('`', "``"))?;
+                    fmt::Display::fmt(&field.ty, f)?;
                     if let Some(c) = &field.comment {
                         write!(f, " '{}'", c.replace('\'', "''"))?;
                     }
@@ -334,4 +337,16 @@ impl fmt::Display for LogicalType {
         }?;
         if self.nullable || self.root == TypeRoot::Null { Ok(()) } else { f.write_str(" NOT NULL") }
     }
+}
+
+/// A type of other types.
+fn within(f: &mut fmt::Formatter<'_>, name: &str, parts: &[&LogicalType]) -> fmt::Result {
+    write!(f, "{name}<")?;
+    for (i, part) in parts.iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        fmt::Display::fmt(*part, f)?;
+    }
+    f.write_str(">")
 }

@@ -185,7 +185,7 @@ impl Shell {
     }
 
     async fn show_query(&self, query: RunningQuery) -> Result<Flow> {
-        let RunningQuery { schema, batch, append_only, mut rows, job } = query;
+        let RunningQuery { schema, types, batch, append_only, mut rows, job } = query;
         let started = Instant::now();
         let (nature, stop) = (job.nature(), job.stop_handle());
         let _guard = self.interrupts.guard(&job);
@@ -197,7 +197,8 @@ impl Shell {
         // On a terminal the rows themselves are the progress.
         let line = (keep || !std::io::IsTerminal::is_terminal(&std::io::stdout()))
             .then(|| ProgressLine::start(&job));
-        let mut writer = RowWriter::new(BufWriter::new(std::io::stdout()), &schema, self.options(changelog));
+        let mut writer = RowWriter::new(BufWriter::new(std::io::stdout()), &schema, self.options(changelog))
+            .with_types(types);
         let mut table = match keep {
             true => {
                 let config = self.session.config();

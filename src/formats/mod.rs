@@ -32,6 +32,8 @@ pub(crate) mod column;
 pub mod confluent;
 pub mod csv;
 pub(crate) mod datetime;
+#[cfg(test)]
+mod fuzz;
 pub mod json;
 pub(crate) mod number;
 pub mod parquet;

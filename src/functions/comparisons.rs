@@ -117,6 +117,7 @@ pub(crate) fn is_condition(e: &Expr) -> bool {
         | Expr::Between(_)
         | Expr::InList(_)
         | Expr::Like(_) => true,
+        Expr::ScalarFunction(f) if f.name() == cast::CAST_TAG => f.args.first().is_some_and(is_condition),
         _ => false,
     }
 }
@@ -169,7 +170,8 @@ fn compares(op: Operator) -> bool {
 }
 
 /// `x IN (a, b)` is `x = a OR x = b`, and one list for all items that x is compared with in the same type. Beside a FLOAT
-/// or a DOUBLE the items become what x is: Flink finds a FLOAT in `(0.1)`, though it is not equal to the DECIMAL.
+/// or a DOUBLE the items become what x is: Flink finds a FLOAT in `(0.1)`, though it is not equal to the DECIMAL. So do
+/// numbers beside a text, and texts beside a number.
 fn in_list(e: InList, schema: &dyn ExprSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
     let InList { expr, list, negated } = e;
     let t = expr.get_type(schema)?;
@@ -177,8 +179,9 @@ fn in_list(e: InList, schema: &dyn ExprSchema, context: &FunctionContext) -> DfR
     let mut lists: Vec<(Option<DataType>, Vec<Expr>)> = Vec::new();
     for item in list {
         let own = item.get_type(schema)?;
-        check_comparable(&"=", &t, &own)?;
-        let (to_expr, to_item) = if t.is_floating() && own.is_numeric() {
+        check_comparable(&"IN", &t, &own)?;
+        let one_is_text = is_string(&t) && own.is_numeric() || t.is_numeric() && is_string(&own);
+        let (to_expr, to_item) = if t.is_floating() && own.is_numeric() || one_is_text {
             (None, (own != t).then(|| t.clone()))
         } else {
             comparison_casts(&t, &own, Comparison::Equality)
@@ -215,7 +218,16 @@ fn in_list(e: InList, schema: &dyn ExprSchema, context: &FunctionContext) -> DfR
 /// `x BETWEEN a AND b` is `x >= a AND x <= b`; one expression only where x is compared with both in the same type.
 fn between(e: Between, schema: &dyn ExprSchema, context: &FunctionContext) -> DfResult<Transformed<Expr>> {
     let Between { expr, negated, low, high } = e;
-    let (t, a, b) = (expr.get_type(schema)?, low.get_type(schema)?, high.get_type(schema)?);
+    let (t, mut a, mut b) = (expr.get_type(schema)?, low.get_type(schema)?, high.get_type(schema)?);
+    let (mut low, mut high) = (low, high);
+    // A text between a number and a text: all become what the number is.
+    if is_string(&t) && a.is_numeric() && is_string(&b) {
+        *high = cast::cast_expr(*high, &b, &a, false, context)?;
+        b = a.clone();
+    } else if is_string(&t) && is_string(&a) && b.is_numeric() {
+        *low = cast::cast_expr(*low, &a, &b, false, context)?;
+        a = b.clone();
+    }
     check_comparable(&">=", &t, &a)?;
     check_comparable(&"<=", &t, &b)?;
     let same = comparison_casts(&t, &a, Comparison::Order).0 == comparison_casts(&t, &b, Comparison::Order).0;
@@ -289,10 +301,13 @@ pub(crate) fn comparison_casts(
     how: Comparison,
 ) -> (Option<DataType>, Option<DataType>) {
     use DataType::Timestamp;
-    if is_string(lt) && is_temporal(rt) {
+    let becomes = |text: &DataType, other: &DataType| {
+        is_string(text) && (is_temporal(other) || how == Comparison::Order && other.is_numeric())
+    };
+    if becomes(lt, rt) {
         return (Some(rt.clone()), None);
     }
-    if is_temporal(lt) && is_string(rt) {
+    if becomes(rt, lt) {
         return (None, Some(lt.clone()));
     }
     match (lt, rt) {
@@ -344,10 +359,11 @@ pub(crate) fn numeric_comparison(lt: &DataType, rt: &DataType, how: Comparison) 
     }
 }
 
-/// Refuses comparisons that Flink refuses.
+/// Refuses comparisons that Flink refuses: it compares a text with a number by order alone, and in lists.
 pub(crate) fn check_comparable(op: &dyn std::fmt::Display, lt: &DataType, rt: &DataType) -> Result<()> {
+    let takes_texts = matches!(op.to_string().as_str(), "<" | "<=" | ">" | ">=" | "IN");
     let mixed = |a: &DataType, b: &DataType| {
-        (is_string(a) && (b.is_numeric() || *b == DataType::Boolean))
+        (is_string(a) && (b.is_numeric() && !takes_texts || *b == DataType::Boolean))
             || (*a == DataType::Boolean && b.is_numeric())
             || (a.is_numeric() && is_temporal(b))
     };

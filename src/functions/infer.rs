@@ -11,8 +11,10 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{Alias, Case, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 
-use super::cast::CAST_TAG;
+use super::cast::{CAST_TAG, IF_TAG};
+use super::chain::is_chain;
 use super::collection::common;
+use super::comparisons::is_condition;
 use super::infer_functions::function_type;
 use super::rewrite::fraction_digits;
 use super::udf::is_strict;
@@ -77,6 +79,12 @@ impl<'a> Scope<'a> {
             Expr::BinaryExpr(b) => self.binary(b, e)?,
             Expr::Like(l) | Expr::SimilarTo(l) => boolean(self.any([&*l.expr, &*l.pattern])?),
             Expr::Between(b) => boolean(self.any([&*b.expr, &*b.low, &*b.high])?),
+            // It may have no row.
+            Expr::ScalarSubquery(_) => LogicalType { nullable: true, ..self.arrow(e)? },
+            Expr::InSubquery(s) => {
+                let of_query = s.subquery.subquery.schema().fields().first().is_none_or(|f| f.is_nullable());
+                boolean(of_query || self.type_of(&s.expr)?.nullable)
+            }
             Expr::InList(l) => boolean(self.type_of(&l.expr)?.nullable || self.any(l.list.iter())?),
             Expr::Case(case) => self.case(case)?,
             Expr::ScalarFunction(f) => self.function(f, e)?,
@@ -99,10 +107,14 @@ impl<'a> Scope<'a> {
     }
 
     fn binary(&self, b: &BinaryExpr, e: &Expr) -> Result<LogicalType> {
-        let (left, right) = (self.type_of(&b.left)?, self.type_of(&b.right)?);
-        let nullable = left.nullable || right.nullable;
         if matches!(b.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) {
             return Ok(LogicalType::not_null(TypeRoot::Boolean));
+        }
+        let (left, right) = (self.type_of(&b.left)?, self.type_of(&b.right)?);
+        let nullable = left.nullable || right.nullable;
+        // Of a long row of conditions, each would look at all before it.
+        if is_condition(e) {
+            return Ok(LogicalType { root: TypeRoot::Boolean, nullable });
         }
         let root = self.arrow(e)?.root;
         // A time that is moved keeps its digits.
@@ -118,7 +130,10 @@ impl<'a> Scope<'a> {
         for then in case.when_then_expr.iter().map(|(_, t)| t).chain(&case.else_expr) {
             parts.push(self.type_of(then)?);
         }
-        let nullable = case.else_expr.is_none() || parts.iter().any(|p| p.nullable);
+        let mut nullable = case.else_expr.is_none() || parts.iter().any(|p| p.nullable);
+        for condition in case.when_then_expr.iter().filter_map(|(when, _)| condition_of_if(when)) {
+            nullable |= self.type_of(condition)?.nullable;
+        }
         Ok(LogicalType { root: unify("CASE", &parts)?, nullable })
     }
 
@@ -132,10 +147,21 @@ impl<'a> Scope<'a> {
         }
         let mut ty = self.arrow(e)?;
         // Arithmetic is NULL, too, where a DECIMAL is too large, which Flink leaves out of the type.
-        if is_strict(&f.func) || ARITHMETIC.contains(&f.name()) {
+        if is_strict(&f.func) || ARITHMETIC.contains(&f.name()) || is_chain(f.name()) {
             ty.nullable = args.iter().any(|a| a.nullable);
         }
         Ok(ty)
+    }
+}
+
+/// What an IF asks, if it is the condition of one.
+fn condition_of_if(e: &Expr) -> Option<&Expr> {
+    match e {
+        Expr::ScalarFunction(f) if f.name() == CAST_TAG => match f.args.as_slice() {
+            [condition, Expr::Literal(ScalarValue::Utf8(Some(tag)), _)] if tag == IF_TAG => Some(condition),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

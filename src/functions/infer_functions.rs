@@ -37,11 +37,11 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
     };
     let text = |i: usize| args.get(i).and_then(|a| length(&a.root));
     match name {
-        "__char" | "__varchar" | "__binary" | "__varbinary" | "__precision" | "__fraction" => {
+        "__char" | "__varchar" | "__binary" | "__varbinary" | "__precision" => {
             same(first.is_some_and(|a| a.nullable))
         }
         "upper" | "lower" | "initcap" => same(any),
-        "btrim" | "ltrim" | "rtrim" => match text(0) {
+        "__trim" | "ltrim" | "rtrim" => match text(0) {
             Some(n) => of(TypeRoot::Varchar(n), any),
             None => Ok(None),
         },
@@ -53,6 +53,7 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
             (Some(a), Some(b)) => of(TypeRoot::Varchar(a.saturating_add(b).min(MAX_LENGTH)), any),
             _ => Ok(None),
         },
+        "__concat" | "__concat_bytes" => Ok(joined(args).map(|root| LogicalType { root, nullable: any })),
         "current_time" | "localtime" => of(TypeRoot::Time(0), false),
         "md5" => of(TypeRoot::Char(32), any),
         "sha1" => of(TypeRoot::Char(40), any),
@@ -64,7 +65,10 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
         "uuid" => of(TypeRoot::Char(36), false),
         "elt" => of(unify(name, args.get(1..).unwrap_or_default())?, true),
         "greatest" | "least" => of(unify(name, args)?, any),
-        "coalesce" => of(unify(name, args)?, args.iter().all(|a| a.nullable)),
+        "coalesce" => {
+            let root = if has_days(args) { TypeRoot::Date } else { unify(name, args)? };
+            of(root, args.iter().all(|a| a.nullable))
+        }
         "floor" | "ceil" if args.len() == 2 => same(any),
         "timestampadd" => match args.get(2) {
             Some(t)
@@ -114,6 +118,36 @@ pub(super) fn function_type(name: &str, args: &[LogicalType], exprs: &[Expr]) ->
             None => nullability(name, args, any),
         },
     }
+}
+
+/// Texts, or bytes, one behind the other: of a fixed length if all are.
+fn joined(parts: &[LogicalType]) -> Option<TypeRoot> {
+    let (mut length, mut fixed, mut bytes) = (0u32, true, false);
+    for part in parts.iter().filter(|p| p.root != TypeRoot::Null) {
+        let (n, is_fixed, is_bytes) = match part.root {
+            TypeRoot::Char(n) => (n, true, false),
+            TypeRoot::Varchar(n) => (n, false, false),
+            TypeRoot::Binary(n) => (n, true, true),
+            TypeRoot::Varbinary(n) => (n, false, true),
+            _ => return None,
+        };
+        length = length.saturating_add(n).min(MAX_LENGTH);
+        fixed &= is_fixed;
+        bytes = is_bytes;
+    }
+    Some(match (bytes, fixed) {
+        (false, true) => TypeRoot::Char(length),
+        (false, false) => TypeRoot::Varchar(length),
+        (true, true) => TypeRoot::Binary(length),
+        (true, false) => TypeRoot::Varbinary(length),
+    })
+}
+
+/// Whether a type is that of days, and others are those of days or timestamps.
+fn has_days(parts: &[LogicalType]) -> bool {
+    let known = || parts.iter().map(|p| &p.root).filter(|r| **r != TypeRoot::Null);
+    known().all(|r| matches!(r, TypeRoot::Date | TypeRoot::Timestamp(_)))
+        && known().any(|r| *r == TypeRoot::Date)
 }
 
 /// Only whether it can be NULL is another matter than Arrow says; the type is found by those who ask.

@@ -51,17 +51,19 @@ pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
         constant("e", std::f64::consts::E),
         Builtin::new("bin", "l", Ret::Type(DataType::Utf8), |c| {
             let a = c.prim::<Int64Type>(0)?;
-            build_strings(c.rows, |i, out| Ok(a.get(i).map(|v| out.push_str(&format!("{v:b}"))).is_some()))
+            build_strings(c.rows, |i, out| Ok(a.get(i).map(|v| push_digits(v as u64, 1, out)).is_some()))
         }),
         Builtin::new("hex", "l|s", Ret::Type(DataType::Utf8), |c| {
             if c.ty(0) == &DataType::Utf8 {
                 let a = c.str(0)?;
                 return build_strings(c.rows, |i, out| {
-                    Ok(a.get(i).map(|s| s.bytes().for_each(|b| out.push_str(&format!("{b:02X}")))).is_some())
+                    let pair = |b: u8| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]];
+                    let digits = |s: &str| out.extend(s.bytes().flat_map(pair).map(char::from));
+                    Ok(a.get(i).map(digits).is_some())
                 });
             }
             let a = c.prim::<Int64Type>(0)?;
-            build_strings(c.rows, |i, out| Ok(a.get(i).map(|v| out.push_str(&format!("{v:X}"))).is_some()))
+            build_strings(c.rows, |i, out| Ok(a.get(i).map(|v| push_digits(v as u64, 4, out)).is_some()))
         }),
         Builtin::new("unhex", "s", Ret::Type(DataType::Binary), |c| {
             let a = c.str(0)?;
@@ -125,6 +127,23 @@ pub(crate) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
         }));
     }
     out.into_iter().map(Builtin::build).collect()
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Appends a number in digits of so many bits, 1 or 4.
+fn push_digits(v: u64, bits: u32, out: &mut String) {
+    let mut text = [b'0'; 64];
+    let (mut at, mut rest) = (text.len(), v);
+    loop {
+        at -= 1;
+        text[at] = HEX[(rest & ((1 << bits) - 1)) as usize];
+        rest >>= bits;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&text[at..]).unwrap_or_default());
 }
 
 fn double() -> Ret {

@@ -58,7 +58,9 @@ pub use registry::{
 };
 pub use rewrite::{fraction_digits, rewrite_expr_ast, rewrite_query_ast};
 pub use rules::{FlinkSemantics, analyze_expr};
+pub use strings::with_precision;
 pub use temporal::CURRENT_WATERMARK;
+pub use type_of::{has_times, may_read_types, reads_types, settle_types};
 pub use types::{FlinkTypePlanner, arrow_type, type_planner};
 pub(crate) use user::{UserAggregate, UserState};
 

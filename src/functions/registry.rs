@@ -38,9 +38,22 @@ pub fn scalar_functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     by_name.into_values().collect()
 }
 
-/// Names whose DataFusion meaning would mislead: they are spelled like Flink's functions or return its types wrongly.
-const NOT_OFFERED: &[&str] =
-    &["to_timestamp", "to_unixtime", "now", "random", "uuid", "date_part", "extract"];
+/// Names whose DataFusion meaning would mislead, as they are spelled like Flink's functions or return its types wrongly, and
+/// functions that panic: for ranges without an end, and for arrays that are asked to be larger than the memory.
+const NOT_OFFERED: &[&str] = &[
+    "to_timestamp",
+    "to_unixtime",
+    "now",
+    "random",
+    "uuid",
+    "date_part",
+    "extract",
+    "range",
+    "generate_series",
+    "gen_series",
+    "array_repeat",
+    "list_repeat",
+];
 
 fn flink_scalars(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     let mut out = temporal::functions(context);

@@ -15,7 +15,8 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 
 use crate::error::Result;
-use crate::functions::collection::{common_decimal, common_timestamp};
+use crate::functions::cast::CAST_TAG;
+use crate::functions::collection::{common_decimal, common_timestamp, days_of};
 use crate::functions::context::FunctionContext;
 use crate::functions::{cast, comparisons, type_of};
 
@@ -50,19 +51,11 @@ impl FlinkSemantics {
                 .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
         let names = NamePreserver::new(&plan);
-        let columns = if plan.expressions().iter().any(type_of::occurs) {
-            Some(type_of::exact_schema(&plan.inputs())?)
-        } else {
-            None
-        };
         let keys = matches!(plan, LogicalPlan::Join(_));
         let out = plan.map_expressions(|e| {
             let name = names.save(&e);
-            let e = rewrite(e, keys, &schema, &self.context)?;
-            let e = match &columns {
-                Some(columns) => e.transform_data(|e| type_of::settle(e, columns))?,
-                None => e,
-            };
+            let e = type_of::settle_by_arrow(e, &schema, self.context.time_zone)?;
+            let e = e.transform_data(|e| rewrite(e, keys, &schema, &self.context))?;
             Ok(e.update_data(|e| name.restore(e)))
         })?;
         let out = out.transform_data(|plan| comparisons::of_join_keys(plan, &self.context))?;
@@ -84,7 +77,8 @@ fn recompute(plan: Transformed<LogicalPlan>) -> DfResult<Transformed<LogicalPlan
 /// # Errors
 /// Casts and comparisons that Flink refuses.
 pub fn analyze_expr(expr: Expr, schema: &DFSchema, context: &FunctionContext) -> Result<Expr> {
-    Ok(type_of::settle(rewrite(expr, false, schema, context)?.data, schema)?.data)
+    let settled = type_of::settle_by_arrow(expr, schema, context.time_zone)?;
+    Ok(rewrite(settled.data, false, schema, context)?.data)
 }
 
 /// `keys`: its equalities can become keys of a join.
@@ -100,7 +94,12 @@ fn rewrite(
         e @ Expr::Case(_) => {
             comparisons::of(e, keys, schema, context)?.transform_data(|e| settle_case(e, schema, context))
         }
-        Expr::ScalarFunction(f) if f.func.name() == "make_array" => settle_array(f, schema, context),
+        Expr::ScalarFunction(f) if f.func.name() == CAST_TAG => {
+            Ok(Transformed::yes(cast::untag(Expr::ScalarFunction(f))))
+        }
+        Expr::ScalarFunction(f) if matches!(f.func.name(), "make_array" | "coalesce") => {
+            settle_parts(f, schema, context)
+        }
         other => comparisons::of(other, keys, schema, context),
     })
 }
@@ -151,15 +150,19 @@ fn settle_case(e: Expr, schema: &dyn ExprSchema, context: &FunctionContext) -> D
     Ok(Transformed::yes(Expr::Case(case)))
 }
 
-/// The timestamps of `ARRAY[…]` in the finest of their types, and its numbers in the type that holds them all.
-fn settle_array(
+/// The timestamps of `ARRAY[…]` in the finest of their types, and its numbers in the type that holds them all; the days of
+/// COALESCE, in which Flink takes timestamps beside dates for dates.
+fn settle_parts(
     mut call: ScalarFunction,
     schema: &dyn ExprSchema,
     context: &FunctionContext,
 ) -> DfResult<Transformed<Expr>> {
     let types = call.args.iter().map(|e| e.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
-    let common = common_timestamp(&known).or_else(|| common_decimal(&known));
+    let common = match call.func.name() {
+        "coalesce" => days_of(&known),
+        _ => common_timestamp(&known).or_else(|| common_decimal(&known)),
+    };
     let common = common.filter(|common| known.iter().any(|t| t != common));
     let Some(common) = common else { return Ok(Transformed::no(Expr::ScalarFunction(call))) };
     call.args =

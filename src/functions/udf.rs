@@ -9,8 +9,8 @@
 //! formats are compiled once a batch; a call with constants only is evaluated once.
 //!
 //! Notation of parameters, separated by blanks, forms by `|`: `s` string, `x` bytes, `i` INT, `l` BIGINT,
-//! `d` DOUBLE, `n` any number, `b` BOOLEAN, `t` date, time or timestamp, `a` anything, `A` array, `M` map, `V` variant,
-//! `B` bitmap;
+//! `d` DOUBLE, `n` any number, `b` BOOLEAN, `t` date, time or timestamp, `I` interval, `a` anything, `A` array, `M` map,
+//! `V` variant, `B` bitmap;
 //! a trailing `?` makes it optional, `*` allows any number of it.
 
 use std::fmt;
@@ -186,7 +186,7 @@ impl ScalarUDFImpl for Builtin {
         }
         let call = Call { arrays, single, rows, return_type: args.return_field.data_type() };
         let out = (self.eval)(&call).map_err(|e| match e.overflow() {
-            Some(_) => e.context(self.name.to_uppercase()),
+            Some(_) => e.context(self.name.trim_start_matches('_').to_uppercase()),
             None => e,
         });
         let out = out.map_err(DataFusionError::from)?;

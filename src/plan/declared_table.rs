@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder}
 use crate::catalog::{ResolvedTable, TableDef};
 use crate::connectors::values::ValuesSource;
 use crate::error::{Error, Result};
+use crate::plan::logical::exact_types::settle_exact_types;
 use crate::plan::nodes::watermark::WatermarkNode;
 use crate::plan::planner::{PlanEnv, Planner};
 use crate::plan::planner_options::PlannerOptions;
@@ -73,7 +74,8 @@ impl Planner {
         let scan = LogicalPlanBuilder::scan(reference.clone(), provider_as_source(base), None)?;
         let scan_schema = scan.schema().clone();
         let columns = self.columns(def, &scan_schema, &reference)?;
-        let mut plan = scan.project(columns)?.build()?;
+        let plan = scan.project(columns)?.build()?;
+        let mut plan = settle_exact_types(plan, self.env.connectors.time_zone)?;
         if let Some(watermark) = &def.watermark {
             let schema = plan.schema().clone();
             let (qualifier, field) =

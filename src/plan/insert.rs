@@ -7,8 +7,10 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::error::{Error, Location, Result};
+use crate::functions::{has_times, with_precision};
+use crate::plan::output_types::output_types;
 use crate::sql::ast::SqlExpr;
-use crate::types::LogicalType;
+use crate::types::{LogicalType, TypeRoot};
 
 /// How an INSERT names its columns.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct InsertColumns {
     pub partition: Vec<(String, Expr)>,
     /// Where the statement stands.
     pub location: Location,
+    /// The declared types of the sink's columns by name, as far as they are known.
+    pub types: Vec<(String, LogicalType)>,
 }
 
 /// Projects `query` to the columns of `sink`.
@@ -73,15 +77,20 @@ pub fn plan_insert(
     if targets.len() != query.schema().fields().len() {
         return Err(mismatch("Different number of columns.".to_owned()));
     }
+    let given = if has_times(sink.fields()) { output_types(&query)? } else { Vec::new() };
     let mut exprs = Vec::with_capacity(names.len());
     for (i, field) in sink.fields().iter().enumerate() {
         let name = field.name().as_str();
         let expr = if let Some(position) = targets.iter().position(|t| *t == name) {
             let (qualifier, from) = query.schema().qualified_field(position);
             let column = Expr::Column(datafusion::common::Column::from((qualifier, from.as_ref())));
-            coerce(column, from.data_type(), field).ok_or_else(|| {
+            let value = coerce(column, from.data_type(), field).ok_or_else(|| {
                 mismatch(format!("Incompatible types for sink column '{name}' at position {i}."))
-            })?
+            })?;
+            match columns.types.iter().find(|(n, _)| n == name) {
+                Some((_, declared)) => cut(value, given.get(position), declared),
+                None => value,
+            }
         } else if let Some(value) = is_static(name) {
             cast(value.clone(), field.data_type().clone())
         } else if field.is_nullable() {
@@ -95,6 +104,20 @@ pub fn plan_insert(
         exprs.push(expr.alias(name));
     }
     Ok(LogicalPlanBuilder::from(query).project(exprs)?.build()?)
+}
+
+/// A time without the digits of a second that the column has not, where Arrow's type would keep them.
+fn cut(value: Expr, from: Option<&LogicalType>, to: &LogicalType) -> Expr {
+    let digits = |t: &LogicalType| match t.root {
+        TypeRoot::Timestamp(p) | TypeRoot::TimestampLtz(p) | TypeRoot::Time(p) => Some(p),
+        _ => None,
+    };
+    match digits(to) {
+        Some(to) if !matches!(to, 3 | 6 | 9) && from.and_then(digits).is_none_or(|from| from > to) => {
+            with_precision(value, to)
+        }
+        _ => value,
+    }
 }
 
 fn coerce(expr: Expr, from: &DataType, to: &Field) -> Option<Expr> {

@@ -6,6 +6,8 @@
 //!
 //! Where nothing more is known, the types are those of the Arrow schema.
 
+use std::any::Any;
+
 use arrow::datatypes::FieldRef;
 use datafusion::common::JoinType;
 use datafusion::datasource::source_as_provider;
@@ -13,8 +15,12 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Uni
 
 use crate::error::Result;
 use crate::functions::{Scope, same_arrow};
+use crate::plan::nodes::lookup_join::LookupJoinNode;
+use crate::plan::nodes::set_operation::SetOperationNode;
+use crate::plan::nodes::temporal_join::{TemporalJoinNode, VersionedTableNode};
 use crate::plan::nodes::view::ViewNode;
 use crate::plan::nodes::watermark::WatermarkNode;
+use crate::plan::nodes::window_tvf::WindowTvfNode;
 use crate::plan::table::ConnectorTable;
 use crate::types::{LogicalType, TypeRoot};
 
@@ -60,6 +66,7 @@ fn inferred(plan: &LogicalPlan) -> Result<Option<Vec<LogicalType>>> {
         LogicalPlan::Limit(l) => output_types(&l.input)?,
         LogicalPlan::SubqueryAlias(a) => output_types(&a.input)?,
         LogicalPlan::Distinct(Distinct::All(input)) => output_types(input)?,
+        LogicalPlan::Subquery(s) => output_types(&s.subquery)?,
         LogicalPlan::Window(w) => {
             let mut types = output_types(&w.input)?;
             let scope = Scope::new(w.input.schema(), &types)?;
@@ -92,20 +99,34 @@ fn inferred(plan: &LogicalPlan) -> Result<Option<Vec<LogicalType>>> {
                 None => types,
             }
         }
-        other => match (ViewNode::of(other), watermarked(other)) {
-            (Some(view), _) => output_types(view)?,
-            (None, Some(input)) => output_types(input)?,
-            (None, None) => return Ok(None),
-        },
+        LogicalPlan::Extension(e) => return of_own_node(plan, e.node.as_any()),
+        _ => return Ok(None),
     }))
 }
 
-/// The input of a watermark.
-fn watermarked(plan: &LogicalPlan) -> Option<&LogicalPlan> {
-    match plan {
-        LogicalPlan::Extension(e) => e.node.as_any().downcast_ref::<WatermarkNode>().map(|w| &w.input),
-        _ => None,
-    }
+/// What of the types goes through a node of ours.
+fn of_own_node(plan: &LogicalPlan, node: &dyn Any) -> Result<Option<Vec<LogicalType>>> {
+    Ok(Some(if let Some(view) = ViewNode::of(plan) {
+        output_types(view)?
+    } else if let Some(node) = node.downcast_ref::<WatermarkNode>() {
+        output_types(&node.input)?
+    } else if let Some(node) = node.downcast_ref::<VersionedTableNode>() {
+        output_types(&node.input)?
+    } else if let Some(node) = node.downcast_ref::<WindowTvfNode>() {
+        // The bounds and the time of the window are as Arrow has them.
+        let mut types = output_types(&node.input)?;
+        let added = plan.schema().fields().iter().skip(types.len());
+        types.extend(added.map(LogicalType::from_field).collect::<Result<Vec<_>>>()?);
+        types
+    } else if let Some(node) = node.downcast_ref::<SetOperationNode>() {
+        columns(&[output_types(&node.left)?, output_types(&node.right)?], plan)
+    } else if let Some(node) = node.downcast_ref::<TemporalJoinNode>() {
+        joined(output_types(&node.left)?, output_types(&node.right)?, node.kind)
+    } else if let Some(node) = node.downcast_ref::<LookupJoinNode>() {
+        joined(output_types(&node.left)?, output_types(&node.right)?, node.kind)
+    } else {
+        return Ok(None);
+    }))
 }
 
 fn aggregate(a: &Aggregate) -> Result<Vec<LogicalType>> {
@@ -125,25 +146,28 @@ fn aggregate(a: &Aggregate) -> Result<Vec<LogicalType>> {
 }
 
 fn join(j: &Join) -> Result<Vec<LogicalType>> {
-    let (left, right) = (output_types(&j.left)?, output_types(&j.right)?);
+    Ok(joined(output_types(&j.left)?, output_types(&j.right)?, j.join_type))
+}
+
+fn joined(left: Vec<LogicalType>, right: Vec<LogicalType>, kind: JoinType) -> Vec<LogicalType> {
     let nullable = |side: Vec<LogicalType>, optional: bool| {
         side.into_iter().map(move |t| LogicalType { nullable: t.nullable || optional, ..t })
     };
-    let (left_optional, right_optional) = match j.join_type {
+    let (left_optional, right_optional) = match kind {
         JoinType::Left => (false, true),
         JoinType::Right => (true, false),
         JoinType::Full => (true, true),
         JoinType::Inner => (false, false),
-        JoinType::LeftSemi | JoinType::LeftAnti => return Ok(left),
-        JoinType::RightSemi | JoinType::RightAnti => return Ok(right),
+        JoinType::LeftSemi | JoinType::LeftAnti => return left,
+        JoinType::RightSemi | JoinType::RightAnti => return right,
         JoinType::LeftMark => {
-            return Ok(left.into_iter().chain([LogicalType::not_null(TypeRoot::Boolean)]).collect());
+            return left.into_iter().chain([LogicalType::not_null(TypeRoot::Boolean)]).collect();
         }
         JoinType::RightMark => {
-            return Ok(right.into_iter().chain([LogicalType::not_null(TypeRoot::Boolean)]).collect());
+            return right.into_iter().chain([LogicalType::not_null(TypeRoot::Boolean)]).collect();
         }
     };
-    Ok(nullable(left, left_optional).chain(nullable(right, right_optional)).collect())
+    nullable(left, left_optional).chain(nullable(right, right_optional)).collect()
 }
 
 /// The types of the first that fit all, nullable where one of them is.
@@ -157,6 +181,11 @@ fn column(rows: &[Vec<LogicalType>], i: usize) -> Option<LogicalType> {
 fn union(u: &Union) -> Result<Vec<LogicalType>> {
     let inputs = u.inputs.iter().map(|p| output_types(p)).collect::<Result<Vec<_>>>()?;
     Ok((0..u.schema.fields().len()).map_while(|i| column(&inputs, i)).collect())
+}
+
+/// The columns of a plan that has the rows of several.
+fn columns(inputs: &[Vec<LogicalType>], plan: &LogicalPlan) -> Vec<LogicalType> {
+    (0..plan.schema().fields().len()).map_while(|i| column(inputs, i)).collect()
 }
 
 fn values(v: &Values) -> Result<Vec<LogicalType>> {

@@ -3,7 +3,7 @@
 //! ```text
 //!  ast::Query      1 rewrite_syntax     names of columns, windows of GROUP BY, digits of VALUES, row sub-queries, Flink's calls and literals, set operations
 //!                  2 SqlToRel           with the planners of `syntax` for table factors
-//!  LogicalPlan       settle_group_windows  (`logical::group_window`)
+//!  LogicalPlan       settle_group_windows  (`logical::group_window`), settle_exact_types (`logical::exact_types`)
 //!                  3 settle_relations   types of unions, temporal joins, UNNESTs and sub-queries as joins
 //!                    (views are leaves until here: `nodes::view`)
 //!                  4 settle_grouping_sets

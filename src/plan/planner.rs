@@ -9,6 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result as DfResult, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
@@ -23,7 +24,9 @@ use crate::functions;
 use crate::functions::user::UserFunction;
 use crate::plan::errors::{explain, locate};
 pub use crate::plan::function_registry::FunctionRegistry;
+use crate::plan::logical::exact_types::settle_exact_types;
 use crate::plan::logical::group_window::{refuse_group_functions, settle_group_windows};
+use crate::plan::logical::subquery::has_subquery;
 use crate::plan::logical::union_types::refuse_nested_aggregates;
 use crate::plan::nodes::view::{ViewNode, open_views};
 use crate::plan::passes::{rewrite_syntax, settle_relations};
@@ -226,7 +229,7 @@ impl Planner {
         } else {
             plan
         };
-        settle_relations(plan)
+        settle_relations(settle_exact_types(plan, self.env.connectors.time_zone)?)
     }
 
     /// The plan of DataFusion's planner. With `around`, columns of that are references to a query around it.
@@ -258,7 +261,7 @@ impl Planner {
                 continue;
             }
             match planned {
-                Err(e) if !stars && e.to_string().contains("require unique expression names") => {
+                Err(e) if !stars && needs_columns(&e) => {
                     stars = true;
                     marked = written.clone();
                     merges = self.using_joins.mark(&mut marked, true);
@@ -272,11 +275,22 @@ impl Planner {
         })
     }
 
-    /// Plans an expression over the columns of `schema`.
+    /// Plans an expression over the columns of `schema`, which stands by itself.
     ///
     /// # Errors
-    /// Validation with the location of the expression.
+    /// Validation with the location of the expression; Unsupported for sub-queries, which functions may bring.
     pub fn plan_expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        let planned = self.plan_part(expr, schema)?;
+        if has_subquery(&planned) {
+            return Err(Error::unsupported("a function with a sub-query cannot be called here")
+                .at(expr.location)
+                .hint("call it in a query or in a view"));
+        }
+        Ok(planned)
+    }
+
+    /// As [`Planner::plan_expr`], of what becomes part of a query.
+    pub(super) fn plan_part(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
         with_room(|| {
             let mut tree = expr.expr.clone();
             functions::rewrite_expr_ast(&mut tree)?;
@@ -363,6 +377,12 @@ impl Planner {
         }
         Ok(Arc::new(DerivedTable::new(ViewNode::leaf(plan)?)))
     }
+}
+
+/// Whether a query failed for a `*` that means more than DataFusion's: columns whose names come twice, or fields of a row.
+fn needs_columns(e: &DataFusionError) -> bool {
+    let message = e.to_string();
+    message.contains("require unique expression names") || message.contains("Invalid qualifier")
 }
 
 /// Gives the columns of a plan new names.

@@ -5,22 +5,27 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{EmptyRelation, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast::{self, visit_expressions};
 
 use crate::error::{Error, Result};
 use crate::functions::user::{Body, Inlined, Signature, UserFunction};
+use crate::functions::{self, Scope};
 use crate::plan::errors::explain;
+use crate::plan::logical::group_window::refuse_group_functions;
 use crate::plan::logical::inline_functions::{
-    inline_expr, inline_plan, parameters, substitute_expr, substitute_query,
+    at_hand, inline_expr, inline_plan, parameters, substitute_expr, substitute_query,
 };
 use crate::plan::passes::settle_relations;
 use crate::plan::planner::{PlanEnv, Planner};
 use crate::sql::ast::Query;
-use crate::sql::{parse_name, with_room};
+use crate::sql::{parse_name, parse_query, with_room};
+use crate::types::LogicalType;
 
 /// How many functions may be called within each other's bodies.
 const MOST_CALLERS: usize = 32;
@@ -108,7 +113,7 @@ impl Planner {
         let signature = &body.signature;
         let inner = Self::within_body(&self.env, signature, &body.resolve_in, &self.callers, Vec::new())?;
         let schema = parameters(signature)?;
-        let planned = inner.plan_expr(&body.expr, &schema).and_then(|e| {
+        let planned = inner.body_over(body, &schema).and_then(|e| {
             // Calls are not understood before their types are asked for.
             e.get_type(&schema).map_err(|e| explain(e).at(body.expr.location))?;
             Ok(e)
@@ -117,20 +122,56 @@ impl Planner {
         let what = |e: &Expr| match e {
             Expr::AggregateFunction(_) => Some("an aggregate"),
             Expr::WindowFunction(_) => Some("a window function"),
-            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => Some("a sub-query"),
             _ => None,
         };
-        if expr.exists(|e| Ok(what(e).is_some()))? {
-            let mut found = "a sub-query";
-            let _ = expr.exists(|e| Ok(what(e).inspect(|w| found = w).is_some()))?;
+        let mut found = None;
+        expr.exists(|e| {
+            found = found.or(what(e));
+            Ok(found.is_some())
+        })?;
+        if let Some(found) = found {
             return Err(Error::unsupported(format!(
                 "function {}: {found} in its expression is not supported",
                 signature.name
             ))
             .at(body.expr.location)
-            .hint("RETURNS TABLE takes a query, for FROM t, LATERAL TABLE(f(t.x))"));
+            .hint("it can stand in a sub-query: (SELECT MAX(x) FROM t)"));
         }
-        Ok(expr)
+        let types: Vec<LogicalType> = signature.parameters.iter().map(|p| p.ty.clone()).collect();
+        let scope = Scope::new(&schema, &types)?;
+        Ok(functions::settle_types(expr, &scope, self.env.connectors.time_zone)?.data)
+    }
+
+    /// The expression of a body over the parameters as columns. One with sub-queries is planned as a query around them, whose
+    /// parameters they refer to.
+    fn body_over(&self, body: &Inlined, schema: &DFSchema) -> Result<Expr> {
+        let mut queries = false;
+        let _ = visit_expressions(&body.expr.expr, |e| {
+            queries |=
+                matches!(e, ast::Expr::Subquery(_) | ast::Expr::InSubquery { .. } | ast::Expr::Exists { .. });
+            ControlFlow::<()>::Continue(())
+        });
+        if !queries {
+            return self.plan_part(&body.expr, schema);
+        }
+        let at = |e: Error| e.at(body.expr.location);
+        let mut query = parse_query("SELECT 1")?;
+        if let ast::SetExpr::Select(select) = query.query.body.as_mut() {
+            select.projection = vec![ast::SelectItem::UnnamedExpr(body.expr.expr.clone())];
+        }
+        let planned = with_room(|| self.plan_over(&query.query, Some(schema)).and_then(|p| self.inline(p)));
+        let expr = match planned.map_err(at)? {
+            LogicalPlan::Projection(p) if matches!(p.input.as_ref(), LogicalPlan::EmptyRelation(_)) => {
+                p.expr.into_iter().next()
+            }
+            _ => None,
+        };
+        let expr = expr.ok_or_else(|| {
+            at(Error::unsupported("an aggregate or a window function beside a sub-query is not supported")
+                .hint("it can stand in the sub-query"))
+        })?;
+        refuse_group_functions(&expr)?;
+        Ok(at_hand(expr.unalias(), schema)?)
     }
 
     /// Plans the body of a function in SQL, to find what is wrong with it.
@@ -156,7 +197,8 @@ impl Planner {
                 let expr = planner.expand(body, args, &schema).map_err(at)?;
                 let schema = Arc::new(schema);
                 let rows = LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema });
-                LogicalPlanBuilder::from(rows).project([expr.alias("result")])?.build()?
+                let plan = LogicalPlanBuilder::from(rows).project([expr.alias("result")])?.build()?;
+                settle_relations(plan).map_err(at)?
             }
             Body::Query(query) => {
                 let inner = Self::for_body(env, function, &[], query.table_hints.clone())?;

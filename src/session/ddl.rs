@@ -202,7 +202,8 @@ impl Session {
 
 /// Names and SQL types of what a query yields.
 fn plan_columns(plan: &LogicalPlan) -> Result<Vec<(String, LogicalType)>> {
-    plan.schema().fields().iter().map(|f| Ok((f.name().clone(), LogicalType::from_field(f)?))).collect()
+    let names = plan.schema().fields().iter().map(|f| f.name().clone());
+    Ok(names.zip(output_types(plan)?).collect())
 }
 
 fn rows(batch: RecordBatch) -> StatementResult {

@@ -22,12 +22,13 @@ use crate::connectors::collect::CollectSink;
 use crate::edges::not_null::NotNullEnforcer;
 use crate::edges::{Sink, WriteMode};
 use crate::error::{Error, Location, Result};
-use crate::functions::FunctionContext;
+use crate::functions::{FunctionContext, has_times};
 use crate::plan::batch::bounded::bounded;
 use crate::plan::batch::match_recognize::MatchRecognizeExecPlanner;
 use crate::plan::nodes::changelog::changelog_node;
 use crate::plan::nodes::match_recognize::MatchRecognizeNode;
 use crate::plan::nodes::temporal_join::temporal_join_node;
+use crate::plan::output_types::output_types;
 use crate::plan::passes;
 use crate::plan::state_ttl::StateTtls;
 use crate::plan::stream::{LateTarget, SinkTarget, StreamOptions, StreamPlanner};
@@ -47,7 +48,7 @@ use crate::session::sorted_joins::batch_plan;
 use crate::sql::ast::ConflictStrategy;
 use crate::sql::with_room;
 use crate::stream::ChangeBatch;
-use crate::types::TimeAttribute;
+use crate::types::{LogicalType, TimeAttribute};
 
 /// Planning and execution of one statement.
 pub struct Execution {
@@ -316,6 +317,11 @@ impl Execution {
     /// # Errors
     /// Of planning; failures of the run come with the rows' end, from the job.
     pub async fn run_query(self, plan: &LogicalPlan) -> Result<RunningQuery> {
+        let types = if has_times(plan.schema().fields()) {
+            with_room(|| output_types(plan))?
+        } else {
+            plan.schema().fields().iter().map(LogicalType::from_field).collect::<Result<_>>()?
+        };
         let optimized = self.optimize(plan)?;
         let schema = Arc::new(optimized.schema().as_arrow().clone());
         let (sender, mut receiver) = mpsc::channel::<ChangeBatch>(4);
@@ -345,7 +351,7 @@ impl Execution {
         };
         let rows = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|b| b.map(Ok))).boxed();
         let job = RunningJob::new(metrics, nature, stop, join(task));
-        Ok(RunningQuery { schema, batch, append_only, rows, job })
+        Ok(RunningQuery { schema, types, batch, append_only, rows, job })
     }
 
     /// Runs INSERTs: as one streaming job, or one after the other in batch.

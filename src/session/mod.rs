@@ -56,6 +56,7 @@ use crate::session::names::{SessionNames, sink_of};
 use crate::sql::ast::{ExplainDetail, Insert, ParsedStatement, Query, Statement};
 use crate::sql::{parse_name, parse_script};
 use crate::stream::ChangeBatch;
+use crate::types::LogicalType;
 
 /// How to begin a session.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +90,8 @@ pub enum StatementResult {
 pub struct RunningQuery {
     /// Its columns.
     pub schema: SchemaRef,
+    /// Their SQL types.
+    pub types: Vec<LogicalType>,
     /// Batch mode: rows have no kinds.
     pub batch: bool,
     /// Every row stays: none is updated or deleted later.
@@ -342,6 +345,7 @@ impl Session {
             }
             None => return Err(at(Error::validation(format!("Object '{name}' not found")))),
         };
+        let types = def.columns.iter().filter_map(|c| Some((c.name.clone(), c.ty.clone()?))).collect();
         let mut resolved = ResolvedTable::new(def, &insert.options)?;
         // A table that is read and written says more than a sink needs to know.
         let planned = PlannerOptions::take(&mut resolved).map_err(at)?;
@@ -352,6 +356,7 @@ impl Session {
             columns: insert.columns.clone(),
             partition: plan_partition(&planner, &insert.partition)?,
             location: insert.query.location,
+            types,
         };
         let plan = plan_insert(query, &name, &sink.schema(), &columns)?;
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };

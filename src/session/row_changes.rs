@@ -103,7 +103,7 @@ fn plan(env: &PlanEnv, change: &RowChange) -> Result<PlannedInsert> {
     let names = Arc::new(TargetNames { names: Arc::clone(&env.names), target: Arc::new(placed) });
     let rows = Planner::plan_query(&PlanEnv { names, ..env.clone() }, &query)?;
     let name = change.table.parts.join(".");
-    let columns = InsertColumns { columns, partition: Vec::new(), location: change.table.location };
+    let columns = InsertColumns { columns, location: change.table.location, ..InsertColumns::default() };
     let plan = plan_insert(rows, &name, &sink.schema(), &columns)?;
     let keyword = if updates { "UPDATE" } else { "DELETE FROM" };
     Ok(PlannedInsert {

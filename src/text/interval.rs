@@ -54,7 +54,7 @@ pub(crate) fn write_duration<S: Sink>(days: i32, nanos: i64, out: &mut S) {
     if s > 0 || nanos > 0 || seconds == 0 {
         sign(out);
         write_int(s, out);
-        write_fraction(nanos as u32, Fraction::Needed, out);
+        write_fraction(nanos as u32, Fraction::Needed, 9, out);
         out.push_byte(b'S');
     }
 }

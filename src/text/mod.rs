@@ -36,7 +36,7 @@ use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
-use crate::types::{LogicalType, is_bitmap, is_variant};
+use crate::types::{LogicalType, TypeRoot, is_bitmap, is_variant};
 
 pub(crate) use base64::{read_base64, read_base64_leniently, write_base64};
 pub(crate) use bitmap::write_bitmap;
@@ -66,6 +66,8 @@ pub struct Column {
     array: ArrayRef,
     style: Style,
     kind: Kind,
+    /// Most digits of the fractions of seconds.
+    digits: usize,
 }
 
 enum Kind {
@@ -172,7 +174,35 @@ impl Column {
             }
             other => return Err(Error::unsupported(format!("the Arrow type {other} cannot be printed"))),
         };
-        Ok(Column { array, style, kind })
+        Ok(Column { array, style, kind, digits: 9 })
+    }
+
+    /// The same with no more digits of times than the SQL type has.
+    #[must_use]
+    pub fn with_type(mut self, ty: &LogicalType) -> Self {
+        let fit = |column: Box<Column>, ty: &LogicalType| Box::new(column.with_type(ty));
+        self.kind = match (self.kind, &ty.root) {
+            (
+                kind @ (Kind::Time(..) | Kind::Timestamp(..)),
+                TypeRoot::Time(p) | TypeRoot::Timestamp(p) | TypeRoot::TimestampLtz(p),
+            ) => {
+                self.digits = usize::from(*p);
+                kind
+            }
+            (Kind::List(a, values), TypeRoot::Array(e)) => Kind::List(a, fit(values, e)),
+            (Kind::Map(a, keys, values), TypeRoot::Map(k, v)) => Kind::Map(a, fit(keys, k), fit(values, v)),
+            (Kind::Map(a, keys, values), TypeRoot::Multiset(e)) => Kind::Map(a, fit(keys, e), values),
+            (Kind::Row(columns), TypeRoot::Row(fields)) => {
+                let of = |i: usize| fields.get(i).map(|f| &f.ty);
+                let fitted = columns.into_iter().enumerate().map(|(i, (name, column))| match of(i) {
+                    Some(ty) => (name, column.with_type(ty)),
+                    None => (name, column),
+                });
+                Kind::Row(fitted.collect())
+            }
+            (kind, _) => kind,
+        };
+        self
     }
 
     /// Whether the value is NULL.
@@ -342,7 +372,7 @@ impl Column {
     }
 
     fn times(&self) -> TimeStyle {
-        if self.style == Style::Java { TimeStyle::JAVA } else { TimeStyle::TABLE }
+        if self.style == Style::Java { TimeStyle::JAVA } else { TimeStyle::TABLE.at_most(self.digits) }
     }
 
     /// A wall clock, or an instant: as `zone` shows it, or for Java in UTC with a `Z`.

@@ -19,6 +19,8 @@ pub(crate) struct TimeStyle {
     /// Seconds are left out when they and the fraction are zero.
     short: bool,
     fraction: Fraction,
+    /// Digits that are never more.
+    most: usize,
 }
 
 /// How many digits of a fraction are written.
@@ -30,12 +32,19 @@ pub(super) enum Fraction {
     Thousands,
     /// So many digits.
     Digits(usize),
+    /// As many as it needs, but one at least and no more than these.
+    Most(usize),
 }
 
 impl TimeStyle {
     /// Tables and JSON of the command line: `2020-01-02 10:00:00.120`.
-    pub(crate) const TABLE: TimeStyle =
-        TimeStyle { signed_years: false, separator: b' ', short: false, fraction: Fraction::Thousands };
+    pub(crate) const TABLE: TimeStyle = TimeStyle {
+        signed_years: false,
+        separator: b' ',
+        short: false,
+        fraction: Fraction::Thousands,
+        most: 9,
+    };
     /// `toString` of Java's local times: `2020-01-02T10:00`, `10:00:00.120`.
     pub(crate) const JAVA: TimeStyle = TimeStyle { separator: b'T', short: true, ..TimeStyle::TABLE };
     /// `toString` of Java's instants, but for the `Z`: `2020-01-02T10:00:00`.
@@ -50,6 +59,16 @@ impl TimeStyle {
     /// The style with exactly so many digits of the fraction.
     pub(crate) const fn with_digits(self, digits: usize) -> TimeStyle {
         TimeStyle { fraction: Fraction::Digits(digits), ..self }
+    }
+
+    /// As Flink writes a TIME of so many digits: `10:00:00.0` of 1 to 3, `10:00:00` of none.
+    pub(crate) const fn of_time(self, digits: usize) -> TimeStyle {
+        TimeStyle { fraction: Fraction::Most(digits), ..self }
+    }
+
+    /// The style with no more digits of a fraction than a type has.
+    pub(crate) const fn at_most(self, digits: usize) -> TimeStyle {
+        TimeStyle { most: digits, ..self }
     }
 }
 
@@ -119,11 +138,11 @@ pub(crate) fn write_time<S: Sink>(nanos: i64, style: TimeStyle, out: &mut S) {
     }
     let [s1, s2] = two(seconds % 60);
     out.push_ascii(&[h1, h2, b':', m1, m2, b':', s1, s2]);
-    write_fraction(nanos, style.fraction, out);
+    write_fraction(nanos, style.fraction, style.most, out);
 }
 
 /// Appends the fraction of a second, with its point.
-pub(super) fn write_fraction<S: Sink>(nanos: u32, fraction: Fraction, out: &mut S) {
+pub(super) fn write_fraction<S: Sink>(nanos: u32, fraction: Fraction, most: usize, out: &mut S) {
     let mut text = *b".000000000";
     let mut rest = nanos;
     for c in text.iter_mut().skip(1).rev() {
@@ -136,7 +155,9 @@ pub(super) fn write_fraction<S: Sink>(nanos: u32, fraction: Fraction, out: &mut 
         Fraction::Needed => needed,
         Fraction::Thousands => needed.next_multiple_of(3),
         Fraction::Digits(digits) => digits,
+        Fraction::Most(digits) => needed.max(1).min(digits),
     };
+    let digits = digits.min(most);
     if digits > 0 {
         out.push_ascii(text.get(..=digits).unwrap_or(&text));
     }
@@ -148,7 +169,7 @@ pub(super) fn write_fraction<S: Sink>(nanos: u32, fraction: Fraction, out: &mut 
 #[inline]
 pub(crate) fn write_fraction_of_second<S: Sink>(nanos: i64, style: TimeStyle, out: &mut S) {
     if nanos > 0 {
-        write_fraction(nanos as u32, style.fraction, out);
+        write_fraction(nanos as u32, style.fraction, style.most, out);
     }
 }
 

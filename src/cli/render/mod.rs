@@ -14,6 +14,7 @@ use chrono_tz::Tz;
 use crate::error::{Error, Result};
 use crate::stream::ChangeBatch;
 use crate::text::{Column, Escapes, Style, write_json_string};
+use crate::types::LogicalType;
 
 pub use super::args::Format;
 use table::TableWriter;
@@ -35,6 +36,7 @@ pub struct RenderOptions {
 pub struct RowWriter<W: Write> {
     out: W,
     options: RenderOptions,
+    types: Vec<LogicalType>,
     frame: Frame,
     text: String,
     rows: u64,
@@ -73,7 +75,13 @@ impl<W: Write> RowWriter<W> {
                 Frame::Json { names: names.map(quoted).collect() }
             }
         };
-        RowWriter { out, options, frame, text: String::new(), rows: 0 }
+        RowWriter { out, options, types: Vec::new(), frame, text: String::new(), rows: 0 }
+    }
+
+    /// The same for columns whose SQL types are known: a time has no more digits than its type.
+    #[must_use]
+    pub fn with_types(self, types: Vec<LogicalType>) -> Self {
+        RowWriter { types, ..self }
     }
 
     /// Prints a batch.
@@ -86,7 +94,14 @@ impl<W: Write> RowWriter<W> {
             .rows
             .columns()
             .iter()
-            .map(|c| Column::new(c, style, self.options.zone))
+            .enumerate()
+            .map(|(i, c)| {
+                let column = Column::new(c, style, self.options.zone)?;
+                Ok(match self.types.get(i) {
+                    Some(ty) => column.with_type(ty),
+                    None => column,
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
         let kind = |row: usize| batch.kind(row).symbol();
         let (text, changelog) = (&mut self.text, self.options.changelog);

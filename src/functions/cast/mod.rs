@@ -30,10 +30,13 @@ use crate::error::{Error, Result};
 use crate::functions::context::FunctionContext;
 use crate::functions::json::variant;
 use crate::functions::udf::{Builtin, Ret};
-use crate::types::{is_bitmap, is_variant, sql_name};
+use crate::types::{LogicalType, is_bitmap, is_variant, sql_name};
 
 /// Name of the identity function that marks the argument of a cast, see the rewrite of calls.
 pub(crate) const CAST_TAG: &str = "__as";
+
+/// The mark of the condition of an IF.
+pub(super) const IF_TAG: &str = "IF";
 
 /// The identity with a mark.
 pub(crate) fn tag_function() -> Arc<ScalarUDF> {
@@ -87,11 +90,23 @@ pub(crate) fn cast_expr(
         });
     }
     let udf = ScalarUDF::new_from_impl(FlinkCast {
+        from: None,
         to: to.clone(),
         mode,
         signature: Signature::any(1, Volatility::Immutable),
     });
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf), vec![e])))
+}
+
+/// The text of an expression, with the digits of times that its SQL type has and Arrow's has not.
+pub(super) fn text_of(e: Expr, from: LogicalType, zone: Tz) -> Expr {
+    let udf = ScalarUDF::new_from_impl(FlinkCast {
+        from: Some(from),
+        to: DataType::Utf8,
+        mode: Mode { lenient: false, zone },
+        signature: Signature::any(1, Volatility::Immutable),
+    });
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf), vec![e]))
 }
 
 fn check_castable(from: &DataType, to: &DataType) -> Result<()> {
@@ -182,6 +197,8 @@ fn finer(from: &DataType, to: &DataType) -> bool {
 /// `CAST(x AS type)` where Arrow's differs.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FlinkCast {
+    /// What is cast, if that is more than its Arrow type.
+    from: Option<LogicalType>,
     to: DataType,
     mode: Mode,
     signature: Signature,
@@ -213,10 +230,14 @@ impl ScalarUDFImpl for FlinkCast {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let cast = |a: &ArrayRef| match &self.from {
+            Some(ty) => text::to_text_of(a, ty, self.mode.zone),
+            None => cast_array(a, &self.to, self.mode),
+        };
         match args.args.first() {
-            Some(ColumnarValue::Array(a)) => Ok(ColumnarValue::Array(cast_array(a, &self.to, self.mode)?)),
+            Some(ColumnarValue::Array(a)) => Ok(ColumnarValue::Array(cast(a)?)),
             Some(ColumnarValue::Scalar(s)) => {
-                let out = cast_array(&s.to_array()?, &self.to, self.mode)?;
+                let out = cast(&s.to_array()?)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?))
             }
             None => Err(Error::internal("CAST without an argument").into()),

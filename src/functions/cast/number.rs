@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
 };
 
 use super::Mode;
@@ -39,6 +39,10 @@ pub(super) fn cast(a: &ArrayRef, to: &DataType, mode: Mode) -> Result<Option<Arr
         // Literals of both kinds of intervals have this type.
         D::Interval(IntervalUnit::MonthDayNano) if *to == D::Interval(IntervalUnit::YearMonth) => {
             map::<_, IntervalYearMonthType>(a.as_primitive::<IntervalMonthDayNanoType>(), |v| v.months)
+        }
+        D::Interval(IntervalUnit::YearMonth) if *to == D::Interval(IntervalUnit::MonthDayNano) => {
+            let months = a.as_primitive::<IntervalYearMonthType>();
+            map::<_, IntervalMonthDayNanoType>(months, |v| IntervalMonthDayNano::new(v, 0, 0))
         }
         D::Interval(IntervalUnit::YearMonth) => {
             from_integer(a.as_primitive::<IntervalYearMonthType>(), to, i64::from)

@@ -17,14 +17,17 @@ use crate::text::{
     DecimalStyle, TimeStyle, seconds_and_nanos, write_bitmap, write_date, write_day_time, write_decimal,
     write_f32, write_f64, write_int, write_months, write_time, write_timestamp,
 };
-use crate::types::{is_bitmap, is_variant};
+use crate::types::{LogicalType, TypeRoot, is_bitmap, is_variant};
 
 /// Writes one value of an array; the row is not null.
 type Print = Box<dyn Fn(usize, &mut String)>;
 
 /// The whole array as text.
 pub(crate) fn to_text(a: &ArrayRef, zone: Tz) -> Result<ArrayRef> {
-    let print = printer(a, zone)?;
+    print_all(a, &printer(a, zone)?)
+}
+
+fn print_all(a: &ArrayRef, print: &Print) -> Result<ArrayRef> {
     build_strings(a.len(), |i, out| {
         if a.is_null(i) {
             return Ok(false);
@@ -34,9 +37,24 @@ pub(crate) fn to_text(a: &ArrayRef, zone: Tz) -> Result<ArrayRef> {
     })
 }
 
+/// The whole array as text, times with the digits of their SQL type.
+pub(crate) fn to_text_of(a: &ArrayRef, ty: &LogicalType, zone: Tz) -> Result<ArrayRef> {
+    print_all(a, &printer_of(a, Some(ty), zone)?)
+}
+
 /// A printer for the values of an array.
 pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
+    printer_of(a, None, zone)
+}
+
+/// As [`printer`], times with the digits of the SQL type, where that is known.
+fn printer_of(a: &ArrayRef, ty: Option<&LogicalType>, zone: Tz) -> Result<Print> {
     use DataType as D;
+    let root = ty.map(|t| &t.root);
+    let digits = match root {
+        Some(TypeRoot::Timestamp(p) | TypeRoot::TimestampLtz(p)) => Some(usize::from(*p)),
+        _ => None,
+    };
     macro_rules! plain {
         ($t:ty) => {{
             let a = a.as_primitive::<$t>().clone();
@@ -47,12 +65,13 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         ($t:ty, $unit:expr, $digits:expr, $zoned:expr) => {{
             let a = a.as_primitive::<$t>().clone();
             let (unit, zoned) = ($unit, $zoned);
+            let style = TimeStyle::CAST.with_digits(digits.unwrap_or($digits));
             Box::new(move |i, out| {
                 let (mut seconds, nanos) = seconds_and_nanos(a.value(i), unit);
                 if zoned {
                     seconds = instant_to_wall(seconds.saturating_mul(1_000_000), zone) / 1_000_000;
                 }
-                write_timestamp(seconds, nanos, TimeStyle::CAST.with_digits($digits), out);
+                write_timestamp(seconds, nanos, style, out);
             })
         }};
     }
@@ -91,7 +110,11 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }
         D::Time32(TimeUnit::Millisecond) => {
             let a = a.as_primitive::<Time32MillisecondType>().clone();
-            Box::new(move |i, out| write_time(i64::from(a.value(i)) * 1_000_000, TimeStyle::CAST, out))
+            let style = match root {
+                Some(TypeRoot::Time(p)) => TimeStyle::CAST.of_time(usize::from(*p)),
+                _ => TimeStyle::CAST,
+            };
+            Box::new(move |i, out| write_time(i64::from(a.value(i)) * 1_000_000, style, out))
         }
         D::Timestamp(unit, z) => match unit {
             TimeUnit::Second => timestamp!(TimestampSecondType, TimeUnit::Second, 0, z.is_some()),
@@ -120,7 +143,11 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }
         D::List(_) => {
             let l = a.as_list::<i32>().clone();
-            let element = printer(l.values(), zone)?;
+            let of = match root {
+                Some(TypeRoot::Array(e)) => Some(&**e),
+                _ => None,
+            };
+            let element = printer_of(l.values(), of, zone)?;
             Box::new(move |i, out| {
                 let o = l.value_offsets();
                 let (from, to) = (o.get(i).copied().unwrap_or(0), o.get(i + 1).copied().unwrap_or(0));
@@ -136,7 +163,12 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }
         D::Map(_, _) => {
             let m = a.as_map().clone();
-            let (key, value) = (printer(m.keys(), zone)?, printer(m.values(), zone)?);
+            let (key, value) = match root {
+                Some(TypeRoot::Map(k, v)) => (Some(&**k), Some(&**v)),
+                Some(TypeRoot::Multiset(e)) => (Some(&**e), None),
+                _ => (None, None),
+            };
+            let (key, value) = (printer_of(m.keys(), key, zone)?, printer_of(m.values(), value, zone)?);
             Box::new(move |i, out| {
                 let o = m.value_offsets();
                 let (from, to) = (o.get(i).copied().unwrap_or(0), o.get(i + 1).copied().unwrap_or(0));
@@ -162,7 +194,12 @@ pub(crate) fn printer(a: &ArrayRef, zone: Tz) -> Result<Print> {
         }
         D::Struct(_) => {
             let s = a.as_struct().clone();
-            let fields = s.columns().iter().map(|c| printer(c, zone)).collect::<Result<Vec<_>>>()?;
+            let of = |i: usize| match root {
+                Some(TypeRoot::Row(fields)) => fields.get(i).map(|f| &f.ty),
+                _ => None,
+            };
+            let columns = s.columns().iter().enumerate();
+            let fields = columns.map(|(i, c)| printer_of(c, of(i), zone)).collect::<Result<Vec<_>>>()?;
             Box::new(move |i, out| {
                 out.push('(');
                 for (n, (column, print)) in s.columns().iter().zip(&fields).enumerate() {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::common;
+use super::{common, days_of};
 use crate::error::{Error, Result};
 use crate::functions::udf::{Builtin, Ret};
 
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for Choose {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
-        Ok(match common(self.name, types) {
+        Ok(match self.common(types) {
             Ok(t) => vec![t; types.len()],
             Err(_) => types.to_vec(),
         })
@@ -75,7 +75,7 @@ impl ScalarUDFImpl for Choose {
         if types.is_empty() {
             return Err(Error::validation(format!("{} takes arguments", self.name.to_uppercase())).into());
         }
-        Ok(common(self.name, types)?)
+        Ok(self.common(types)?)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
@@ -107,6 +107,16 @@ impl ScalarUDFImpl for Choose {
 }
 
 impl Choose {
+    fn common(&self, types: &[DataType]) -> Result<DataType> {
+        if self.kind == Kind::Coalesce {
+            let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();
+            if let Some(days) = days_of(&known) {
+                return Ok(days);
+            }
+        }
+        common(self.name, types)
+    }
+
     fn step(&self, a: &ArrayRef, b: &ArrayRef) -> Result<ArrayRef> {
         let take_first = match self.kind {
             Kind::Coalesce => {

@@ -102,6 +102,12 @@ pub(crate) fn common_timestamp(types: &[DataType]) -> Option<DataType> {
     finest.flatten().cloned()
 }
 
+/// DATE, if these are dates and timestamps without a zone.
+pub(crate) fn days_of(types: &[DataType]) -> Option<DataType> {
+    let fits = types.iter().all(|t| matches!(t, DataType::Date32 | DataType::Timestamp(_, None)));
+    (fits && types.contains(&DataType::Date32)).then_some(DataType::Date32)
+}
+
 /// The least common type of some types.
 pub(crate) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
     let known: Vec<DataType> = types.iter().filter(|t| **t != DataType::Null).cloned().collect();

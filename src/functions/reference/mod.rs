@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A line of the text is an entry: names, signature, description, example, answer, note, separated by `¦`; what is missing
-//! at the end is empty. An example is what stands behind SELECT. The lines of an answer are separated by `⏎`. A note begins
-//! with `different:` or `not:` and the reason.
+//! at the end is empty. An example is what stands behind SELECT, and begins with `batch:` or `streaming:` if Flink has it in
+//! one mode only. The lines of an answer are separated by `⏎`. A note begins with `different:` or `not:` and the reason.
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +38,8 @@ struct Entry {
     signature: &'static str,
     description: &'static str,
     example: &'static str,
+    /// The only mode of the example: `batch` or `streaming`.
+    mode: Option<&'static str>,
     answer: &'static str,
     status: Status,
 }
@@ -56,13 +58,17 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         // `,` by itself is in no name.
         let names = names.split(", ").collect();
         let (signature, description, example, answer) = (next(), next(), next(), next());
+        let (mode, example) = match example.split_once(": ") {
+            Some((mode @ ("batch" | "streaming"), rest)) => (Some(mode), rest),
+            _ => (None, example),
+        };
         let note = next();
         let status = match (note.strip_prefix("different: "), note.strip_prefix("not: ")) {
             (Some(reason), _) => Status::Different(reason),
             (_, Some(instead)) => Status::Not(instead),
             _ => Status::Supported,
         };
-        entries.push(Entry { section, names, signature, description, example, answer, status });
+        entries.push(Entry { section, names, signature, description, example, mode, answer, status });
     }
     entries
 });
@@ -105,8 +111,10 @@ pub fn describe(name: &str) -> Option<FunctionInfo> {
             deterministic,
             signature: e.signature.to_owned(),
             description: e.description.to_owned(),
-            example: (!e.example.is_empty())
-                .then(|| format!("SELECT {}; → {}", e.example, e.answer.replace('⏎', ", "))),
+            example: (!e.example.is_empty()).then(|| {
+                let mode = e.mode.map_or(String::new(), |mode| format!(" (in {mode})"));
+                format!("SELECT {}; → {}{mode}", e.example, e.answer.replace('⏎', ", "))
+            }),
             note: match e.status {
                 Status::Different(reason) => Some(reason.to_owned()),
                 _ => None,

@@ -41,7 +41,10 @@ fn page() -> String {
         }
         let example = match e.example {
             "" => String::new(),
-            example => format!("{} → {}", code(example), code(&e.answer.replace('⏎', ", "))),
+            example => {
+                let mode = e.mode.map_or(String::new(), |mode| format!(" in {mode}"));
+                format!("{} → {}{mode}", code(example), code(&e.answer.replace('⏎', ", ")))
+            }
         };
         let status = match e.status {
             Status::Supported => "supported".to_owned(),
@@ -64,11 +67,14 @@ fn examples() -> String {
         "# The examples of docs/functions.md. Made by `TIDELAKE_UPDATE_DOCS=1 cargo test --lib functions::reference`.\n\n\
          statement ok\n\
          CREATE TABLE events (ts TIMESTAMP(3), x INT, WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = \
-         'sql-tests/files/two-events.csv', 'format' = 'csv')\n",
+         'sql-tests/files/two-events.csv', 'format' = 'csv')\n\n\
+         statement ok\n\
+         CREATE VIEW kinds AS SELECT * FROM (VALUES ('INSERT', 'a'), ('INSERT', 'b'), ('DELETE', 'a')) AS k(op, k)\n",
     );
     for e in ENTRIES.iter().filter(|e| !e.example.is_empty()) {
         let rows = e.answer.replace('⏎', "\n");
-        let _ = write!(out, "\nquery T\nSELECT {}\n----\n{rows}\n", e.example);
+        let mode = e.mode.map_or(String::new(), |mode| format!("onlyif {mode}\n"));
+        let _ = write!(out, "\n{mode}query T\nSELECT {}\n----\n{rows}\n", e.example);
     }
     out
 }
@@ -102,6 +108,8 @@ fn every_entry_is_whole() {
         let what = format!("{e:?}");
         assert!(!e.names.is_empty() && !e.signature.is_empty() && !e.description.is_empty(), "{what}");
         assert!(e.example.is_empty() == e.answer.is_empty(), "an example has an answer: {what}");
+        let is_there = !matches!(e.status, Status::Not(_));
+        assert!(!is_there || !e.example.is_empty(), "what is supported has an example: {what}");
         assert!(e.description.ends_with(['.', '…']), "{what}");
     }
 }

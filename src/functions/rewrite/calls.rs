@@ -9,12 +9,11 @@ use datafusion::sql::sqlparser::ast::{
     Subscript, TimezoneInfo, TrimWhereField, Value, WindowType,
 };
 
-use super::literal::{number, string_of, text, typed_integer, unwrap};
+use super::literal::{number, text, typed_integer, unwrap};
 use crate::error::{Error, Location, Result};
-use crate::functions::cast::CAST_TAG;
+use crate::functions::cast::{CAST_TAG, IF_TAG};
 use crate::functions::kinds::check_call;
-use crate::functions::type_of::TYPE_OF_DECLARED;
-use crate::types::{LogicalType, MAX_LENGTH, TypeRoot};
+use crate::types::{MAX_LENGTH, TypeRoot};
 
 pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
     match expr {
@@ -40,7 +39,7 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<()> {
             let name = match trim_where {
                 Some(TrimWhereField::Leading) => "ltrim",
                 Some(TrimWhereField::Trailing) => "rtrim",
-                _ => "btrim",
+                _ => "__trim",
             };
             let mut args = vec![take(e)];
             args.extend(trim_what.as_mut().map(|w| take(w)));
@@ -166,7 +165,7 @@ fn round_to(name: &str, field: &CeilFloorKind, e: &mut Expr) -> Result<Expr> {
 /// `CHAR(n)`, `TIMESTAMP(0)` and their kin: Arrow's strings have no length and its times three precisions, so the cast
 /// gets a step that cuts or pads.
 fn cast_length(expr: &mut Expr) -> Result<()> {
-    let Expr::Cast { kind, data_type, format, expr: value, .. } = expr else { return Ok(()) };
+    let Expr::Cast { kind, data_type, format, .. } = expr else { return Ok(()) };
     if let Some(f) = format {
         return Err(Error::unsupported(format!("CAST with FORMAT {f} is not supported")));
     }
@@ -174,18 +173,7 @@ fn cast_length(expr: &mut Expr) -> Result<()> {
         return Err(Error::syntax("the operator :: is not supported").hint("write CAST(x AS type)"));
     }
     let declared = declared(data_type)?;
-    // Arrow's units print 3, 6 or 9 fraction digits.
-    let shown = match declared {
-        // The text of a TIME literal has the digits that it was written with.
-        Some(TypeRoot::Char(_) | TypeRoot::Varchar(_)) if !is_time_literal(value) => {
-            inner_type(value)?.and_then(|t| odd_precision(&t))
-        }
-        _ => None,
-    };
     tag_cast(expr);
-    if let Some(digits) = shown {
-        *expr = call("__fraction", vec![take(expr), number(i64::from(digits))]);
-    }
     let Some(declared) = declared else { return Ok(()) };
     if let Some(digits) = odd_precision(&declared) {
         *expr = call("__precision", vec![take(expr), number(i64::from(digits))]);
@@ -204,11 +192,6 @@ fn cast_length(expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
-/// Whether an expression has become a cast to TIME from `TIME '…'`: the types of other casts are names.
-fn is_time_literal(e: &Expr) -> bool {
-    matches!(e, Expr::Cast { data_type: DataType::Time(None, TimezoneInfo::None), .. })
-}
-
 /// What a type in a cast or a typed literal declares.
 fn declared(data_type: &DataType) -> Result<Option<TypeRoot>> {
     Ok(match data_type {
@@ -217,26 +200,6 @@ fn declared(data_type: &DataType) -> Result<Option<TypeRoot>> {
         other => crate::sql::cast_type(other).transpose()?.map(|t| t.root),
     })
 }
-
-/// The declared type of an expression that is a cast or a typed literal.
-fn inner_type(e: &Expr) -> Result<Option<TypeRoot>> {
-    match e {
-        Expr::Nested(e) => inner_type(e),
-        Expr::Cast { data_type, .. } => declared(data_type),
-        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
-            if WRAPPERS.contains(&name.to_string().as_str()) =>
-        {
-            match list.args.first() {
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => inner_type(e),
-                _ => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
-}
-
-/// What stands around casts to give them lengths and precisions.
-const WRAPPERS: &[&str] = &["__char", "__varchar", "__binary", "__varbinary", "__fraction", "__precision"];
 
 /// The precision of a time where it is not that of an Arrow unit.
 fn odd_precision(t: &TypeRoot) -> Option<u8> {
@@ -396,10 +359,6 @@ fn null_if(value: &Expr, other: &Expr) -> Expr {
     }
 }
 
-fn length_of(s: &str) -> u32 {
-    u32::try_from(s.chars().count()).unwrap_or(MAX_LENGTH)
-}
-
 fn function(expr: &mut Expr) -> Result<()> {
     let Expr::Function(f) = expr else { return Ok(()) };
     let at = f.name.0.first().and_then(|p| p.as_ident()).map(|i| i.span.start);
@@ -442,17 +401,6 @@ fn rewrite_call(expr: &mut Expr) -> Result<()> {
                 *e = text(unit.strip_suffix('S').unwrap_or(&unit));
             }
         }
-        "typeof" if (1..=2).contains(&list.args.len()) => {
-            if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) = list.args.first_mut() {
-                if let Some(s) = string_of(e) {
-                    *expr = text(&LogicalType::not_null(TypeRoot::Char(length_of(s))).to_string());
-                } else if let Some(root) = inner_type(e)? {
-                    let declared = text(&LogicalType::nullable(root).to_string());
-                    let value = take(e);
-                    *expr = call(TYPE_OF_DECLARED, vec![value, declared]);
-                }
-            }
-        }
         "count"
             if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
                 && matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) =>
@@ -492,6 +440,8 @@ fn rewrite_call(expr: &mut Expr) -> Result<()> {
             let mut args = list.args.drain(..).filter_map(into_expr);
             if let (Some(condition), Some(result), Some(other)) = (args.next(), args.next(), args.next()) {
                 drop(args);
+                // Whether its condition can be NULL counts for the type, as it does not for that of CASE.
+                let condition = call(CAST_TAG, vec![condition, text(IF_TAG)]);
                 *expr = Expr::Case {
                     case_token: AttachedToken::empty(),
                     end_token: AttachedToken::empty(),

@@ -1,10 +1,11 @@
 //! Casts to types with a length or a precision that Arrow's types do not have: cut, and for CHAR and BINARY padded.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type, Time32MillisecondType, TimeUnit};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 
 use crate::error::Result;
 use crate::functions::room::{check_room, check_value};
@@ -15,11 +16,18 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Builtin::new("__char", "s l", Ret::Type(DataType::Utf8), |c| text(c, true)).build(),
         Builtin::new("__varchar", "s l", Ret::Type(DataType::Utf8), |c| text(c, false)).build(),
-        Builtin::new("__fraction", "s l", Ret::Type(DataType::Utf8), fraction).build(),
-        Builtin::new("__precision", "t l", Ret::Arg(0), precision).build(),
+        Arc::clone(&PRECISION),
         Builtin::new("__binary", "x l", Ret::Type(DataType::Binary), |c| bytes(c, true)).build(),
         Builtin::new("__varbinary", "x l", Ret::Type(DataType::Binary), |c| bytes(c, false)).build(),
     ]
+}
+
+static PRECISION: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Builtin::new("__precision", "t l", Ret::Arg(0), precision).build());
+
+/// A time cut to so many digits of a second.
+pub fn with_precision(time: Expr, digits: u8) -> Expr {
+    PRECISION.call(vec![time, Expr::Literal(ScalarValue::Int64(Some(digits.into())), None)])
 }
 
 fn text(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
@@ -35,21 +43,6 @@ fn text(c: &Call<'_>, pad: bool) -> Result<ArrayRef> {
             check_room(out.len(), missing)?;
             out.extend(std::iter::repeat_n(' ', missing));
         }
-        Ok(true)
-    })
-}
-
-/// The text of a time with that many fraction digits.
-fn fraction(c: &Call<'_>) -> Result<ArrayRef> {
-    let (s, n) = (c.str(0)?, c.prim::<Int64Type>(1)?);
-    build_strings(c.rows, |i, out| {
-        let (Some(s), Some(n)) = (s.get(i), n.get(i)) else { return Ok(false) };
-        let end = match (s.find('.'), usize::try_from(n)) {
-            (Some(point), Ok(0)) => point,
-            (Some(point), Ok(n)) => (point + 1 + n).min(s.len()),
-            _ => s.len(),
-        };
-        out.push_str(s.get(..end).unwrap_or(s));
         Ok(true)
     })
 }

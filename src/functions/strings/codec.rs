@@ -137,15 +137,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 Ok(b.get(i).map(|b| out.push_str(&String::from_utf8_lossy(b))).is_some())
             })
         }),
-        Builtin::new("hash_code", "s", Ret::Type(DataType::Int32), |c| {
-            let s = c.str(0)?;
-            build_prims::<Int32Type>(c.rows, |i| {
-                Ok(s.get(i).map(|s| {
-                    let h = s.encode_utf16().fold(0i32, |h, u| h.wrapping_mul(31).wrapping_add(i32::from(u)));
-                    h.wrapping_abs()
-                }))
-            })
-        }),
     ]
     .into_iter()
     .map(Builtin::build)

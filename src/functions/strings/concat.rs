@@ -25,7 +25,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Ok(true)
         })
     });
-    vec![Arc::clone(&CONCAT), Arc::clone(&CONCAT_BYTES), with_separator.nulls(Nulls::May).build()]
+    vec![
+        texts("concat"),
+        Arc::clone(&CONCAT),
+        Arc::clone(&CONCAT_BYTES),
+        with_separator.nulls(Nulls::May).build(),
+    ]
 }
 
 /// What `||` is for two types: a function, unless DataFusion's operator is as good.
@@ -39,9 +44,12 @@ pub(crate) fn concatenation(left: &DataType, right: &DataType) -> Option<Arc<Sca
     }
 }
 
-/// CONCAT, and `||` of texts.
-static CONCAT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    let concat = Builtin::new("concat", "s s*", Ret::Type(DataType::Utf8), |c| {
+/// `||` of texts.
+static CONCAT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| texts("__concat"));
+
+/// CONCAT, and `||`, whose result has another length.
+fn texts(name: &'static str) -> Arc<ScalarUDF> {
+    let concat = Builtin::new(name, "s s*", Ret::Type(DataType::Utf8), |c| {
         let parts = (0..c.len()).map(|i| c.str(i)).collect::<Result<Vec<_>>>()?;
         build_strings(c.rows, |i, out| {
             let from = out.len();
@@ -55,7 +63,7 @@ static CONCAT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         })
     });
     concat.build()
-});
+}
 
 /// `||` of bytes.
 static CONCAT_BYTES: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {

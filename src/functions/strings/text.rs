@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::logical_expr::ScalarUDF;
 
@@ -85,6 +86,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         trim("ltrim", true, false),
         trim("rtrim", false, true),
         trim("btrim", true, true),
+        // TRIM is BTRIM but for the length of its type.
+        trim("__trim", true, true),
         Builtin::new("repeat", "s i", TEXT, |c| {
             let (s, n) = (c.str(0)?, c.prim::<Int32Type>(1)?);
             build_strings(c.rows, |i, out| {
@@ -162,13 +165,17 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             })
         })
         .nulls(Nulls::May),
-        test("is_alpha", |s| s.chars().all(char::is_alphabetic)),
-        test("is_digit", |s| s.chars().all(|c| c.is_ascii_digit())),
-        test("is_decimal", |s| {
-            let body = s.trim().trim_start_matches(['+', '-']);
-            body.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'.')
-                && s.trim().parse::<f64>().is_ok()
-        }),
+        test("is_alpha", |_| false, |s| s.chars().all(char::is_alphabetic)),
+        test("is_digit", DataType::is_integer, |s| s.bytes().all(|b| b.is_ascii_digit())),
+        test(
+            "is_decimal",
+            |t| t.is_integer() || t.is_floating(),
+            |s| {
+                let body = s.trim().trim_start_matches(['+', '-']);
+                body.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'.')
+                    && s.trim().parse::<f64>().is_ok()
+            },
+        ),
     ]
     .into_iter()
     .map(Builtin::build)
@@ -205,9 +212,18 @@ fn one(name: &'static str, f: fn(&str, &mut String), of_ascii: fn(&mut [u8])) ->
     })
 }
 
-/// A test that is FALSE for NULL and for the empty string.
-fn test(name: &'static str, f: fn(&str) -> bool) -> Builtin {
-    Builtin::new(name, "s", Ret::Type(DataType::Boolean), move |c| {
+/// A test that is FALSE for NULL and for the empty string. Of numbers it looks at the type alone.
+fn test(name: &'static str, of_numbers: fn(&DataType) -> bool, f: fn(&str) -> bool) -> Builtin {
+    Builtin::new(name, "s|n", Ret::Type(DataType::Boolean), move |c| {
+        if c.ty(0).is_numeric() {
+            let numbers = c.full(0)?;
+            let valid = match numbers.nulls().filter(|_| of_numbers(c.ty(0))) {
+                Some(nulls) => nulls.inner().clone(),
+                None if of_numbers(c.ty(0)) => BooleanBuffer::new_set(c.rows),
+                None => BooleanBuffer::new_unset(c.rows),
+            };
+            return Ok(Arc::new(BooleanArray::new(valid, None)));
+        }
         let s = c.str(0)?;
         build_bools(c.rows, |i| Ok(Some(s.get(i).is_some_and(|s| !s.is_empty() && f(s)))))
     })

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Builder};
 use arrow::datatypes::{
-    DataType, Date32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType,
+    DataType, Date32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    IntervalYearMonthType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ScalarUDF;
@@ -13,7 +14,7 @@ use super::calendar::{add_months, civil, days, iso_week, iso_weekday};
 use crate::error::{Error, Result};
 use crate::functions::cast::time::Times;
 use crate::functions::context::{FunctionContext, instant_to_wall, wall_to_instant};
-use crate::functions::udf::{Builtin, Call, Ret, build_prims};
+use crate::functions::udf::{Builtin, Call, Ret, ReturnType, build_prims};
 use crate::text::units_per_second;
 use crate::types::sql_name;
 
@@ -100,19 +101,74 @@ pub(super) fn functions(context: &FunctionContext) -> Vec<Arc<ScalarUDF>> {
     ];
     for (name, unit) in named {
         let c = context.clone();
-        out.push(
-            Builtin::new(name, "t", Ret::Type(DataType::Int64), move |call| extract(call, 0, unit, &c))
-                .build(),
-        );
+        let (forms, ret): (_, ReturnType) = match unit {
+            Unit::Year => ("t|I", |t, constants| check_interval(Unit::Year, t.first(), constants.first())),
+            Unit::Quarter => {
+                ("t|I", |t, constants| check_interval(Unit::Quarter, t.first(), constants.first()))
+            }
+            Unit::Month => ("t|I", |t, constants| check_interval(Unit::Month, t.first(), constants.first())),
+            Unit::Day => ("t|I", |t, constants| check_interval(Unit::Day, t.first(), constants.first())),
+            Unit::Hour => ("t|I", |t, constants| check_interval(Unit::Hour, t.first(), constants.first())),
+            Unit::Minute => {
+                ("t|I", |t, constants| check_interval(Unit::Minute, t.first(), constants.first()))
+            }
+            Unit::Second => {
+                ("t|I", |t, constants| check_interval(Unit::Second, t.first(), constants.first()))
+            }
+            _ => ("t", |_, _| Ok(DataType::Int64)),
+        };
+        let field = move |call: &Call<'_>| extract(call, 0, unit, &c);
+        out.push(Builtin::new(name, forms, Ret::Of(ret), field).build());
     }
     out
 }
 
+/// BIGINT, if an interval of that type and value can have the field.
+fn check_interval(
+    unit: Unit,
+    ty: Option<&DataType>,
+    constant: Option<&Option<&ScalarValue>>,
+) -> Result<DataType> {
+    match (ty, constant) {
+        (Some(DataType::Interval(IntervalUnit::YearMonth)), _) => check_kind(unit, true)?,
+        (_, Some(Some(ScalarValue::IntervalMonthDayNano(Some(v))))) if *v != IntervalMonthDayNano::ZERO => {
+            check_kind(unit, v.months != 0)?;
+        }
+        _ => {}
+    }
+    Ok(DataType::Int64)
+}
+
+/// Whether intervals of months, or of days and times, have the field.
+fn check_kind(unit: Unit, months: bool) -> Result<()> {
+    let of_months = matches!(
+        unit,
+        Unit::Year | Unit::Quarter | Unit::Month | Unit::Decade | Unit::Century | Unit::Millennium
+    );
+    let of_times = matches!(
+        unit,
+        Unit::Day | Unit::Hour | Unit::Minute | Unit::Second | Unit::Millisecond | Unit::Epoch
+    );
+    if months && of_months || !months && of_times {
+        return Ok(());
+    }
+    let (kind, has) = if months {
+        ("INTERVAL YEAR TO MONTH", "YEAR, QUARTER and MONTH")
+    } else {
+        ("INTERVAL DAY TO SECOND", "DAY, HOUR, MINUTE, SECOND and MILLISECOND")
+    };
+    let name = format!("{unit:?}").to_uppercase();
+    Err(Error::validation(format!("an {kind} has no field {name}")).hint(format!("it has {has}")))
+}
+
 fn extract_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    check_unit(constants)?;
+    let unit = check_unit(constants)?;
     match types.get(1) {
-        Some(DataType::Interval(_) | DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..))
-        | None => Ok(DataType::Int64),
+        Some(DataType::Interval(_)) => match unit {
+            Some(unit) => check_interval(unit, types.get(1), constants.get(1)),
+            None => Ok(DataType::Int64),
+        },
+        Some(DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..)) | None => Ok(DataType::Int64),
         Some(DataType::Null) => Ok(DataType::Int64),
         Some(other) => Err(no_fields(other)),
     }
@@ -191,30 +247,45 @@ fn field(unit: Unit, seconds: i64, nanos: i64) -> i64 {
 }
 
 fn extract_interval(a: &ArrayRef, unit: Unit) -> Result<ArrayRef> {
-    let months = matches!(a.data_type(), DataType::Interval(IntervalUnit::YearMonth));
+    if let Some(a) = a.as_primitive_opt::<IntervalYearMonthType>() {
+        check_kind(unit, true)?;
+        return Ok(Arc::new(a.unary::<_, Int64Type>(|v| field_of_months(unit, i64::from(v)))));
+    }
+    let a = a.as_primitive::<IntervalMonthDayNanoType>();
+    // Literals and columns of both kinds share this type; one that is zero may be of either.
     build_prims::<Int64Type>(a.len(), |i| {
         if a.is_null(i) {
             return Ok(None);
         }
-        let (months, millis) = if months {
-            (i64::from(a.as_primitive::<IntervalYearMonthType>().value(i)), 0)
-        } else {
-            let v = a.as_primitive::<IntervalMonthDayNanoType>().value(i);
-            (i64::from(v.months), i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000)
-        };
+        let v = a.value(i);
+        if v == IntervalMonthDayNano::ZERO {
+            return Ok(Some(i64::from(unit == Unit::Quarter)));
+        }
+        check_kind(unit, v.months != 0)?;
+        if v.months != 0 {
+            return Ok(Some(field_of_months(unit, i64::from(v.months))));
+        }
+        let millis = i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000;
         Ok(Some(match unit {
-            Unit::Year => months / 12,
-            Unit::Quarter => months % 12 / 3 + 1,
-            Unit::Month => months % 12,
             Unit::Day => millis / 86_400_000,
             Unit::Hour => millis / 3_600_000 % 24,
             Unit::Minute => millis / 60_000 % 60,
             Unit::Second => millis / 1000 % 60,
             Unit::Millisecond => millis % 1000,
-            Unit::Epoch => months * 30 * DAY + millis / 1000,
-            _ => return Err(Error::validation(format!("an interval has no field {unit:?}"))),
+            _ => millis / 1000,
         }))
     })
+}
+
+fn field_of_months(unit: Unit, months: i64) -> i64 {
+    match unit {
+        Unit::Quarter => months % 12 / 3 + 1,
+        Unit::Month => months % 12,
+        Unit::Decade => months / 120,
+        Unit::Century => months / 1200,
+        Unit::Millennium => months / 12_000,
+        _ => months / 12,
+    }
 }
 
 /// `FLOOR(t TO unit)` and `CEIL(t TO unit)`: argument 0 is the time, 1 the unit.

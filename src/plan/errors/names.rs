@@ -67,10 +67,7 @@ fn name_at(text: &str) -> Option<(String, usize)> {
         }
         "Time32" | "Time64" => "TIME".to_owned(),
         "Decimal128" | "Decimal256" => format!("DECIMAL({value})"),
-        "Interval" => {
-            if value == "YearMonth" { "INTERVAL YEAR TO MONTH" } else { "INTERVAL DAY TO SECOND(3)" }
-                .to_owned()
-        }
+        "Interval" => if value == "YearMonth" { "INTERVAL MONTH" } else { "INTERVAL SECOND(3)" }.to_owned(),
         "List" | "LargeList" => format!("ARRAY<{}>", sql_names(value.trim_start_matches("non-null "))),
         "Struct" => "ROW".to_owned(),
         "Map" => "MAP".to_owned(),

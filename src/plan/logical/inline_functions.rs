@@ -6,18 +6,20 @@
 //!
 //! The body is planned by itself, over its parameters as columns: what is beside the call has no meaning in it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ExprSchema, Result as DfResult, ScalarValue, TableReference};
-use datafusion::logical_expr::expr::{Case, Exists, InSubquery, ScalarFunction};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result as DfResult, ScalarValue, TableReference};
+use datafusion::logical_expr::expr::{Case, Exists, InSubquery, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Subquery};
 
 use crate::error::{Error, Result};
 use crate::functions::user::{Inlined, Signature};
+use crate::plan::logical::subquery::has_subquery;
 use crate::sql::ast::Returns;
 
 /// Makes the expression of a call out of its function, arguments and the columns around it.
@@ -118,6 +120,12 @@ pub fn substitute_expr(
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    let body = if has_subquery(&body) {
+        let outside = args.iter().map(|a| from_within(a, schema)).collect::<Result<Vec<_>>>()?;
+        in_subqueries(body, signature, &outside, &mut uses)?
+    } else {
+        body
+    };
     refuse_twice(signature, &args, &uses)?;
     let nulls = args.iter().map(|a| a.clone().is_null());
     let strict = if signature.strict { disjunction(nulls) } else { None };
@@ -192,6 +200,96 @@ pub fn substitute_query(
     }
     let args = cast_all(args.to_vec(), signature, schema);
     let mut uses = vec![0; args.len()];
+    let plan = fill(body, signature, &args, &mut uses)?;
+    refuse_twice(signature, &args, &uses)?;
+    let exprs: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(columns)
+        .enumerate()
+        .map(|(i, (column, declared))| {
+            let name = names.get(i).unwrap_or(&declared.name);
+            cast(Expr::Column(column), &declared.ty.to_arrow(), plan.schema()).alias(name)
+        })
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// References of an expression to the parameters, as of a query around it, as columns beside it. Those of sub-queries stay.
+///
+/// # Errors
+/// None of its own.
+pub fn at_hand(e: Expr, parameters: &DFSchema) -> DfResult<Expr> {
+    let changed = e.transform_up(|e| match e {
+        Expr::OuterReferenceColumn(_, c) if parameters.has_column(&c) => {
+            Ok(Transformed::yes(Expr::Column(c)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(changed.data)
+}
+
+/// An argument as it reads in a sub-query: its columns are those of the query around. `None` where it has a sub-query itself.
+fn from_within(arg: &Expr, schema: &dyn ExprSchema) -> Result<Option<Expr>> {
+    if has_subquery(arg) {
+        return Ok(None);
+    }
+    let changed = arg.clone().transform_up(|e| match e {
+        Expr::Column(c) => {
+            let field = Arc::clone(schema.field_from_column(&c)?);
+            Ok(Transformed::yes(Expr::OuterReferenceColumn(field, c)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(Some(changed.data))
+}
+
+/// The sub-queries of a body with arguments in place of the parameters.
+fn in_subqueries(
+    body: Expr,
+    signature: &Signature,
+    args: &[Option<Expr>],
+    uses: &mut [usize],
+) -> Result<Expr> {
+    // Those without are refused if they are read.
+    let nothing = Expr::Literal(ScalarValue::Null, None);
+    let given: Vec<Expr> = args.iter().map(|a| a.as_ref().unwrap_or(&nothing).clone()).collect();
+    let mut within = vec![0; args.len()];
+    let filled = body.transform_up(|e| {
+        let mut fill_in = |s: Subquery| -> Result<Subquery> {
+            let plan = fill(Arc::unwrap_or_clone(s.subquery), signature, &given, &mut within)?;
+            Ok(referring(Subquery { subquery: Arc::new(plan), ..s }))
+        };
+        Ok(match e {
+            Expr::ScalarSubquery(s) => Transformed::yes(Expr::ScalarSubquery(fill_in(s)?)),
+            Expr::Exists(e) => Transformed::yes(Expr::Exists(Exists { subquery: fill_in(e.subquery)?, ..e })),
+            Expr::InSubquery(e) => {
+                Transformed::yes(Expr::InSubquery(InSubquery { subquery: fill_in(e.subquery)?, ..e }))
+            }
+            Expr::SetComparison(e) => {
+                Transformed::yes(Expr::SetComparison(SetComparison { subquery: fill_in(e.subquery)?, ..e }))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    for (i, (within, uses)) in within.into_iter().zip(uses).enumerate() {
+        if within > 0 && matches!(args.get(i), Some(None)) {
+            let parameter = signature.parameters.get(i).map_or("", |p| p.name.as_str());
+            return Err(Error::unsupported(format!(
+                "the argument {parameter} of {} has a sub-query, and the function reads it in one of its own",
+                signature.name
+            ))
+            .hint("compute it in a sub-query of FROM, and call the function with its column"));
+        }
+        // A sub-query reads it for each of its rows.
+        *uses += 2 * within;
+    }
+    Ok(filled.data)
+}
+
+/// A query with arguments in place of the parameters that it refers to; counts how often.
+fn fill(plan: LogicalPlan, signature: &Signature, args: &[Expr], uses: &mut [usize]) -> Result<LogicalPlan> {
     let index = |e: &Expr| match e {
         Expr::OuterReferenceColumn(_, c)
             if c.relation.as_ref().is_some_and(|r| r.table() == signature.name) =>
@@ -200,7 +298,16 @@ pub fn substitute_query(
         }
         _ => None,
     };
-    let replaced = body.transform_up_with_subqueries(|node| {
+    let mut read = HashSet::new();
+    for arg in args {
+        arg.apply(|e| {
+            if let Expr::OuterReferenceColumn(_, c) = e {
+                read.insert(c.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    let replaced = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
         let out = node.map_expressions(|e| {
             let name = names.save(&e);
@@ -213,6 +320,7 @@ pub fn substitute_query(
             })?;
             Ok(e.update_data(|e| name.restore(e)))
         })?;
+        refuse_captured(&out.data, &read, signature)?;
         if !out.transformed && !matches!(out.data, LogicalPlan::Subquery(_)) {
             return Ok(out);
         }
@@ -229,20 +337,42 @@ pub fn substitute_query(
             node => Ok(Transformed::yes(node.recompute_schema()?)),
         }
     })?;
-    refuse_twice(signature, &args, &uses)?;
-    let plan = replaced.data;
-    let exprs: Vec<Expr> = plan
-        .schema()
-        .columns()
-        .into_iter()
-        .zip(columns)
-        .enumerate()
-        .map(|(i, (column, declared))| {
-            let name = names.get(i).unwrap_or(&declared.name);
-            cast(Expr::Column(column), &declared.ty.to_arrow(), plan.schema()).alias(name)
-        })
-        .collect();
-    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+    Ok(replaced.data)
+}
+
+/// A column of the call that a sub-query within the body's own sub-query reads must not be one of the latter's, too: it would
+/// be taken for that.
+fn refuse_captured(node: &LogicalPlan, read: &HashSet<Column>, signature: &Signature) -> Result<()> {
+    let mut taken: Vec<Column> = Vec::new();
+    let mut look = |s: &Subquery, around: &DFSchema| {
+        let columns = s.outer_ref_columns.iter().filter_map(|e| match e {
+            Expr::OuterReferenceColumn(_, c) => Some(c),
+            _ => None,
+        });
+        taken.extend(columns.filter(|c| read.contains(c) && around.has_column(c)).cloned());
+    };
+    let around = merge_schema(&node.inputs());
+    for e in node.expressions() {
+        e.apply(|e| {
+            match e {
+                Expr::ScalarSubquery(s) => look(s, &around),
+                Expr::Exists(e) => look(&e.subquery, &around),
+                Expr::InSubquery(e) => look(&e.subquery, &around),
+                Expr::SetComparison(e) => look(&e.subquery, &around),
+                _ => {}
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    match taken.first() {
+        None => Ok(()),
+        Some(c) => Err(Error::unsupported(format!(
+            "{} is a column of the call of {} and of a query within the function",
+            c.flat_name(),
+            signature.name
+        ))
+        .hint("give the table of the call another name: FROM t AS caller")),
+    }
 }
 
 /// A sub-query knows which columns around it it reads.
@@ -257,6 +387,9 @@ fn refer(e: Expr) -> DfResult<Transformed<Expr>> {
         Expr::Exists(e) => Transformed::yes(Expr::Exists(Exists { subquery: referring(e.subquery), ..e })),
         Expr::InSubquery(e) => {
             Transformed::yes(Expr::InSubquery(InSubquery { subquery: referring(e.subquery), ..e }))
+        }
+        Expr::SetComparison(e) => {
+            Transformed::yes(Expr::SetComparison(SetComparison { subquery: referring(e.subquery), ..e }))
         }
         other => Transformed::no(other),
     })

@@ -1,6 +1,7 @@
 //! Rewrites of logical plans, for both modes.
 
 pub mod balance;
+pub mod exact_types;
 pub mod group_window;
 pub mod grouping_sets;
 pub mod inline_functions;

@@ -162,9 +162,9 @@ fn types() {
         ("INT MULTISET ARRAY", "ARRAY<MULTISET<INT>>"),
         ("ROW(a INT, `b c` STRING 'it''s')", "ROW<`a` INT, `b c` STRING 'it''s'>"),
         ("MAP<INT, MAP<INT, ARRAY<ROW<a ARRAY<INT>>>>>", "MAP<INT, MAP<INT, ARRAY<ROW<`a` ARRAY<INT>>>>>"),
-        ("INTERVAL YEAR TO MONTH", "INTERVAL YEAR TO MONTH"),
-        ("INTERVAL DAY(2) TO SECOND(3)", "INTERVAL DAY TO SECOND(3)"),
-        ("INTERVAL MONTH", "INTERVAL YEAR TO MONTH"),
+        ("INTERVAL YEAR TO MONTH", "INTERVAL MONTH"),
+        ("INTERVAL DAY(2) TO SECOND(3)", "INTERVAL SECOND(3)"),
+        ("INTERVAL MONTH", "INTERVAL MONTH"),
     ] {
         let ty = parse_type(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(ty.to_string(), printed, "{sql}");

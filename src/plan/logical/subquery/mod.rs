@@ -280,7 +280,7 @@ fn lateral<'a>(right: &'a LogicalPlan, left: &LogicalPlan) -> Option<&'a Logical
 }
 
 /// Whether an expression has a sub-query.
-fn has_subquery(expr: &Expr) -> bool {
+pub(in crate::plan) fn has_subquery(expr: &Expr) -> bool {
     expr.exists(|e| {
         Ok(matches!(
             e,

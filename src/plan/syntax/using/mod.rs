@@ -7,7 +7,8 @@
 //!    ─► SELECT k, l.a AS a, r.b AS b, r.`__hidden k` AS k0 FROM …          [`UsingJoins::expand`], planned again
 //! ```
 //!
-//! The same is done where `*` stands beside other columns and a name comes twice, `SELECT *, a`: it becomes `a0`.
+//! The same is done where `*` stands beside other columns and a name comes twice, `SELECT *, a`: it becomes `a0`; and where
+//! it stands for the fields of a row, `SELECT t.r.*`.
 //!
 //! What `*` means is known when FROM is planned, and DataFusion takes a select list as it is written: so a query with such
 //! a FROM is planned once more, with the columns of `*` in place of it. A column of one side alone (`r.k`) is kept under
@@ -20,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
@@ -28,6 +30,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::plan::syntax::select_names::unused;
+use crate::types::{is_bitmap, is_variant};
 use rename::{qualifier_parts, rename};
 
 pub use join::UsingPlanner;
@@ -51,6 +54,8 @@ struct FromColumn {
     name: String,
     /// In the result of `*`.
     label: String,
+    /// Its type.
+    ty: DataType,
 }
 
 impl FromColumn {
@@ -64,6 +69,26 @@ impl FromColumn {
         match parts.len() {
             1 => Expr::Identifier(parts.swap_remove(0)),
             _ => Expr::CompoundIdentifier(parts),
+        }
+    }
+
+    /// The fields of a row that `parts` name, if they begin with this column.
+    fn fields(&self, parts: &[&str]) -> Option<Vec<String>> {
+        let at = parts.iter().position(|part| *part == self.name)?;
+        let (of, path) = (parts.get(..at)?, parts.get(at + 1..)?);
+        if !of.is_empty() && !self.qualifier.as_ref().is_some_and(|q| rename::names(q, of)) {
+            return None;
+        }
+        let mut ty = &self.ty;
+        for field in path {
+            let DataType::Struct(fields) = ty else { return None };
+            ty = fields.iter().find(|f| f.name() == field)?.data_type();
+        }
+        match ty {
+            DataType::Struct(fields) if !is_variant(ty) && !is_bitmap(ty) => {
+                Some(fields.iter().map(|f| f.name().clone()).collect())
+            }
+            _ => None,
         }
     }
 }
@@ -92,8 +117,8 @@ impl UsingJoins {
         self.known().columns.insert(number, columns(schema));
     }
 
-    /// Makes one relation of every FROM with USING or NATURAL, and with `stars` of every one of which `*` and other columns
-    /// are selected; false if there is none.
+    /// Makes one relation of every FROM with USING or NATURAL, and with `stars` of every one of which `*` and other columns,
+    /// or `t.*`, are selected; false if there is none.
     pub fn mark(&self, query: &mut Query, stars: bool) -> bool {
         let before = self.known().marks;
         let _ = query.visit(&mut Marker { joins: self, stars });
@@ -120,7 +145,8 @@ fn columns(schema: &DFSchema) -> Vec<FromColumn> {
         } else {
             unused(shown, &mut taken)
         };
-        out.push(FromColumn { qualifier: qualifier.cloned(), name: field.name().clone(), label });
+        let ty = field.data_type().clone();
+        out.push(FromColumn { qualifier: qualifier.cloned(), name: field.name().clone(), label, ty });
     }
     out
 }
@@ -175,7 +201,12 @@ impl Marker<'_> {
     }
 
     fn select(&mut self, select: &mut Select) {
-        let star = self.stars && select.projection.len() > 1 && select.projection.iter().any(is_star);
+        let several = select.projection.len() > 1;
+        let star = self.stars
+            && select.projection.iter().any(|item| match item {
+                SelectItem::QualifiedWildcard(..) => true,
+                item => several && is_star(item),
+            });
         if !star && !select.from.iter().any(merges) {
             return;
         }
@@ -302,6 +333,16 @@ fn expand(select: &mut Select, columns: &[FromColumn]) -> bool {
                     for c in of_table {
                         let name = shown(&c.name);
                         add(&mut items, c.expr(), name, name);
+                    }
+                    if items.len() == before
+                        && let Some(fields) = columns.iter().find_map(|c| c.fields(&parts))
+                    {
+                        let row: Vec<Ident> = of.0.iter().filter_map(|p| p.as_ident().cloned()).collect();
+                        for field in fields {
+                            let mut path = row.clone();
+                            path.push(Ident::with_quote('`', &field));
+                            add(&mut items, Expr::CompoundIdentifier(path), &field, &field);
+                        }
                     }
                     if items.len() == before {
                         let kind = SelectItemQualifiedWildcardKind::ObjectName(of);

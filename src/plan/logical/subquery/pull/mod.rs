@@ -17,6 +17,7 @@
 //! | `LIMIT` | ROW_NUMBER() OVER (PARTITION BY keys) |
 //! | window | PARTITION BY |
 //! | set operations | more columns |
+//! | VALUES | a query of one row for each of its rows |
 //! | outer, semi and anti joins | the left side holds the keys |
 
 mod operators;
@@ -163,6 +164,7 @@ impl Pull<'_> {
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Join(j) => self.join(j, loose),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Values(values) => self.values(values, loose),
             LogicalPlan::Extension(extension) => {
                 let any = extension.node.as_any();
                 if let Some(operation) = any.downcast_ref::<SetOperationNode>() {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType, Result as DfResult};
+use datafusion::common::{Column, DFSchema, JoinType, Result as DfResult};
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, Extension, GroupingSet, Join, Limit, LogicalPlan, Projection, Union,
-    UserDefinedLogicalNodeCore, Window, WindowFrame, lit,
+    Aggregate, Expr, ExprSchemable, Extension, GroupingSet, Join, Limit, LogicalPlan, LogicalPlanBuilder,
+    Projection, Union, UserDefinedLogicalNodeCore, Values, Window, WindowFrame, cast, lit,
 };
 
 use super::{Key, Pull, Pulled, number, substituted};
@@ -247,6 +247,33 @@ impl Pull<'_> {
         let Some((plans, outer)) = self.beside_each_other(&inputs)? else { return Ok(None) };
         let union_of = Union::try_new_with_loose_types(plans.into_iter().map(Arc::new).collect())?;
         self.named(LogicalPlan::Union(union_of), union.schema.columns(), outer)
+    }
+
+    /// Each row as a query without FROM.
+    pub(super) fn values(&mut self, values: &Values, loose: bool) -> DfResult<Option<Pulled>> {
+        if self.domain.is_none() {
+            return Ok(None);
+        }
+        let mut rows = Vec::with_capacity(values.values.len());
+        for row in &values.values {
+            let exprs = row
+                .iter()
+                .zip(values.schema.fields())
+                .map(|(e, field)| {
+                    let e = e.clone();
+                    let fits = e.get_type(&DFSchema::empty())? == *field.data_type();
+                    let typed = if fits { e } else { cast(e, field.data_type().clone()) };
+                    Ok(typed.alias(field.name()))
+                })
+                .collect::<DfResult<Vec<_>>>()?;
+            let one = LogicalPlanBuilder::empty(true).build()?;
+            rows.push(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(one))?)));
+        }
+        let plan = match rows.as_slice() {
+            [row] => row.as_ref().clone(),
+            _ => LogicalPlan::Union(Union::try_new_with_loose_types(rows)?),
+        };
+        self.pull(&plan, loose)
     }
 
     pub(super) fn set_operation(&mut self, operation: &SetOperationNode) -> DfResult<Option<Pulled>> {
