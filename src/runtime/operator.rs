@@ -219,6 +219,12 @@ pub trait Operator: Send {
         None
     }
 
+    /// The least watermark that can bring something out of it, as it stands. Of what is [`Spillable::ByWatermark`]: while its
+    /// state rests, it hears of no watermark before that.
+    fn next_due(&self) -> Timestamp {
+        Timestamp::MIN
+    }
+
     /// Whether its state may be split by key group and rest on disk.
     fn spillable(&self) -> Spillable {
         Spillable::No

@@ -276,6 +276,10 @@ impl Operator for ConflictOperator {
         self.rows.next_timer()
     }
 
+    fn next_due(&self) -> Timestamp {
+        if self.pending.is_empty() { Timestamp::MAX } else { Timestamp::MIN }
+    }
+
     fn spillable(&self) -> Spillable {
         Spillable::ByWatermark
     }

@@ -367,6 +367,11 @@ impl Operator for DeduplicateOperator {
         self.rows.next_timer()
     }
 
+    fn next_due(&self) -> Timestamp {
+        let first = self.waiting.iter().map(|slot| ordinal_of(self.keys.prefix(*slot))).min();
+        first.map_or(Timestamp::MAX, |time| Timestamp(time.div_euclid(self.per_milli)))
+    }
+
     fn spillable(&self) -> Spillable {
         if self.config.wait_for_watermark { Spillable::ByWatermark } else { Spillable::Timeless }
     }

@@ -199,6 +199,10 @@ impl Operator for OverAggregateOperator {
         frames.chain(ranks).chain(lags).min()
     }
 
+    fn next_due(&self) -> Timestamp {
+        self.waiting.as_ref().map_or(Timestamp::MIN, Waiting::next_due)
+    }
+
     fn spillable(&self) -> Spillable {
         let how = if self.waiting.is_some() { Spillable::ByWatermark } else { Spillable::Timeless };
         how.if_keyed(!self.config.partition.is_empty() && !self.takes_time())

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::operators::keyed_rows::PART_ROWS;
 use crate::operators::window_aggregate::assign::to_millis;
 use crate::state::{GroupDirectory, RowStore, anonymous};
+use crate::stream::Timestamp;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
 const WAITING: &str = "waiting";
@@ -60,6 +61,11 @@ impl Waiting {
             late_rows: 0,
             null_times: 0,
         })
+    }
+
+    /// No row that waits is earlier.
+    pub(super) fn next_due(&self) -> Timestamp {
+        self.buckets.keys().next().map_or(Timestamp::MAX, |bucket| Timestamp(bucket.saturating_mul(BUCKET)))
     }
 
     /// Keeps the rows that the watermark has not passed; `arrivals` are those of restored rows.

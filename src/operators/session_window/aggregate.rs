@@ -322,6 +322,10 @@ impl Operator for SessionAggregateOperator {
         self.sessions.next_due().filter(|_| self.times.is_by_proctime()).map(Timestamp)
     }
 
+    fn next_due(&self) -> Timestamp {
+        self.sessions.next_due().map_or(Timestamp::MAX, Timestamp)
+    }
+
     fn spillable(&self) -> Spillable {
         Spillable::ByWatermark.if_keyed(!self.config.keys.is_empty() && !self.times.is_by_proctime())
     }

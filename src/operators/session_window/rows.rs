@@ -219,6 +219,10 @@ impl Operator for SessionWindowOperator {
         self.sessions.next_due().filter(|_| self.times.is_by_proctime()).map(Timestamp)
     }
 
+    fn next_due(&self) -> Timestamp {
+        self.sessions.next_due().map_or(Timestamp::MAX, Timestamp)
+    }
+
     fn spillable(&self) -> Spillable {
         Spillable::ByWatermark.if_keyed(!self.config.partition.is_empty() && !self.times.is_by_proctime())
     }

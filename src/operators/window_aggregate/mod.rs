@@ -356,6 +356,11 @@ impl Operator for WindowAggregateOperator {
         Ok(Progress::Done)
     }
 
+    fn next_due(&self) -> Timestamp {
+        let end = core!(&self.core, c => c.next_end());
+        end.map_or(Timestamp::MAX, |end| Timestamp(self.config.window.due(end)))
+    }
+
     fn spillable(&self) -> Spillable {
         if self.config.phase == WindowPhase::Local || self.config.by_proctime {
             return Spillable::No;

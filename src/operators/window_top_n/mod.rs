@@ -277,6 +277,10 @@ impl Operator for WindowTopNOperator {
         Ok(Progress::Done)
     }
 
+    fn next_due(&self) -> Timestamp {
+        self.windows.keys().next().map_or(Timestamp::MAX, |time| Timestamp(*time))
+    }
+
     fn spillable(&self) -> Spillable {
         Spillable::ByWatermark
     }

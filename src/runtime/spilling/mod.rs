@@ -112,8 +112,8 @@ impl SpillingOperator {
         // After a restore only its state knows what it had heard of.
         let known = SnapshotReader::new(state.clone(), self.config.range).watermark()?;
         self.watermark = self.watermark.max(known.map_or(Timestamp::MIN, Timestamp));
-        let (ports, held) = (self.config.keys.len(), operator.output_watermark());
-        let partitions = Partitions::new(self.config.range, ports, self.spillable, (self.watermark, held));
+        let ports = self.config.keys.len();
+        let partitions = Partitions::new(self.config.range, ports, &**operator, self.watermark);
         // The operator goes before its parts are written.
         self.body = Body::Split(partitions);
         let Body::Split(partitions) = &mut self.body else { return Ok(()) };

@@ -46,6 +46,8 @@ struct Partition {
     queue: Queue,
     /// The last watermark that its operators have heard of.
     time: Timestamp,
+    /// The least watermark that its operator has to hear of.
+    due: Timestamp,
     /// How far the watermark may be behind its operator.
     holds: Option<Timestamp>,
     /// Pass in which it was last worked on.
@@ -83,6 +85,8 @@ pub(super) struct Partitions {
     /// Whether partitions hear of watermarks and of the end.
     is_timed: bool,
     is_ending: bool,
+    /// The last watermark that came.
+    watermark: Timestamp,
     uses: u64,
     hashes: Vec<u64>,
     late_rows: u64,
@@ -90,13 +94,8 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// The partitions of an operator that has heard of a watermark, and holds back the one behind it.
-    pub(super) fn new(
-        range: KeyGroupRange,
-        ports: usize,
-        spillable: Spillable,
-        (watermark, holds): (Timestamp, Option<Timestamp>),
-    ) -> Self {
+    /// The partitions of an operator that has heard of `watermark`.
+    pub(super) fn new(range: KeyGroupRange, ports: usize, of: &dyn Operator, watermark: Timestamp) -> Self {
         let groups = range.end - range.start;
         let count = PARTITIONS.min(groups).max(1);
         let mut of_group = vec![0; KEY_GROUPS as usize];
@@ -113,7 +112,8 @@ impl Partitions {
                     metrics: OperatorMetrics::default(),
                     queue: Queue::default(),
                     time: watermark,
-                    holds,
+                    due: of.next_due(),
+                    holds: of.output_watermark(),
                     used: 0,
                     scheduled: false,
                     ended: false,
@@ -126,8 +126,9 @@ impl Partitions {
             schemas: vec![None; ports],
             schedule: VecDeque::new(),
             current: None,
-            is_timed: spillable == Spillable::ByWatermark,
+            is_timed: of.spillable() == Spillable::ByWatermark,
             is_ending: false,
+            watermark,
             uses: 0,
             hashes: Vec::new(),
             late_rows: 0,
@@ -236,6 +237,7 @@ impl Partitions {
     /// The watermark rose, which each partition hears of behind the rows that wait for it.
     pub(super) fn tell_time(&mut self, watermark: Timestamp) {
         if self.is_timed {
+            self.watermark = watermark;
             self.parts.iter_mut().for_each(|part| part.queue.tell_time(watermark));
         }
     }
@@ -271,8 +273,9 @@ impl Partitions {
     }
 
     fn is_waiting(&self, part: &Partition) -> bool {
+        let is_due = part.time < self.watermark && part.due <= self.watermark;
         let hears = self.is_timed && part.has_state();
-        part.queue.rows > 0 || hears && (!part.queue.is_empty() || self.is_ending && !part.ended)
+        part.queue.rows > 0 || hears && (is_due || self.is_ending && !part.ended)
     }
 
     /// How long rows may wait.
@@ -353,7 +356,7 @@ impl Partitions {
             operator.on_end(out)?
         } else {
             part.metrics = operator.metrics();
-            part.holds = operator.output_watermark();
+            (part.due, part.holds) = (operator.next_due(), operator.output_watermark());
             self.report(share);
             return Ok(Step::Worked);
         };
@@ -436,12 +439,26 @@ impl Partitions {
         }
         for part in &mut self.parts {
             if let Some(operator) = &mut part.operator {
+                // One that has nothing due need not have heard, and writes what it has.
+                if self.is_timed && part.time < self.watermark {
+                    let mut out = Output::new();
+                    let progress = operator.on_watermark(self.watermark, &mut out)?;
+                    if progress == Progress::More || !out.is_empty() {
+                        return Err(Error::internal(format!(
+                            "{} had more due than it said",
+                            operator.name()
+                        )));
+                    }
+                    part.time = self.watermark;
+                }
                 operator.snapshot(writer)?;
             } else if let Some(file) = &part.file {
                 for (name, tables) in file.read_state()? {
                     for table in tables {
                         match table.key_groups {
                             Some(groups) => writer.keyed(&name, table.rows, groups)?,
+                            // The watermark, which stands there already: none has been due since.
+                            None if self.is_timed => {}
                             None => writer.broadcast(&name, table.rows),
                         }
                     }

@@ -52,11 +52,6 @@ impl Queue {
         }
     }
 
-    /// Whether neither rows nor a watermark wait.
-    pub(super) fn is_empty(&self) -> bool {
-        self.memory.is_empty() && self.file.is_none()
-    }
-
     /// Bytes on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.file.as_ref().map_or(0, |f| f.bytes)
