@@ -62,8 +62,6 @@ pub mod failpoint;
 pub mod formats;
 #[allow(clippy::indexing_slicing, reason = "positions within arrays and groups, checked once per batch")]
 pub mod functions;
-#[cfg(test)]
-mod fuzzing;
 #[allow(
     clippy::indexing_slicing,
     reason = "slots and rows that the operator itself handed out, in inner loops"

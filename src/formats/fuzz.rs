@@ -1,11 +1,11 @@
 //! Random and damaged records for every format that reads records: nothing panics, nothing takes long, and the good ones
-//! beside them are read. How long: [`crate::fuzzing`].
+//! beside them are read. How long: [`crate::text::fuzzing`].
 
 use std::sync::Arc;
 
 use super::tests::{options, read, schema, show, write};
 use super::{RecordFormat, RecordPlace, message_format};
-use crate::fuzzing::{Random, fuzz};
+use crate::text::fuzzing::{Random, fuzz};
 
 const COLUMNS: &str = "a INT, b BIGINT, c DOUBLE, d DECIMAL(10, 3), e STRING, f BOOLEAN, g DATE, h TIME(3), i TIMESTAMP(3), j TIMESTAMP_LTZ(6), k BYTES, l ARRAY<INT>, m MAP<STRING, ROW<x INT, y ARRAY<STRING>>>, n ROW<x TINYINT, y STRING>";
 

@@ -13,6 +13,8 @@ mod bitmap;
 pub(crate) mod calendar;
 mod decimal;
 mod double;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod integer;
 mod interval;
 mod json_string;

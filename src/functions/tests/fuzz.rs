@@ -1,6 +1,6 @@
 //! Random texts for everything that reads text: casts, JSON and its paths, formats of PRINTF and of times, regular
 //! expressions, arguments of functions, SQL. Nothing panics, nothing takes long, and what can be read is read again as the
-//! same. How long: [`crate::fuzzing`].
+//! same. How long: [`crate::text::fuzzing`].
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, TimeUnit};
@@ -10,7 +10,7 @@ use crate::functions::cast::{Mode, cast_array};
 use crate::functions::json::fuzz_target;
 use crate::functions::strings::java_regex;
 use crate::functions::temporal::pattern::{Pattern, Style};
-use crate::fuzzing::{Random, fuzz};
+use crate::text::fuzzing::{Random, fuzz};
 
 const VALUES: &[&str] = &[
     "0",

@@ -315,7 +315,8 @@ impl Slices {
             s.live.as_ref().map_or(0, PartialSet::size)
                 + s.frozen.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
         };
-        self.slices.values().map(of).sum::<usize>() + self.sliding.size()
+        let spare = self.spare.iter().map(PartialSet::size).sum::<usize>();
+        self.slices.values().map(of).sum::<usize>() + self.sliding.size() + spare
     }
 }
 

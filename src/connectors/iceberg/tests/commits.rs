@@ -125,34 +125,6 @@ async fn abort_leaves_no_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_cancelled_leaves_no_files() {
-    let lake = sqlite().await;
-    let schema = prepared_table(&lake).await;
-    let sink = lake.sink("t", &[("target-file-size-bytes", "4kb")]).await.unwrap();
-    let mut cancelled = 0;
-    for polls in 1..12 {
-        let mut opened = sink.open(&SinkContext::new(WriteMode::Append, 1)).await.unwrap();
-        let mut writing = opened.writers[0].write(ChangeBatch::insert_only(ids(&schema, 0..100_000)));
-        let mut ended = false;
-        for _ in 0..polls {
-            ended = futures::poll!(&mut writing).is_ready();
-            if ended {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        drop(writing);
-        cancelled += i32::from(!ended);
-        opened.writers[0].abort().await;
-        opened.committer.abort(None, Vec::new()).await;
-        // What was asked of the disk before is done by now.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(lake.data_files().is_empty(), "after {polls} polls: {:?}", lake.data_files());
-    }
-    assert!(cancelled > 0, "no write was in the middle");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_table_made_anew_is_not_written() {
     let lake = sqlite().await;
     let schema = prepared_table(&lake).await;
