@@ -1,6 +1,5 @@
 //! Commits: once each, whoever else commits, whatever is repeated.
 
-
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 
