@@ -165,9 +165,12 @@ impl Execution {
             .with_memory_pool(ProcessPool::of(memory))
             .with_temp_file_path(config.temporary_folder())
             .build_arc()?;
+        let state_memory = StateMemory::new(memory, config.temporary_folder());
         let state = SessionStateBuilder::new()
             .with_runtime_env(runtime)
-            .with_config(DataFusionConfig::from(options.clone()))
+            .with_config(
+                DataFusionConfig::from(options.clone()).with_extension(Arc::new(state_memory.clone())),
+            )
             .with_analyzer_rules(analyzer)
             .with_optimizer_rules(optimizer)
             .with_physical_optimizer_rules(passes::physical_rules())
@@ -196,7 +199,7 @@ impl Execution {
             },
             job: JobOptions {
                 checkpoint_interval: config.checkpoint_interval(None)?,
-                memory: Some(StateMemory::new(memory, config.temporary_folder())),
+                memory: Some(state_memory),
                 restarts: Some(config.restart_strategy()?),
                 ..JobOptions::default()
             },

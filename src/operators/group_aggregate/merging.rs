@@ -12,7 +12,6 @@ use super::planner::StateEntry;
 use super::states::{Entries, Rows};
 use super::table::AggregateTable;
 use crate::error::{Error, Result, ResultExt};
-use crate::state::NO_SLOT;
 
 impl AggregateTable {
     /// Whether [`AggregateTable::merge_groups`] alone can merge groups of this table.
@@ -54,26 +53,44 @@ impl AggregateTable {
         Ok(())
     }
 
-    /// Merges the distinct values of all groups of `from` that `into` gives a slot for, by the slot there. Goes through all
-    /// values of `from` once.
+    /// For tables whose groups go a few at a time: distinct values are found by group. Before any row.
+    pub(crate) fn list_distincts(&mut self) {
+        self.distincts.iter_mut().for_each(|d| d.set.list_by_slot());
+    }
+
+    /// Makes [`AggregateTable::merge_distincts`] able to take values back in this table, if nothing but counts follows
+    /// them: what a sum of floats leaves when a value is taken back is not what it would be without it. Before any row.
+    pub(crate) fn count_distincts(&mut self) -> bool {
+        if self.distincts.is_empty() || self.states.iter().any(|s| s.distinct.is_some()) {
+            return false;
+        }
+        self.distincts.iter_mut().for_each(|d| d.set.count_occurrences());
+        true
+    }
+
+    /// Merges the distinct values of groups of `from` into `slots`, one of them for each group, or takes them back
+    /// (`sign`) after [`AggregateTable::count_distincts`].
     ///
     /// # Errors
     /// Of the states.
-    pub(crate) fn merge_distincts(&mut self, from: &AggregateTable, into: &[u32]) -> Result<()> {
+    pub(crate) fn merge_distincts(
+        &mut self,
+        slots: &[u32],
+        from: &AggregateTable,
+        groups: &[u32],
+        sign: i8,
+    ) -> Result<()> {
         let broken = || Error::internal("distinct values of other columns than they should have");
-        let slot_of = |group: &u32| into.get(*group as usize).copied().unwrap_or(NO_SLOT);
         for (i, (entry, of)) in self.distincts.iter_mut().zip(&from.distincts).enumerate() {
-            for Entries { slots: groups, columns } in of.set.write_entries()? {
-                let rows = groups.iter().zip(0..).filter(|(group, _)| slot_of(group) != NO_SLOT);
-                let rows = UInt32Array::from_iter_values(rows.map(|(_, row)| row));
-                let slots: Vec<u32> = groups.iter().map(slot_of).filter(|slot| *slot != NO_SLOT).collect();
-                let columns = columns.iter().map(|c| take(c, &rows, None)).collect::<Result<Vec<_>, _>>()?;
+            for Entries { slots: places, columns } in of.set.write_entries_of(groups)? {
+                let slots: Vec<u32> = places.iter().map(|place| slots[*place as usize]).collect();
+                let signs = (sign < 0).then(|| vec![sign; slots.len()]);
                 let (values, counts) = columns.split_at_checked(entry.args.len()).ok_or_else(broken)?;
                 let is_there = |column: &Int64Array| BooleanArray::from_unary(column, |count| count > 0);
                 let counts = counts.iter().map(|c| c.as_any().downcast_ref().map(is_there));
                 let masks: Vec<BooleanArray> = counts.collect::<Option<_>>().ok_or_else(broken)?;
                 let filters: Vec<Option<&BooleanArray>> = masks.iter().map(Some).collect();
-                let transitions = entry.set.update(&slots, None, values, &filters)?;
+                let transitions = entry.set.update(&slots, signs.as_deref(), values, &filters)?;
                 for (filter, transition) in transitions.into_iter().enumerate() {
                     if transition.rows.is_empty() {
                         continue;

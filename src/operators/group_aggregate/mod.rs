@@ -19,7 +19,7 @@ mod bundle;
 mod call;
 mod config;
 mod dictionary;
-mod distinct;
+pub(crate) mod distinct;
 mod exprs;
 mod local;
 mod merging;

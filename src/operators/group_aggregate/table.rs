@@ -221,8 +221,13 @@ impl AggregateTable {
         if slots.is_empty() {
             return;
         }
-        self.states.iter_mut().for_each(|s| s.state.clear(slots));
+        self.clear_states(slots);
         self.distincts.iter_mut().for_each(|d| d.set.clear(slots));
+    }
+
+    /// As [`AggregateTable::clear`], but distinct values stay.
+    pub(crate) fn clear_states(&mut self, slots: &[u32]) {
+        self.states.iter_mut().for_each(|s| s.state.clear(slots));
     }
 
     /// Writes all groups, or those that have changed.

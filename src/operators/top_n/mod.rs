@@ -16,7 +16,8 @@
 //! Input: append-only, or any changelog when the configuration says so; a retraction of a row that is not there is
 //! ignored. Output: any changelog; with rank numbers a row that moves is an update of its rank. A bundle (one input
 //! batch by default) folds changes; bundles of one row give Flink's changelog row by row. Watermarks pass; a barrier
-//! finds no open bundle and writes all rows with their order of arrival. Nothing happens at the end.
+//! finds no open bundle and writes all rows with their order of arrival. Nothing happens at the end, but in batch, where all
+//! ranks come out then and none before.
 
 mod changes;
 mod config;
@@ -37,7 +38,7 @@ use crate::state::ttl::TimeToLive;
 use crate::stream::bytes::cut;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_BYTES, BATCH_ROWS, ChangeBatch, RowKind, RowKinds, Timestamp};
-use changes::{Bundle, Change, Compared};
+use changes::{Bundle, Change, Compared, Ranked};
 pub use config::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig};
 use forest::NIL;
 use state::{RankState, row_hashes};
@@ -57,6 +58,10 @@ pub struct TopNOperator {
     bundle: Bundle,
     /// Whether the bundle is being ended.
     closing: bool,
+    /// Whether nothing comes out before the end.
+    at_end: bool,
+    /// The end: partitions whose ranks are still to come out.
+    ending: Vec<u32>,
     /// The batch at work.
     pending: Option<Pending>,
     changes: Vec<Change>,
@@ -121,6 +126,8 @@ impl TopNOperator {
             state,
             bundle: Bundle::default(),
             closing: false,
+            at_end: false,
+            ending: Vec::new(),
             pending: None,
             changes: Vec::new(),
             accepted: Default::default(),
@@ -128,6 +135,17 @@ impl TopNOperator {
             emptied: Vec::new(),
             slots: Vec::new(),
         })
+    }
+
+    /// An instance over append-only input whose ranks come out at the end, each row once.
+    ///
+    /// # Errors
+    /// As [`TopNOperator::new`].
+    pub fn at_end(config: TopNConfig) -> Result<Self> {
+        if config.input_retracts || config.bundle_rows.is_some() || config.ttl_ms.is_some() {
+            return Err(Error::internal("top-N: nothing is final before the end"));
+        }
+        Ok(TopNOperator { at_end: true, ..TopNOperator::new(config)? })
     }
 
     fn begin(&mut self, batch: ChangeBatch) -> Result<Pending> {
@@ -198,6 +216,10 @@ impl TopNOperator {
 
     fn add(&mut self, pending: &Pending, row: usize, slot: u32, id: u32, end: u32) {
         self.state.put_key(id, &pending.keys, row);
+        if self.at_end {
+            self.state.link(slot, id);
+            return;
+        }
         if self.by_place {
             self.touch(slot);
             self.state.link(slot, id);
@@ -263,7 +285,7 @@ impl TopNOperator {
                 self.take_row(&pending, row);
             }
             pending.from = to;
-            self.closing = true;
+            self.closing = !self.at_end;
         }
     }
 
@@ -273,6 +295,17 @@ impl TopNOperator {
         self.state.rows.put(ids, &pending.source, rows);
         ids.clear();
         rows.clear();
+        self.send_changes(out)?;
+        if !self.closing {
+            self.bundle.forget(&self.dead);
+            self.state.forget(&self.dead);
+            self.dead.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends the changes gathered.
+    fn send_changes(&mut self, out: &mut Output) -> Result<()> {
         let changes = std::mem::take(&mut self.changes);
         let is_narrow = self.state.rows.are_few_bytes(changes.len());
         let width = |c: &Change| if is_narrow { 0 } else { self.state.rows.row_bytes(c.id) };
@@ -282,12 +315,24 @@ impl TopNOperator {
         }
         self.changes = changes;
         self.changes.clear();
-        if !self.closing {
-            self.bundle.forget(&self.dead);
-            self.state.forget(&self.dead);
-            self.dead.clear();
-        }
         Ok(())
+    }
+
+    /// The end: what is left of the ranks.
+    fn send_ranks(&mut self, out: &mut Output) -> Result<Progress> {
+        let (enough, first) = (self.enough(), u32::try_from(self.config.start).unwrap_or(u32::MAX));
+        let mut ranked = Ranked::default();
+        while let Some(slot) = self.ending.pop() {
+            self.state.collect(slot, self.config.function, self.config.start, &mut ranked);
+            let ranks = ranked.ids.drain(..).zip(first..);
+            self.changes.extend(ranks.map(|(id, rank)| Change { id, rank, kind: RowKind::Insert }));
+            if self.changes.len() >= enough {
+                self.send_changes(out)?;
+                return Ok(Progress::More);
+            }
+        }
+        self.send_changes(out)?;
+        Ok(Progress::Done)
     }
 
     fn send_rows(&self, changes: &[Change], out: &mut Output) -> Result<()> {
@@ -350,7 +395,22 @@ impl Operator for TopNOperator {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
+        if !self.ending.is_empty() {
+            return self.send_ranks(out);
+        }
         self.advance(out)
+    }
+
+    fn on_end(&mut self, out: &mut Output) -> Result<Progress> {
+        if !self.at_end {
+            return Ok(Progress::Done);
+        }
+        self.ending = self.state.directory.slots();
+        self.send_ranks(out)
+    }
+
+    fn next_due(&self) -> Timestamp {
+        Timestamp::MAX
     }
 
     fn on_timer(&mut self, now: Timestamp, _out: &mut Output) -> Result<Progress> {
@@ -368,7 +428,8 @@ impl Operator for TopNOperator {
     }
 
     fn spillable(&self) -> Spillable {
-        Spillable::Timeless
+        // What rests has to hear of the end if something comes out then.
+        if self.at_end { Spillable::ByWatermark } else { Spillable::Timeless }
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {

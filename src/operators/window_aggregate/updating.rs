@@ -11,7 +11,8 @@
 //!
 //! A row is taken back in the slice that it was added to, so when a window fires each of its slices is what its rows
 //! leave, and states that can be added up, the least and the greatest value, and distinct values merge into those of the
-//! window. What cannot be merged (collections, whose order is that of arrival) counts once per window, size/slide times for
+//! window. COUNT(DISTINCT …) stays from one window to the next: the values of the slice that comes are added and those of the
+//! slice that goes taken back. What cannot be merged (collections, whose order is that of arrival) counts once per window, size/slide times for
 //! HOP.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,6 @@ use crate::operators::window_aggregate::assign::Assignment;
 use crate::operators::window_aggregate::config::WindowAggregateConfig;
 use crate::operators::window_aggregate::slices::Fired;
 use crate::operators::window_aggregate::window::{WindowKind, WindowSpec};
-use crate::state::NO_SLOT;
 use crate::stream::RowKinds;
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 
@@ -53,8 +53,12 @@ struct WindowGroups {
 
 /// How windows share slices.
 struct Sharing {
-    /// Groups by keys of the window that fires; empty in between.
+    /// Groups by keys of the window that fires; but for distinct values empty in between.
     merged: AggregateTable,
+    /// Whether distinct values stay in `merged`.
+    keeps: bool,
+    /// Those of slices up to this end are there; `i64::MIN`: of none.
+    included: i64,
     /// Per slice or later: the next window end to fire.
     pending: BTreeSet<i64>,
 }
@@ -63,18 +67,21 @@ impl UpdatingWindows {
     pub(super) fn new(config: &WindowAggregateConfig) -> Result<Self> {
         // An attached window carries its start in the key, so that it is in the snapshot.
         let more = if config.window.is_attached() { 2 } else { 1 };
-        let table = AggregateTable::new(
+        let mut table = AggregateTable::new(
             &config.input_schema,
             &config.keys,
             &vec![DataType::Int64; more],
             &config.aggregates,
             config.input_retracts,
         )?;
+        table.list_distincts();
         let sharing = match config.window.kind {
             WindowKind::Hop { .. } if table.merges_with_distincts() => {
                 let (schema, calls) = (&config.input_schema, &config.aggregates);
-                let merged = AggregateTable::new(schema, &config.keys, &[], calls, false)?;
-                Some(Sharing { merged, pending: BTreeSet::new() })
+                let mut merged = AggregateTable::new(schema, &config.keys, &[], calls, false)?;
+                merged.list_distincts();
+                let keeps = merged.count_distincts();
+                Some(Sharing { merged, keeps, included: i64::MIN, pending: BTreeSet::new() })
             }
             _ => None,
         };
@@ -101,6 +108,12 @@ impl UpdatingWindows {
         live: &Assignment,
         starts: Option<&[i64]>,
     ) -> Result<()> {
+        if let Some(sharing) = &mut self.sharing
+            && live.slices.iter().any(|(slice_end, _)| *slice_end <= sharing.included)
+        {
+            // A slice changes whose values are in `merged` as they were.
+            sharing.empty();
+        }
         // In the order of rows: a row has to come before it is taken back.
         let mut pairs: Vec<(u32, i64)> = Vec::new();
         for (slice_end, slice_rows) in &live.slices {
@@ -226,40 +239,50 @@ impl UpdatingWindows {
         let Some(end) = sharing.pending.pop_first() else { return Ok(None) };
         let start = self.window.window_start(end);
         let first = start.saturating_add(self.window.slice_width());
-        let Sharing { merged, pending } = &mut sharing;
-        let mut into = vec![NO_SLOT; self.table.rows.len()];
-        for slice in self.ends.range(first..=end).map(|(_, groups)| &groups.slots) {
-            let groups = self.with_rows(slice);
+        let included = sharing.included;
+        let Sharing { merged, pending, keeps, .. } = &mut sharing;
+        for (slice_end, slice) in self.ends.range(first..=end) {
+            let groups = self.with_rows(&slice.slots);
             for run in self.table.directory.cut(&groups, PART_ROWS) {
                 let groups = &groups[run];
-                let mut keys = self.table.directory.keys(groups)?;
-                // All but the slice end.
-                keys.pop();
-                merged.directory.intern(&keys, groups.len(), &mut self.slots)?;
-                merged.grow();
+                merged_slots(merged, &self.table, groups, &mut self.slots)?;
                 merged.merge_groups(&self.slots, &self.table, groups)?;
-                groups.iter().zip(&self.slots).for_each(|(group, slot)| into[*group as usize] = *slot);
+                if *slice_end > included {
+                    merged.merge_distincts(&self.slots, &self.table, groups, 1)?;
+                }
             }
         }
-        merged.merge_distincts(&self.table, &into)?;
-        let alive = merged.directory.slots();
+        let groups = merged.directory.slots();
+        let (alive, gone): (Vec<u32>, Vec<u32>) = groups.iter().partition(|s| merged.rows[**s as usize] > 0);
+        merged.directory.remove(&gone);
         let fired = results(merged, &alive, (start, end))?;
-        merged.clear(&alive);
+        merged.clear_states(&alive);
         alive.iter().for_each(|slot| merged.rows[*slot as usize] = 0);
-        merged.directory.clear();
         // The window after this one shares slices with it.
         let next = end.saturating_add(self.window.slice_width());
         let latest = self.ends.range(..=end).next_back().map(|(slice_end, _)| *slice_end);
         if next > end && latest.is_some_and(|latest| self.window.last_window_end(latest) >= next) {
             pending.insert(next);
         }
-        self.sharing = Some(sharing);
+        let mut over = Vec::new();
         while let Some(slice) = self.ends.first_entry()
             && self.window.last_window_end(*slice.key()) <= end
         {
-            let over = slice.remove();
-            self.forget(&over.slots);
+            over.extend(slice.remove().slots);
         }
+        if *keeps && !self.ends.is_empty() {
+            let groups = self.with_rows(&over);
+            for run in self.table.directory.cut(&groups, PART_ROWS) {
+                let groups = &groups[run];
+                merged_slots(merged, &self.table, groups, &mut self.slots)?;
+                merged.merge_distincts(&self.slots, &self.table, groups, -1)?;
+            }
+            sharing.included = end;
+        } else {
+            sharing.empty();
+        }
+        self.forget(&over);
+        self.sharing = Some(sharing);
         Ok(Some(fired))
     }
 
@@ -315,8 +338,32 @@ impl UpdatingWindows {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.table.size()
+        self.table.size() + self.sharing.as_ref().map_or(0, |sharing| sharing.merged.size())
     }
+}
+
+impl Sharing {
+    /// Nothing stays for the next window.
+    fn empty(&mut self) {
+        let groups = self.merged.directory.slots();
+        self.merged.clear(&groups);
+        self.merged.directory.clear();
+        self.included = i64::MIN;
+    }
+}
+
+/// The slots in `merged` of groups of `table`, whose keys have the slice end as well.
+fn merged_slots(
+    merged: &mut AggregateTable,
+    table: &AggregateTable,
+    groups: &[u32],
+    slots: &mut Vec<u32>,
+) -> Result<()> {
+    let mut keys = table.directory.keys(groups)?;
+    keys.pop();
+    merged.directory.intern(&keys, groups.len(), slots)?;
+    merged.grow();
+    Ok(())
 }
 
 /// The results of groups of `table` for the window `(start, end)`.

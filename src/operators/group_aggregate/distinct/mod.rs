@@ -21,7 +21,17 @@ use hashbrown::HashTable;
 use super::dictionary::{Dictionary, parts};
 use super::states::Entries;
 use crate::error::{Error, Result};
+use crate::state::NO_SLOT;
 use crate::state::ordinal::{from_ordinals, is_ordinal, to_ordinals};
+use by_slot::BySlot;
+
+mod by_slot;
+
+#[cfg(test)]
+thread_local! {
+    /// Values that the sets of this thread have gone through to write or to forget them.
+    pub(crate) static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 /// Filters per set: a bit of a 32-bit word each.
 pub(crate) const MOST_FILTERS: usize = 32;
@@ -54,6 +64,8 @@ pub(crate) struct DistinctSet {
     dictionary: Option<Dictionary>,
     /// Occurrences by block and filter, when rows are taken back.
     occurrences: Option<Occurrences>,
+    /// The values of each slot, for tables whose groups go, or are read, a few at a time.
+    by_slot: Option<BySlot>,
     /// Whether NULL is a value.
     nulls: bool,
     /// By filter: whether a state wants the rows of transitions.
@@ -97,6 +109,7 @@ impl DistinctSet {
             entries: Vec::new(),
             dictionary,
             occurrences: retracts.then(Occurrences::default),
+            by_slot: None,
             nulls,
             wanted: 0,
             values: Vec::new(),
@@ -109,7 +122,20 @@ impl DistinctSet {
         self.wanted |= 1 << filter;
     }
 
+    /// Keeps the values of each slot together from now on; nothing has come yet.
+    pub(crate) fn list_by_slot(&mut self) {
+        self.by_slot = Some(BySlot::default());
+    }
+
+    /// Counts how often values come from now on, so that they can be taken back; nothing has come yet.
+    pub(crate) fn count_occurrences(&mut self) {
+        self.occurrences = Some(Occurrences::default());
+    }
+
     pub(crate) fn resize(&mut self, slots: usize) {
+        if let Some(lists) = &mut self.by_slot {
+            lists.resize(slots);
+        }
         self.counts.resize(slots * self.filters, 0);
         self.entries.resize(slots, 0);
     }
@@ -163,6 +189,9 @@ impl DistinctSet {
     }
 
     fn sweep(&mut self) {
+        if let Some(lists) = &mut self.by_slot {
+            lists.compact(&self.entries, |slot, value| find(&self.table, slot, value).is_some());
+        }
         if let Some(dictionary) = &mut self.dictionary {
             dictionary.sweep();
         }
@@ -222,6 +251,9 @@ impl DistinctSet {
                 if let Some(dictionary) = &mut self.dictionary {
                     dictionary.hold(value);
                 }
+                if let Some(lists) = &mut self.by_slot {
+                    lists.push(slot, value);
+                }
                 e.insert(Entry { value, slot, payload: payload() }).into_mut()
             }
         }
@@ -265,6 +297,9 @@ impl DistinctSet {
         if let Ok(entry) = found {
             entry.remove();
             self.entries[slot as usize] -= 1;
+            if let Some(lists) = &mut self.by_slot {
+                lists.lost(slot, self.entries[slot as usize]);
+            }
             if let Some(dictionary) = &mut self.dictionary {
                 dictionary.release(value);
             }
@@ -279,43 +314,79 @@ impl DistinctSet {
 
     /// Back to no values.
     pub(crate) fn clear(&mut self, slots: &[u32]) {
-        let mut scan = false;
+        let mut gone = 0;
         for slot in slots.iter().map(|s| *s as usize) {
             self.counts[slot * self.filters..(slot + 1) * self.filters].fill(0);
-            scan |= self.entries[slot] > 0;
-            self.entries[slot] = 0;
+            gone += self.entries[slot] as usize;
         }
-        if !scan {
+        if gone == 0 {
             return;
         }
-        let mut gone = vec![false; self.entries.len()];
-        slots.iter().for_each(|s| gone[*s as usize] = true);
-        let (dictionary, occurrences) = (&mut self.dictionary, &mut self.occurrences);
-        let filters = self.filters;
-        self.table.retain(|e| {
-            if !gone[e.slot as usize] {
-                return true;
+        // All are gone through at once if most of them go.
+        let lists = self.by_slot.as_mut().filter(|_| gone < self.table.len() / 4);
+        if let Some(lists) = lists {
+            for slot in slots {
+                for value in lists.take(*slot) {
+                    #[cfg(test)]
+                    VISITED.set(VISITED.get() + 1);
+                    let is_it = |e: &Entry| e.value == value && e.slot == *slot;
+                    if let Ok(entry) = self.table.find_entry(hash(*slot, value), is_it) {
+                        let (entry, _) = entry.remove();
+                        forget_entry(entry, self.filters, &mut self.occurrences, &mut self.dictionary);
+                    }
+                }
             }
-            if let Some(occurrences) = occurrences {
-                let block = e.payload as usize;
-                occurrences.counts[block * filters..(block + 1) * filters].fill(0);
-                occurrences.free.push(e.payload);
+        } else {
+            let mut is_gone = vec![false; self.entries.len()];
+            slots.iter().for_each(|s| is_gone[*s as usize] = true);
+            let (dictionary, occurrences) = (&mut self.dictionary, &mut self.occurrences);
+            let filters = self.filters;
+            self.table.retain(|e| {
+                #[cfg(test)]
+                VISITED.set(VISITED.get() + 1);
+                if is_gone[e.slot as usize] {
+                    forget_entry(*e, filters, occurrences, dictionary);
+                }
+                !is_gone[e.slot as usize]
+            });
+            if let Some(lists) = &mut self.by_slot {
+                slots.iter().for_each(|slot| drop(lists.take(*slot)));
             }
-            if let Some(dictionary) = dictionary {
-                dictionary.release(e.value);
-            }
-            false
-        });
+        }
+        slots.iter().for_each(|slot| self.entries[*slot as usize] = 0);
         self.sweep();
     }
 
     /// All entries, in parts that make a batch each: the values, then a count per filter.
     pub(crate) fn write_entries(&self) -> Result<Vec<Entries>> {
-        let mut slots = Vec::with_capacity(self.table.len());
-        let mut values = Vec::with_capacity(self.table.len());
-        let mut counts = vec![Vec::with_capacity(self.table.len()); self.filters];
-        for e in &self.table {
-            slots.push(e.slot);
+        self.write(self.table.iter().map(|e| (e.slot, *e)))
+    }
+
+    /// As [`DistinctSet::write_entries`] of some slots; in place of a slot stands its place in `slots`. Those of a set that
+    /// lists its values by slot are found without going through the others.
+    pub(crate) fn write_entries_of(&self, slots: &[u32]) -> Result<Vec<Entries>> {
+        if let Some(lists) = &self.by_slot {
+            let of = slots.iter().zip(0..).flat_map(|(slot, place)| {
+                let values = lists.values(*slot, self.entries[*slot as usize]).into_owned();
+                values.into_iter().filter_map(move |v| Some((place, *find(&self.table, *slot, v)?)))
+            });
+            return self.write(of);
+        }
+        let mut places = vec![NO_SLOT; self.entries.len()];
+        slots.iter().zip(0..).for_each(|(slot, place)| places[*slot as usize] = place);
+        let of = self.table.iter().map(|e| (places[e.slot as usize], *e));
+        self.write(of.filter(|(place, _)| *place != NO_SLOT))
+    }
+
+    fn write(&self, written: impl Iterator<Item = (u32, Entry)>) -> Result<Vec<Entries>> {
+        let expected = written.size_hint().0;
+        let mut slots = Vec::with_capacity(expected);
+        let mut values = Vec::with_capacity(expected);
+        let mut counts = vec![Vec::with_capacity(expected); self.filters];
+        for (slot, e) in written {
+            #[cfg(test)]
+            VISITED.set(VISITED.get() + 1);
+            slots.push(slot);
             values.push(e.value);
             for (filter, column) in counts.iter_mut().enumerate() {
                 column.push(match &self.occurrences {
@@ -373,16 +444,39 @@ impl DistinctSet {
     pub(crate) fn size(&self) -> usize {
         let dictionary = self.dictionary.as_ref().map_or(0, Dictionary::size);
         let occurrences = self.occurrences.as_ref().map_or(0, |o| o.counts.capacity() * 8);
+        let lists = self.by_slot.as_ref().map_or(0, BySlot::size);
         self.table.capacity() * (size_of::<Entry>() + 1)
             + self.counts.capacity() * 8
             + self.entries.capacity() * 4
             + dictionary
             + occurrences
+            + lists
     }
 
     /// Number of (group, value) pairs.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+}
+
+fn find(table: &HashTable<Entry>, slot: u32, value: i64) -> Option<&Entry> {
+    table.find(hash(slot, value), |e| e.value == value && e.slot == slot)
+}
+
+/// Gives back what an entry that is gone held.
+fn forget_entry(
+    entry: Entry,
+    filters: usize,
+    occurrences: &mut Option<Occurrences>,
+    dictionary: &mut Option<Dictionary>,
+) {
+    if let Some(occurrences) = occurrences {
+        let block = entry.payload as usize;
+        occurrences.counts[block * filters..(block + 1) * filters].fill(0);
+        occurrences.free.push(entry.payload);
+    }
+    if let Some(dictionary) = dictionary {
+        dictionary.release(entry.value);
     }
 }
 

@@ -79,3 +79,70 @@ fn taken_back_before_it_came() {
     set.update(&[0], Some(&[1]), &[ints(&[Some(1)])], &[None]).unwrap();
     assert_eq!((set.len(), counts(&set, 0, &[0])), (0, vec![0]));
 }
+
+/// The same with and without lists: random values that come, go, and come back, slots that are cleared one by one.
+#[test]
+fn values_by_slot_are_those_of_the_table() {
+    for strings_too in [false, true] {
+        let types = if strings_too { vec![DataType::Utf8] } else { vec![DataType::Int64] };
+        let column = |value: i64| -> ArrayRef {
+            if strings_too { strings(&[Some(&format!("v{value}"))]) } else { ints(&[Some(value)]) }
+        };
+        let mut listed = DistinctSet::new(types.clone(), 1, true, false).unwrap();
+        listed.list_by_slot();
+        let mut plain = DistinctSet::new(types, 1, true, false).unwrap();
+        for set in [&mut listed, &mut plain] {
+            set.resize(50);
+        }
+        let mut state = 7_u64;
+        let mut roll = |sides: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % sides
+        };
+        let mut there: Vec<(u32, i64)> = Vec::new();
+        for step in 0..20_000 {
+            match roll(100) {
+                0 => {
+                    let slots = [roll(50) as u32, roll(50) as u32];
+                    for set in [&mut listed, &mut plain] {
+                        set.clear(&slots);
+                    }
+                    there.retain(|(slot, _)| !slots.contains(slot));
+                }
+                1..50 if !there.is_empty() => {
+                    let (slot, value) = there.swap_remove(roll(there.len() as u64) as usize);
+                    for set in [&mut listed, &mut plain] {
+                        set.update(&[slot], Some(&[-1]), &[column(value)], &[None]).unwrap();
+                    }
+                }
+                _ => {
+                    let (slot, value) = (roll(50) as u32, roll(30) as i64);
+                    there.push((slot, value));
+                    for set in [&mut listed, &mut plain] {
+                        set.update(&[slot], Some(&[1]), &[column(value)], &[None]).unwrap();
+                    }
+                }
+            }
+            if step % 500 == 0 {
+                let all: Vec<u32> = (0..50).collect();
+                assert_eq!(counts(&listed, 0, &all), counts(&plain, 0, &all));
+                let written = |set: &DistinctSet| {
+                    let mut rows: Vec<String> = Vec::new();
+                    for Entries { slots, columns } in set.write_entries_of(&[7, 49, 3]).unwrap() {
+                        let show =
+                            |c: &ArrayRef, row| arrow::util::display::array_value_to_string(c, row).unwrap();
+                        let row = |row: usize| {
+                            format!("{} {} {}", slots[row], show(&columns[0], row), show(&columns[1], row))
+                        };
+                        rows.extend((0..slots.len()).map(row));
+                    }
+                    rows.sort();
+                    rows
+                };
+                assert_eq!(written(&listed), written(&plain));
+                let lists = listed.by_slot.as_ref().unwrap();
+                assert!(lists.size() < 50 * 24 + 8 * (4 * listed.len() + 50 * 40), "{}", lists.size());
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::*;
 use crate::operators::group_aggregate::AggregateCall;
+use crate::operators::group_aggregate::distinct::VISITED;
 use crate::operators::harness::{OperatorHarness, check};
 
 fn input() -> SchemaRef {
@@ -433,6 +434,63 @@ fn hop_merges_a_slice_a_few_times_however_many_windows_it_is_in() {
     assert_eq!(results, KEYS * MINUTES);
     let merged = partial::MERGED.get() - before;
     assert!(merged < 12 * results, "{merged} rows merged for {results} results");
+}
+
+fn with_count_distinct(mut c: WindowAggregateConfig) -> WindowAggregateConfig {
+    let distinct = AggregateExprBuilder::new(count_udaf(), vec![col("v", &input()).unwrap()]);
+    let distinct = distinct.schema(input()).alias("d").distinct().build().unwrap();
+    c.aggregates.push(AggregateCall::new(Arc::new(distinct), None));
+    c.output.push(WindowOutput::Aggregate(c.aggregates.len() - 1));
+    set_output(&mut c);
+    c
+}
+
+/// 240 minutes of `values` different values each, a watermark after each minute or only at the end.
+fn minutes_of_values(values: usize, is_late: bool) -> String {
+    let mut script = String::new();
+    for minute in 0..240 {
+        for value in 0..values {
+            let (hours, minutes) = (minute / 60, minute % 60);
+            script += &format!("+I {hours:02}:{minutes:02}:30 a {}\n", minute * 10 + value);
+        }
+        if !is_late {
+            script += &format!("~ {:02}:{:02}:00\n", (minute + 1) / 60, (minute + 1) % 60);
+        }
+    }
+    script + "."
+}
+
+/// A value is gone through when its slice comes, when it goes and when it is forgotten, whatever the other windows have and
+/// however many share it.
+#[test]
+fn distinct_values_are_gone_through_by_window() {
+    const VALUES: usize = 40;
+    let visited = |kind: WindowKind, updating: bool, is_late: bool| {
+        let mut c = with_count_distinct(config(kind));
+        c.input_retracts = updating;
+        let before = VISITED.get();
+        let output = harness(c).run(&minutes_of_values(VALUES, is_late));
+        (output, VISITED.get() - before)
+    };
+    let hop = WindowKind::Hop { size: 60 * MINUTE, slide: MINUTE };
+    for (kind, updating) in [
+        (hop, false),
+        (hop, true),
+        (WindowKind::Tumble { size: MINUTE }, false),
+        (WindowKind::Tumble { size: MINUTE }, true),
+    ] {
+        for is_late in [false, true] {
+            let (output, visited) = visited(kind, updating, is_late);
+            // A minute brings ten values that no minute before it had.
+            let full = if kind == hop { 10 * 59 + VALUES } else { VALUES };
+            assert_eq!(
+                output.lines().filter(|l| l.ends_with(&format!(" {full}"))).count(),
+                if kind == hop { 181 } else { 240 }
+            );
+            let most = 5 * 240 * VALUES;
+            assert!(visited < most, "{kind:?} {updating} {is_late}: {visited} values visited");
+        }
+    }
 }
 
 #[test]

@@ -23,10 +23,12 @@ struct Row {
     value: Option<i64>,
     /// Watermark when it came.
     watermark: i64,
+    /// Watermark when it was taken back.
+    gone: Option<i64>,
 }
 
-/// A script with times around zero, some of them late, and the rows as the model sees them.
-fn script(dice: &mut Dice, barriers: bool) -> (String, Vec<Row>) {
+/// A script with times around zero, some of them late, and the rows as the model sees them. `retracts`: some are taken back.
+fn script(dice: &mut Dice, retracts: bool) -> (String, Vec<Row>) {
     let (mut lines, mut rows) = (Vec::new(), Vec::new());
     let (mut watermark, mut now) = (i64::MIN, -30 * MINUTE);
     let parallelisms = ["x1", "x2", "x4", "x3"];
@@ -35,10 +37,16 @@ fn script(dice: &mut Dice, barriers: bool) -> (String, Vec<Row>) {
             let time = now + dice.roll(20) as i64 * MINUTE - 10 * MINUTE;
             let key = [Some("a"), Some("b"), Some("c"), None][dice.roll(4) as usize];
             let value = (dice.roll(5) > 0).then(|| dice.roll(200) as i64 - 50);
-            let text = value.map_or("null".to_owned(), |v| v.to_string());
-            let naive = chrono::DateTime::from_timestamp_millis(time).unwrap().naive_utc();
-            lines.push(format!("+I {} {} {text}", naive.format("%Y-%m-%dT%H:%M:%S"), key.unwrap_or("null")));
-            rows.push(Row { time, key, value, watermark });
+            rows.push(Row { time, key, value, watermark, gone: None });
+            lines.extend(rows.last().map(|row| format!("+I {}", shown(row))));
+        }
+        if retracts && !rows.is_empty() && dice.roll(2) == 0 {
+            let at = rows.len() - 1 - dice.roll(rows.len().min(20) as u64) as usize;
+            let row = &mut rows[at];
+            if row.gone.is_none() {
+                row.gone = Some(watermark);
+                lines.push(format!("-D {}", shown(row)));
+            }
         }
         lines.push(String::new());
         if dice.roll(2) == 0 {
@@ -46,12 +54,18 @@ fn script(dice: &mut Dice, barriers: bool) -> (String, Vec<Row>) {
             watermark = watermark.max(now - 5 * MINUTE);
             lines.push(format!("~ {watermark}"));
         }
-        if barriers && dice.roll(3) == 0 {
+        if dice.roll(3) == 0 {
             lines.push(format!("| {step} {}", parallelisms[dice.roll(4) as usize]));
         }
     }
     lines.push(".".to_owned());
     (lines.join("\n"), rows)
+}
+
+fn shown(row: &Row) -> String {
+    let naive = chrono::DateTime::from_timestamp_millis(row.time).unwrap().naive_utc();
+    let text = row.value.map_or("null".to_owned(), |v| v.to_string());
+    format!("{} {} {text}", naive.format("%Y-%m-%dT%H:%M:%S"), row.key.unwrap_or("null"))
 }
 
 /// All windows with rows, printed as the operator prints them, sorted.
@@ -62,7 +76,9 @@ fn expected(window: &WindowSpec, rows: &[Row], distinct: bool) -> Vec<String> {
         let slice = window.slice_end(row.time);
         let mut end = slice;
         while end <= window.last_window_end(slice) {
-            if row.watermark == i64::MIN || end - 1 > row.watermark {
+            let is_open = |watermark: i64| watermark == i64::MIN || end - 1 > watermark;
+            // What is taken back before the window fired was never there, what is later stays in it.
+            if is_open(row.watermark) && !row.gone.is_some_and(is_open) {
                 assert!(window.window_start(end) <= row.time && row.time < end);
                 windows.entry((end, row.key)).or_default().push(row.value);
             }
@@ -127,7 +143,7 @@ fn slices_match_the_model() {
         for (kind, offset) in kinds() {
             let mut c = config(kind);
             c.window.offset = offset;
-            let (script, rows) = script(&mut Dice(seed), true);
+            let (script, rows) = script(&mut Dice(seed), false);
             let late: Vec<u64> = both(seed < 2, &c)
                 .into_iter()
                 .map(|mut h| {
@@ -149,7 +165,7 @@ fn two_phases_match_the_model() {
         for (kind, offset) in kinds() {
             let mut c = config(kind);
             c.window.offset = offset;
-            let (script, rows) = script(&mut Dice(seed), true);
+            let (script, rows) = script(&mut Dice(seed), false);
             let (mut local, mut global) = (c.clone(), c.clone());
             (local.phase, global.phase) = (WindowPhase::Local, WindowPhase::Global);
             let partials = harness(local).run(&script);
@@ -170,7 +186,7 @@ fn distinct_and_updating_windows_match_the_model() {
                 let mut c = config(kind);
                 c.window.offset = offset;
                 c.input_retracts = updating;
-                let (script, rows) = script(&mut Dice(seed), true);
+                let (script, rows) = script(&mut Dice(seed), updating);
                 if !distinct {
                     for mut h in both(seed < 201, &c) {
                         let output = h.run(&script);
