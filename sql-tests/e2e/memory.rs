@@ -83,6 +83,11 @@ fn over_and_joins_over_time_hold_to_the_limit() {
 fn ranks_and_sorts_hold_to_the_limit() {
     let rank = "SELECT k, v, ROW_NUMBER() OVER (PARTITION BY MOD(k, 1000) ORDER BY v) FROM a";
     holds_to_its_limit("ROW_NUMBER", "batch", "k BIGINT, v BIGINT, r BIGINT", rank);
+    let first =
+        "SELECT k, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY v) AS r FROM a) WHERE r <= 1";
+    holds_to_its_limit("first rows", "batch", "k BIGINT, v BIGINT", first);
+    let distinct = "SELECT MOD(k, 1000), COUNT(DISTINCT k) FROM a GROUP BY MOD(k, 1000)";
+    holds_to_its_limit("COUNT(DISTINCT)", "batch", "k BIGINT, n BIGINT", distinct);
     holds_to_its_limit("ORDER BY", "batch", "k BIGINT, v BIGINT", "SELECT k, v FROM a ORDER BY v");
 }
 

@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
 use crate::functions::{self, FunctionContext};
+use crate::plan::batch::distinct::DistinctByState;
 use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::batch::push_filters::{KnownAggregates, PushConditions, PushDynamicFilters};
@@ -155,7 +156,7 @@ fn node_by_node(rule: Arc<dyn OptimizerRule + Send + Sync>) -> Arc<dyn Optimizer
 /// DataFusion's rules for batch plans behind our own, those that give wrong rows for some shapes kept from these.
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
-        vec![Arc::new(ForgetOrder), Arc::new(RankByState)];
+        vec![Arc::new(ForgetOrder), Arc::new(RankByState), Arc::new(DistinctByState)];
     for rule in PhysicalOptimizer::new().rules {
         // Run once more behind LimitPushdown, it loses the limit of a VALUES whose columns it cuts.
         if rule.name() == "ProjectionPushdown" && rules.iter().any(|r| r.name() == rule.name()) {

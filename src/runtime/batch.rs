@@ -262,8 +262,8 @@ async fn write_rows(
 
 /// Whether there was no memory for what a plan has to keep there.
 fn is_short(e: &Error) -> bool {
-    // Either DataFusion's words or those of the pool, which lose theirs in some plans.
-    e.message().contains("Resources exhausted") || e.message().contains(NO_ROOM)
+    // DataFusion's words or those of the pools, which lose the first of them in some plans.
+    ["Resources exhausted", "Failed to allocate additional", NO_ROOM].iter().any(|w| e.message().contains(w))
 }
 
 /// An error of a plan; where it says only that a disk is full, which one and what helps. What sinks write fails

@@ -15,6 +15,7 @@
 //! group into one; with bundles of one row the output is Flink's changelog row by row. A retraction for a group that
 //! does not exist is ignored. Watermarks pass; a barrier finds no open bundle and writes all groups.
 
+mod at_end;
 mod bundle;
 mod call;
 mod config;
@@ -41,6 +42,7 @@ use crate::stream::bytes::batch_bytes;
 use crate::stream::key_group::{KeyGroup, KeyGroupRange};
 use crate::stream::snapshot::{SnapshotReader, SnapshotWriter};
 use crate::stream::{BATCH_BYTES, ChangeBatch, RowKind, RowKinds, Timestamp};
+pub use at_end::FinalGroupAggregateOperator;
 use bundle::{Bundle, Changes};
 pub use call::AggregateCall;
 pub(crate) use call::evaluate_all;

@@ -1,6 +1,7 @@
 //! What only batch has: own nodes lowered to plain plans, execution plans over readers, what DataFusion must forget.
 
 pub mod bounded;
+pub mod distinct;
 pub mod forget_order;
 mod grouping_sets;
 pub mod lower;

@@ -15,8 +15,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{Distribution, EquivalenceProperties};
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
@@ -52,6 +53,34 @@ impl fmt::Debug for OperatorPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(self.name).field("text", &self.text).field("keys", &self.keys).finish_non_exhaustive()
     }
+}
+
+/// The input with a column for each expression, behind its own where it is not one of them, and where these columns are:
+/// rows are exchanged, and kept, by columns.
+pub(super) fn with_columns(
+    input: &Arc<dyn ExecutionPlan>,
+    exprs: &[Arc<dyn PhysicalExpr>],
+) -> DfResult<(Arc<dyn ExecutionPlan>, Vec<usize>)> {
+    let schema = input.schema();
+    let own = schema.fields().iter().enumerate().map(|(at, field)| {
+        let expr = Arc::new(Column::new(field.name(), at)) as Arc<dyn PhysicalExpr>;
+        ProjectionExpr { expr, alias: field.name().clone() }
+    });
+    let mut projected: Vec<ProjectionExpr> = own.collect();
+    let mut columns = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        columns.push(match expr.downcast_ref::<Column>() {
+            Some(column) => column.index(),
+            None => {
+                projected.push(ProjectionExpr { expr: Arc::clone(expr), alias: expr.to_string() });
+                projected.len() - 1
+            }
+        });
+    }
+    if projected.len() == schema.fields().len() {
+        return Ok((Arc::clone(input), columns));
+    }
+    Ok((Arc::new(ProjectionExec::try_new(projected, Arc::clone(input))?), columns))
 }
 
 /// The node; see the module.

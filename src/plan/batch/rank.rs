@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::Operator as BinaryOperator;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
-use datafusion::physical_expr::window::StandardWindowExpr;
+use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -23,7 +23,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
 
-use super::operator_exec::{OperatorExec, OperatorPlan};
+use super::operator_exec::{OperatorExec, OperatorPlan, with_columns};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
 
 type Node = Arc<dyn ExecutionPlan>;
@@ -79,7 +79,7 @@ fn ranked(filter: &FilterExec) -> DfResult<Option<Node>> {
     };
     let bounds = split_conjunction(filter.predicate()).into_iter().filter_map(|c| bound(c, &is_rank));
     let Some(end) = bounds.min().filter(|end| *end <= MOST_RANKS) else { return Ok(None) };
-    let Some(rank) = rank_exec(window, end) else { return Ok(None) };
+    let Some(rank) = rank_exec(window, end)? else { return Ok(None) };
     let mut input: Node = Arc::new(rank);
     for projection in projections.into_iter().rev() {
         input = Arc::clone(projection).with_new_children(vec![input])?;
@@ -87,31 +87,26 @@ fn ranked(filter: &FilterExec) -> DfResult<Option<Node>> {
     Ok(Some(input))
 }
 
-/// The operator for a window of nothing but ROW_NUMBER over columns, of whose numbers those up to `end` are wanted.
-fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> Option<OperatorExec> {
-    let [expr] = window.window_expr() else { return None };
-    let function = expr.as_any().downcast_ref::<StandardWindowExpr>()?.get_standard_func_expr();
-    if function.as_any().downcast_ref::<WindowUDFExpr>()?.fun().name() != "row_number" {
-        return None;
+/// The operator for a window of nothing but ROW_NUMBER, of whose numbers those up to `end` are wanted.
+fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> DfResult<Option<OperatorExec>> {
+    let [expr] = window.window_expr() else { return Ok(None) };
+    if !is_row_number(expr) {
+        return Ok(None);
     }
-    let plain = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Column>().map(Column::index);
-    let partition: Vec<usize> = expr.partition_by().iter().map(plain).collect::<Option<_>>()?;
+    let (partition_by, order_by) = (expr.partition_by(), expr.order_by());
+    let exprs = partition_by.iter().chain(order_by.iter().map(|o| &o.expr)).cloned();
+    let (input, columns) = with_columns(window.input(), &exprs.collect::<Vec<_>>())?;
+    let (partition, order) = columns.split_at(partition_by.len());
     let order =
-        expr.order_by().iter().map(|o| Some(SortColumn { column: plain(&o.expr)?, options: o.options }));
-    let order: Vec<SortColumn> = order.collect::<Option<_>>()?;
-    let (input, output) = (window.input().schema(), window.schema());
-    let text = format!(
-        "first {end} of partition=[{}], order=[{}]",
-        names(expr.partition_by()),
-        expr.order_by().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    );
-    let columns = (0..input.fields().len()).map(RankOutput::Column);
+        order.iter().zip(order_by).map(|(column, o)| SortColumn { column: *column, options: o.options });
+    let text = format!("first {end} of partition=[{}], order=[{}]", list(partition_by), list(order_by));
+    let kept = window.input().schema().fields().len();
     let config = TopNConfig {
-        output: columns.chain([RankOutput::Rank]).collect(),
-        output_schema: Arc::clone(&output),
-        input_schema: input,
-        partition: partition.clone(),
-        order,
+        output: (0..kept).map(RankOutput::Column).chain([RankOutput::Rank]).collect(),
+        output_schema: window.schema(),
+        input_schema: input.schema(),
+        partition: partition.to_vec(),
+        order: order.collect(),
         latest_first: false,
         function: RankFunction::RowNumber,
         start: 1,
@@ -122,20 +117,28 @@ fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> Option<OperatorExec> {
         ttl_ms: None,
     };
     // Columns that it cannot keep are left to the sort.
-    TopNOperator::at_end(config.clone()).ok()?;
+    if TopNOperator::at_end(config.clone()).is_err() {
+        return Ok(None);
+    }
     let plan = OperatorPlan {
         name: "RankExec",
         text,
-        schema: output,
-        keys: partition,
-        keeps_columns: true,
+        schema: window.schema(),
+        keys: partition.to_vec(),
+        keeps_columns: partition.iter().all(|column| *column < kept),
         make: Arc::new(move |_| Ok(Box::new(TopNOperator::at_end(config.clone())?))),
     };
-    Some(OperatorExec::over(plan, Arc::clone(window.input())))
+    Ok(Some(OperatorExec::over(plan, input)))
 }
 
-fn names(exprs: &[Arc<dyn PhysicalExpr>]) -> String {
-    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn is_row_number(expr: &Arc<dyn WindowExpr>) -> bool {
+    let function = expr.as_any().downcast_ref::<StandardWindowExpr>().map(|e| e.get_standard_func_expr());
+    let function = function.and_then(|f| f.as_any().downcast_ref::<WindowUDFExpr>());
+    function.is_some_and(|f| f.fun().name() == "row_number")
+}
+
+fn list(of: &[impl ToString]) -> String {
+    of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The column that an expression is, at most as another integer.

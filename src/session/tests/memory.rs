@@ -1,4 +1,4 @@
-//! Batch joins whose sides outgrow the memory.
+//! Batch joins, ranks and distinct values that outgrow the memory.
 
 use super::*;
 use crate::edges::PROCESS_MEMORY;
@@ -53,4 +53,29 @@ async fn what_cannot_be_joined_by_sorting_says_what_helps() {
     let e = answer(&mut session, "SELECT COUNT(*) FROM a JOIN b ON a.k < b.k").await.unwrap_err();
     assert!(e.message().contains("Resources exhausted"), "{e}");
     assert!(e.hint_text().unwrap().contains("--memory"), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_rows_and_distinct_values_that_do_not_fit_rest_on_disk() {
+    const ROWS: i64 = 1_000_000;
+    let mut small = joining("64 MB", ROWS).await;
+    let mut large = joining("8 GB", ROWS).await;
+    for (node, sql) in [
+        (
+            "RankExec",
+            "SELECT COUNT(*), SUM(k), SUM(v), SUM(rn) FROM (
+               SELECT k, v, ROW_NUMBER() OVER (PARTITION BY MOD(k, 400000) ORDER BY v DESC) AS rn FROM a) WHERE rn <= 2",
+        ),
+        ("RankExec", "SELECT SUM(k), SUM(v) FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY v) AS rn FROM a) WHERE rn = 1"),
+        (
+            "GroupAggregateExec",
+            "SELECT COUNT(*), SUM(n), SUM(s), MAX(m) FROM (
+               SELECT MOD(k, 1000) AS g, COUNT(DISTINCT v) AS n, SUM(DISTINCT MOD(v, 10)) FILTER (WHERE v > 5) AS s, MAX(v) AS m
+               FROM a GROUP BY MOD(k, 1000))",
+        ),
+    ] {
+        let plan = lines(&mut small, &format!("EXPLAIN {sql}")).await.join(" ");
+        assert!(plan.contains(node), "{plan}");
+        assert_eq!(answer(&mut small, sql).await.unwrap().0, answer(&mut large, sql).await.unwrap().0, "{sql}");
+    }
 }
