@@ -49,23 +49,11 @@ impl PhysicalOptimizerRule for DistinctByState {
 }
 
 fn by_state(last: &AggregateExec) -> DfResult<Option<Node>> {
-    let Some(first) = last.input().downcast_ref::<AggregateExec>() else { return Ok(None) };
-    let is_pair = matches!(last.mode(), AggregateMode::Final | AggregateMode::FinalPartitioned)
-        && matches!(first.mode(), AggregateMode::Partial);
-    let groups = first.group_expr();
-    let is_own = |call: &AggregateCall| OWN.contains(&call.name.as_str()) && call.expr.order_bys().is_empty();
-    let calls = first.aggr_expr().iter().zip(first.filter_expr());
-    let calls: Vec<AggregateCall> =
-        calls.map(|(expr, filter)| AggregateCall::new(Arc::clone(expr), filter.clone())).collect();
-    let is_for_us = is_pair
-        && !groups.is_empty()
-        && !groups.has_grouping_set()
-        && last.limit_options().is_none()
-        && calls.iter().any(|call| call.distinct)
-        && calls.iter().all(is_own);
-    if !is_for_us {
+    let Some((first, calls)) = own_calls(last) else { return Ok(None) };
+    if !calls.iter().any(|call| call.distinct) {
         return Ok(None);
     }
+    let groups = first.group_expr();
     let exprs: Vec<_> = groups.expr().iter().map(|(expr, _)| Arc::clone(expr)).collect();
     let (input, keys) = with_columns(first.input(), &exprs)?;
     let (schema, output_schema) = (input.schema(), last.schema());
@@ -101,4 +89,18 @@ fn by_state(last: &AggregateExec) -> DfResult<Option<Node>> {
         make: Arc::new(move |_| Ok(Box::new(FinalGroupAggregateOperator::new(config.clone())?))),
     };
     Ok(Some(Arc::new(OperatorExec::over(plan, input))))
+}
+
+/// The first of two phases of an aggregate by keys, and its calls, if all of them have states of our own.
+pub(super) fn own_calls(last: &AggregateExec) -> Option<(&AggregateExec, Vec<AggregateCall>)> {
+    let first = last.input().downcast_ref::<AggregateExec>()?;
+    let is_pair = matches!(last.mode(), AggregateMode::Final | AggregateMode::FinalPartitioned)
+        && matches!(first.mode(), AggregateMode::Partial);
+    let groups = first.group_expr();
+    let is_keyed = !groups.is_empty() && !groups.has_grouping_set() && last.limit_options().is_none();
+    let calls = first.aggr_expr().iter().zip(first.filter_expr());
+    let calls: Vec<AggregateCall> =
+        calls.map(|(expr, filter)| AggregateCall::new(Arc::clone(expr), filter.clone())).collect();
+    let is_own = |call: &AggregateCall| OWN.contains(&call.name.as_str()) && call.expr.order_bys().is_empty();
+    (is_pair && is_keyed && calls.iter().all(is_own)).then_some((first, calls))
 }

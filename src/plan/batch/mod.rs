@@ -13,4 +13,5 @@ pub mod rank;
 pub mod reader_exec;
 mod set_operation;
 mod unnest;
+pub mod window_slices;
 mod window_tvf;

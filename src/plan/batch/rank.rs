@@ -153,7 +153,9 @@ fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
 /// The greatest number that a condition lets pass.
 fn bound(condition: &Arc<dyn PhysicalExpr>, is_rank: &impl Fn(usize) -> bool) -> Option<u64> {
     let condition = condition.downcast_ref::<BinaryExpr>()?;
-    let literal = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Literal>().map(|l| l.value().clone());
+    let literal = |e: &Arc<dyn PhysicalExpr>| {
+        e.downcast_ref::<Literal>().map(Literal::value).filter(|v| v.data_type().is_integer()).cloned()
+    };
     let (column, operator, value) = match (column_of(condition.left()), literal(condition.right())) {
         (Some(column), Some(value)) => (column, *condition.op(), value),
         _ => (column_of(condition.right())?, condition.op().swap()?, literal(condition.left())?),

@@ -60,6 +60,10 @@ async fn first_rows_and_distinct_values_that_do_not_fit_rest_on_disk() {
     const ROWS: i64 = 1_000_000;
     let mut small = joining("64 MB", ROWS).await;
     let mut large = joining("8 GB", ROWS).await;
+    for session in [&mut small, &mut large] {
+        let timed = "CREATE VIEW timed AS SELECT k, v, TO_TIMESTAMP_LTZ(v, 3) AS ts FROM a";
+        session.execute_sql(timed).await.unwrap();
+    }
     for (node, sql) in [
         (
             "RankExec",
@@ -73,8 +77,25 @@ async fn first_rows_and_distinct_values_that_do_not_fit_rest_on_disk() {
                SELECT MOD(k, 1000) AS g, COUNT(DISTINCT v) AS n, SUM(DISTINCT MOD(v, 10)) FILTER (WHERE v > 5) AS s, MAX(v) AS m
                FROM a GROUP BY MOD(k, 1000))",
         ),
+        (
+            "WindowAggregateExec: HOP",
+            "SELECT COUNT(*), SUM(n), SUM(s), MAX(e) FROM (
+               SELECT MOD(k, 1000) AS g, COUNT(*) AS n, SUM(v) AS s, window_end AS e
+               FROM HOP(DATA => TABLE timed, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '10' SECOND, SIZE => INTERVAL '1' MINUTE)
+               GROUP BY MOD(k, 1000), window_start, window_end)",
+        ),
+        (
+            "WindowAggregateExec: CUMULATE",
+            "SELECT COUNT(*), SUM(n), SUM(d) FROM (
+               SELECT MOD(k, 1000) + 1 AS g, COUNT(*) FILTER (WHERE v > 10) AS n, COUNT(DISTINCT v) AS d, SUM(DISTINCT MOD(v, 7)) AS s
+               FROM CUMULATE(TABLE timed, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE)
+               GROUP BY MOD(k, 1000) + 1, window_end)",
+        ),
     ] {
-        let plan = lines(&mut small, &format!("EXPLAIN {sql}")).await.join(" ");
+        let StatementResult::Rows(_, plan) = small.execute_sql(&format!("EXPLAIN {sql}")).await.unwrap() else {
+            panic!("EXPLAIN gives rows");
+        };
+        let plan = pretty_format_batches(&plan).unwrap().to_string();
         assert!(plan.contains(node), "{plan}");
         assert_eq!(answer(&mut small, sql).await.unwrap().0, answer(&mut large, sql).await.unwrap().0, "{sql}");
     }
