@@ -12,7 +12,7 @@
 //!                  7 logical_rules      DataFusion's optimizer without what is wrong or not for streams; long conditions balanced
 //!                  8 settle_nullability
 //!                  9 prune_unnests      streaming
-//!  ExecutionPlan  10 physical_rules     batch
+//!  ExecutionPlan  10 physical_rules     batch: streaming operators where they do without sorts and sets per group, DataFusion's optimizer
 //!  StreamGraph    10 `stream::StreamPlanner`: changelog kinds, keys, exchanges
 //! ```
 
@@ -36,7 +36,6 @@ use crate::plan::batch::forget_order::ForgetOrder;
 use crate::plan::batch::lower::{LowerToPlainPlans, lower_to_batch};
 use crate::plan::batch::push_filters::{KnownAggregates, PushConditions, PushDynamicFilters};
 use crate::plan::batch::rank::RankByState;
-use crate::plan::batch::window_slices::WindowsBySlices;
 use crate::plan::logical::balance::{BalanceConditions, unanalyzed};
 use crate::plan::logical::grouping_sets::settle_grouping_sets;
 use crate::plan::logical::join_unnests::{join_unnests, refuse_correlated_unnests};
@@ -156,12 +155,8 @@ fn node_by_node(rule: Arc<dyn OptimizerRule + Send + Sync>) -> Arc<dyn Optimizer
 
 /// DataFusion's rules for batch plans behind our own, those that give wrong rows for some shapes kept from these.
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![
-        Arc::new(ForgetOrder),
-        Arc::new(RankByState),
-        Arc::new(WindowsBySlices),
-        Arc::new(DistinctByState),
-    ];
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(ForgetOrder), Arc::new(RankByState), Arc::new(DistinctByState)];
     for rule in PhysicalOptimizer::new().rules {
         // Run once more behind LimitPushdown, it loses the limit of a VALUES whose columns it cuts.
         if rule.name() == "ProjectionPushdown" && rules.iter().any(|r| r.name() == rule.name()) {

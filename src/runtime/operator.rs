@@ -29,6 +29,7 @@ const ENOUGH_BYTES: usize = 2 * BATCH_BYTES;
 pub struct Output {
     batches: Vec<ChangeBatch>,
     bytes: usize,
+    rows: usize,
 }
 
 impl Output {
@@ -44,6 +45,7 @@ impl Output {
         }
         let bytes = batch_bytes(&batch.rows);
         self.bytes += bytes;
+        self.rows += batch.num_rows();
         if bytes <= BATCH_BYTES {
             self.batches.push(batch);
         } else {
@@ -53,13 +55,13 @@ impl Output {
 
     /// Takes what was produced so far, in order.
     pub fn take(&mut self) -> Vec<ChangeBatch> {
-        self.bytes = 0;
+        (self.bytes, self.rows) = (0, 0);
         std::mem::take(&mut self.batches)
     }
 
     /// Takes what was produced, keeping the allocation.
     pub fn drain(&mut self) -> std::vec::Drain<'_, ChangeBatch> {
-        self.bytes = 0;
+        (self.bytes, self.rows) = (0, 0);
         self.batches.drain(..)
     }
 
@@ -70,7 +72,7 @@ impl Output {
 
     /// Whether so many rows wait, or rows that are large in bytes: time to return [`Progress::More`].
     pub fn is_full(&self, rows: usize) -> bool {
-        self.bytes >= ENOUGH_BYTES || self.batches.iter().map(ChangeBatch::num_rows).sum::<usize>() >= rows
+        self.bytes >= ENOUGH_BYTES || self.rows >= rows
     }
 }
 

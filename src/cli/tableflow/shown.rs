@@ -27,9 +27,9 @@ impl Observer for Shown {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Arc::clone(status));
         if all.len() == MANY
-            && let Some(hooks) = crate::cli::ALLOCATOR.get()
+            && let Some(save) = crate::cli::MANY_TABLES.get()
         {
-            (hooks.many_tables)();
+            save();
         }
     }
 

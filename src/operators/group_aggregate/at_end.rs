@@ -6,7 +6,7 @@
 //!
 //! | state | dropped |
 //! |---|---|
-//! | key → row count, state of each call (`table`) | with the operator |
+//! | key → row count, state of each call (`table`) | when the last group is out |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -70,7 +70,12 @@ impl FinalGroupAggregateOperator {
                 break;
             }
         }
-        Ok(if self.ending.is_empty() { Progress::Done } else { Progress::More })
+        if !self.ending.is_empty() {
+            return Ok(Progress::More);
+        }
+        // Nobody asks again, and what rests is not written down once more.
+        self.table = self.config.table()?;
+        Ok(Progress::Done)
     }
 }
 

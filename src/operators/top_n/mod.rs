@@ -332,6 +332,8 @@ impl TopNOperator {
             }
         }
         self.send_changes(out)?;
+        // Nobody asks again, and what rests is not written down once more.
+        self.state = RankState::new(&self.config)?;
         Ok(Progress::Done)
     }
 

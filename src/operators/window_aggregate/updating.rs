@@ -79,7 +79,6 @@ impl UpdatingWindows {
             WindowKind::Hop { .. } if table.merges_with_distincts() => {
                 let (schema, calls) = (&config.input_schema, &config.aggregates);
                 let mut merged = AggregateTable::new(schema, &config.keys, &[], calls, false)?;
-                merged.list_distincts();
                 let keeps = merged.count_distincts();
                 Some(Sharing { merged, keeps, included: i64::MIN, pending: BTreeSet::new() })
             }

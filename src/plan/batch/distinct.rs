@@ -16,7 +16,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 
-use super::operator_exec::{OperatorExec, OperatorPlan, with_columns};
+use super::operator_exec::{OperatorExec, OperatorPlan, has_floats, with_columns};
 use crate::operators::group_aggregate::{
     AggregateCall, FinalGroupAggregateOperator, GroupAggregateConfig, GroupOutput,
 };
@@ -49,22 +49,38 @@ impl PhysicalOptimizerRule for DistinctByState {
 }
 
 fn by_state(last: &AggregateExec) -> DfResult<Option<Node>> {
-    let Some((first, calls)) = own_calls(last) else { return Ok(None) };
-    if !calls.iter().any(|call| call.distinct) {
+    let Some(first) = last.input().downcast_ref::<AggregateExec>() else { return Ok(None) };
+    let is_pair = matches!(last.mode(), AggregateMode::Final | AggregateMode::FinalPartitioned)
+        && matches!(first.mode(), AggregateMode::Partial);
+    let groups = first.group_expr();
+    let calls = first.aggr_expr().iter().zip(first.filter_expr());
+    let calls: Vec<AggregateCall> =
+        calls.map(|(expr, filter)| AggregateCall::new(Arc::clone(expr), filter.clone())).collect();
+    let is_own = |call: &AggregateCall| OWN.contains(&call.name.as_str()) && call.expr.order_bys().is_empty();
+    let is_for_us = is_pair
+        && !groups.is_empty()
+        && !groups.has_grouping_set()
+        && last.limit_options().is_none()
+        && calls.iter().any(|call| call.distinct)
+        && calls.iter().all(is_own);
+    if !is_for_us {
         return Ok(None);
     }
-    let groups = first.group_expr();
     let exprs: Vec<_> = groups.expr().iter().map(|(expr, _)| Arc::clone(expr)).collect();
     let (input, keys) = with_columns(first.input(), &exprs)?;
     let (schema, output_schema) = (input.schema(), last.schema());
+    if keys.iter().any(|key| has_floats(schema.field(*key).data_type())) {
+        return Ok(None);
+    }
     let text = format!(
         "gby=[{}], aggr=[{}]",
         groups.expr().iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", "),
         first.aggr_expr().iter().map(|a| a.name()).collect::<Vec<_>>().join(", ")
     );
+    let aggregates = calls.len();
     let outputs = (0..keys.len()).map(GroupOutput::Key);
     let config = GroupAggregateConfig {
-        output: outputs.chain((0..calls.len()).map(GroupOutput::Aggregate)).collect(),
+        output: outputs.chain((0..aggregates).map(GroupOutput::Aggregate)).collect(),
         output_schema: Arc::clone(&output_schema),
         keys: keys.iter().map(|at| Arc::new(Column::new(schema.field(*at).name(), *at)) as _).collect(),
         input_schema: schema,
@@ -84,23 +100,9 @@ fn by_state(last: &AggregateExec) -> DfResult<Option<Node>> {
         name: "GroupAggregateExec",
         text,
         schema: output_schema,
+        from_input: keys.iter().copied().map(Some).chain(std::iter::repeat_n(None, aggregates)).collect(),
         keys,
-        keeps_columns: false,
         make: Arc::new(move |_| Ok(Box::new(FinalGroupAggregateOperator::new(config.clone())?))),
     };
     Ok(Some(Arc::new(OperatorExec::over(plan, input))))
-}
-
-/// The first of two phases of an aggregate by keys, and its calls, if all of them have states of our own.
-pub(super) fn own_calls(last: &AggregateExec) -> Option<(&AggregateExec, Vec<AggregateCall>)> {
-    let first = last.input().downcast_ref::<AggregateExec>()?;
-    let is_pair = matches!(last.mode(), AggregateMode::Final | AggregateMode::FinalPartitioned)
-        && matches!(first.mode(), AggregateMode::Partial);
-    let groups = first.group_expr();
-    let is_keyed = !groups.is_empty() && !groups.has_grouping_set() && last.limit_options().is_none();
-    let calls = first.aggr_expr().iter().zip(first.filter_expr());
-    let calls: Vec<AggregateCall> =
-        calls.map(|(expr, filter)| AggregateCall::new(Arc::clone(expr), filter.clone())).collect();
-    let is_own = |call: &AggregateCall| OWN.contains(&call.name.as_str()) && call.expr.order_bys().is_empty();
-    (is_pair && is_keyed && calls.iter().all(is_own)).then_some((first, calls))
 }

@@ -1,4 +1,11 @@
-//! What only batch has: own nodes lowered to plain plans, execution plans over readers, what DataFusion must forget.
+//! What only batch has: own nodes lowered to plain plans, execution plans over readers, what DataFusion must forget, and the
+//! streaming operators that stand in for its nodes:
+//!
+//! | shape | operator | rule |
+//! |---|---|---|
+//! | `ROW_NUMBER() OVER (…) <= n` | `top_n` | `rank` |
+//! | DISTINCT aggregates by a key | `group_aggregate::at_end` | `distinct` |
+//! | MATCH_RECOGNIZE | `match_recognize` | `match_recognize`, over sorted rows |
 
 pub mod bounded;
 pub mod distinct;
@@ -13,5 +20,4 @@ pub mod rank;
 pub mod reader_exec;
 mod set_operation;
 mod unnest;
-pub mod window_slices;
 mod window_tvf;

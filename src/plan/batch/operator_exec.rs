@@ -4,19 +4,19 @@
 //!  rows ══ by key ══► operator of a partition, in memory or on disk ─► at the end its results
 //! ```
 //!
-//! The operator is one that has nothing to say before the end. It takes part in the budget of `--memory` as it does in
+//! The operator is one that has nothing to say before the end, and then at most a row for each that came. It takes part in the budget of `--memory` as it does in
 //! streams: what outgrows it rests on disk by key group ([`SpillingOperator`]).
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use datafusion::common::{Result as DfResult, internal_err};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{Result as DfResult, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{Boundedness, CardinalityEffect, EmissionType};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -43,8 +43,8 @@ pub(super) struct OperatorPlan {
     pub(super) schema: SchemaRef,
     /// Columns of the input whose equal values belong together; none: all rows do.
     pub(super) keys: Vec<usize>,
-    /// Whether the columns of the results begin with those of the input, so that these are partitioned as they were.
-    pub(super) keeps_columns: bool,
+    /// The column of the input that each column of the results is, if it is one.
+    pub(super) from_input: Vec<Option<usize>>,
     /// Makes the operator.
     pub(super) make: PartitionFactory,
 }
@@ -83,6 +83,16 @@ pub(super) fn with_columns(
     Ok((Arc::new(ProjectionExec::try_new(projected, Arc::clone(input))?), columns))
 }
 
+/// Whether values of a type can be equal and differ in their bits, by which DataFusion exchanges rows: operators would find
+/// one key in several partitions.
+pub(super) fn has_floats(ty: &DataType) -> bool {
+    match ty {
+        DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
+        DataType::List(item) | DataType::Map(item, _) => has_floats(item.data_type()),
+        ty => ty.is_floating(),
+    }
+}
+
 /// The node; see the module.
 #[derive(Debug)]
 pub struct OperatorExec {
@@ -93,7 +103,8 @@ pub struct OperatorExec {
 
 impl OperatorExec {
     pub(super) fn over(plan: OperatorPlan, input: Arc<dyn ExecutionPlan>) -> Self {
-        let partitioning = if plan.keeps_columns {
+        // Where the keys stand at the same places, their rows are partitioned as they were.
+        let partitioning = if plan.keys.iter().all(|key| plan.from_input.get(*key) == Some(&Some(*key))) {
             input.output_partitioning().clone()
         } else {
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count())
@@ -105,6 +116,15 @@ impl OperatorExec {
             Boundedness::Bounded,
         );
         OperatorExec { plan, input, properties: Arc::new(properties) }
+    }
+
+    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    /// The column of the input that each column of the results is, if it is one.
+    pub(super) fn from_input(&self) -> &[Option<usize>] {
+        &self.plan.from_input
     }
 
     /// The operator of a partition.
@@ -163,6 +183,17 @@ impl ExecutionPlan for OperatorExec {
             Ok([input]) => Ok(Arc::new(Self::over(self.plan.clone(), input))),
             Err(children) => internal_err!("{} over {} inputs", self.plan.name, children.len()),
         }
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> DfResult<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        // At most as many as come in.
+        statistics.num_rows = self.input.partition_statistics(partition)?.num_rows.to_inexact();
+        Ok(Arc::new(statistics))
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::LowerEqual
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {

@@ -23,13 +23,14 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
 
-use super::operator_exec::{OperatorExec, OperatorPlan, with_columns};
+use super::operator_exec::{OperatorExec, OperatorPlan, has_floats, with_columns};
 use crate::operators::top_n::{RankEnd, RankFunction, RankOutput, SortColumn, TopNConfig, TopNOperator};
 
 type Node = Arc<dyn ExecutionPlan>;
 
-/// A partition of which more is wanted is sorted.
+/// A partition of which more is wanted is sorted; and sooner where all rows are one, which cannot rest on disk.
 const MOST_RANKS: u64 = 100_000;
+const MOST_OF_ALL: u64 = 1_000;
 
 /// Puts the operator in the place of the window, before any rule looks at orders and partitions.
 #[derive(Debug)]
@@ -97,6 +98,12 @@ fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> DfResult<Option<Operato
     let exprs = partition_by.iter().chain(order_by.iter().map(|o| &o.expr)).cloned();
     let (input, columns) = with_columns(window.input(), &exprs.collect::<Vec<_>>())?;
     let (partition, order) = columns.split_at(partition_by.len());
+    let schema = input.schema();
+    if partition.iter().any(|column| has_floats(schema.field(*column).data_type()))
+        || partition.is_empty() && end > MOST_OF_ALL
+    {
+        return Ok(None);
+    }
     let order =
         order.iter().zip(order_by).map(|(column, o)| SortColumn { column: *column, options: o.options });
     let text = format!("first {end} of partition=[{}], order=[{}]", list(partition_by), list(order_by));
@@ -104,7 +111,7 @@ fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> DfResult<Option<Operato
     let config = TopNConfig {
         output: (0..kept).map(RankOutput::Column).chain([RankOutput::Rank]).collect(),
         output_schema: window.schema(),
-        input_schema: input.schema(),
+        input_schema: schema,
         partition: partition.to_vec(),
         order: order.collect(),
         latest_first: false,
@@ -125,7 +132,7 @@ fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> DfResult<Option<Operato
         text,
         schema: window.schema(),
         keys: partition.to_vec(),
-        keeps_columns: partition.iter().all(|column| *column < kept),
+        from_input: (0..kept).map(Some).chain([None]).collect(),
         make: Arc::new(move |_| Ok(Box::new(TopNOperator::at_end(config.clone())?))),
     };
     Ok(Some(OperatorExec::over(plan, input)))

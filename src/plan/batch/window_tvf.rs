@@ -97,7 +97,7 @@ pub(super) fn lower_window(window: &WindowTvfNode) -> DfResult<LogicalPlan> {
 
 /// What a window function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Part {
+enum Part {
     Start,
     End,
     Time,
@@ -109,9 +109,9 @@ pub(super) enum Part {
 
 /// The windows of a time, as a scalar function.
 #[derive(Debug)]
-pub(super) struct WindowFunction {
-    pub(super) window: WindowSpec,
-    pub(super) part: Part,
+struct WindowFunction {
+    window: WindowSpec,
+    part: Part,
     signature: Signature,
 }
 
@@ -220,7 +220,7 @@ impl ScalarUDFImpl for WindowFunction {
 
 /// One field of a window.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct WindowField(pub(super) WindowFunction);
+struct WindowField(WindowFunction);
 
 impl ScalarUDFImpl for WindowField {
     fn name(&self) -> &str {

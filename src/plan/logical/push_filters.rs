@@ -35,6 +35,15 @@ impl OptimizerRule for PushFilters {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let LogicalPlan::Filter(filter) = &plan else { return self.0.rewrite(plan, config) };
+        if let LogicalPlan::Filter(below) = filter.input.as_ref() {
+            // The rule would make one of both and go on by itself, past what is looked at here.
+            let both = split_conjunction_owned(filter.predicate.clone())
+                .into_iter()
+                .chain(split_conjunction_owned(below.predicate.clone()));
+            let Some(both) = conjunction(both) else { return Ok(Transformed::no(plan)) };
+            let one = LogicalPlan::Filter(Filter::try_new(both, Arc::clone(&below.input))?);
+            return Ok(Transformed::yes(self.rewrite(one, config)?.data));
+        }
         if !makes_rows(&filter.input) || !split_conjunction(&filter.predicate).into_iter().any(stays) {
             return self.0.rewrite(plan, config);
         }

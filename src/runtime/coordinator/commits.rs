@@ -74,6 +74,8 @@ impl Coordinator {
         }
         let ended = self.chains.iter().enumerate().filter(|(chain, _)| !running.contains(chain));
         snapshot.ended.extend(ended.flat_map(|(_, nodes)| nodes.iter().cloned()));
+        // What had ended before the job was restored has, while its tasks are not there again.
+        snapshot.ended.extend(self.ended_before.iter().cloned());
     }
 
     /// Commits what the sinks have prepared.

@@ -86,9 +86,11 @@ impl Coordinator {
             receivers.push(mailboxes);
         }
 
-        let restore = self.options.restore.clone();
+        // Not kept for as long as the job runs.
+        let restore = self.options.restore.take();
         if let Some(snapshot) = &restore {
             check_places(snapshot, &graph)?;
+            self.ended_before.clone_from(&snapshot.ended);
         }
         let mut specs = Vec::new();
         for (c, nodes) in chains.iter().enumerate() {

@@ -130,6 +130,8 @@ struct Coordinator {
     tasks: Vec<TaskInfo>,
     /// Uids of the nodes of each chain.
     chains: Vec<Vec<String>>,
+    /// Nodes that had ended in the snapshot that the job was restored from.
+    ended_before: BTreeSet<String>,
     sinks: Vec<SinkTask>,
     /// What the sinks have in common.
     shared: Shared,
@@ -165,6 +167,7 @@ pub async fn run_graph(
     let mut coordinator = Coordinator {
         tasks: Vec::new(),
         chains: Vec::new(),
+        ended_before: BTreeSet::new(),
         sinks: Vec::new(),
         shared: Shared::default(),
         pending: None,

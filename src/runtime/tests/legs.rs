@@ -1,5 +1,6 @@
 //! Jobs that pause and go on from the snapshot, again and again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -125,15 +126,21 @@ async fn time_goes_on_after_a_restore_and_nothing_ends_twice() {
         let (out, short) = (Arc::new(Recorded::default()), Arc::new(Mutex::new(Vec::new())));
         let mut snapshot = None;
         let mut began = Vec::new();
+        let mut ended = BTreeSet::new();
         for leg_number in 0.. {
             let p =
                 if snapshot.is_none() { parallelism[0] } else { parallelism[usize::from(leg_number > 3)] };
             let before = short.lock().unwrap().len();
             snapshot = leg(two_sources(p, &out, &short), snapshot, 1).await;
             began.push(short.lock().unwrap().get(before).copied());
-            if snapshot.is_none() {
-                break;
-            }
+            let Some(snapshot) = &snapshot else { break };
+            // Also where a leg is over before the tasks that had ended have come to their end again.
+            assert!(
+                snapshot.ended.is_superset(&ended),
+                "{parallelism:?}: {:?} after {ended:?}",
+                snapshot.ended
+            );
+            ended.clone_from(&snapshot.ended);
         }
         let seen = short.lock().unwrap().clone();
         assert_eq!(seen.iter().filter(|w| **w == -1).count(), 1, "{parallelism:?}: one end in {seen:?}");

@@ -17,6 +17,7 @@ use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJo
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
+use super::super::operator_exec::OperatorExec;
 use super::Node;
 use super::project::ProjectExec;
 use crate::connectors::filesystem::row_widths;
@@ -61,6 +62,10 @@ fn known(node: &Node) -> Widths {
     }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
         return of_exprs(aggregate.group_expr().expr().iter().map(|(key, _)| key), aggregate.input());
+    }
+    if let Some(own) = node.downcast_ref::<OperatorExec>() {
+        let input = widths(own.input());
+        return own.from_input().iter().map(|column| input.get((*column)?).copied().flatten()).collect();
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         let all = joined(widths(join.left()), widths(join.right()), *join.join_type());
