@@ -100,7 +100,7 @@ fn by_state(last: &AggregateExec) -> DfResult<Option<Node>> {
         name: "GroupAggregateExec",
         text,
         schema: output_schema,
-        from_input: keys.iter().copied().map(Some).chain(std::iter::repeat_n(None, aggregates)).collect(),
+        input_columns: keys.iter().copied().map(Some).chain(std::iter::repeat_n(None, aggregates)).collect(),
         keys,
         make: Arc::new(move |_| Ok(Box::new(FinalGroupAggregateOperator::new(config.clone())?))),
     };

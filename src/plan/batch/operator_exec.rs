@@ -44,7 +44,7 @@ pub(super) struct OperatorPlan {
     /// Columns of the input whose equal values belong together; none: all rows do.
     pub(super) keys: Vec<usize>,
     /// The column of the input that each column of the results is, if it is one.
-    pub(super) from_input: Vec<Option<usize>>,
+    pub(super) input_columns: Vec<Option<usize>>,
     /// Makes the operator.
     pub(super) make: PartitionFactory,
 }
@@ -104,7 +104,7 @@ pub struct OperatorExec {
 impl OperatorExec {
     pub(super) fn over(plan: OperatorPlan, input: Arc<dyn ExecutionPlan>) -> Self {
         // Where the keys stand at the same places, their rows are partitioned as they were.
-        let partitioning = if plan.keys.iter().all(|key| plan.from_input.get(*key) == Some(&Some(*key))) {
+        let partitioning = if plan.keys.iter().all(|key| plan.input_columns.get(*key) == Some(&Some(*key))) {
             input.output_partitioning().clone()
         } else {
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count())
@@ -123,8 +123,8 @@ impl OperatorExec {
     }
 
     /// The column of the input that each column of the results is, if it is one.
-    pub(super) fn from_input(&self) -> &[Option<usize>] {
-        &self.plan.from_input
+    pub(super) fn input_columns(&self) -> &[Option<usize>] {
+        &self.plan.input_columns
     }
 
     /// The operator of a partition.

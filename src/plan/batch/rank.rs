@@ -132,7 +132,7 @@ fn rank_exec(window: &BoundedWindowAggExec, end: u64) -> DfResult<Option<Operato
         text,
         schema: window.schema(),
         keys: partition.to_vec(),
-        from_input: (0..kept).map(Some).chain([None]).collect(),
+        input_columns: (0..kept).map(Some).chain([None]).collect(),
         make: Arc::new(move |_| Ok(Box::new(TopNOperator::at_end(config.clone())?))),
     };
     Ok(Some(OperatorExec::over(plan, input)))

@@ -65,7 +65,7 @@ fn known(node: &Node) -> Widths {
     }
     if let Some(own) = node.downcast_ref::<OperatorExec>() {
         let input = widths(own.input());
-        return own.from_input().iter().map(|column| input.get((*column)?).copied().flatten()).collect();
+        return own.input_columns().iter().map(|column| input.get((*column)?).copied().flatten()).collect();
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         let all = joined(widths(join.left()), widths(join.right()), *join.join_type());
