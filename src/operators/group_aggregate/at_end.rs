@@ -73,8 +73,8 @@ impl FinalGroupAggregateOperator {
         if !self.ending.is_empty() {
             return Ok(Progress::More);
         }
-        // Nobody asks again, and what rests is not written down once more.
-        self.table = self.config.table()?;
+        // Nobody asks again: what rests is not written down once more, and of many partitions none keeps its room.
+        *self = FinalGroupAggregateOperator::new(self.config.clone())?;
         Ok(Progress::Done)
     }
 }

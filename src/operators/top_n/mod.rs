@@ -332,8 +332,8 @@ impl TopNOperator {
             }
         }
         self.send_changes(out)?;
-        // Nobody asks again, and what rests is not written down once more.
-        self.state = RankState::new(&self.config)?;
+        // Nobody asks again: what rests is not written down once more, and of many partitions none keeps its room.
+        *self = TopNOperator::at_end(self.config.clone())?;
         Ok(Progress::Done)
     }
 
