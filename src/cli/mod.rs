@@ -41,13 +41,21 @@ use crate::error::{Error, Result};
 
 use args::{Cli, Command};
 
-/// What a binary does when it comes to very many tables.
-static MANY_TABLES: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+/// What a binary tells its allocator.
+#[derive(Debug, Clone, Copy)]
+pub struct AllocatorHooks {
+    /// When a process comes to write very many tables.
+    pub many_tables: fn(),
+    /// When a process may hold little memory (`--memory`).
+    pub little_memory: fn(),
+}
 
-/// Says what is to be done when a process comes to write very many tables: the allocator is the binary's.
-pub fn when_tables_are_many(save: fn()) {
-    // Only the first one counts.
-    let _ = MANY_TABLES.set(save);
+static ALLOCATOR: std::sync::OnceLock<AllocatorHooks> = std::sync::OnceLock::new();
+
+/// Says what the allocator is to be told, which is the binary's.
+pub fn with_allocator(hooks: AllocatorHooks) {
+    // Only the first ones count.
+    let _ = ALLOCATOR.set(hooks);
 }
 
 /// Entry point of the binary.

@@ -45,6 +45,11 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
         SessionOptions { config: set, fresh: args.fresh, ..SessionOptions::default() },
         interrupts,
     )?;
+    if shell.session.config().process_memory().is_ok_and(|bytes| bytes < LITTLE_MEMORY)
+        && let Some(hooks) = super::ALLOCATOR.get()
+    {
+        (hooks.little_memory)();
+    }
     if let Some(file) = &args.tableflow {
         let made = super::tableflow::live(&mut shell.session, file).await;
         made.map_err(|e| Failure::from(e.context("--tableflow")))?;
@@ -60,6 +65,9 @@ async fn run(args: RunArgs, interrupts: Interrupts) -> Result<ExitCode, Failure>
     shell.result_mode = args.result_mode;
     shell.run(&scripts, |statement| statement).await
 }
+
+/// Below that many bytes for a process, free memory is worth more than the time that it takes to get it anew.
+const LITTLE_MEMORY: usize = 1 << 30;
 
 /// The part of the memory that a result kept for the end may take: one in so many.
 const RESULT_PARTS: usize = 8;

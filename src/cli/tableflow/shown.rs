@@ -27,9 +27,9 @@ impl Observer for Shown {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Arc::clone(status));
         if all.len() == MANY
-            && let Some(save) = crate::cli::MANY_TABLES.get()
+            && let Some(hooks) = crate::cli::ALLOCATOR.get()
         {
-            save();
+            (hooks.many_tables)();
         }
     }
 
